@@ -1,0 +1,144 @@
+"""Frozen dataclasses <-> JSON, strictly: an unknown key is an error that names the nearest known one.
+
+A field may be a union of dataclasses; each member then carries a class attribute `kind`, which is written
+into the JSON and chooses the member when reading. `override` applies `--set a.b=value` through the same checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+from dnnlib.errors import UserError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> Any:
+    """A JSON-ready copy of a config dataclass (tuples become lists, `kind` comes first)."""
+    if dataclasses.is_dataclass(config):
+        head = {"kind": config.kind} if hasattr(config, "kind") else {}
+        return head | {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (list, tuple)):
+        return [to_dict(item) for item in config]
+    if isinstance(config, dict):
+        return {key: to_dict(value) for key, value in config.items()}
+    return config
+
+
+def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
+    """Build `cls` from parsed JSON. Raises `UserError` for unknown keys, missing fields and wrong types."""
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: expected an object with the fields of {cls.__name__}, got {data!r}")
+    data = dict(data)
+    kind = data.pop("kind", None)
+    if kind is not None and kind != getattr(cls, "kind", None):
+        raise UserError(f"{where}.kind: expected {getattr(cls, 'kind', None)!r}, got {kind!r}")
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key in data:
+        if key not in names:
+            raise UserError(f"{where}.{key}: no such field; {nearest(key, names)}")
+    values = {key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    required = [f.name for f in dataclasses.fields(cls)
+                if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise UserError(f"{where}: missing field {missing[0]!r}")
+    return cls(**values)
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """'did you mean X?' or, when nothing is near, 'known: ...'."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(typing.get_args(hint), value, where)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise UserError(f"{where}: {value!r} is not one of {', '.join(map(repr, choices))}")
+        return value
+    if origin is tuple:
+        return _decode_tuple(typing.get_args(hint), value, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: expected an object, got {value!r}")
+        item = typing.get_args(hint)[1]
+        return {str(key): _decode(item, entry, f"{where}.{key}") for key, entry in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def _decode_union(members: tuple, value: Any, where: str) -> Any:
+    if value is None and type(None) in members:
+        return None
+    members = tuple(m for m in members if m is not type(None))
+    if len(members) == 1:
+        return _decode(members[0], value, where)
+    kinds = {m.kind: m for m in members if dataclasses.is_dataclass(m)}
+    if kinds and isinstance(value, dict):
+        kind = value.get("kind")
+        if kind not in kinds:
+            raise UserError(f"{where}.kind: {kind!r} is unknown; {nearest(str(kind), kinds)}")
+        return from_dict(kinds[kind], value, where)
+    for member in members:
+        try:
+            return _decode(member, value, where)
+        except UserError:
+            continue
+    raise UserError(f"{where}: {value!r} has none of the types {', '.join(getattr(m, '__name__', str(m)) for m in members)}")
+
+
+def _decode_tuple(items: tuple, value: Any, where: str) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{where}: expected a list, got {value!r}")
+    if len(items) == 2 and items[1] is Ellipsis:
+        items = (items[0],) * len(value)
+    if len(items) != len(value):
+        raise UserError(f"{where}: expected {len(items)} values, got {len(value)}")
+    return tuple(_decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(items, value)))
+
+
+def override(config: T, assignments: typing.Iterable[str]) -> T:
+    """Apply `a.b=value` strings to a config; values are JSON, or plain text where they are not JSON."""
+    data = to_dict(config)
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator or not path:
+            raise UserError(f"--set {assignment}: expected NAME=VALUE, for example --set loss.r1_gamma=1.0")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *parents, leaf = path.split(".")
+        node = data
+        for part in parents:
+            node = _field(node, part, path)
+        _field(node, leaf, path)
+        node[leaf] = value
+    return from_dict(type(config), data)
+
+
+def _field(node: Any, name: str, path: str) -> Any:
+    if not isinstance(node, dict):
+        raise UserError(f"--set {path}: {name!r} lies below a plain value")
+    if name not in node:
+        raise UserError(f"--set {path}: no field {name!r}; {nearest(name, node)}")
+    return node[name]

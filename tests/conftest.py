@@ -1,0 +1,43 @@
+"""Every test: one thread, no network, markers that need hardware skipped where it is missing."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the networks of tests are too small for more
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    real = socket.socket.connect
+
+    def connect(self, address):
+        host = address[0] if isinstance(address, tuple) else address
+        if self.family == socket.AF_UNIX or host in ("127.0.0.1", "::1", "localhost"):
+            return real(self, address)
+        raise OSError(f"a test tried to reach {host}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def openmoji32(tmp_path_factory):
+    """A real archive: 40 OpenMoji pictures at 32 x 32, all in the train split or test split as their concept falls."""
+    from datasets.archive import write_archive
+    from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
+
+    path = tmp_path_factory.mktemp("data") / "openmoji32.zip"
+    emojis, unnamed = find_emojis(max_images=40)
+    write_archive(path, openmoji_pictures(emojis, (32, 32)), (32, 32), openmoji_info(emojis, unnamed))
+    return path

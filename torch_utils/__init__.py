@@ -1,0 +1,1 @@
+"""What any torch project needs: ranks, random streams, statistics, operators. No GAN words here."""

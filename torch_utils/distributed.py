@@ -1,0 +1,118 @@
+"""Ranks under torchrun; a plain `python` run is the world of one. Gradients are averaged by hand, once a phase.
+
+The environment variables are torchrun's: RANK, WORLD_SIZE, LOCAL_RANK. gloo serves the CPU, NCCL the GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from dnnlib.errors import UserError
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def resolve_device(name: str) -> torch.device:
+    """'auto' -> cuda, mps or cpu, whichever is there; a CUDA device gets this process's LOCAL_RANK."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError("--device cuda: torch sees no CUDA device; use --device cpu, or check the driver with nvidia-smi")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:N or mps") from None
+
+
+@contextlib.contextmanager
+def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator[None]:
+    """Join torchrun's group for the length of the block; does nothing outside torchrun."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Add the gradients of all ranks in one flattened all-reduce; a missing gradient counts as zero if any rank has one."""
+    if world_size() == 1:
+        return
+    parameters = [p for p in parameters if p.requires_grad]
+    if not parameters:
+        return
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([g.flatten() for g in grads])
+    present = torch.tensor([float(p.grad is not None) for p in parameters], device=flat.device)
+    dist.all_reduce(flat)
+    dist.all_reduce(present)
+    for parameter, grad, seen in zip(parameters, flat.split([g.numel() for g in grads]), present.tolist()):
+        if seen:
+            parameter.grad = grad.view_as(parameter)
+
+
+def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Elementwise sum over ranks of a tensor that has the same shape everywhere."""
+    if world_size() == 1:
+        return values
+    values = values.clone()
+    dist.all_reduce(values)
+    return values
+
+
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Concatenate [N, ...] over ranks in rank order; gradients flow into this rank's own rows."""
+    if world_size() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world_size())]
+    dist.all_gather(parts, rows.contiguous().detach())
+    parts[rank()] = rows
+    return torch.cat(parts)
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Python values of all ranks, in rank order, on every rank."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(value: Any) -> Any:
+    """Rank 0's value on every rank."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

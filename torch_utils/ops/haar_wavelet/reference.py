@@ -1,0 +1,29 @@
+"""The four Haar sub-bands by sums and differences of the 2 x 2 neighbours, in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+
+
+def haar_wavelet(x: torch.Tensor) -> torch.Tensor:
+    """[N, C, H, W] with even H, W -> [N, 4 C, H/2, W/2], ordered LL, LH, HL, HH; orthonormal (energy is kept).
+
+    LL is twice the 2 x 2 mean. Raises `ValueError` for odd sizes.
+    """
+    if x.shape[-1] % 2 or x.shape[-2] % 2:
+        raise ValueError(f"haar_wavelet needs even height and width, got {tuple(x.shape[-2:])}")
+    a, b = x[..., 0::2, 0::2], x[..., 0::2, 1::2]
+    c, d = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
+    top, bottom = a + b, c + d
+    top_difference, bottom_difference = a - b, c - d
+    bands = (top + bottom, top_difference + bottom_difference, top - bottom, top_difference - bottom_difference)
+    return torch.cat(bands, dim=1) * 0.5
+
+
+def inverse_haar_wavelet(bands: torch.Tensor) -> torch.Tensor:
+    """[N, 4 C, H, W] -> [N, C, 2H, 2W]; the exact inverse of `haar_wavelet`."""
+    ll, lh, hl, hh = bands.chunk(4, dim=1)
+    rows = [torch.stack([ll + lh + hl + hh, ll - lh + hl - hh], dim=-1),
+            torch.stack([ll + lh - hl - hh, ll - lh - hl + hh], dim=-1)]
+    picture = torch.stack(rows, dim=-3)  # [N, C, H, 2, W, 2]
+    return picture.flatten(-2).flatten(-3, -2) * 0.5

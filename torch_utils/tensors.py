@@ -1,0 +1,18 @@
+"""The two conversions between stored pictures and what networks see. Every other place calls these.
+
+Stored pictures: uint8, 0 to 255. Network pictures: float, -1 to 1. Both [..., 3, H, W].
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def from_uint8(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [..., 3, H, W] -> float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """float [..., 3, H, W], nominally in [-1, 1] -> uint8, rounded to nearest and clamped."""
+    return (images.to(torch.float32) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)

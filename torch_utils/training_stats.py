@@ -1,0 +1,32 @@
+"""Means of scalars over a tick and over ranks, without a synchronisation until they are asked for."""
+
+from __future__ import annotations
+
+import torch
+
+from torch_utils.distributed import gather_objects
+
+
+class Collector:
+    """`report` as often as you like; `flush` once a tick. A plain object: pass it where it is needed."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def report(self, name: str, values: torch.Tensor) -> None:
+        """Count every element of `values` (any shape, any device) towards the mean of `name`."""
+        values = values.detach().float()
+        self._sums[name] = self._sums.get(name, 0) + values.sum()
+        self._counts[name] = self._counts.get(name, 0) + values.numel()
+
+    def flush(self) -> dict[str, float]:
+        """Mean of every name since the last flush over all ranks, in order of first report. A collective call."""
+        local = {name: (float(total), self._counts[name]) for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        merged: dict[str, tuple[float, int]] = {}
+        for part in gather_objects(local):
+            for name, (total, count) in part.items():
+                before = merged.get(name, (0.0, 0))
+                merged[name] = (before[0] + total, before[1] + count)
+        return {name: total / count for name, (total, count) in merged.items() if count}
