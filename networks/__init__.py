@@ -1,0 +1,1 @@
+"""Networks: generators, discriminators, text encoders, and what turns a snapshot into pictures."""

@@ -1,0 +1,89 @@
+"""`View`: which part of the plane to sample, and how finely. The one home of the pixel-centre convention.
+
+The trained frame is [0, 1] x [0, 1], x to the right, y down. Sample i of S over a box [a, b] lies at
+a + (b - a) (i + 1/2) / S, so a picture of 2S averaged down by 2 x 2 covers exactly the samples of S.
+`convention="endpoints"` is CREPS' choice a + (b - a) i / (S - 1), kept so that both can be measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from dnnlib.errors import UserError
+
+Convention = Literal["centers", "endpoints"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A grid of height x width samples over `box` = (x0, y0, x1, y1) in frame units.
+
+    The box may reach beyond [0, 1] (extrapolation) and need not be square. Height and width are free.
+    Raises `UserError` for an empty grid or an empty box.
+    """
+
+    height: int
+    width: int
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    convention: Convention = "centers"
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise UserError(f"size {self.width}x{self.height}: width and height must be at least 1")
+        x0, y0, x1, y1 = self.box
+        if not (x1 > x0 and y1 > y0):
+            raise UserError(f"window {','.join(map(str, self.box))}: needs x0 < x1 and y0 < y1")
+        if self.convention == "endpoints" and min(self.height, self.width) < 2:
+            raise UserError("convention 'endpoints' needs at least 2 samples a side")
+
+    @staticmethod
+    def square(resolution: int) -> View:
+        """The trained frame at resolution x resolution."""
+        return View(height=resolution, width=resolution)
+
+    def scaled(self, factor: int) -> View:
+        """The same box, `factor` times as many samples a side."""
+        return replace(self, height=self.height * factor, width=self.width * factor)
+
+    def rows(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """y of every row.  # [height] float32"""
+        return _samples(self.box[1], self.box[3], self.height, self.convention).to(device)
+
+    def columns(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """x of every column.  # [width] float32"""
+        return _samples(self.box[0], self.box[2], self.width, self.convention).to(device)
+
+
+def _samples(low: float, high: float, count: int, convention: Convention) -> torch.Tensor:
+    # float64 on the CPU and one rounding at the end: devices without float64 get the same numbers.
+    index = torch.arange(count, dtype=torch.float64)
+    fraction = (index + 0.5) / count if convention == "centers" else index / (count - 1)
+    return (low + (high - low) * fraction).to(torch.float32)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'1000x600' -> (width, height) = (1000, 600); '256' -> (256, 256). Raises `UserError`."""
+    parts = text.lower().split("x")
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 2
+    if len(numbers) != 2 or min(numbers) < 1:
+        raise UserError(f"size {text!r}: expected WIDTHxHEIGHT with both at least 1, for example 1000x600")
+    return numbers[0], numbers[1]
+
+
+def parse_window(text: str) -> tuple[float, float, float, float]:
+    """'x0,y0,x1,y1' in frame units, for example '-0.25,0,1.25,1'. Raises `UserError`."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4 or not (numbers[2] > numbers[0] and numbers[3] > numbers[1]):
+        raise UserError(f"window {text!r}: expected x0,y0,x1,y1 in frame units with x0 < x1 and y0 < y1")
+    return numbers

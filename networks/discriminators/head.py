@@ -1,0 +1,44 @@
+"""Head that both discriminators share: minibatch deviation, features, logit with text projection, and f_D for ConD.
+
+Projection (Miyato and Koyama 2018): logit = w.h + <h', V s> / sqrt(d), with s the sentence embedding.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from networks.interfaces import TextFeatures, Verdict
+from networks.layers.conv import EqualConv2d
+from networks.layers.linear import EqualLinear, unit_second_moment
+from networks.layers.minibatch_stddev import minibatch_stddev
+
+
+class TextProjectionHead(nn.Module):
+    """[N, C, 4, 4] -> `trunk` -> [N, C], and with text -> `judge` -> Verdict.
+
+    sentence_dim = 0 leaves the projection out; feature_dim = 0 leaves f_D out (else it must be the width of the image
+    embedding that ConD compares it with).
+    """
+
+    def __init__(self, channels: int, *, sentence_dim: int, feature_dim: int, group_size: int) -> None:
+        super().__init__()
+        self.group_size = group_size
+        self.conv = EqualConv2d(channels + 1, channels, 3)
+        self.hidden = EqualLinear(channels * 16, channels, activate=True)
+        self.logit = EqualLinear(channels, 1)
+        self.project_image = EqualLinear(channels, channels) if sentence_dim else None
+        self.project_text = EqualLinear(sentence_dim, channels) if sentence_dim else None
+        self.features = EqualLinear(channels, feature_dim) if feature_dim else None
+
+    def trunk(self, x: torch.Tensor) -> torch.Tensor:
+        return self.hidden(self.conv(minibatch_stddev(x, self.group_size)).flatten(1))
+
+    def judge(self, hidden: torch.Tensor, text: TextFeatures | None) -> Verdict:
+        logits = self.logit(hidden).squeeze(1)
+        if self.project_text is not None:
+            sentence = self.project_text(unit_second_moment(text.sentence))
+            logits = logits + (self.project_image(hidden) * sentence).sum(dim=1) / math.sqrt(hidden.shape[1])
+        return Verdict(logits.float(), self.features(hidden).float() if self.features is not None else None)

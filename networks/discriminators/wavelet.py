@@ -1,0 +1,108 @@
+"""EIDGAN's wavelet discriminator, after StyleSwin (Zhang et al. 2022): Haar sub-bands of the picture enter every scale.
+
+The first layer sees the picture at full resolution; below it the picture is halved again and again, and each halving
+hands its orthonormal Haar transform to the features of that size. LL / 2 is the halved picture itself, so one
+transform does both. A spectral block (eq. 6 without a style: a learned spectrum over the channels of each position,
+folded into its 1 x 1 layer) sits at one low resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dnnlib.errors import UserError
+from networks.discriminators.head import TextProjectionHead
+from networks.interfaces import Discriminator, TextFeatures, Verdict
+from networks.layers.conv import EqualConv2d, ResidualDown
+from torch_utils.ops.haar_wavelet import haar_wavelet
+from torch_utils.ops.modulated_linear import spectral_fold
+from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
+
+
+def scale_widths(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
+    """Channels of every scale from `resolution` down to 4: min(channel_base / scale, channel_max)."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise UserError(f"discriminator.resolution: must be a power of two of at least 8, got {resolution}")
+    scales = [2 ** i for i in range(resolution.bit_length() - 1, 1, -1)]
+    return {scale: min(channel_base // scale, channel_max) for scale in scales}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveletDiscriminatorConfig:
+    """resolution: side of the pictures, a power of two. sentence_dim, feature_dim: see `TextProjectionHead`.
+
+    spectral_scale: the scale that carries the spectral block (0 = none). group_size: of the minibatch deviation.
+    """
+
+    kind: ClassVar[str] = "wavelet"
+
+    resolution: int = 256
+    channel_base: int = 16384
+    channel_max: int = 512
+    sentence_dim: int = 512
+    feature_dim: int = 512
+    spectral_scale: int = 16
+    group_size: int = 4
+
+    def __post_init__(self) -> None:
+        scales = scale_widths(self.resolution, self.channel_base, self.channel_max)
+        if self.spectral_scale and self.spectral_scale not in list(scales)[1:]:
+            raise UserError(f"discriminator.spectral_scale: {self.spectral_scale} is none of {list(scales)[1:]} (0 = none)")
+
+    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> WaveletDiscriminatorConfig:
+        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+
+    def build(self) -> WaveletDiscriminator:
+        return WaveletDiscriminator(self)
+
+
+class SpectralBlock(nn.Module):
+    """[N, C, H, W] -> same: x plus a 1 x 1 layer behind a learned spectrum over the channels, over sqrt(2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.spectrum = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(channels // 2 + 1, 1))  # real, imaginary
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = spectral_fold(self.weight, torch.view_as_complex(self.spectrum))
+        weight = weight * (LEAKY_GAIN / math.sqrt(weight.shape[1]))
+        y = functional.conv2d(x, weight[:, :, None, None].to(x.dtype), (self.bias * LEAKY_GAIN).to(x.dtype))
+        return (x + functional.leaky_relu(y, LEAKY_SLOPE, inplace=True)) * math.sqrt(0.5)
+
+
+class WaveletDiscriminator(Discriminator):
+    """See the module; `config` is kept as `.config`."""
+
+    def __init__(self, config: WaveletDiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = scale_widths(config.resolution, config.channel_base, config.channel_max)
+        scales = list(widths)
+        self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
+        self.blocks = nn.ModuleList(ResidualDown(widths[a], widths[b], "box") for a, b in zip(scales, scales[1:]))
+        self.from_wavelet = nn.ModuleList(EqualConv2d(12, widths[scale], 1) for scale in scales[1:])
+        self.spectral_after = scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
+        self.spectral = SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
+        self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
+                                       group_size=config.group_size)
+
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.from_rgb(images)
+        for index, (block, from_wavelet) in enumerate(zip(self.blocks, self.from_wavelet)):
+            bands = haar_wavelet(images)
+            images = bands[:, :3] * 0.5
+            x = (block(x) + from_wavelet(bands)) * math.sqrt(0.5)
+            if index == self.spectral_after:
+                x = self.spectral(x)
+        return self.head.trunk(x)
+
+    def judge(self, hidden: torch.Tensor, text: TextFeatures | None) -> Verdict:
+        return self.head.judge(hidden, text)

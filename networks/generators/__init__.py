@@ -1,0 +1,31 @@
+"""The table of generators and their presets. A new system is one file, one line in each table, one recipe."""
+
+from __future__ import annotations
+
+from dnnlib.config_codec import nearest
+from dnnlib.errors import UserError
+from networks.generators.eidgan import EidganConfig
+
+GeneratorConfig = EidganConfig  # a union of every system's config; the codec tells them apart by `kind`
+
+GENERATORS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in (EidganConfig,)}
+
+PRESETS: dict[str, GeneratorConfig] = {
+    # The paper's size at 256 x 256: 18 M parameters with ViT-B/32 text.
+    "eidgan": EidganConfig(),
+    # For 64 x 64 and CPUs: the embedded data set and its text encoder (256-d sentences, 384-d words).
+    "eidgan-small": EidganConfig(
+        sentence_dim=256, word_dim=384, channels=(256, 256, 256, 128), thickness=4, features=16,
+        decoder_hidden=(32, 32), refinement=(32, 32), attention_dim=64, bandwidth=4.0),
+    # For tests: every part present, nothing wide.
+    "eidgan-tiny": EidganConfig(
+        sentence_dim=64, word_dim=64, num_tokens=4, token_dim=16, mapping_layers=2, channels=(32, 32), thickness=2,
+        features=8, decoder_hidden=(16,), refinement=(16, 16), attention_dim=16, num_heads=2, bandwidth=2.0),
+}
+
+
+def preset(name: str) -> GeneratorConfig:
+    """The preset of that name. Raises `UserError` that names the nearest one."""
+    if name not in PRESETS:
+        raise UserError(f"unknown generator {name!r}; {nearest(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,91 @@
+"""The pixel part that bi-line generators share: thick lines of every level -> composed features -> decoders -> RGB.
+
+EIDGAN section 5 (eq. 4, fig. 1), after CREPS: phi_0 = F_0, phi_n = (Decoder_n(phi_{n-1}) + F_n) / sqrt(2), one more
+decoder at the end, then the refinement block: per-pixel style-modulated layers with an RGB skip.
+
+Shapes: N batch, H rows, W columns, D thickness, K feature channels, B levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from networks.layers.linear import EqualLinear
+from networks.layers.modulated import ModulatedLinear
+from torch_utils.ops.biline import biline_compose, biline_decode
+
+
+@dataclass(frozen=True)
+class BilineState:
+    """Lines of all levels and the style of the refinement block; what `render` slices.
+
+    rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; style [N, d_y].
+    """
+
+    rows: tuple[torch.Tensor, ...]
+    columns: tuple[torch.Tensor, ...]
+    style: torch.Tensor
+
+
+class PixelDecoder(nn.Module):
+    """Weights of one per-pixel MLP K -> hidden ... -> K, leaky ReLU after every layer."""
+
+    def __init__(self, channels: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        widths = [channels, *hidden, channels]
+        self.layers = nn.ModuleList(EqualLinear(a, b, activate=True) for a, b in zip(widths, widths[1:]))
+
+    def folded(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        weights, biases = zip(*(layer.folded() for layer in self.layers))
+        return list(weights), list(biases)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class RefinementBlock(nn.Module):
+    """Features [N, P, K] and style -> RGB [N, P, 3]: two pairs of modulated layers, each adding to an RGB skip."""
+
+    def __init__(self, channels: int, widths: Sequence[int], style_dim: int) -> None:
+        super().__init__()
+        self.to_rgb = nn.ModuleList([EqualLinear(channels, 3)])
+        self.pairs = nn.ModuleList()
+        for width in widths:
+            self.pairs.append(nn.ModuleList([
+                ModulatedLinear(channels, width, style_dim), ModulatedLinear(width, width, style_dim)]))
+            self.to_rgb.append(ModulatedLinear(width, 3, style_dim, demodulate=False, activate=False))
+            channels = width
+
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        rgb = self.to_rgb[0](x)
+        for pair, to_rgb in zip(self.pairs, self.to_rgb[1:]):
+            for layer in pair:
+                x = layer(x, style)
+            rgb = rgb + to_rgb(x, style)
+        return rgb
+
+
+class BilinePixels(nn.Module):
+    """The pixel part: crops of a `BilineState` -> pictures [N, 3, h, w]."""
+
+    def __init__(self, num_levels: int, channels: int, decoder_hidden: Sequence[int],
+                 refinement: Sequence[int], style_dim: int) -> None:
+        super().__init__()
+        self.decoders = nn.ModuleList(PixelDecoder(channels, decoder_hidden) for _ in range(num_levels))
+        self.refinement = RefinementBlock(channels, refinement, style_dim)
+
+    def forward(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
+        features = biline_compose(state.rows[0][:, rows], state.columns[0][:, columns])
+        size = features.shape[1:3]
+        levels = zip(self.decoders[:-1], state.rows[1:], state.columns[1:], strict=True)
+        for decoder, line_rows, line_columns in levels:
+            features = biline_decode(features, line_rows[:, rows], line_columns[:, columns], *decoder.folded())
+        pixels = self.decoders[-1](features).flatten(1, 2)
+        rgb = self.refinement(pixels, state.style)
+        return rgb.float().transpose(1, 2).unflatten(2, size)

@@ -1,0 +1,136 @@
+"""EIDGAN (Liu et al., ICASSP 2024): text-conditioned thick bi-line generator with dual modulation.
+
+Rows and columns run through one trunk of per-position layers: cross-attention modulation by the style codes (eq. 7-8),
+then style-modulated layers with the spectral modulation of eq. 6 folded into their weights. Every block emits lines;
+`networks.generators.biline` composes them into pictures. Linear layers and activations only, no noise input.
+
+Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C channels, K feature channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.generators.biline import BilinePixels, BilineState
+from networks.interfaces import Codes, Generator, TextFeatures
+from networks.layers.cross_attention import CrossAttentionModulation
+from networks.layers.fourier_lines import FourierLines
+from networks.layers.linear import unit_second_moment
+from networks.layers.mapping import TokenMapping
+from networks.layers.modulated import ModulatedLinear
+
+
+@dataclass(frozen=True, kw_only=True)
+class EidganConfig:
+    """Every choice that the paper leaves open; docs/paper_map.md says which are the paper's.
+
+    sentence_dim, word_dim: widths of the text encoder, 0 = without that input (both 0: unconditional).
+    channels: trunk width of each block; each block emits lines, so len(channels) is the number of levels.
+    thickness: D, lines a side; features: K, composed channels; decoder_hidden: per-pixel MLP between levels.
+    refinement: widths of the two modulated pairs at the end; bandwidth: cycles per frame (standard deviation).
+    """
+
+    kind: ClassVar[str] = "eidgan"
+
+    sentence_dim: int = 512
+    word_dim: int = 512
+    num_tokens: int = 8
+    token_dim: int = 64
+    mapping_layers: int = 4
+    mapping_lr_multiplier: float = 0.01
+    channels: tuple[int, ...] = (704, 704, 704, 704, 704, 384, 192)
+    thickness: int = 8
+    features: int = 32
+    decoder_hidden: tuple[int, ...] = (64, 128, 64)
+    refinement: tuple[int, ...] = (128, 64)
+    attention_dim: int = 192
+    num_heads: int = 4
+    bandwidth: float = 10.0
+    spectral: bool = True
+    attention: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise UserError("generator.channels: needs at least one block")
+        if any(width % 2 for width in self.channels):
+            raise UserError(f"generator.channels: every width must be even, got {self.channels}")
+        if self.attention_dim % self.num_heads:
+            raise UserError(f"generator.attention_dim: {self.attention_dim} is not a multiple of num_heads = {self.num_heads}")
+
+    def with_text(self, sentence_dim: int, word_dim: int) -> EidganConfig:
+        """The same network for another text encoder; an input that is switched off (0) stays off."""
+        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0,
+                       word_dim=word_dim if self.word_dim else 0)
+
+    def build(self) -> Eidgan:
+        return Eidgan(self)
+
+
+class DualModulationBlock(nn.Module):
+    """Trunk block: cross-attention modulation, spectrally modulated layer, modulated layer; emits line features."""
+
+    def __init__(self, config: EidganConfig, in_channels: int, out_channels: int, *, first: bool) -> None:
+        super().__init__()
+        style_dim = config.token_dim + config.sentence_dim
+        # The first block sees bare Fourier features, equal for all samples: there is nothing to normalise or attend from.
+        self.attention = CrossAttentionModulation(
+            in_channels, config.token_dim, attention_dim=config.attention_dim, num_heads=config.num_heads,
+        ) if config.attention and not first else None
+        layers = [ModulatedLinear(in_channels, out_channels, style_dim, spectral=config.spectral)]
+        if not first:
+            layers.append(ModulatedLinear(out_channels, out_channels, style_dim))
+        self.layers = nn.ModuleList(layers)
+        self.to_lines = ModulatedLinear(out_channels, config.features, style_dim, demodulate=False, activate=False)
+
+    def forward(self, x: torch.Tensor, codes: Codes, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.attention is not None:
+            x = self.attention(x, codes.tokens)
+        for layer in self.layers:
+            x = layer(x, style)
+        return x, self.to_lines(x, style)
+
+
+class Eidgan(Generator):
+    """See the module; `config` is kept as `.config`."""
+
+    def __init__(self, config: EidganConfig) -> None:
+        super().__init__(token_shape=(config.num_tokens, config.token_dim))
+        self.config = config
+        self.latent_shape = (config.num_tokens, config.token_dim)
+        self.mapping_network = TokenMapping(
+            config.num_tokens, config.token_dim, config.word_dim, num_layers=config.mapping_layers,
+            lr_multiplier=config.mapping_lr_multiplier, attention_dim=config.token_dim, num_heads=config.num_heads)
+        widths = (config.channels[0], *config.channels)
+        self.lines = FourierLines(widths[0], config.thickness, config.bandwidth)
+        self.blocks = nn.ModuleList(
+            DualModulationBlock(config, a, b, first=i == 0) for i, (a, b) in enumerate(zip(widths, widths[1:])))
+        self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
+                                   config.token_dim + config.sentence_dim)
+
+    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
+        if text is None and (self.config.sentence_dim or self.config.word_dim):
+            raise ValueError("this generator is conditioned on text: pass TextFeatures")
+        words, mask = (text.words, text.mask) if self.config.word_dim else (None, None)
+        tokens = self.mapping_network(z, words, mask)
+        sentence = unit_second_moment(text.sentence) if self.config.sentence_dim else z.new_zeros(len(z), 0)
+        return Codes(tokens, sentence)
+
+    def prepare(self, codes: Codes, view: View) -> BilineState:
+        style = torch.cat([codes.tokens.mean(dim=1), codes.sentence.to(codes.tokens.dtype)], dim=1)
+        x = self.lines(view)
+        rows, columns = [], []
+        split = view.height * self.config.thickness
+        for block in self.blocks:
+            x, lines = block(x, codes, style)
+            rows.append(lines[:, :split].unflatten(1, (view.height, -1)))
+            columns.append(lines[:, split:].unflatten(1, (view.width, -1)))
+        return BilineState(tuple(rows), tuple(columns), style)
+
+    def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
+        return self.pixels(prepared, rows, columns)

@@ -1,0 +1,63 @@
+"""Convolution with equalised learning rate; its downsampling filter is folded into the kernel.
+
+conv 3 x 3 then a separable low-pass and stride 2 is one strided convolution with the convolved kernel: `box` (1, 1)
+gives 4 x 4, `binomial` (1, 3, 3, 1) gives 6 x 6. No filter pass over the pixels, and no full-size result.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
+
+Down = Literal["box", "binomial"]
+FILTERS: dict[str, tuple[float, ...]] = {"box": (1, 1), "binomial": (1, 3, 3, 1)}
+
+
+def low_pass(name: Down) -> torch.Tensor:
+    """The normalised 2-D kernel of a downsampling filter.  # [T, T]"""
+    taps = torch.tensor(FILTERS[name], dtype=torch.float32)
+    return torch.outer(taps, taps) / taps.sum().square()
+
+
+class EqualConv2d(nn.Module):
+    """[N, C, H, W] -> [N, O, H, W], or half the size with `down`; kernel 1 or 3, leaky ReLU with gain sqrt(2) if `activate`."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, activate: bool = True, bias: bool = True,
+                 down: Down | None = None) -> None:
+        super().__init__()
+        gain = LEAKY_GAIN if activate else 1.0
+        self.activate = activate
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.weight_gain, self.bias_gain = gain / math.sqrt(in_channels * kernel * kernel), gain
+        self.register_buffer("filter", low_pass(down)[None, None] if down else None, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weight * self.weight_gain, None if self.bias is None else self.bias * self.bias_gain
+        stride = 1
+        if self.filter is not None:
+            shape = weight.shape[:2]
+            weight = functional.conv_transpose2d(weight.flatten(0, 1).unsqueeze(1), self.filter).squeeze(1).unflatten(0, shape)
+            stride = 2
+        padding = (weight.shape[-1] - stride) // 2 if stride == 2 else weight.shape[-1] // 2
+        y = functional.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride, padding)
+        return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
+
+
+class ResidualDown(nn.Module):
+    """Residual block of StyleGAN2's discriminator: conv, conv and halve, beside a 1 x 1 skip; the sum over sqrt(2)."""
+
+    def __init__(self, in_channels: int, out_channels: int, down: Down) -> None:
+        super().__init__()
+        self.first = EqualConv2d(in_channels, in_channels, 3)
+        self.second = EqualConv2d(in_channels, out_channels, 3, down=down)
+        self.skip = EqualConv2d(in_channels, out_channels, 1, activate=False, bias=False, down=down)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.second(self.first(x)) + self.skip(x)) * math.sqrt(0.5)

@@ -1,0 +1,44 @@
+"""Linear layer with equalised learning rate (Karras et al. 2018, section 4.1) and its normalisation of inputs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
+
+
+def unit_second_moment(x: torch.Tensor) -> torch.Tensor:
+    """Scale the last axis to mean square 1."""
+    return x * (x.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
+
+
+class EqualLinear(nn.Module):
+    """[..., in_features] -> [..., out_features], weights N(0, 1) at init and scaled by lr_multiplier / sqrt(in) at run time.
+
+    activate: leaky ReLU with slope 0.2 and gain sqrt(2), folded into weight and bias. bias_init: value of every bias.
+    weight_init: standard deviation of the scaled weight relative to 1 / sqrt(in) (0 starts the layer at its bias).
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, activate: bool = False, bias_init: float = 0.0,
+        lr_multiplier: float = 1.0, weight_init: float = 1.0,
+    ) -> None:
+        super().__init__()
+        gain = LEAKY_GAIN if activate else 1.0
+        self.activate = activate
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) * (weight_init / lr_multiplier))
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.weight_gain = gain * lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = gain * lr_multiplier
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias with every gain inside: y = lrelu(x @ weight.T + bias)."""
+        return self.weight * self.weight_gain, self.bias * self.bias_gain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = functional.linear(x, *self.folded())
+        return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y

@@ -1,0 +1,49 @@
+"""Style-modulated linear layer with optional spectral modulation (EIDGAN eq. 5 and 6), and the spectrum behind it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from networks.layers.linear import EqualLinear
+from torch_utils.ops.modulated_linear import modulated_linear
+
+
+class SpectralGain(nn.Module):
+    """Mod(W, y) of eq. 6: a learned complex spectrum W times a complex affine of y, the identity at init.
+
+    y [N, d_y] -> spectrum [N, C // 2 + 1] complex64.
+    """
+
+    def __init__(self, style_dim: int, channels: int) -> None:
+        super().__init__()
+        num_frequencies = channels // 2 + 1
+        self.spectrum = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(num_frequencies, 1))  # real, imaginary
+        self.affine = EqualLinear(style_dim, 2 * num_frequencies, weight_init=0.0)
+        with torch.no_grad():
+            self.affine.bias[:num_frequencies] = 1.0
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        real, imaginary = self.affine(y).float().chunk(2, dim=1)
+        return torch.view_as_complex(self.spectrum) * torch.complex(real, imaginary)
+
+
+class ModulatedLinear(nn.Module):
+    """x [N, P, C] (or [P, C], shared), y [N, d_y] -> [N, P, O]; see `torch_utils.ops.modulated_linear`."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, style_dim: int, *, spectral: bool = False,
+        demodulate: bool = True, activate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        # Without demodulation the styles' own variance reaches the output: start it small.
+        self.affine = EqualLinear(style_dim, in_channels, bias_init=1.0, weight_init=1.0 if demodulate else 0.2)
+        self.spectral = SpectralGain(style_dim, in_channels) if spectral else None
+        self.demodulate, self.activate = demodulate, activate
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        spectrum = self.spectral(y) if self.spectral is not None else None
+        return modulated_linear(x, self.weight, self.affine(y), self.bias, spectrum=spectrum,
+                                demodulate=self.demodulate, activate=self.activate)

@@ -1,0 +1,123 @@
+"""From prompts and seeds to pictures: lazy, sized, one seed a picture, in tiles of bounded memory.
+
+Picture i depends on its seed, prompt and view alone. Batch size and tile size change nothing but rounding in the last
+bits of a float (1e-5; a test), because a position never reads another position and a sample never another sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from networks.coordinates import View
+from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures
+from torch_utils.rng import normal_per_seed, seed_for
+
+TruncationCenter = Literal["prompt", "global"]
+NUM_CENTER_LATENTS = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture: image [3, H, W] float32 on the CPU, in [-1, 1] up to overshoot."""
+
+    seed: int
+    prompt: str
+    image: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """A sized iterable of `Sample`s that are computed while it is drained; iterating twice gives the same pictures."""
+
+    num_images: int
+    make: Callable[[], Iterator[Sample]]
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.make()
+
+
+def iterate_images(
+    generator: Generator, encoder: TextEncoder, prompts: Sequence[str], seeds: Sequence[int], view: View, *,
+    truncation: float = 1.0, center: TruncationCenter = "prompt", batch_size: int = 16, tile_px: int | None = 65536,
+    device: torch.device | str = "cpu",
+) -> ImageStream:
+    """Pictures of `prompts[i]` with latent seed `seeds[i]`, in order.
+
+    truncation: psi, 1 = none. center: see `truncate`. tile_px: most pixels of a batch that are rendered at once
+    (None = the whole view in one piece). The generator is used as it is: put it on `device`, in eval mode.
+    """
+    assert len(prompts) == len(seeds)
+
+    def make() -> Iterator[Sample]:
+        for start in range(0, len(seeds), batch_size):
+            stop = min(start + batch_size, len(seeds))
+            with torch.no_grad():
+                images = _images(generator, encoder, prompts[start:stop], seeds[start:stop], view, truncation, center,
+                                 tile_px, device)
+            for i in range(stop - start):
+                yield Sample(int(seeds[start + i]), prompts[start + i], images[i])
+
+    return ImageStream(len(seeds), make)
+
+
+def _images(generator, encoder, prompts, seeds, view, truncation, center, tile_px, device) -> torch.Tensor:
+    text = encoder.encode_text(list(prompts)).to(device)
+    z = normal_per_seed(seeds, generator.latent_shape).to(device)
+    codes = generator.mapping(z, text)
+    if truncation != 1:
+        codes = truncate(generator, codes, text, truncation, center)
+    return render_tiled(generator, codes, view, tile_px=tile_px)
+
+
+def truncate(generator: Generator, codes: Codes, text: TextFeatures | None, psi: float,
+             center: TruncationCenter = "prompt") -> Codes:
+    """Pull the style codes towards a centre: c + psi (w - c).
+
+    'prompt': the mean over 64 fixed latents of the same prompt, so the text stays; 'global': the running mean of
+    training, the truncation trick of StyleGAN.
+    """
+    if center == "global":
+        mean = generator.tokens_mean
+    else:
+        fixed = [seed_for("truncation", i) for i in range(NUM_CENTER_LATENTS)]
+        z = normal_per_seed(fixed, generator.latent_shape).to(codes.tokens.device)
+        rows = []
+        for i in range(len(codes)):
+            same = None if text is None else text[i:i + 1].repeat_interleave(NUM_CENTER_LATENTS)
+            rows.append(generator.mapping(z, same).tokens.mean(dim=0))
+        mean = torch.stack(rows)
+    return replace(codes, tokens=mean + psi * (codes.tokens - mean))
+
+
+def render_tiled(generator: Generator, codes: Codes, view: View, *, tile_px: int | None = 65536) -> torch.Tensor:
+    """The view of every code, [N, 3, H, W] float32 on the CPU, rendered in tiles of at most `tile_px` pixels a batch.
+
+    What does not grow with the pixels (the lines) is computed once for the whole view.
+    """
+    prepared = generator.prepare(codes, view)
+    height, width = tile_shape(view.height, view.width, None if tile_px is None else max(1, tile_px // len(codes)))
+    if (height, width) == (view.height, view.width):
+        return generator.render(prepared, slice(0, height), slice(0, width)).float().cpu()
+    image = torch.empty(len(codes), 3, view.height, view.width)
+    for top in range(0, view.height, height):
+        for left in range(0, view.width, width):
+            rows = slice(top, min(top + height, view.height))
+            columns = slice(left, min(left + width, view.width))
+            image[:, :, rows, columns] = generator.render(prepared, rows, columns).float().cpu()
+    return image
+
+
+def tile_shape(height: int, width: int, max_px: int | None) -> tuple[int, int]:
+    """Rows and columns of a tile of at most `max_px` pixels: whole rows where they fit, else pieces of one row."""
+    if max_px is None or height * width <= max_px:
+        return height, width
+    if width <= max_px:
+        return max_px // width, width
+    return 1, max_px

@@ -1,0 +1,130 @@
+"""A snapshot is a folder of data, never code: `config.json`, `model.safetensors`, `README.md` (the model card).
+
+It holds the EMA generator and what is needed to use it: the generator's config, the text encoder's name, the trained
+resolution, and `info` about the run. Reading it executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dnnlib.config_codec import from_dict, nearest, to_dict
+from dnnlib.errors import UserError
+from dnnlib.files import atomic_path, read_json, sha256_of
+from networks.generators import GENERATORS
+from networks.interfaces import Generator
+
+FORMAT = 1
+SNAPSHOT_PREFIX = "network-snapshot-"
+
+
+@dataclass
+class Snapshot:
+    """A generator with what one needs to use it.
+
+    text_encoder: a spec for `networks.text_encoders.load_encoder`; resolution: trained side in pixels; info: free-form
+    facts of the run (recipe, kimg, data set ...); sha256: of the weights file, empty before saving.
+    """
+
+    generator: Generator
+    text_encoder: str
+    resolution: int
+    info: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write the folder atomically; an existing one is replaced."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
+        config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
+                  "resolution": self.resolution, "info": self.info}
+        with atomic_path(path, folder=True) as folder:
+            save_file(tensors, folder / "model.safetensors")
+            self.sha256 = sha256_of(folder / "model.safetensors")
+            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(_model_card(config, self.generator, self.sha256), encoding="utf-8")
+
+    @staticmethod
+    def from_pretrained(path: str | Path) -> Snapshot:
+        """Read a snapshot folder, or the newest snapshot of a run folder. Raises `UserError` naming the faulty file."""
+        folder = find_snapshot(path)
+        config = read_json(folder / "config.json")
+        missing = [key for key in ("format", "generator", "text_encoder", "resolution") if key not in config]
+        if missing:
+            raise UserError(f"{folder / 'config.json'}: no field {missing[0]!r}; this is not a snapshot's config")
+        if config["format"] != FORMAT:
+            raise UserError(f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; update this code")
+        kind = config["generator"].get("kind", "")
+        if kind not in GENERATORS:
+            raise UserError(f"{folder / 'config.json'}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
+        generator = from_dict(GENERATORS[kind], config["generator"], "generator").build()
+        weights = folder / "model.safetensors"
+        _load_weights(generator, weights)
+        return Snapshot(generator.eval().requires_grad_(False), config["text_encoder"], config["resolution"],
+                        config.get("info", {}), sha256_of(weights))
+
+
+def _load_weights(generator: Generator, path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"{path} does not exist; the snapshot folder is incomplete")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a safetensors file ({error})") from None
+    own = generator.state_dict()
+    for name in own.keys() | tensors.keys():
+        if name not in tensors or name not in own:
+            raise UserError(f"{path}: tensor {name!r} is {'missing' if name in own else 'unknown'}; "
+                            "the weights do not belong to the config.json beside them")
+        if own[name].shape != tensors[name].shape:
+            raise UserError(f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
+                            f"config.json asks for {tuple(own[name].shape)}")
+    generator.load_state_dict(tensors)
+
+
+def find_snapshot(path: str | Path) -> Path:
+    """The snapshot folder meant by `path`: itself, or the newest one of a run folder. Raises `UserError`."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a run folder or a snapshot folder")
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; give the snapshot folder that holds config.json and model.safetensors")
+    if (path / "config.json").exists():
+        return path
+    snapshots = sorted(path.glob(f"{SNAPSHOT_PREFIX}*/config.json"))
+    if snapshots:
+        return snapshots[-1].parent
+    if (path / "model.safetensors").exists():
+        raise UserError(f"{path / 'config.json'} does not exist; a snapshot folder needs it beside model.safetensors")
+    raise UserError(f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; give a run or snapshot folder")
+
+
+def _model_card(config: dict[str, Any], generator: Generator, sha256: str) -> str:
+    info = config["info"]
+    params = sum(p.numel() for p in generator.parameters())
+    facts = {"System": config["generator"]["kind"], "Parameters": f"{params:,}",
+             "Trained resolution": f"{config['resolution']} x {config['resolution']}",
+             "Text encoder": config["text_encoder"], "Weights sha256": sha256}
+    facts |= {key.replace("_", " ").capitalize(): value for key, value in info.items()}
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    return f"""---
+library_name: eidgan
+pipeline_tag: text-to-image
+---
+# {info.get('recipe', config['generator']['kind'])}
+
+Text-to-image GAN that renders at any resolution. EMA generator only; no code is stored here.
+
+| | |
+|---|---|
+{rows}
+
+```
+python generate.py --network THIS_FOLDER --prompts "..." --seeds 0-3 --size {config['resolution']}x{config['resolution']}
+```
+"""

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dnnlib.errors import UserError
+from networks.coordinates import View, parse_size, parse_window
+
+
+def test_centres_of_twice_the_samples_average_to_the_samples():
+    view = View(height=5, width=7, box=(-0.25, 0.1, 1.5, 0.9))
+    fine = view.scaled(2)
+    torch.testing.assert_close(fine.rows().view(5, 2).mean(dim=1), view.rows())
+    torch.testing.assert_close(fine.columns().view(7, 2).mean(dim=1), view.columns())
+
+
+def test_conventions():
+    assert View.square(4).columns().tolist() == [0.125, 0.375, 0.625, 0.875]
+    assert View(height=3, width=3, convention="endpoints").rows().tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_window_samples_what_the_whole_samples_there():
+    whole = View.square(64)
+    part = View(height=16, width=32, box=(0.25, 0.5, 0.75, 0.75))
+    torch.testing.assert_close(part.columns(), whole.columns()[16:48])
+    torch.testing.assert_close(part.rows(), whole.rows()[32:48])
+
+
+def test_parsing():
+    assert parse_size("1000x600") == (1000, 600)
+    assert parse_size("256") == (256, 256)
+    assert parse_window("-0.5,0,1.5,1") == (-0.5, 0.0, 1.5, 1.0)
+
+
+@pytest.mark.parametrize("text", ["0x5", "5x0", "x", "5x", "axb", "-3", "1x2x3", ""])
+def test_bad_sizes(text):
+    with pytest.raises(UserError, match="expected WIDTHxHEIGHT"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["0,0,1", "0,0,0,1", "1,0,0,1", "a,b,c,d", "nan,0,1,1"])
+def test_bad_windows(text):
+    with pytest.raises(UserError, match="x0,y0,x1,y1"):
+        parse_window(text)
+
+
+def test_empty_views_are_refused():
+    with pytest.raises(UserError):
+        View(height=0, width=3)
+    with pytest.raises(UserError):
+        View(height=3, width=3, box=(0, 0, 0, 1))

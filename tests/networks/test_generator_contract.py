@@ -1,0 +1,178 @@
+"""What every generator must do, asked of every preset of the table (tiny stand-ins for the large ones)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from networks.coordinates import View
+from networks.describe import describe
+from networks.generators import GENERATORS, PRESETS, preset
+from networks.interfaces import TextFeatures
+from networks.sampling import render_tiled, truncate
+from networks.snapshot import Snapshot
+
+TINY = {"eidgan": preset("eidgan-tiny")}
+VARIANTS = TINY | {
+    "eidgan-nospectral": replace(preset("eidgan-tiny"), spectral=False),
+    "eidgan-noattention": replace(preset("eidgan-tiny"), attention=False),
+    "eidgan-uncond": replace(preset("eidgan-tiny"), sentence_dim=0, word_dim=0),
+    "eidgan-sentence": replace(preset("eidgan-tiny"), word_dim=0),
+    "eidgan-words": replace(preset("eidgan-tiny"), sentence_dim=0),
+}
+
+
+def text_for(config, n, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    lengths = torch.arange(n) % 4 + 3
+    return TextFeatures(torch.randn(n, config.sentence_dim or 8, generator=g), torch.randn(n, 6, config.word_dim or 8, generator=g),
+                        torch.arange(6) < lengths[:, None])
+
+
+def build(name, seed=0):
+    torch.manual_seed(seed)
+    config = VARIANTS[name]
+    return config, config.build()
+
+
+def latents(generator, n, seed=1):
+    return torch.randn(n, *generator.latent_shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_kind_has_a_stand_in():
+    assert set(TINY) == set(GENERATORS)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_shapes_finiteness_and_determinism(name):
+    config, generator = build(name)
+    z, text = latents(generator, 3), text_for(config, 3)
+    for view in (View.square(16), View(height=5, width=9), View(height=1, width=1), View(height=7, width=4, box=(-1, 0.2, 2, 0.6))):
+        image = generator(z, text, view)
+        assert image.shape == (3, 3, view.height, view.width) and image.dtype == torch.float32
+        assert torch.isfinite(image).all()
+        assert torch.equal(image, generator(z, text, view))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_parameter_gets_a_gradient(name):
+    config, generator = build(name)
+    image = generator(latents(generator, 3), text_for(config, 3), View.square(8))
+    (image * torch.randn_like(image)).sum().backward()
+    without = [n for n, p in generator.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not without
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_latents_and_texts_matter_exactly_where_they_enter(name):
+    config, generator = build(name)
+    z, text, other = latents(generator, 2), text_for(config, 2), text_for(config, 2, seed=5)
+    view = View.square(8)
+    image = generator(z, text, view)
+    assert (generator(latents(generator, 2, seed=9), text, view) - image).abs().max() > 1e-3
+    for field, enters in (("sentence", config.sentence_dim), ("words", config.word_dim)):
+        changed = generator(z, replace(text, **{field: getattr(other, field)}), view)
+        assert ((changed - image).abs().max() > 1e-4) == bool(enters)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("view", [
+    View(height=33, width=47),
+    View(height=21, width=30, box=(0.2, 0.3, 0.7, 0.9)),
+    View(height=24, width=18, box=(-0.5, -0.25, 1.5, 1.25)),
+    View(height=16, width=16, convention="endpoints"),
+], ids=["whole", "window", "extrapolated", "endpoints"])
+def test_tiles_equal_the_whole(name, view):
+    config, generator = build(name)
+    with torch.no_grad():
+        codes = generator.mapping(latents(generator, 2), text_for(config, 2))
+        whole = render_tiled(generator, codes, view, tile_px=None)
+        for tile_px in (200, 40, 7):
+            assert (render_tiled(generator, codes, view, tile_px=tile_px) - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_window_shows_what_the_whole_shows_there(name):
+    config, generator = build(name)
+    with torch.no_grad():
+        codes = generator.mapping(latents(generator, 2), text_for(config, 2))
+        whole = generator.synthesis(codes, View.square(32))
+        part = generator.synthesis(codes, View(height=8, width=16, box=(0.25, 0.5, 0.75, 0.75)))
+    assert (part - whole[:, :, 16:24, 8:24]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_samples_do_not_see_each_other_nor_masked_words(name):
+    config, generator = build(name)
+    z, text, view = latents(generator, 3), text_for(config, 3), View.square(8)
+    whole = generator(z, text, view)
+    assert (generator(z[1:2], text[1:2], view) - whole[1:2]).abs().max() < 1e-4
+    padded = TextFeatures.cat([text, TextFeatures(text.sentence[:1], torch.randn(1, 9, text.words.shape[2]),
+                                                  torch.ones(1, 9, dtype=torch.bool))])[:3]
+    assert (generator(z, padded, view) - whole).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_truncation_meets_its_centre(name):
+    config, generator = build(name)
+    text = text_for(config, 2)
+    with torch.no_grad():
+        codes = generator.mapping(latents(generator, 2), text)
+        other = generator.mapping(latents(generator, 2, seed=8), text)
+        assert torch.equal(truncate(generator, codes, text, 0.0).tokens, truncate(generator, other, text, 0.0).tokens)
+        torch.testing.assert_close(truncate(generator, codes, text, 1.0).tokens, codes.tokens)
+        generator.tokens_mean.fill_(2.0)
+        half = truncate(generator, codes, text, 0.5, "global").tokens
+        torch.testing.assert_close(half, (codes.tokens + 2) / 2)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_snapshot_round_trip(name, tmp_path):
+    config, generator = build(name)
+    Snapshot(generator, "hashed", 16, {"recipe": name}).save_pretrained(tmp_path / "s")
+    loaded = Snapshot.from_pretrained(tmp_path / "s")
+    assert loaded.generator.config == config and loaded.text_encoder == "hashed" and loaded.info == {"recipe": name}
+    z, text, view = latents(generator, 2), text_for(config, 2), View.square(8)
+    assert torch.equal(loaded.generator(z, text, view), generator(z, text, view))
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_twenty_steps_lower_the_loss_on_eight_pictures(name):
+    config, generator = build(name)
+    g = torch.Generator().manual_seed(3)
+    target = torch.rand(8, 3, 1, 1, generator=g).expand(-1, -1, 8, 8) * 2 - 1
+    z, text = latents(generator, 8), text_for(config, 8)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=0.003, betas=(0.0, 0.99))
+    losses = []
+    for _ in range(20):
+        loss = (generator(z, text, View.square(8)) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_describe_counts_what_runs():
+    config = preset("eidgan-tiny")
+    counts = describe(config, View.square(16))
+    generator = config.build()
+    assert counts["params"] == sum(p.numel() for p in generator.parameters())
+    assert counts["macs"] == counts["macs_lines"] + counts["macs_pixels"]
+    decoders = sum(layer.weight.numel() for decoder in generator.pixels.decoders for layer in decoder.layers)
+    refinement = generator.pixels.refinement
+    layers = [p.numel() for n, p in refinement.named_parameters() if n.endswith("weight") and "affine" not in n]
+    styles = sum(p.numel() for n, p in refinement.named_parameters() if n.endswith("affine.weight"))  # once a sample
+    composition = len(config.channels) * config.thickness * config.features
+    assert counts["macs_pixels"] == 16 * 16 * (decoders + sum(layers) + composition) + styles
+    double = describe(config, View.square(32))
+    assert double["macs_pixels"] - styles == 4 * (counts["macs_pixels"] - styles)
+    assert double["activation_bytes"] > 2 * counts["activation_bytes"]
+
+
+def test_the_papers_preset_has_18_million_parameters():
+    counts = describe(PRESETS["eidgan"], View.square(256))
+    assert abs(counts["params"] / 18e6 - 1) < 0.05

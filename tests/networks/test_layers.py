@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from networks.layers.conv import EqualConv2d, low_pass
+from networks.layers.cross_attention import CrossAttentionModulation
+from networks.layers.minibatch_stddev import minibatch_stddev
+from networks.layers.modulated import SpectralGain
+
+
+def literal_attention_modulation(layer, x, tokens, mask):
+    """Eq. 7 and 8 as printed, with q, a, gamma and beta made for every position."""
+    normalised = functional.layer_norm(x, x.shape[-1:])
+    def heads(t):
+        return t.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
+    query, key, value = heads(layer.query(normalised)), heads(layer.key(tokens)), heads(layer.value(tokens))
+    scores = query @ key.transpose(2, 3) / math.sqrt(layer.head_dim)
+    scores = scores.masked_fill(~mask[:, None, None], -math.inf)
+    attended = (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
+    return layer.gamma(attended) * normalised + layer.beta(attended)
+
+
+def test_folded_attention_equals_the_literal_form():
+    torch.manual_seed(0)
+    layer = CrossAttentionModulation(12, 6, attention_dim=8, num_heads=2)
+    for parameter in layer.parameters():
+        parameter.data = torch.randn_like(parameter)
+    x, tokens = torch.randn(3, 10, 12), torch.randn(3, 5, 6)
+    mask = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    expected = literal_attention_modulation(layer, x, tokens, mask)
+    assert (layer(x, tokens, mask) - expected).abs().max() / expected.abs().max() < 1e-5
+
+
+def test_masked_words_have_no_influence():
+    layer = CrossAttentionModulation(8, 6, attention_dim=8, num_heads=2)
+    x, tokens = torch.randn(2, 4, 8), torch.randn(2, 5, 6)
+    mask = torch.tensor([[True, True, False, False, False]] * 2)
+    changed = tokens.clone()
+    changed[:, 2:] = 100.0
+    assert torch.equal(layer(x, tokens, mask), layer(x, changed, mask))
+
+
+def test_spectral_gain_starts_as_the_identity():
+    gain = SpectralGain(5, 8)(torch.randn(3, 5))
+    assert gain.shape == (3, 5) and torch.equal(gain, torch.ones(3, 5, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("down", ["box", "binomial"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_folded_downsampling_equals_filter_after_convolution(down, kernel):
+    layer = EqualConv2d(3, 4, kernel, activate=False, bias=False, down=down)
+    x = torch.randn(2, 3, 16, 16)
+    full = functional.conv2d(x, layer.weight * layer.weight_gain, padding=kernel // 2)
+    taps = low_pass(down)
+    filtered = functional.conv2d(full, taps.expand(4, 1, -1, -1), stride=2, padding=len(taps) // 2 - 1, groups=4)
+    y = layer(x)
+    assert y.shape == (2, 4, 8, 8)
+    torch.testing.assert_close(y[..., 2:-2, 2:-2], filtered[..., 2:-2, 2:-2])  # the border sees other padding
+
+
+def test_minibatch_deviation_is_zero_for_equal_samples_and_grouped():
+    same = torch.randn(1, 3, 4, 4).expand(4, -1, -1, -1)
+    different = torch.randn(4, 3, 4, 4)
+    out = minibatch_stddev(torch.cat([same, different]), 4)
+    assert out.shape == (8, 4, 4, 4)
+    assert out[:4, 3].max() < 1e-3
+    expected = different.var(dim=0, unbiased=False).sqrt().mean()
+    torch.testing.assert_close(out[4:, 3], expected.expand(4, 4, 4), atol=1e-4, rtol=1e-4)

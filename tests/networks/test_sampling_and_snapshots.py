@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.generators import preset
+from networks.sampling import iterate_images, tile_shape
+from networks.snapshot import Snapshot, find_snapshot
+from networks.text_encoders import load_encoder
+
+PROMPTS = ["a red apple", "the flag of Chad", "a cat", "a very long sentence about a blue bird on a green branch", "dog"]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    return preset("eidgan-tiny").build().eval()
+
+
+@pytest.fixture
+def snapshot(generator, tmp_path):
+    Snapshot(generator, "hashed", 16).save_pretrained(tmp_path / "s")
+    return tmp_path / "s"
+
+
+def draw(generator, prompts, seeds, **options):
+    stream = iterate_images(generator, load_encoder("hashed"), prompts, seeds, View(height=11, width=17), **options)
+    return stream, list(stream)
+
+
+def test_picture_depends_on_its_own_seed_and_prompt_only(generator):
+    stream, whole = draw(generator, PROMPTS, [5, 6, 7, 8, 9])
+    assert len(stream) == len(whole) == 5
+    for options in ({"batch_size": 1}, {"batch_size": 3}, {"tile_px": 13}):
+        _, other = draw(generator, PROMPTS, [5, 6, 7, 8, 9], **options)
+        for a, b in zip(whole, other):
+            assert (a.seed, a.prompt) == (b.seed, b.prompt) and (a.image - b.image).abs().max() < 1e-5
+    _, alone = draw(generator, PROMPTS[3:4], [8], truncation=0.7)
+    _, among = draw(generator, PROMPTS, [5, 6, 7, 8, 9], truncation=0.7)
+    assert (alone[0].image - among[3].image).abs().max() < 1e-5
+    assert (alone[0].image - whole[3].image).abs().max() > 1e-3
+
+
+def test_a_stream_can_be_drained_twice_and_leaves_global_state_alone(generator):
+    before = torch.get_rng_state()
+    stream, first = draw(generator, PROMPTS, range(5))
+    assert all(torch.equal(a.image, b.image) for a, b in zip(first, stream))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("height, width, limit", [(10, 10, None), (10, 10, 100), (10, 10, 35), (10, 10, 7), (3, 1000, 64)])
+def test_tiles_keep_their_limit(height, width, limit):
+    rows, columns = tile_shape(height, width, limit)
+    assert 1 <= rows <= height and 1 <= columns <= width
+    assert limit is None or rows * columns <= limit
+
+
+def test_newest_snapshot_of_a_run(generator, tmp_path):
+    for kimg in (0, 5, 12):
+        Snapshot(generator, "hashed", 16).save_pretrained(tmp_path / f"network-snapshot-{kimg:06d}")
+    assert find_snapshot(tmp_path).name == "network-snapshot-000012"
+    assert find_snapshot(tmp_path / "network-snapshot-000005").name == "network-snapshot-000005"
+
+
+def break_json(folder):
+    (folder / "config.json").write_text("{")
+
+
+def drop_config(folder):
+    (folder / "config.json").unlink()
+
+
+def drop_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def text_as_weights(folder):
+    (folder / "model.safetensors").write_text("these are not weights, but a text file of some length")
+
+
+def cut_weights(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[:len(data) // 2])
+
+
+def edit(change):
+    def apply(folder):
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+    return apply
+
+
+@pytest.mark.parametrize("damage, message", [
+    (break_json, "config.json is not valid JSON"),
+    (drop_config, "config.json does not exist"),
+    (drop_weights, "model.safetensors does not exist"),
+    (text_as_weights, "is not a safetensors file"),
+    (cut_weights, "is not a safetensors file"),
+    (edit(lambda c: c.pop("resolution")), "no field 'resolution'"),
+    (edit(lambda c: c.update(format=99)), "format 99"),
+    (edit(lambda c: c["generator"].update(kind="eidgam")), "did you mean 'eidgan'"),
+    (edit(lambda c: c["generator"].update(thicknes=3)), "did you mean 'thickness'"),
+    (edit(lambda c: c["generator"].update(features=16)), "config.json asks for"),
+    (edit(lambda c: c["generator"].update(spectral=False)), "is unknown"),
+])
+def test_damaged_snapshots_are_named(snapshot, damage, message):
+    damage(snapshot)
+    with pytest.raises(UserError, match=message):
+        Snapshot.from_pretrained(snapshot)
+
+
+def test_missing_and_wrong_paths(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        find_snapshot(tmp_path / "nothing")
+    with pytest.raises(UserError, match="neither config.json"):
+        find_snapshot(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        find_snapshot(tmp_path / "file")
