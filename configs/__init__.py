@@ -1,0 +1,25 @@
+"""Recipes: one function per run, each returning a complete `TrainConfig`. Variants call a base and change fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from configs.eidgan import eidgan_coco256, eidgan_cub256, eidgan_openmoji32, eidgan_openmoji64, debug
+from dnnlib.config_codec import nearest
+from dnnlib.errors import UserError
+from training.config import TrainConfig
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "eidgan-coco256": eidgan_coco256,
+    "eidgan-cub256": eidgan_cub256,
+    "eidgan-openmoji64": eidgan_openmoji64,
+    "eidgan-openmoji32": eidgan_openmoji32,
+    "debug": debug,
+}
+
+
+def recipe(name: str) -> TrainConfig:
+    """The config of that recipe. Raises `UserError` that names the nearest one."""
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe {name!r}; {nearest(name, RECIPES)}")
+    return RECIPES[name]()

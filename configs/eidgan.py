@@ -1,0 +1,65 @@
+"""EIDGAN's recipes: the paper's two data sets, and the embedded one at the sizes a laptop can train.
+
+The paper fixes the model, the losses and the resolution, not the schedule; docs/configs.md names our choices and
+what each recipe costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from networks.discriminators import WaveletDiscriminatorConfig
+from networks.generators import preset
+from training.config import AdamConfig, AugmentConfig, EmaConfig, LossConfig, TrainConfig
+
+CLIP = "open_clip:ViT-B-32-quickgelu/openai"
+
+
+def eidgan_coco256() -> TrainConfig:
+    """MS-COCO at 256 x 256: 8 GPUs x 16 images, 25,000 kimg."""
+    return TrainConfig(
+        recipe="eidgan-coco256", resolution=256, text_encoder=CLIP, text_cache=False, generator=preset("eidgan"),
+        discriminator=WaveletDiscriminatorConfig(resolution=256),
+        loss=LossConfig(r1_gamma=2.0, cond=0.5, cong=0.5, temperature=0.1),
+        augment=AugmentConfig(mode="noaug"), ema=EmaConfig(half_life_kimg=20.0),
+        batch=128, mirror=True, kimg=25000.0, tick_kimg=4.0, snapshot_ticks=50, workers=4)
+
+
+def eidgan_cub256() -> TrainConfig:
+    """CUB-200-2011 at 256 x 256: 8,855 pictures, so augmentation adapts and R1 is smaller."""
+    return replace(
+        eidgan_coco256(), recipe="eidgan-cub256", augment=AugmentConfig(mode="ada"), batch=64, kimg=10000.0,
+        ema=EmaConfig(half_life_kimg=10.0),
+        loss=LossConfig(r1_gamma=1.0, cond=0.5, cong=0.5, temperature=0.1))
+
+
+def eidgan_openmoji64() -> TrainConfig:
+    """OpenMoji at 64 x 64 with the embedded text encoder: hours on 2 cores, minutes on a GPU."""
+    return TrainConfig(
+        recipe="eidgan-openmoji64", resolution=64, text_encoder="small", generator=preset("eidgan-small"),
+        discriminator=WaveletDiscriminatorConfig(resolution=64, channel_base=2048, channel_max=128, sentence_dim=256,
+                                                 feature_dim=0, spectral_scale=16),
+        loss=LossConfig(r1_gamma=0.5, mismatch=1.0), augment=AugmentConfig(mode="ada", cutout=0.0),
+        optimizer_g=AdamConfig(lr=0.0025), optimizer_d=AdamConfig(lr=0.0025), ema=EmaConfig(half_life_kimg=5.0),
+        batch=32, kimg=400.0, tick_kimg=1.0, snapshot_ticks=20, metrics=("kid_lite2",), metric_num=500, workers=1)
+
+
+def eidgan_openmoji32() -> TrainConfig:
+    """The demo: OpenMoji at 32 x 32, about five minutes on 2 cores."""
+    base = eidgan_openmoji64()
+    return replace(
+        base, recipe="eidgan-openmoji32", resolution=32,
+        discriminator=replace(base.discriminator, resolution=32, channel_base=1024, spectral_scale=8),
+        ema=EmaConfig(half_life_kimg=2.0, rampup=0.1), augment=AugmentConfig(mode="noaug"),
+        kimg=20.0, tick_kimg=1.0, snapshot_ticks=5, metrics=())
+
+
+def debug() -> TrainConfig:
+    """Seconds on a CPU, every part of the machine switched on but the image losses: for tests and for a first look."""
+    return TrainConfig(
+        recipe="debug", resolution=32, text_encoder="hashed", text_cache=False, generator=preset("eidgan-tiny"),
+        discriminator=WaveletDiscriminatorConfig(resolution=32, channel_base=256, channel_max=32, sentence_dim=64,
+                                                 feature_dim=0, spectral_scale=8, group_size=2),
+        loss=LossConfig(r1_gamma=1.0, r1_interval=2, mismatch=1.0, path_length=1.0, path_length_interval=2, style_mixing=0.5),
+        augment=AugmentConfig(mode="ada", p=0.2), ema=EmaConfig(half_life_kimg=0.5),
+        batch=8, kimg=0.064, tick_kimg=0.016, snapshot_ticks=1, workers=0)

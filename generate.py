@@ -1,0 +1,117 @@
+"""Draw pictures of prompts with a trained snapshot, at any size and of any part of the plane."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
+
+
+def parse_seeds(text: str) -> list[int]:
+    """'0-3,7' -> [0, 1, 2, 3, 7]. Raises `UserError`."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None:
+            raise UserError(f"--seeds {text}: expected numbers and ranges such as 0-3,7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UserError(f"--seeds {text}: the range {part.strip()} runs backwards")
+        seeds += range(first, last + 1)
+    return seeds
+
+
+def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str]:
+    """Prompts of the command line, then those of the file (one a line, blank lines skipped). Raises `UserError`."""
+    found = [prompt.strip() for prompt in prompts]
+    if prompts_file is not None:
+        try:
+            found += [line.strip() for line in Path(prompts_file).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--prompts-file {prompts_file}: cannot be read ({error})") from None
+    if not found or not all(found):
+        raise UserError("no prompt; give --prompts \"a red apple\" (may be repeated) or --prompts-file FILE with one a line")
+    return found
+
+
+def slug(prompt: str) -> str:
+    """A short file-name-safe form of a prompt."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].strip("-") or "prompt"
+
+
+@click.command(context_settings={"max_content_width": 120})
+@click.option("--network", required=True, metavar="PATH", help="Snapshot folder, or a run folder (its newest snapshot).")
+@click.option("--prompts", multiple=True, metavar="TEXT", help="What to draw; may be repeated.")
+@click.option("--prompts-file", metavar="FILE", help="Text file with a prompt a line.")
+@click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Latent seeds of every prompt, e.g. 0-3,7.")
+@click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
+@click.option("--window", default="0,0,1,1", show_default=True, metavar="X0,Y0,X1,Y1",
+              help="Part of the plane in frame units; beyond 0..1 is extrapolation.")
+@click.option("--trunc", default=1.0, show_default=True, help="Truncation psi; below 1 trades variety for typicality.")
+@click.option("--trunc-center", type=click.Choice(["prompt", "global"]), default="prompt", show_default=True,
+              help="Truncate towards the mean of the same prompt, or of all training.")
+@click.option("--grid", is_flag=True, help="Also write grid.png: a row a prompt, a column a seed.")
+@click.option("--outdir", default="out", show_default=True, metavar="DIR", help="Where the pictures go.")
+@click.option("--batch-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures made at once.")
+@click.option("--tile", type=click.IntRange(min=1), default=65536, show_default=True,
+              help="Most pixels rendered at once; bounds memory, changes nothing else.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), default="auto", show_default=True,
+              help="Which implementation of the operators to use.")
+@report_user_errors
+def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
+         trunc: float, trunc_center: str, grid: bool, outdir: str, batch_gpu: int, tile: int, device: str, ops: str) -> None:
+    """Draw every prompt with every seed.
+
+    \b
+    Example:
+      python generate.py --network runs/demo --prompts "a red apple" --seeds 0-3 --size 1000x600 --grid
+    """
+    texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
+
+    from networks.coordinates import View, parse_size, parse_window
+    from networks.sampling import iterate_images
+    from networks.snapshot import Snapshot
+    from networks.text_encoders import load_encoder
+    from torch_utils.distributed import resolve_device
+    from torch_utils.ops import check_backend
+
+    where = resolve_device(device)
+    check_backend(ops)
+    box = parse_window(window)
+    width, height = parse_size(size) if size else (None, None)
+    snapshot = Snapshot.from_pretrained(network)
+    view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
+    stream = iterate_images(
+        snapshot.generator.to(where), load_encoder(snapshot.text_encoder, where),
+        [text for text in texts for _ in numbers], numbers * len(texts), view, truncation=trunc, center=trunc_center,
+        batch_size=batch_gpu, tile_px=tile, device=where)
+    facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", "window": ",".join(map(str, view.box)),
+             "truncation": str(trunc)}
+    _write(stream, Path(outdir), facts, num_columns=len(numbers) if grid else None)
+
+
+def _write(stream, outdir: Path, facts: dict[str, str], num_columns: int | None) -> None:
+    from torch_utils.pictures import grid, save_png
+    from torch_utils.tensors import to_uint8
+
+    images = []
+    digits = len(str(len(stream) - 1))
+    for i, sample in enumerate(stream):
+        image = to_uint8(sample.image)
+        path = outdir / f"{i:0{digits}d}-{slug(sample.prompt)}-seed{sample.seed:04d}.png"
+        save_png(path, image, {"prompt": sample.prompt, "seed": str(sample.seed)} | facts)
+        click.echo(path)
+        if num_columns:
+            images.append(image)
+    if num_columns:
+        save_png(outdir / "grid.png", grid(images, num_columns), facts)
+        click.echo(outdir / "grid.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from configs import recipe
+from networks.interfaces import TextFeatures
+from torch_utils.training_stats import Collector
+from training import losses
+from training.augment import NUM_UNIFORMS, Augmentation
+from training.config import AugmentConfig, LossConfig
+from training.gan_loss import GanLoss, MicroBatch
+
+
+def text(n, width, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return TextFeatures(torch.randn(n, width, generator=g), torch.randn(n, 5, width, generator=g), torch.ones(n, 5, dtype=torch.bool))
+
+
+def parts(**loss):
+    """Networks of the debug recipe without augmentation, and a micro batch of 4."""
+    torch.manual_seed(0)
+    config = recipe("debug")
+    generator, discriminator = config.generator.build(), config.discriminator.build()
+    augment = Augmentation(AugmentConfig(mode="noaug"), "cpu")
+    gan = GanLoss(generator, discriminator, None, augment, LossConfig(**loss), 32, Collector())
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return gan, MicroBatch(images, text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
+
+
+def test_logistic_losses_in_closed_form():
+    logits = torch.tensor([0.0, 2.0])
+    assert losses.logistic_real(logits).item() == pytest.approx((math.log(2) + math.log1p(math.exp(-2))) / 2)
+    assert losses.logistic_fake(logits).item() == pytest.approx((math.log(2) + 2 + math.log1p(math.exp(-2))) / 2)
+
+
+def test_r1_gradients_equal_a_hand_written_step():
+    """D's gradient with R1 = gradient without it + gamma/2 * interval * d/dtheta mean |grad_x D|^2, in plain autograd."""
+    gan, micro = parts(r1_gamma=3.0, r1_interval=4)
+    parameters = list(gan.discriminator.parameters())
+
+    def gradients(loss):
+        return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+
+    plain = gradients(gan.discriminator_loss(micro, regularise=False))
+    full = gradients(gan.discriminator_loss(micro, regularise=True))
+    images = micro.images.clone().requires_grad_(True)
+    logits = gan.discriminator(images, micro.text).logits
+    in_images = torch.autograd.grad(logits.sum(), images, create_graph=True)[0]
+    by_hand = gradients(3.0 / 2 * 4 * (in_images ** 2).sum() / 4)
+    largest = max(g.abs().max() for g in by_hand)
+    assert largest > 1e-3
+    for with_r1, without, r1 in zip(full, plain, by_hand):
+        assert (with_r1 - without - r1).abs().max() < 1e-4 * largest
+
+
+def test_r1_of_a_linear_discriminator_is_its_weight_norm():
+    weight = torch.randn(3, 8, 8)
+    images = torch.randn(5, 3, 8, 8, requires_grad=True)
+    assert losses.r1_penalty((images * weight).sum(dim=(1, 2, 3)), images).item() == pytest.approx(weight.square().sum().item(), rel=1e-5)
+
+
+def test_matching_aware_penalty_of_a_linear_discriminator():
+    images, sentence = torch.randn(2, 1, 2, 2, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    logits = 0.5 * images.flatten(1).sum(dim=1) + 2 * sentence[:, 0]
+    assert losses.matching_aware_penalty(logits, images, sentence).item() == pytest.approx((1 + 2) ** 6, rel=1e-5)
+
+
+def test_path_length_of_a_linear_generator():
+    """For G(w) = A w the length is |A^T y|."""
+    tokens = torch.randn(2, 1, 4, requires_grad=True)
+    matrix = torch.randn(3 * 2 * 2, 4)
+    images = (tokens[:, 0] @ matrix.T).view(2, 3, 2, 2)
+    noise = torch.randn(2, 3, 2, 2)
+    expected = (noise.flatten(1) / 2 @ matrix).norm(dim=1)
+    torch.testing.assert_close(losses.path_lengths(images, tokens, noise), expected)
+
+
+def test_info_nce_against_its_definition():
+    candidates, anchors = torch.randn(4, 6), torch.randn(4, 6)
+    a, b = candidates / candidates.norm(dim=1, keepdim=True), anchors / anchors.norm(dim=1, keepdim=True)
+    expected = 0.0
+    for i in range(4):
+        scores = torch.stack([(a[j] * b[i]).sum() for j in range(4)]) / 0.2
+        expected -= (scores[i] - scores.logsumexp(dim=0)) / 4
+    assert losses.info_nce(candidates, anchors, 0.2).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_mismatch_uses_the_texts_of_other_pictures():
+    gan, micro = parts(mismatch=1.0, r1_gamma=0.0)
+    loss = gan.discriminator_loss(micro, regularise=False)
+    hidden = gan.discriminator.trunk(micro.images)
+    real, wrong = (gan.discriminator.judge(hidden, t).logits for t in (micro.text, micro.text.roll(1)))
+    codes = gan.codes(micro, "z-d")
+    fake = gan.discriminator(gan.generator.synthesis(codes, gan.view), micro.text).logits
+    expected = losses.logistic_real(real) + (losses.logistic_fake(fake) + losses.logistic_fake(wrong)) / 2
+    torch.testing.assert_close(loss, expected)
+
+
+def test_style_mixing_swaps_a_tail_of_codes():
+    gan, micro = parts(style_mixing=1.0)
+    mixed = gan.codes(micro, "z").tokens
+    first = gan.generator.mapping(micro.normal("z", gan.generator.latent_shape), micro.text).tokens
+    second = gan.generator.mapping(micro.normal("z-mix", gan.generator.latent_shape), micro.text).tokens
+    for i in range(4):
+        kept = [torch.equal(a, b) for a, b in zip(mixed[i], first[i])]
+        cut = kept.index(False)
+        assert kept == [True] * cut + [False] * (len(kept) - cut)
+        assert torch.equal(mixed[i, cut:], second[i, cut:])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_augmentation_at_zero_is_the_identity_and_at_one_differentiable(seed):
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    uniforms = torch.rand(4, NUM_UNIFORMS, generator=torch.Generator().manual_seed(seed))
+    off = Augmentation(AugmentConfig(mode="fixed", p=0.0), "cpu")
+    assert off(images, uniforms) is images
+    on = Augmentation(AugmentConfig(mode="fixed", p=1.0, rotation=0.1), "cpu")
+    augmented = on(images, uniforms)
+    assert augmented.shape == images.shape and not torch.allclose(augmented, images)
+    gradient, = torch.autograd.grad(augmented.square().sum(), images)
+    assert (gradient.flatten(1).abs().sum(dim=1) > 0).all()
+
+
+def test_flip_alone_mirrors_and_brightness_alone_shifts():
+    images = torch.rand(8, 3, 16, 16)
+    none = dict(mode="fixed", p=1.0, flip=False, translation=0, scale=0, rotation=0, brightness=0, contrast=0, saturation=0, cutout=0)
+    uniforms = torch.rand(8, NUM_UNIFORMS)
+    flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(images, uniforms)
+    for image, out, draw in zip(images, flipped, uniforms[:, 1]):
+        torch.testing.assert_close(out, image.flip(-1) if draw < 0.5 else image, atol=1e-5, rtol=0)
+    shifted = Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(images, uniforms) - images
+    assert (shifted.flatten(1).std(dim=1) < 1e-5).all() and 0.01 < shifted.abs().max() <= 0.3 + 1e-5
+
+
+def test_ada_moves_p_towards_its_target():
+    augment = Augmentation(AugmentConfig(mode="ada", kimg=1.0, interval=2, target=0.6), "cpu")
+    for step in range(1, 5):
+        augment.observe(torch.ones(8))
+        augment.adapt(step * 8, 8)
+    assert augment.p == pytest.approx(2 * 8 * 2 / 1000)
+    state = augment.state_dict()
+    for step in range(5, 7):
+        augment.observe(-torch.ones(8))
+        augment.adapt(step * 8, 8)
+    assert augment.p == pytest.approx(8 * 2 / 1000)
+    augment.load_state_dict(state)
+    assert augment.p == pytest.approx(2 * 8 * 2 / 1000)

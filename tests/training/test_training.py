@@ -1,0 +1,239 @@
+"""Steps, ranks, resuming and logs of the real loop on real pictures, at the debug recipe's size."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs import RECIPES, recipe
+from datasets.loader import training_batches
+from datasets.text_image import TextImageDataset
+from dnnlib.config_codec import from_dict, to_dict
+from dnnlib.errors import UserError
+from networks.text_encoders import load_encoder
+from training.checkpoint import CheckpointIO
+from training.config import TrainConfig
+from training.optimize import NonFiniteError
+from training.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_trainer(config):
+    return Trainer(config, load_encoder(config.text_encoder), torch.device("cpu"))
+
+
+def run_steps(trainer, archive, num_steps):
+    batches = training_batches(TextImageDataset(archive, split="train"), global_batch=trainer.config.batch, seed=trainer.config.seed,
+                               start_images=trainer.progress.images)
+    for _ in range(num_steps):
+        batch = next(batches)
+        trainer.step(batch.images, batch.captions)
+
+
+def flat_state(trainer):
+    """Every tensor and number that a checkpoint holds, by path."""
+    found = {}
+
+    def walk(path, value):
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(f"{path}/{key}", item)
+        elif isinstance(value, (list, tuple)):
+            for key, item in enumerate(value):
+                walk(f"{path}/{key}", item)
+        else:
+            found[path] = value.clone() if isinstance(value, torch.Tensor) else value
+
+    for name, item in trainer.objects.items():
+        walk(name, item.state_dict())
+    return found
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    different = [name for name in a if not (torch.equal(a[name], b[name]) if isinstance(a[name], torch.Tensor) else a[name] == b[name])]
+    assert not different, different[:5]
+
+
+def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(openmoji32, tmp_path):
+    unbroken = make_trainer(recipe("debug"))
+    run_steps(unbroken, openmoji32, 6)
+    first = make_trainer(recipe("debug"))
+    run_steps(first, openmoji32, 3)
+    CheckpointIO(tmp_path, first.objects).save(first.progress.images)
+    del first
+    second = make_trainer(replace(recipe("debug")))
+    torch.manual_seed(12345)  # nothing may hang on the global stream
+    CheckpointIO(tmp_path, second.objects).load_latest()
+    run_steps(second, openmoji32, 3)
+    assert_same_state(flat_state(unbroken), flat_state(second))
+
+
+def test_accumulation_over_two_rounds_equals_one_large_batch(openmoji32):
+    """Gradients of D, whose minibatch groups of two lie inside both halves; G's follow from a D that took one Adam step."""
+    config = recipe("debug")
+    # The mismatched text comes from the neighbour within a forward, so it depends on the split: leave it out here.
+    config = replace(config, loss=replace(config.loss, mismatch=0.0, path_length=0.0))
+    whole, halves = make_trainer(config), make_trainer(replace(config, batch_gpu=config.batch // 2))
+    for trainer in (whole, halves):
+        run_steps(trainer, openmoji32, 1)
+    assert (whole.rounds, halves.rounds) == (1, 2)
+    for player, tolerance in (("player_d", 1e-5), ("player_g", 1e-2)):
+        pairs = list(zip(getattr(whole, player).parameters, getattr(halves, player).parameters))
+        largest = max(a.grad.abs().max() for a, _ in pairs)
+        assert largest > 1e-3
+        assert max((a.grad - b.grad).abs().max() for a, b in pairs) < tolerance * largest
+
+
+def test_path_length_and_ema_change_what_they_should(openmoji32):
+    trainer = make_trainer(recipe("debug"))
+    before = {name: value.clone() for name, value in trainer.ema.state_dict().items()}
+    run_steps(trainer, openmoji32, 2)
+    assert trainer.loss.path_length_mean > 0
+    assert any(not torch.equal(before[name], value) for name, value in trainer.ema.state_dict().items())
+    assert trainer.generator.tokens_mean.abs().sum() > 0
+    assert torch.equal(trainer.ema.model.tokens_mean, trainer.generator.tokens_mean)
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_non_finite_gradients_follow_the_policy(openmoji32, policy):
+    trainer = make_trainer(replace(recipe("debug"), nan_policy=policy))
+    run_steps(trainer, openmoji32, 1)
+    weights = {name: value.clone() for name, value in trainer.discriminator.state_dict().items()}
+    trainer.discriminator.requires_grad_(True)
+    trainer.player_d.parameters[0].register_hook(lambda grad: grad * float("nan"))
+    if policy == "stop":
+        with pytest.raises(NonFiniteError, match="gradient of D"):
+            run_steps(trainer, openmoji32, 1)
+    else:
+        run_steps(trainer, openmoji32, 2)
+        assert trainer.player_d.skipped == 2
+    for name, value in trainer.discriminator.state_dict().items():
+        assert torch.equal(value, weights[name])
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(openmoji32, tmp_path, capsys):
+    trainer = make_trainer(recipe("debug"))
+    io = CheckpointIO(tmp_path, trainer.objects)
+    io.save(1000)
+    newest = io.save(2000)
+    newest.write_bytes(newest.read_bytes()[:5000])
+    assert io.load_latest().name == "training-state-000001.pt"
+    assert "training-state-000002.pt cannot be read" in capsys.readouterr().out
+    (tmp_path / "training-state-000001.pt").write_text("hello")
+    with pytest.raises(UserError, match="no training-state"):
+        io.load_latest()
+
+
+def test_only_two_checkpoints_are_kept(tmp_path):
+    trainer = make_trainer(recipe("debug"))
+    io = CheckpointIO(tmp_path, trainer.objects)
+    for images in (1000, 2000, 3000):
+        io.save(images)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["training-state-000002.pt", "training-state-000003.pt"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_round_trip_through_json(name):
+    config = recipe(name)
+    assert config.recipe == name
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_config_cross_checks():
+    config = recipe("debug")
+    with pytest.raises(UserError, match="discriminator.resolution"):
+        replace(config, resolution=64)
+    with pytest.raises(UserError, match="multiple of the 3 processes"):
+        config.micro_batches(3)
+    with pytest.raises(UserError, match="must divide"):
+        replace(config, batch_gpu=3).micro_batches(1)
+    assert replace(config, batch_gpu=2).micro_batches(2) == (2, 2)
+    with pytest.raises(UserError, match="kid_lite2"):
+        replace(config, metrics=("kid_lit2",))
+
+
+def train(outdir, archive, *extra, launcher=(), check=True, **popen):
+    command = [sys.executable, *launcher, "train.py", "--outdir", str(outdir), "--recipe", "debug", "--data", str(archive),
+               "--report-to", "none", *extra]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **popen)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def read_stats(outdir):
+    return [json.loads(line) for line in (outdir / "stats.jsonl").read_text().splitlines()]
+
+
+def state_of(outdir):
+    newest = sorted(outdir.glob("training-state-*.pt"))[-1]
+    return torch.load(newest, weights_only=True)
+
+
+@pytest.mark.multi_process
+@pytest.mark.slow
+def test_two_processes_equal_one_process_with_two_accumulations(openmoji32, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    train(tmp_path / "ranks", openmoji32, "--kimg", "0.024", launcher=launcher)
+    train(tmp_path / "rounds", openmoji32, "--kimg", "0.024", "--batch-gpu", "4")
+    a, b = state_of(tmp_path / "ranks"), state_of(tmp_path / "rounds")
+    for part in ("generator", "discriminator", "ema"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name  # two addends: the order of the sum cannot matter
+    assert [r["images"] for r in read_stats(tmp_path / "ranks")] == [r["images"] for r in read_stats(tmp_path / "rounds")]
+
+
+@pytest.mark.slow
+def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    flags = ("--kimg", "0.16", "--tick", "0.008", "--snap", "3")
+    train(unbroken, openmoji32, *flags)
+    command = [sys.executable, "train.py", "--outdir", str(killed), "--recipe", "debug", "--data", str(openmoji32),
+               "--report-to", "none", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    log = killed / "stats.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 5):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(read_stats(killed)) < 20
+    done = train(killed, openmoji32, *flags)
+    assert "Resumed from training-state-" in done.stdout
+    a, b = read_stats(unbroken), read_stats(killed)
+    assert [r["images"] for r in a] == [r["images"] for r in b] == list(range(8, 161, 8))
+    for left, right in zip(a, b):
+        assert all(left[name] == right[name] for name in left if name.startswith(("Loss/", "Gradient/", "Logits/")))
+    a, b = state_of(unbroken), state_of(killed)
+    for part in ("generator", "discriminator", "ema"):
+        assert all(torch.equal(value, b[part][name]) for name, value in a[part].items())
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_a_changed_flag_is_refused(openmoji32, tmp_path):
+    outdir = tmp_path / "run"
+    command = [sys.executable, "train.py", "--outdir", str(outdir), "--recipe", "debug", "--data", str(openmoji32),
+               "--report-to", "none", "--kimg", "100", "--tick", "0.008"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env=os.environ | {"OMP_NUM_THREADS": "1"})
+    log = outdir / "stats.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 2):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "run the same command again" in output
+    assert state_of(outdir)["progress"]["images"] == read_stats(outdir)[-1]["images"]
+    refused = train(outdir, openmoji32, "--kimg", "100", "--gamma", "7", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.strip().startswith("Error:") and "another loss" in refused.stderr and "Traceback" not in refused.stderr

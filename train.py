@@ -1,0 +1,77 @@
+"""Train a text-to-image GAN. Run it again to resume; under torchrun it uses every process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnnlib.console import report_user_errors
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """'a,b' -> ('a', 'b'); 'none' -> ()."""
+    return () if text == "none" else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@click.command(context_settings={"max_content_width": 120})
+@click.option("--outdir", required=True, metavar="DIR", help="The run's folder; an existing run in it is resumed.")
+@click.option("--recipe", required=True, metavar="NAME", help="What to train; see configs/ and docs/configs.md.")
+@click.option("--data", metavar="PATH", help="Archive or folder made by dataset_tool.py.")
+@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of real images.")
+@click.option("--batch", type=click.IntRange(min=1), help="Images a step, over all processes and accumulations.")
+@click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images of one forward on a process; the rest accumulates.")
+@click.option("--gamma", type=click.FloatRange(min=0), help="Weight of the R1 penalty.")
+@click.option("--seed", type=int, help="Seed of everything that is drawn.")
+@click.option("--aug", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation of what D sees.")
+@click.option("--mirror", type=bool, metavar="BOOL", help="Show x-flipped pictures as well.")
+@click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
+@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics.")
+@click.option("--metrics", metavar="A,B|none", help="Scores at every snapshot; see calc_metrics.py list.")
+@click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), help="Which implementation of the operators to use.")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
+@click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")
+@click.option("--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written.")
+@click.option("--init-from", metavar="PATH", help="Start from a snapshot's weights (transfer; not resuming).")
+@click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
+@click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the resolved config and leave.")
+@report_user_errors
+def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, **flags) -> None:
+    """Train a text-to-image GAN; the same command again resumes.
+
+    \b
+    Examples:
+      python train.py --outdir runs/demo --recipe eidgan-openmoji32 --data data/openmoji32.zip
+      torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco --recipe eidgan-coco256 \\
+          --data data/coco-train256.zip
+    """
+    import json
+
+    from configs import recipe as recipe_named
+    from dnnlib.config_codec import override, to_dict
+
+    for name in ("metrics", "report_to"):
+        flags[name] = None if flags[name] is None else _names(flags[name])
+    config = override(recipe_named(recipe), [*_as_assignments(flags), *assignments])
+    if dry_run:
+        click.echo(json.dumps(to_dict(config), indent=2))
+        return
+
+    from training.launch import run
+
+    run(config, Path(outdir))
+
+
+FIELDS = {"gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg", "snap": "snapshot_ticks"}
+
+
+def _as_assignments(flags: dict) -> list[str]:
+    """Flags that were given, in the form of --set."""
+    import json
+
+    return [f"{FIELDS.get(name, name)}={json.dumps(value)}" for name, value in flags.items() if value is not None]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Adaptive differentiable augmentation (ADA, Karras et al. 2020), a subset: flip, translation, scale, rotation, colour,
+cutout. One affine resampling does all geometry, one 3 x 4 matrix all colour.
+
+Random draws are made for the whole batch from the named stream and sliced, so no split over ranks changes them.
+Shapes: N pictures [N, 3, H, W] in [-1, 1]; each transform is applied to a picture with probability p.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+from torch_utils.distributed import sum_over_ranks
+from training.config import AugmentConfig
+
+NUM_UNIFORMS = 20  # per picture: a gate and up to two parameters for each of the eight transforms
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+
+
+class Augmentation:
+    """State: p and, for ADA, the running sum of sign(D(real)). `uniforms` [N, NUM_UNIFORMS] drive `__call__`."""
+
+    def __init__(self, config: AugmentConfig, device: torch.device | str) -> None:
+        self.config = config
+        self.p = config.p if config.mode != "noaug" else 0.0
+        self.signs = torch.zeros(2, device=device)  # sum of signs, count
+
+    def state_dict(self) -> dict:
+        return {"p": self.p, "signs": self.signs.cpu()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.p = state["p"]
+        self.signs.copy_(state["signs"])
+
+    def observe(self, real_logits: torch.Tensor) -> None:
+        """Count D's verdict on augmented real pictures."""
+        if self.config.mode == "ada":
+            signs = real_logits.detach().sign().sum()
+            self.signs += torch.stack([signs, torch.full_like(signs, len(real_logits))])
+
+    def adapt(self, images_seen: int, batch: int) -> None:
+        """Move p after a whole step; a pure function of the images seen decides when."""
+        config = self.config
+        if config.mode != "ada" or (images_seen // batch) % config.interval:
+            return
+        total, count = sum_over_ranks(self.signs).tolist()
+        self.signs.zero_()
+        if count:
+            step = batch * config.interval / (config.kimg * 1000)
+            direction = math.copysign(1.0, total / count - config.target) if total / count != config.target else 0.0
+            self.p = min(max(self.p + direction * step, 0.0), 1.0)
+
+    def __call__(self, images: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        """Augment; differentiable in the images. With p = 0 the images come back as they are."""
+        if self.p == 0:
+            return images
+        draws = _Draws(uniforms.to(images.device), self.p)
+        images = self._geometry(images, draws)
+        images = self._colour(images, draws)
+        return self._cutout(images, draws)
+
+    def _geometry(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
+        config = self.config
+        n = len(images)
+        matrix = torch.eye(3, device=images.device).repeat(n, 1, 1)
+        if config.flip:
+            flip = draws.gate() & (draws.uniform() < 0.5)
+            matrix = _set(n, images.device, (0, 0), torch.where(flip, -1.0, 1.0)) @ matrix
+        if config.scale:
+            factor = torch.exp2(draws.gated(config.scale))
+            matrix = _set(n, images.device, (0, 0), factor, (1, 1), factor) @ matrix
+        if config.rotation:
+            angle = draws.gated(config.rotation) * (2 * math.pi)
+            cos, sin = angle.cos(), angle.sin()
+            matrix = _set(n, images.device, (0, 0), cos, (0, 1), -sin, (1, 0), sin, (1, 1), cos) @ matrix
+        if config.translation:
+            gate = draws.gate()
+            shift = [torch.where(gate, draws.symmetric() * config.translation * 2, 0.0) for _ in range(2)]
+            matrix = _set(n, images.device, (0, 2), shift[0], (1, 2), shift[1]) @ matrix
+        grid = functional.affine_grid(matrix[:, :2], list(images.shape), align_corners=False)
+        return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    def _colour(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
+        config = self.config
+        n = len(images)
+        if not (config.brightness or config.contrast or config.saturation):
+            return images
+        brightness = draws.gated(config.brightness)
+        contrast = torch.exp2(draws.gated(config.contrast))
+        saturation = torch.exp2(draws.gated(config.saturation))
+        luma = LUMA.to(images.device)
+        grey = luma.expand(3, 3)  # every output channel is the luma
+        eye = torch.eye(3, device=images.device)
+        matrix = contrast.view(n, 1, 1) * (grey + saturation.view(n, 1, 1) * (eye - grey))
+        flat = torch.baddbmm(brightness.view(n, 1, 1), matrix, images.flatten(2))
+        return flat.view_as(images)
+
+    def _cutout(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
+        side = self.config.cutout
+        if not side:
+            return images
+        gate, x, y = draws.gate(), draws.uniform(), draws.uniform()
+        height, width = images.shape[2:]
+        rows = (torch.arange(height, device=images.device) + 0.5) / height
+        columns = (torch.arange(width, device=images.device) + 0.5) / width
+        inside = ((rows - y[:, None]).abs() < side / 2)[:, :, None] & ((columns - x[:, None]).abs() < side / 2)[:, None, :]
+        return images.masked_fill((inside & gate[:, None, None])[:, None], 0.0)
+
+
+class _Draws:
+    """Consumes the columns of `uniforms` in order."""
+
+    def __init__(self, uniforms: torch.Tensor, p: float) -> None:
+        self.columns, self.p = iter(uniforms.unbind(dim=1)), p
+
+    def uniform(self) -> torch.Tensor:
+        return next(self.columns)
+
+    def symmetric(self) -> torch.Tensor:
+        return self.uniform() * 2 - 1
+
+    def gate(self) -> torch.Tensor:
+        return self.uniform() < self.p
+
+    def gated(self, strength: float) -> torch.Tensor:
+        """Uniform in [-strength, strength] where the gate is open, else 0."""
+        return torch.where(self.gate(), self.symmetric() * strength, 0.0)
+
+
+def _set(n: int, device: torch.device, *entries) -> torch.Tensor:
+    """Identity matrices [n, 3, 3] with the given (position, values [n]) entries replaced."""
+    matrix = torch.eye(3, device=device).repeat(n, 1, 1)
+    for (row, column), values in zip(entries[::2], entries[1::2]):
+        matrix[:, row, column] = values
+    return matrix

@@ -1,0 +1,69 @@
+"""Training state on disk: one explicit list of named objects, written atomically, read without unpickling code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from dnnlib.errors import UserError
+from dnnlib.files import atomic_path
+
+FORMAT = 1
+PREFIX = "training-state-"
+NUM_KEPT = 2
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+class CheckpointIO:
+    """Save and restore `objects` as training-state-<kimg>.pt in `run_dir`; the newest two are kept."""
+
+    def __init__(self, run_dir: Path, objects: dict[str, Stateful]) -> None:
+        self.run_dir, self.objects = run_dir, objects
+
+    def save(self, images_seen: int) -> Path:
+        """Write the state of every object; older files beyond the newest two go once the new one is whole."""
+        state = {"format": FORMAT} | {name: item.state_dict() for name, item in self.objects.items()}
+        path = self.run_dir / f"{PREFIX}{images_seen // 1000:06d}.pt"
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+        for old in self._files()[NUM_KEPT:]:
+            old.unlink()
+        return path
+
+    def load_latest(self) -> Path | None:
+        """Restore the newest readable checkpoint and return its path; None when there is none at all.
+
+        A damaged file is named and passed over for the one before it. Raises `UserError` when all are damaged, or
+        when one does not fit these networks.
+        """
+        files = self._files()
+        for path in files:
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                assert isinstance(state, dict)
+            except Exception as error:  # damaged bytes raise whatever the unpickler trips over
+                print(f"Checkpoint {path} cannot be read ({type(error).__name__}); trying the one before it.")
+                continue
+            self._restore(path, state)
+            return path
+        if files:
+            raise UserError(f"{self.run_dir}: no {PREFIX}*.pt can be read; delete them to start over, or restore a backup")
+        return None
+
+    def _restore(self, path: Path, state: dict[str, Any]) -> None:
+        if state.get("format") != FORMAT or set(state) - {"format"} != set(self.objects):
+            raise UserError(f"{path}: written by another version of this code; finish the run with that one")
+        for name, item in self.objects.items():
+            try:
+                item.load_state_dict(state[name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise UserError(f"{path}: {name} does not fit this configuration ({str(error).splitlines()[0]})") from None
+
+    def _files(self) -> list[Path]:
+        return sorted(self.run_dir.glob(f"{PREFIX}*.pt"), reverse=True)

@@ -1,0 +1,179 @@
+"""`TrainConfig`: everything that decides what a run computes, composed of the parts' own configs and cross-checked.
+
+Recipes (configs/) return one, flags change fields, `--dry-run` prints it, the run folder keeps it as
+training_options.json. Units are in the names; kimg = thousands of real images shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from dnnlib.errors import UserError
+from metrics.protocols import protocols_named
+from networks.discriminators import DiscriminatorConfig
+from networks.generators import GeneratorConfig
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the loss terms; 0 switches a term off and its work away.
+
+    r1_gamma, r1_interval: R1 every so many D steps, scaled by the interval. mismatch: D on real pictures with another
+    picture's text. cond, cong: ConD and ConG with their temperature. matching_aware_gp: weight of MA-GP (2 in DF-GAN),
+    every D step. path_length, path_length_interval: StyleGAN2's regulariser. style_mixing: probability that the style
+    codes behind a random cut come from a second latent.
+    """
+
+    r1_gamma: float = 1.0
+    r1_interval: int = 16
+    mismatch: float = 0.0
+    cond: float = 0.0
+    cong: float = 0.0
+    temperature: float = 0.1
+    matching_aware_gp: float = 0.0
+    path_length: float = 0.0
+    path_length_interval: int = 4
+    path_length_decay: float = 0.01
+    style_mixing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp", "path_length"):
+            _check(getattr(self, name) >= 0, f"loss.{name}: must not be negative, got {getattr(self, name)}")
+        _check(self.temperature > 0, f"loss.temperature: must be positive, got {self.temperature}")
+        for name in ("r1_interval", "path_length_interval"):
+            _check(getattr(self, name) >= 1, f"loss.{name}: must be at least 1, got {getattr(self, name)}")
+        _check(0 <= self.style_mixing <= 1, f"loss.style_mixing: is a probability, got {self.style_mixing}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """Adam (Kingma and Ba 2015); beta1 = 0 as in StyleGAN."""
+
+    lr: float = 0.002
+    beta1: float = 0.0
+    beta2: float = 0.99
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check(self.lr > 0, f"lr: must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """half_life_kimg of G's moving average; rampup caps the half-life at that fraction of the images seen so far."""
+
+    half_life_kimg: float = 10.0
+    rampup: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Differentiable augmentation of what D sees (ADA, Karras et al. 2020).
+
+    mode: noaug, fixed (p stays) or ada (p follows the target). target: E[sign(D(real))] that ADA holds; kimg: time
+    that p needs from 0 to 1; interval: D steps between adjustments. The rest are the maximal strengths at p = 1:
+    translation in frame widths, scale in octaves, rotation in turns, colour in units of the [-1, 1] range, cutout as
+    side of the square in frame widths. A strength of 0 switches a transform off.
+    """
+
+    mode: Literal["noaug", "fixed", "ada"] = "ada"
+    p: float = 0.0
+    target: float = 0.6
+    kimg: float = 500.0
+    interval: int = 4
+    flip: bool = True
+    translation: float = 0.125
+    scale: float = 0.2
+    rotation: float = 0.0
+    brightness: float = 0.2
+    contrast: float = 0.5
+    saturation: float = 1.0
+    cutout: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.p <= 1, f"augment.p: is a probability, got {self.p}")
+        _check(self.interval >= 1, f"augment.interval: must be at least 1, got {self.interval}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One run. What may change when a run is resumed is in `RESUMABLE`; everything else decides the numbers.
+
+    batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks).
+    tick_kimg: between log lines; snapshot_ticks: between snapshots, checkpoints and metrics. text_cache: keep the text
+    features of the data set on disk (for frozen encoders that cost more than a read). precision: auto = bf16 where
+    the GPU has it. metric_num: generated pictures of a metric during training. nan_policy: stop, skip the step
+    (counted; 100 in a row stop the run), or rollback to the last checkpoint with fresh random streams.
+    """
+
+    recipe: str
+    resolution: int
+    data: str = ""
+    text_encoder: str = "small"
+    text_cache: bool = True
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer_g: AdamConfig = field(default_factory=AdamConfig)
+    optimizer_d: AdamConfig = field(default_factory=AdamConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    kimg: float = 25000.0
+    batch: int = 64
+    batch_gpu: int | None = None
+    seed: int = 0
+    mirror: bool = False
+    tick_kimg: float = 4.0
+    snapshot_ticks: int = 50
+    metrics: tuple[str, ...] = ()
+    metric_num: int = 1000
+    init_from: str | None = None
+    nan_policy: Literal["stop", "skip", "rollback"] = "stop"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    ops: Literal["auto", "cuda", "ref"] = "auto"
+    device: str = "auto"
+    workers: int = 2
+    report_to: tuple[str, ...] = ("tensorboard",)
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "snapshot_ticks"):
+            _check(getattr(self, name) >= 1, f"{name}: must be at least 1, got {getattr(self, name)}")
+        for name in ("kimg", "tick_kimg"):
+            _check(getattr(self, name) > 0, f"{name}: must be positive, got {getattr(self, name)}")
+        _check(self.workers >= 0, f"workers: must not be negative, got {self.workers}")
+        _check(self.batch_gpu is None or self.batch_gpu >= 1, f"batch_gpu: must be at least 1, got {self.batch_gpu}")
+        _check(self.discriminator.resolution == self.resolution,
+               f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
+        unconditional = not (self.generator.sentence_dim or self.generator.word_dim)
+        _check(not (unconditional and (self.loss.mismatch or self.loss.cong)),
+               "loss.mismatch and loss.cong need a generator that is conditioned on text")
+        if self.metrics:
+            protocols_named(self.metrics)
+        unknown = set(self.report_to) - {"tensorboard", "wandb"}
+        _check(not unknown, f"report_to: unknown {sorted(unknown)}; known: tensorboard, wandb, or none")
+
+    def micro_batches(self, world_size: int) -> tuple[int, int]:
+        """(images of one forward, accumulation rounds) of a rank. Raises `UserError` where the batch does not divide."""
+        _check(self.batch % world_size == 0, f"--batch {self.batch}: must be a multiple of the {world_size} processes")
+        share = self.batch // world_size
+        size = min(self.batch_gpu or share, share)
+        _check(share % size == 0, f"--batch-gpu {size}: must divide the {share} images of one process")
+        return size, share // size
+
+    def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
+        """The same run with the networks' text widths set to those of the encoder that was loaded."""
+        generator = self.generator.with_text(sentence_dim, word_dim)
+        conditional = bool(generator.sentence_dim or generator.word_dim)
+        discriminator = self.discriminator.with_io(
+            self.resolution, sentence_dim if conditional else 0, sentence_dim if self.loss.cond else 0)
+        return replace(self, generator=generator, discriminator=discriminator)
+
+
+RESUMABLE = ("data", "kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics", "metric_num", "nan_policy", "ops",
+             "device", "workers", "report_to")

@@ -1,0 +1,156 @@
+"""Which terms make up D's and G's loss in a step, and which random draws they take.
+
+Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so splitting
+the batch over ranks or accumulation rounds changes nothing but the order of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from networks.coordinates import View
+from networks.interfaces import Codes, Discriminator, Generator, ImageTextEncoder, TextEncoder, TextFeatures
+from torch_utils.rng import generator_for
+from torch_utils.training_stats import Collector
+from training import losses
+from training.augment import NUM_UNIFORMS, Augmentation
+from training.config import LossConfig
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward sees: rows `rows` of a step's batch.
+
+    images [n, 3, R, R] float in [-1, 1]; text of n rows or None; stream names the step (seed, images seen, ...).
+    """
+
+    images: torch.Tensor
+    text: TextFeatures | None
+    rows: slice
+    batch: int
+    stream: tuple[int | str, ...]
+
+    def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        """Standard normal [n, *shape] on the images' device."""
+        draws = torch.randn(self.batch, *shape, generator=generator_for(*self.stream, purpose))
+        return draws[self.rows].to(self.images.device)
+
+    def uniform(self, purpose: str, width: int) -> torch.Tensor:
+        """Uniform in [0, 1), [n, width] on the images' device."""
+        draws = torch.rand(self.batch, width, generator=generator_for(*self.stream, purpose))
+        return draws[self.rows].to(self.images.device)
+
+
+class GanLoss:
+    """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for ConD and ConG."""
+
+    def __init__(self, generator: Generator, discriminator: Discriminator, encoder: TextEncoder | ImageTextEncoder,
+                 augment: Augmentation, config: LossConfig, resolution: int, collector: Collector,
+                 autocast: torch.dtype | None = None) -> None:
+        self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
+        self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
+        self.autocast = autocast
+        self.path_length_mean: torch.Tensor | None = None
+
+    def state_dict(self) -> dict:
+        return {"path_length_mean": self.path_length_mean}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.path_length_mean = state["path_length_mean"]
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None)
+
+    def codes(self, micro: MicroBatch, purpose: str) -> Codes:
+        """Style codes of fresh latents; with style mixing, a tail of them from a second latent."""
+        codes = self.generator.mapping(micro.normal(purpose, self.generator.latent_shape), micro.text)
+        if self.config.style_mixing:
+            other = self.generator.mapping(micro.normal(purpose + "-mix", self.generator.latent_shape), micro.text)
+            num_tokens = codes.tokens.shape[1]
+            draws = micro.uniform(purpose + "-cut", 2)
+            cut = torch.where(draws[:, 0] < self.config.style_mixing, (draws[:, 1] * num_tokens).floor(), num_tokens)
+            behind = torch.arange(num_tokens, device=cut.device) >= cut[:, None]
+            codes = replace(codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens))
+        return codes
+
+    def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> torch.Tensor:
+        """Logistic loss, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
+        config, report = self.config, self.collector.report
+        with self._precision(micro.images.device):
+            with torch.no_grad():
+                fakes = self.generator.synthesis(self.codes(micro, "z-d"), self.view)
+            fakes = self.augment(fakes, micro.uniform("augment-d-fake", NUM_UNIFORMS))
+            fake = self.discriminator(fakes, micro.text).logits
+
+            reals = self.augment(micro.images, micro.uniform("augment-d-real", NUM_UNIFORMS)).detach()
+            text, penalise = micro.text, bool(config.r1_gamma and regularise)
+            if penalise or config.matching_aware_gp:
+                reals.requires_grad_(True)
+            if config.matching_aware_gp and text is not None:
+                text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
+            hidden = self.discriminator.trunk(reals)
+            real = self.discriminator.judge(hidden, text)
+
+            fake_term = losses.logistic_fake(fake)
+            if config.mismatch:
+                wrong = self.discriminator.judge(hidden, micro.text.roll(1)).logits
+                fake_term = (fake_term + config.mismatch * losses.logistic_fake(wrong)) / (1 + config.mismatch)
+                report("Logits/mismatch", wrong)
+            loss = fake_term + losses.logistic_real(real.logits)
+            report("Loss/D", loss)
+            report("Logits/fake", fake)
+            report("Logits/real", real.logits)
+            self.augment.observe(real.logits)
+            if config.cond:
+                with torch.no_grad():
+                    anchors = self.encoder.encode_image(micro.images)
+                term = losses.info_nce(real.features, anchors, config.temperature)
+                report("Loss/ConD", term)
+                loss = loss + config.cond * term
+            if config.matching_aware_gp:
+                sentence = text.sentence if text is not None else reals.new_zeros(len(reals), 1, requires_grad=True)
+                term = losses.matching_aware_penalty(real.logits, reals, sentence)
+                report("Loss/MAGP", term)
+                loss = loss + config.matching_aware_gp * term
+            if penalise:
+                term = losses.r1_penalty(real.logits, reals)
+                report("Loss/R1", term)
+                loss = loss + term * (config.r1_gamma / 2 * config.r1_interval)
+        return loss
+
+    def generator_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Non-saturating logistic loss and ConG; also the sum of this micro batch's style codes [k, d]."""
+        config, report = self.config, self.collector.report
+        with self._precision(micro.images.device):
+            codes = self.codes(micro, "z-g")
+            fakes = self.generator.synthesis(codes, self.view)
+            shown = self.augment(fakes, micro.uniform("augment-g", NUM_UNIFORMS))
+            loss = losses.logistic_real(self.discriminator(shown, micro.text).logits)
+            report("Loss/G", loss)
+            if config.cong:
+                images = self.encoder.encode_image(fakes)
+                term = losses.info_nce(images, micro.text.sentence, config.temperature)
+                report("Loss/ConG", term)
+                loss = loss + config.cong * term
+        return loss, codes.tokens.detach().float().sum(dim=0)
+
+    def path_length_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """StyleGAN2's path length term, times its interval, and the sum of this micro batch's lengths."""
+        config = self.config
+        with self._precision(micro.images.device):
+            codes = self.codes(micro, "z-path")
+            images = self.generator.synthesis(codes, self.view)
+            lengths = losses.path_lengths(images, codes.tokens, micro.normal("path", images.shape[1:]))
+        mean = lengths.detach().mean() if self.path_length_mean is None else self.path_length_mean
+        target = mean.lerp(lengths.detach().mean(), config.path_length_decay)
+        penalty = (lengths - target).square().mean()
+        self.collector.report("Loss/path_length", penalty)
+        return penalty * (config.path_length * config.path_length_interval), lengths.detach().sum()
+
+    def track_path_length(self, mean_length: torch.Tensor) -> None:
+        """Move the running mean towards the whole batch's mean length; once a regularised step."""
+        before = mean_length if self.path_length_mean is None else self.path_length_mean
+        self.path_length_mean = before.lerp(mean_length, self.config.path_length_decay)

@@ -1,0 +1,82 @@
+"""From a resolved config to a running loop: device, ranks, run folder, data, text encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+from pathlib import Path
+
+
+from datasets.text_image import TextImageDataset
+from dnnlib.config_codec import to_dict
+from dnnlib.console import tee_to
+from dnnlib.errors import UserError
+from dnnlib.files import read_json, write_json
+from networks.interfaces import ImageTextEncoder, TextEncoder
+from networks.text_encoders import load_encoder
+from networks.text_encoders.cache import CachedTextEncoder
+from torch_utils.distributed import barrier, is_main, process_group, resolve_device, world_size
+from torch_utils.ops import check_backend
+from training.config import RESUMABLE, TrainConfig
+from training.training_loop import TrainingLoop
+
+
+def run(config: TrainConfig, run_dir: Path) -> None:
+    """Train, or go on training, in `run_dir`. Call on every rank; raises `UserError` for what a user can mend."""
+    faulthandler.enable()
+    check_backend(config.ops)
+    device = resolve_device(config.device)
+    dataset = open_dataset(config)
+    with process_group(device):
+        config.micro_batches(world_size())
+        if is_main():
+            run_dir.mkdir(parents=True, exist_ok=True)
+        with tee_to(run_dir / "log.txt") if is_main() else contextlib.nullcontext():
+            encoder = load_encoder(config.text_encoder, device)
+            if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
+                raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
+                                "need; use small or open_clip:..., or set both to 0")
+            config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
+            if is_main():
+                keep_options(config, run_dir)
+            TrainingLoop(config, run_dir, dataset, cached(encoder, config, dataset), device).run()
+
+
+def open_dataset(config: TrainConfig) -> TextImageDataset:
+    """The train split, whose pictures must have the recipe's size. Raises `UserError`."""
+    if not config.data:
+        raise UserError("--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip")
+    dataset = TextImageDataset(config.data, split="train")
+    if dataset.resolution != (config.resolution, config.resolution):
+        width, height = dataset.resolution
+        raise UserError(f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
+                        f"{config.resolution}x{config.resolution}; rebuild with dataset_tool.py --resolution "
+                        f"{config.resolution}x{config.resolution}")
+    return dataset
+
+
+def cached(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset) -> TextEncoder:
+    """The encoder, answering the data set's captions from disk where `text_cache` asks for it; rank 0 builds it."""
+    if not config.text_cache:
+        return encoder
+    captions = [caption for i in range(len(dataset)) for caption in dataset.captions(i)]
+    folder = Path(config.data).parent / ".cache"
+    if not is_main():
+        barrier()
+    wrapped = CachedTextEncoder.build(encoder, captions, folder)
+    if is_main():
+        barrier()
+    return wrapped
+
+
+def keep_options(config: TrainConfig, run_dir: Path) -> None:
+    """Write training_options.json; on a resumed run, refuse changes that would make it another run."""
+    path, options = run_dir / "training_options.json", to_dict(config)
+    if path.exists():
+        before = read_json(path)
+        changed = sorted(name for name in options if name not in RESUMABLE and before.get(name) != options[name])
+        if changed:
+            name = changed[0]
+            raise UserError(f"{run_dir} holds a run with another {name} ({before.get(name)!r}, now {options[name]!r}); give "
+                            "the same flags to resume it, or another --outdir")
+    write_json(path, options)

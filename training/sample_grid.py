@@ -1,0 +1,36 @@
+"""reals.png and fakes<kimg>.png: the same prompts and latents at every snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from datasets.text_image import TextImageDataset
+from networks.coordinates import View
+from networks.interfaces import Generator, TextEncoder
+from networks.sampling import iterate_images
+from torch_utils.pictures import grid, save_png
+from torch_utils.rng import generator_for
+from torch_utils.tensors import to_uint8
+
+NUM_COLUMNS, NUM_ROWS = 8, 4
+
+
+class SampleGrid:
+    """32 pictures of the data set, chosen by the seed, and what the generator makes of their first captions."""
+
+    def __init__(self, dataset: TextImageDataset, seed: int, resolution: int) -> None:
+        order = torch.randperm(len(dataset), generator=generator_for(seed, "sample grid"))
+        self.indices = order[:NUM_COLUMNS * NUM_ROWS].tolist()
+        self.dataset, self.resolution = dataset, resolution
+        self.prompts = [dataset.captions(i)[0] for i in self.indices]
+
+    def save_reals(self, path: Path) -> None:
+        save_png(path, grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS))
+
+    def save_fakes(self, path: Path, generator: Generator, encoder: TextEncoder, device: torch.device) -> None:
+        stream = iterate_images(generator, encoder, self.prompts, range(len(self.prompts)), View.square(self.resolution),
+                                device=device)
+        save_png(path, grid([to_uint8(sample.image) for sample in stream], NUM_COLUMNS),
+                 {"prompts": "\n".join(self.prompts)})

@@ -1,0 +1,130 @@
+"""The objects of a run and one training step of them: D, then G, then the averages.
+
+A step is a pure function of (state, seed, images seen): data position, latents, augmentation and the schedule of
+regularisers all derive from the images seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from networks.interfaces import TextEncoder
+from torch_utils.distributed import rank, sum_over_ranks, world_size
+from torch_utils.rng import seed_for
+from torch_utils.tensors import from_uint8
+from torch_utils.training_stats import Collector
+from training.augment import Augmentation
+from training.config import TrainConfig
+from training.ema import Ema
+from training.gan_loss import GanLoss, MicroBatch
+from training.optimize import Player
+
+TOKENS_MEAN_DECAY = 0.995  # per step, of the running mean of the style codes
+
+
+@dataclass
+class Progress:
+    """The clock: real images shown. rollbacks shifts every random stream after a rollback."""
+
+    images: int = 0
+    elapsed_s: float = 0.0
+    rollbacks: int = 0
+    run_id: str = ""
+
+    def state_dict(self) -> dict:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict) -> None:
+        for name in vars(self):
+            setattr(self, name, state[name])
+
+
+class Trainer:
+    """Live objects of a run on one rank; `objects` is the list that a checkpoint holds."""
+
+    def __init__(self, config: TrainConfig, encoder: TextEncoder, device: torch.device) -> None:
+        self.config, self.encoder, self.device = config, encoder, device
+        self.micro_size, self.rounds = config.micro_batches(world_size())
+        torch.manual_seed(seed_for(config.seed, "init"))  # the only draw from torch's global stream
+        generator, discriminator = config.generator.build(), config.discriminator.build()
+        self.generator = generator.to(device)
+        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
+        self.collector = Collector()
+        self.progress = Progress()
+        self.augment = Augmentation(config.augment, device)
+        self.ema = Ema(self.generator, config.ema)
+        self.player_g = Player("G", self.generator, config.optimizer_g)
+        self.player_d = Player("D", self.discriminator, config.optimizer_d)
+        self.loss = GanLoss(self.generator, self.discriminator, encoder, self.augment, config.loss, config.resolution,
+                            self.collector, autocast_dtype(config.precision, device))
+
+    @property
+    def objects(self) -> dict:
+        return {"progress": self.progress, "generator": self.generator, "discriminator": self.discriminator,
+                "ema": self.ema, "player_g": self.player_g, "player_d": self.player_d, "augment": self.augment,
+                "loss": self.loss}
+
+    def step(self, images: torch.Tensor, captions: Sequence[str]) -> None:
+        """One step on this rank's share of the batch: images uint8 [B / ranks, 3, R, R] and their captions."""
+        config, index = self.config, self.progress.images // self.config.batch
+        micro_batches = self._split(images, captions)
+        regularise = index % config.loss.r1_interval == 0
+        self._play(self.player_d, micro_batches, lambda m: self.loss.discriminator_loss(m, regularise=regularise))
+        tokens = torch.zeros_like(self.generator.tokens_mean)
+
+        def generator_loss(micro: MicroBatch) -> torch.Tensor:
+            loss, total = self.loss.generator_loss(micro)
+            tokens.add_(total)
+            return loss
+
+        self._play(self.player_g, micro_batches, generator_loss)
+        if config.loss.path_length and index % config.loss.path_length_interval == 0:
+            self._path_length_step(micro_batches)
+        self.generator.tokens_mean.lerp_(sum_over_ranks(tokens) / config.batch, 1 - TOKENS_MEAN_DECAY)
+        self.progress.images += config.batch
+        self.augment.adapt(self.progress.images, config.batch)
+        self.ema.update(self.generator, self.progress.images, config.batch)
+
+    def _split(self, images: torch.Tensor, captions: Sequence[str]) -> list[MicroBatch]:
+        first = rank() * self.micro_size * self.rounds
+        stream = (self.config.seed, "step", self.progress.images, self.progress.rollbacks)
+        parts = []
+        for start in range(0, len(images), self.micro_size):
+            piece = slice(start, start + self.micro_size)
+            text = self.encoder.encode_text(captions[piece]).to(self.device) if self.conditional else None
+            real = from_uint8(images[piece].to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+            rows = slice(first + start, first + start + self.micro_size)
+            parts.append(MicroBatch(real, text, rows, self.config.batch, stream))
+        return parts
+
+    @property
+    def conditional(self) -> bool:
+        return bool(self.config.generator.sentence_dim or self.config.generator.word_dim)
+
+    def _play(self, player: Player, micro_batches: list[MicroBatch], loss: Callable[[MicroBatch], torch.Tensor]) -> None:
+        player.begin()
+        self.discriminator.requires_grad_(player is self.player_d)
+        for micro in micro_batches:
+            (loss(micro) * (self.micro_size / self.config.batch)).backward()
+        player.step(self.config.nan_policy, self.collector)
+
+    def _path_length_step(self, micro_batches: list[MicroBatch]) -> None:
+        lengths = torch.zeros((), device=self.device)
+
+        def path_length_loss(micro: MicroBatch) -> torch.Tensor:
+            loss, total = self.loss.path_length_loss(micro)
+            lengths.add_(total)
+            return loss
+
+        self._play(self.player_g, micro_batches, path_length_loss)
+        self.loss.track_path_length(sum_over_ranks(lengths) / self.config.batch)
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bf16 where asked for, or under 'auto' on GPUs that have it; None = float32."""
+    if precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
+        return torch.bfloat16
+    return None

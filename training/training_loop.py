@@ -1,0 +1,203 @@
+"""The loop: batches -> steps -> ticks. Rerunning it on the same folder goes on where the last checkpoint stands."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import torch
+
+from datasets.loader import training_batches
+from datasets.text_image import TextImageDataset
+from dnnlib.config_codec import to_dict
+from dnnlib.errors import UserError
+from networks.interfaces import TextEncoder
+from networks.snapshot import SNAPSHOT_PREFIX, Snapshot
+from torch_utils.distributed import barrier, from_main, is_main, rank, sum_over_ranks, world_size
+from training.checkpoint import CheckpointIO
+from training.config import TrainConfig
+from training.evaluation import evaluate_snapshot
+from training.optimize import NonFiniteError
+from training.run_log import RunLog
+from training.sample_grid import SampleGrid
+from training.trainer import Trainer
+
+
+class TrainingLoop:
+    """One run on one rank. `run` returns when the images are shown or the process was asked to stop."""
+
+    def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset, encoder: TextEncoder,
+                 device: torch.device) -> None:
+        self.config, self.run_dir, self.dataset, self.device = config, run_dir, dataset, device
+        self.trainer = Trainer(config, encoder, device)
+        self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)
+        self.grid = SampleGrid(dataset, config.seed, config.resolution)
+        self.total_images = -(-int(config.kimg * 1000) // config.batch) * config.batch
+        self.tick_images = max(int(config.tick_kimg * 1000), 1)
+        self.stop_requested = False
+        self.log: RunLog | None = None
+
+    def run(self) -> None:
+        resumed = self.checkpoint.load_latest()
+        progress = self.trainer.progress
+        if resumed is None:
+            progress.run_id = from_main(uuid.uuid4().hex)
+            self._start_weights()
+        if is_main():
+            self.log = RunLog(self.run_dir, progress.images, self.config.report_to, to_dict(self.config))
+            self._announce(resumed)
+        with _StopSignals(self):
+            if resumed is None:
+                self._save()
+            self._steps()
+        if self.log is not None:
+            self.log.close()
+
+    def _start_weights(self) -> None:
+        """`--init-from`: copy the tensors that fit into G and its average; say which did not."""
+        if self.config.init_from is None:
+            return
+        source = Snapshot.from_pretrained(self.config.init_from).generator.state_dict()
+        own = self.trainer.generator.state_dict()
+        fitting = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
+        if not fitting:
+            raise UserError(f"--init-from {self.config.init_from}: no tensor fits this generator")
+        for model in (self.trainer.generator, self.trainer.ema.model):
+            model.load_state_dict(fitting, strict=False)
+        if is_main():
+            fresh = sorted(own.keys() - fitting.keys())
+            print(f"Started from {self.config.init_from}: {len(fitting)} tensors taken, {len(fresh)} new"
+                  + (f" ({', '.join(fresh[:5])} ...)" if fresh else ""))
+
+    def _announce(self, resumed: Path | None) -> None:
+        config, progress = self.config, self.trainer.progress
+        params = [sum(p.numel() for p in net.parameters()) / 1e6 for net in (self.trainer.generator, self.trainer.discriminator)]
+        print(f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; {len(self.dataset)} pictures of "
+              f"{self.dataset.name}; {self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
+              f"{self.trainer.rounds} x {self.trainer.micro_size}")
+        if resumed is not None:
+            print(f"Resumed from {resumed.name} at {progress.images} images.")
+        else:
+            self.grid.save_reals(self.run_dir / "reals.png")
+
+    def _batches(self):
+        config = self.config
+        return training_batches(
+            self.dataset, global_batch=config.batch, seed=config.seed, mirror=config.mirror, rank=rank(),
+            world_size=world_size(), start_images=self.trainer.progress.images, num_workers=config.workers,
+            pin_memory=self.device.type == "cuda")
+
+    def _steps(self) -> None:
+        progress, batches = self.trainer.progress, self._batches()
+        tick_start, tick_began = progress.images, time.monotonic()
+        while progress.images < self.total_images:
+            batch = next(batches)
+            try:
+                self.trainer.step(batch.images, batch.captions)
+            except NonFiniteError as error:
+                batches = self._not_finite(error)
+                tick_start, tick_began = progress.images, time.monotonic()
+                continue
+            done = progress.images >= self.total_images
+            tick_ends = progress.images // self.tick_images > (progress.images - self.config.batch) // self.tick_images
+            stop = self._stop_agreed() if tick_ends or done or world_size() == 1 else False
+            if tick_ends or done or stop:
+                seconds = time.monotonic() - tick_began
+                progress.elapsed_s += seconds
+                self._tick(progress.images - tick_start, seconds)
+                tick = progress.images // self.tick_images
+                if done or (tick_ends and tick % self.config.snapshot_ticks == 0):
+                    self._save()
+                elif stop:
+                    self._save_checkpoint()
+                tick_start, tick_began = progress.images, time.monotonic()
+            if stop and not done:
+                if is_main():
+                    print(f"Stopped at {progress.images} images; run the same command again to go on.")
+                return
+
+    def _not_finite(self, error: NonFiniteError):
+        """nan_policy: stop with the last checkpoint untouched, or return to it with fresh random streams."""
+        progress = self.trainer.progress
+        if self.config.nan_policy != "rollback" or progress.rollbacks >= 10:
+            raise UserError(f"training stopped at {progress.images} images: {error}. The last checkpoint is whole. Try a "
+                            "lower learning rate or a higher --gamma, or --nan-policy skip or rollback") from None
+        rollbacks, where = progress.rollbacks + 1, progress.images
+        if self.checkpoint.load_latest() is None:
+            raise UserError(f"training stopped at {where} images before its first checkpoint: {error}") from None
+        progress.rollbacks = rollbacks
+        if self.log is not None:
+            print(f"At {where} images {error}: back to {progress.images} images (rollback {rollbacks}).")
+            self.log.close()
+            self.log = RunLog(self.run_dir, progress.images, self.config.report_to, to_dict(self.config))
+        return self._batches()
+
+    def _stop_agreed(self) -> bool:
+        if world_size() == 1:
+            return self.stop_requested
+        return bool(sum_over_ranks(torch.tensor(float(self.stop_requested), device=self.device)).item())
+
+    def _tick(self, images: int, seconds: float) -> None:
+        config, progress = self.config, self.trainer.progress
+        means = self.trainer.collector.flush()
+        if self.log is None:
+            return
+        rate = images / max(seconds, 1e-9)
+        cuda = self.device.type == "cuda"
+        self.log.tick({
+            "tick": progress.images // self.tick_images, "kimg": progress.images / 1000, "images": progress.images,
+            "elapsed_s": round(progress.elapsed_s, 3), "sec_per_kimg": 1000 / rate, "images_per_s": rate,
+            "eta_s": (self.total_images - progress.images) / rate,
+            "cpu_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 / (1024 if sys.platform == "darwin" else 1),
+            "gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else 0.0,
+            "augment_p": self.trainer.augment.p,
+            "skipped": self.trainer.player_g.skipped + self.trainer.player_d.skipped,
+            "batch": config.batch,
+        } | means)
+
+    def _save_checkpoint(self) -> None:
+        if is_main():
+            self.checkpoint.save(self.trainer.progress.images)
+        barrier()
+
+    def _save(self) -> None:
+        """Pictures, snapshot and metrics first, the checkpoint last: what a checkpoint stands for is always complete."""
+        config, progress, ema = self.config, self.trainer.progress, self.trainer.ema.model
+        name = f"{progress.images // 1000:06d}"
+        snapshot = Snapshot(ema, config.text_encoder, config.resolution, {
+            "recipe": config.recipe, "kimg": round(progress.images / 1000, 3), "dataset": self.dataset.name,
+            "dataset_hash": self.dataset.content_hash, "seed": config.seed, "batch": config.batch,
+            "training_time_s": round(progress.elapsed_s), "image_losses": bool(config.loss.cond or config.loss.cong)})
+        if is_main():
+            self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.encoder, self.device)
+            snapshot.save_pretrained(self.run_dir / f"{SNAPSHOT_PREFIX}{name}")
+        for metric, record in evaluate_snapshot(snapshot, self.trainer.encoder, config, self.device):
+            if self.log is not None:
+                self.log.metric(metric, record, progress.images)
+        self._save_checkpoint()
+
+
+class _StopSignals:
+    """SIGINT and SIGTERM ask the loop to save and leave; a second SIGINT ends it at once."""
+
+    def __init__(self, loop: TrainingLoop) -> None:
+        self.loop, self.before = loop, {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.before[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.loop.stop_requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.loop.stop_requested = True
+        os.write(2, b"Stopping after this step; the state is saved first ...\n")
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
