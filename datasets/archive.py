@@ -1,0 +1,247 @@
+"""The data set at rest: an uncompressed zip of PNGs, or a plain folder, with one `dataset.json` that lists them.
+
+Reading holds one file handle per process, so forked and spawned loader workers never share a file offset.
+Writing is all or nothing. No torch here, and no pixels when reading: `datasets/text_image.py` decodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dnnlib.errors import UserError
+from dnnlib.files import atomic_path
+
+FORMAT = 1
+INDEX = "dataset.json"
+SPLITS = ("train", "test")
+# What Pillow raises for a damaged picture, depending on the format and the damage.
+PICTURE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error,
+                  Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What `dataset.json` says of one picture."""
+
+    file: str
+    id: str
+    captions: tuple[str, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture on its way into an archive: image uint8 [H, W, 3] and what belongs to it."""
+
+    image: np.ndarray
+    id: str
+    captions: tuple[str, ...]
+    split: str
+
+
+class Archive:
+    """Bytes by name from a zip archive or a plain folder. May be pickled and may live through a fork.
+
+    Raises `UserError` when the file is missing, is not a whole zip, or holds no valid `dataset.json`.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise UserError(f"{self.path} does not exist; make it with dataset_tool.py openmoji or folder")
+        self._zip: tuple[int, zipfile.ZipFile] | None = None  # (process id, handle)
+        self._files = self._list_files()
+        self._index = self._read_index()
+        self.metadata: dict[str, Any] = self._parse_index()
+
+    @property
+    def names(self) -> list[str]:
+        """All file names, sorted, with forward slashes and without `dataset.json`."""
+        return sorted(name for name in self._files if name != INDEX)
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """(width, height) that every picture should have."""
+        width, height = self.metadata["resolution"]
+        return width, height
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file. Raises `UserError` naming it when it is missing or damaged."""
+        if name not in self._files:
+            raise UserError(f"{self.path}: {INDEX} lists {name}, which is not there; make the data set again")
+        try:
+            return (self.path / name).read_bytes() if self.path.is_dir() else self._zip_file().read(name)
+        except (zipfile.BadZipFile, OSError, EOFError) as error:
+            raise UserError(f"{self.path}: {name} cannot be read ({error}); make the data set again") from None
+
+    def entries(self) -> list[Entry]:
+        """The pictures that `dataset.json` lists, in its order. Raises `UserError` at the first malformed one."""
+        return [self._entry(number, item) for number, item in enumerate(self.metadata["items"])]
+
+    def content_hash(self) -> str:
+        """sha256 over `dataset.json` and every file's name, size and (in a zip) CRC-32; the path plays no part.
+
+        A plain folder has no stored checksums, so there a changed picture of unchanged size is not seen.
+        """
+        digest = hashlib.sha256(self._index)
+        for name in self.names:
+            size, crc = self._files[name]
+            digest.update(f"{name}\0{size}\0{crc}\n".encode())
+        return digest.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_zip": None}
+
+    def _zip_file(self) -> zipfile.ZipFile:
+        if self._zip is None or self._zip[0] != os.getpid():
+            try:
+                self._zip = (os.getpid(), zipfile.ZipFile(self.path))
+            except (zipfile.BadZipFile, OSError) as error:
+                raise UserError(f"{self.path} is not a whole zip archive ({error}): "
+                                "a cut copy or download? Make or copy it again") from None
+        return self._zip[1]
+
+    def _list_files(self) -> dict[str, tuple[int, int]]:
+        if self.path.is_dir():
+            files = (path for path in self.path.rglob("*") if path.is_file())
+            return {path.relative_to(self.path).as_posix(): (path.stat().st_size, 0) for path in files}
+        members = self._zip_file().infolist()
+        return {member.filename: (member.file_size, member.CRC) for member in members if not member.is_dir()}
+
+    def _read_index(self) -> bytes:
+        if INDEX not in self._files:
+            raise UserError(f"{self.path} holds no {INDEX}; prepare raw pictures with "
+                            f"dataset_tool.py folder --source {self.path} --dest NEW.zip --resolution WxH")
+        return self.read(INDEX)
+
+    def _parse_index(self) -> dict[str, Any]:
+        where = f"{self.path}: {INDEX}"
+        remedy = "make it again with dataset_tool.py"
+        try:
+            metadata = json.loads(self._index)
+        except ValueError as error:
+            raise UserError(f"{where} is not valid JSON ({error}); {remedy}") from None
+        if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+            raise UserError(f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {remedy}')
+        size = metadata.get("resolution")
+        if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+            raise UserError(f"{where}: resolution must be [width, height], got {size!r}; {remedy}")
+        if not isinstance(metadata.get("items"), list):
+            raise UserError(f"{where}: items must be a list; {remedy}")
+        return metadata
+
+    def _entry(self, number: int, item: Any) -> Entry:
+        fault = entry_fault(item)
+        if fault:
+            raise UserError(f"{self.path}: {INDEX}, items[{number}]: {fault}; "
+                            f"dataset_tool.py verify --source {self.path} lists all faults")
+        return Entry(item["file"], item["id"], tuple(item["captions"]), item["split"])
+
+
+def entry_fault(item: Any) -> str | None:
+    """What is wrong with one element of `items`, or None."""
+    if not isinstance(item, dict):
+        return f"expected an object, got {item!r}"
+    for field in ("file", "id"):
+        if not isinstance(item.get(field), str) or not item[field]:
+            return f"{field} must be a text that is not empty, got {item.get(field)!r}"
+    captions = item.get("captions")
+    if not isinstance(captions, list) or not captions:
+        return f"{item['file']}: captions must be a list with at least one caption, got {captions!r}"
+    for caption in captions:
+        if not isinstance(caption, str) or not caption.strip():
+            return f"{item['file']}: caption {caption!r} is not a text, or is empty"
+    if item.get("split") not in SPLITS:
+        return f"{item['file']}: split must be one of {', '.join(SPLITS)}, got {item.get('split')!r}"
+    return None
+
+
+def write_archive(
+    dest: str | os.PathLike, pictures: Iterable[Picture], resolution: tuple[int, int], info: Mapping[str, Any]
+) -> list[Entry]:
+    """Write a zip (`dest` ends in .zip) or a plain folder, in the order given; whole or not at all.
+
+    `resolution` is (width, height). `info` goes into `dataset.json` beside the list of pictures; it is read after
+    the last picture, so an importer may fill in its report until then. The same input gives the same bytes.
+    Raises `UserError` when there is no picture, or when `dest` is a folder that is no data set.
+    """
+    dest = Path(dest)
+    as_folder = dest.suffix.lower() != ".zip"
+    _refuse_foreign(dest, as_folder)
+    with atomic_path(dest, folder=as_folder) as temporary:
+        store = _FolderStore(temporary) if as_folder else _ZipStore(temporary)
+        with store:
+            entries = [_store_picture(store, number, picture, resolution) for number, picture in enumerate(pictures)]
+            if not entries:
+                raise UserError(f"{dest}: no usable picture, so nothing was written")
+            items = [asdict(entry) for entry in entries]
+            index = {"format": FORMAT, **info, "resolution": list(resolution), "items": items}
+            store.write(INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
+    return entries
+
+
+def _refuse_foreign(dest: Path, as_folder: bool) -> None:
+    # A folder is replaced as a whole, so it must be one of ours.
+    if dest.is_dir() and not as_folder:
+        raise UserError(f"--dest {dest} is a folder; name a .zip file that does not exist yet")
+    if as_folder and dest.exists() and not dest.is_dir():
+        raise UserError(f"--dest {dest} is a file without the ending .zip; name a .zip file or a new folder")
+    if as_folder and dest.is_dir() and any(dest.iterdir()) and not (dest / INDEX).is_file():
+        raise UserError(f"--dest {dest} is a folder with other content; name a new folder or a .zip file")
+
+
+def _store_picture(store: Any, number: int, picture: Picture, resolution: tuple[int, int]) -> Entry:
+    width, height = resolution
+    assert picture.image.shape == (height, width, 3) and picture.image.dtype == np.uint8, picture.image.shape
+    name = f"{number // 1000:05d}/img{number:08d}.png"
+    buffer = io.BytesIO()
+    # Level 0: decoding is then little more than a copy, and the bytes do not depend on the zlib at hand.
+    Image.fromarray(picture.image).save(buffer, format="PNG", compress_level=0)
+    store.write(name, buffer.getvalue())
+    return Entry(name, picture.id, tuple(picture.captions), picture.split)
+
+
+class _ZipStore(zipfile.ZipFile):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w", zipfile.ZIP_STORED)
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # a write cut in the middle cannot be closed properly, and the file is thrown away anyway
+            self.fp.close()
+            self.fp = None
+
+    def write(self, name: str, data: bytes) -> None:
+        member = zipfile.ZipInfo(name)  # dated 1980, so that equal input gives equal bytes
+        member.external_attr = 0o644 << 16
+        member.create_system = 3
+        self.writestr(member, data)
+
+
+class _FolderStore:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> _FolderStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, name: str, data: bytes) -> None:
+        (self.path / name).parent.mkdir(exist_ok=True)
+        (self.path / name).write_bytes(data)

@@ -1,0 +1,103 @@
+"""Training batches: which picture, which of its captions, flipped or not, as pure functions of (seed, position).
+
+So a run resumed after k pictures sees what the unbroken run sees, with any number of workers and ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.sampler import InfiniteSampler, item_at
+from datasets.text_image import TextImageDataset
+from dnnlib.errors import UserError
+from torch_utils.rng import generator_for, seed_for
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images uint8 [n, 3, H, W]; one caption a picture; indices int64 [n] into the data set."""
+
+    images: torch.Tensor
+    captions: list[str]
+    indices: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def pin_memory(self) -> Batch:
+        """The loader calls this, so that copies to the GPU need not wait."""
+        return replace(self, images=self.images.pin_memory())
+
+
+class TrainingDraws(Dataset):
+    """Position in training -> {"image": uint8 [3, H, W], "caption": str, "index": int}."""
+
+    def __init__(self, dataset: TextImageDataset, seed: int, mirror: bool = False) -> None:
+        self.dataset, self.seed, self.mirror = dataset, seed, mirror
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        index = item_at(position, len(self.dataset), self.seed)
+        image, captions, _ = self.dataset[index]
+        if self.mirror and seed_for("mirror", self.seed, position) % 2:
+            image = image.flip(-1)
+        caption = captions[seed_for("caption", self.seed, position) % len(captions)]
+        return {"image": image, "caption": caption, "index": index}
+
+    def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]] | UserError:
+        # A worker's exception would arrive as a traceback in a message; as a value it keeps its one line.
+        try:
+            return [self[position] for position in positions]
+        except UserError as error:
+            return error
+
+
+def training_batches(
+    dataset: TextImageDataset,
+    *,
+    global_batch: int,
+    seed: int,
+    mirror: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+    start_images: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    multiprocessing_context: str | None = None,
+) -> Iterator[Batch]:
+    """This rank's share of every global batch from picture `start_images` on, for ever, global_batch / world_size each.
+
+    `multiprocessing_context` is 'fork', 'spawn' or 'forkserver' (None: Python's default). Workers live as long as the
+    iterator. Raises `UserError` when the ranks do not divide the batch (at once) or a picture is damaged (when due).
+    """
+    sampler = InfiniteSampler(global_batch, rank, world_size, start_images)
+    loader = DataLoader(
+        TrainingDraws(dataset, seed, mirror),
+        batch_size=sampler.rank_batch,
+        sampler=sampler,
+        num_workers=num_workers,
+        prefetch_factor=2 if num_workers else None,
+        pin_memory=pin_memory,
+        multiprocessing_context=multiprocessing_context if num_workers else None,
+        collate_fn=_collate,
+        generator=generator_for("loader", seed),  # else the loader would draw from the global stream
+    )
+    return _raise_errors(loader)
+
+
+def _raise_errors(loader: DataLoader) -> Iterator[Batch]:
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _collate(draws: list[dict[str, Any]] | UserError) -> Batch | UserError:
+    if isinstance(draws, UserError):
+        return draws
+    indices = torch.tensor([draw["index"] for draw in draws])
+    return Batch(torch.stack([draw["image"] for draw in draws]), [draw["caption"] for draw in draws], indices)

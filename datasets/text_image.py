@@ -1,0 +1,91 @@
+"""`TextImageDataset`: captioned pictures of one size, read from an archive that `dataset_tool.py` made.
+
+Shapes: images are uint8 [3, H, W], 0 to 255, sRGB. Caption choice and flips: `datasets/loader.py`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from datasets.archive import PICTURE_ERRORS, Archive, Entry
+from dnnlib.errors import UserError
+
+Split = Literal["train", "test", "all"]
+
+
+class Record(NamedTuple):
+    """One picture: image uint8 [3, H, W], all its captions, and its id."""
+
+    image: torch.Tensor
+    captions: tuple[str, ...]
+    id: str
+
+
+class TextImageDataset(Dataset):
+    """The pictures of one split of a zip archive or a prepared folder. Safe in forked and spawned loader workers.
+
+    Raises `UserError` for a file that is no data set, a split without pictures, and, when read, for a picture that is
+    damaged or has another size than `dataset.json` says.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, split: Split = "train") -> None:
+        if split not in ("train", "test", "all"):
+            raise UserError(f"split {split!r}: expected train, test or all")
+        self._archive = Archive(path)
+        entries = self._archive.entries()
+        self._entries = [entry for entry in entries if split in ("all", entry.split)]
+        self.split = split
+        if not self._entries:
+            found = ", ".join(sorted({entry.split for entry in entries})) or "no pictures at all"
+            raise UserError(f"{path}: no picture has the split {split!r} (found: {found})")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Record:
+        entry = self._entries[index]
+        return Record(self._decode(entry), entry.captions, entry.id)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """All captions of one picture, without decoding it."""
+        return self._entries[index].captions
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending."""
+        return self._archive.path.stem
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """(width, height) of every picture."""
+        return self._archive.resolution
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `dataset.json` says of the whole: source, licence, attribution, resize filter and the like."""
+        return {key: value for key, value in self._archive.metadata.items() if key != "items"}
+
+    @property
+    def content_hash(self) -> str:
+        """Names the whole archive (all splits) by its content, not its path; see `Archive.content_hash`."""
+        return self._archive.content_hash()
+
+    def _decode(self, entry: Entry) -> torch.Tensor:
+        where = f"{self._archive.path}: {entry.file}"
+        data = self._archive.read(entry.file)
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                mode, size, pixels = picture.mode, picture.size, np.array(picture)
+        except PICTURE_ERRORS as error:
+            raise UserError(f"{where} is not a readable picture ({error}); make the data set again") from None
+        if size != self.resolution or mode != "RGB":
+            raise UserError(f"{where} is {mode} {size[0]}x{size[1]}, but dataset.json promises "
+                            f"RGB {self.resolution[0]}x{self.resolution[1]}; prepare it with dataset_tool.py folder")
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

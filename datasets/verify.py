@@ -1,0 +1,62 @@
+"""Every fault of a data set, one line each: opens every picture and checks what `dataset.json` promises."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from datasets.archive import INDEX, PICTURE_ERRORS, Archive, entry_fault
+from dnnlib.errors import UserError
+
+
+def archive_faults(path: str | os.PathLike) -> Iterator[str]:
+    """Yield faults, a line each; none for a sound data set."""
+    try:
+        archive = Archive(path)
+    except UserError as error:
+        yield str(error)
+        return
+    seen: dict[str, set[str]] = {"file": set(), "id": set()}
+    items = archive.metadata["items"]
+    if not items:
+        yield f"{INDEX}: items is empty"
+    for number, item in enumerate(items):
+        fault = entry_fault(item)
+        if fault:
+            yield f"{INDEX}: items[{number}]: {fault}"
+        yield from _repeats(item, number, seen)
+        if isinstance(item, dict) and isinstance(item.get("file"), str):
+            yield from _picture_faults(archive, item["file"])
+    for name in archive.names:
+        if name not in seen["file"]:
+            yield f"{name}: not listed in {INDEX}"
+
+
+def _repeats(item: Any, number: int, seen: dict[str, set[str]]) -> Iterator[str]:
+    for key, values in seen.items():
+        value = item.get(key) if isinstance(item, dict) else None
+        if isinstance(value, str):
+            if value in values:
+                yield f"{INDEX}: items[{number}]: {key} {value!r} is not unique"
+            values.add(value)
+
+
+def _picture_faults(archive: Archive, name: str) -> Iterator[str]:
+    try:
+        with Image.open(io.BytesIO(archive.read(name))) as picture:
+            picture.load()
+    except UserError as error:
+        yield str(error)
+        return
+    except PICTURE_ERRORS as error:
+        yield f"{name}: not a readable picture ({' '.join(str(error).split())})"
+        return
+    if picture.size != archive.resolution:
+        (width, height), (want_width, want_height) = picture.size, archive.resolution
+        yield f"{name}: size is {width}x{height}, not {want_width}x{want_height}"
+    if picture.mode != "RGB":
+        yield f"{name}: mode is {picture.mode}, not RGB"

@@ -1,0 +1,163 @@
+"""dataset_tool.py as a user runs it: exit codes, messages, verify's faults, a stopped run."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from dataset_tool import main
+from datasets.text_image import TextImageDataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*args):
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def fails(*args):
+    result = run(*args)
+    assert result.exit_code == 1 and result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, size in enumerate([(40, 20), (20, 40), (30, 30)]):
+        Image.new("RGB", size, (80 * i, 0, 0)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"picture {i}\na shade of red\n")
+    return folder
+
+
+def test_folder_then_verify(tmp_path, photos):
+    (photos / "bad.png").write_text("no picture")
+    (photos / "bad.txt").write_text("bad")
+    dest = tmp_path / "a.zip"
+    result = run("folder", "--source", photos, "--dest", dest, "--resolution", "16x8", "--transform", "pad")
+    assert result.exit_code == 0
+    assert "Skipped bad.png: cannot identify" in result.stdout and "Skipped 1 files" in result.stdout
+    dataset = TextImageDataset(tmp_path / "a.zip")
+    assert len(dataset) == 3 and dataset.resolution == (16, 8) and dataset.info["skipped"][0]["file"] == "bad.png"
+    result = run("verify", "--source", tmp_path / "a.zip")
+    assert result.exit_code == 0 and result.stdout.count("\n") == 1 and "3 pictures of 16x8" in result.stdout
+
+
+def test_openmoji_to_a_plain_folder(tmp_path):
+    result = run("openmoji", "--dest", tmp_path / "set", "--resolution", "16", "--max-images", "12")
+    assert result.exit_code == 0 and "12 pictures of 16x16" in result.stdout and "Left out 445" in result.stdout
+    assert run("verify", "--source", tmp_path / "set").exit_code == 0
+    assert os.listdir(tmp_path) == ["set"]
+
+
+def test_wrong_input_is_one_line(tmp_path, photos):
+    dest = ["--dest", tmp_path / "a.zip"]
+    assert "no such folder" in fails("folder", "--source", tmp_path / "x", *dest)
+    assert "size '0x5'" in fails("folder", "--source", photos, *dest, "--resolution", "0x5")
+    assert "size 'big'" in fails("openmoji", *dest, "--resolution", "big")
+    (photos / "captions.jsonl").write_text('{"file": "0.png", "caption": "x"}\n')
+    assert "line 1: unknown key 'caption'" in fails("folder", "--source", photos, *dest)
+    assert run("folder", "--source", photos).exit_code == 2
+    assert run("folder", "--source", photos, *dest, "--transform", "fold").exit_code == 2
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_nothing_usable_names_the_files_and_fails(tmp_path, photos):
+    for text in photos.glob("*.txt"):
+        text.unlink()
+    result = run("folder", "--source", photos, "--dest", tmp_path / "a.zip")
+    assert result.exit_code == 1 and result.stdout.count("no caption file") == 3
+    assert "no usable picture" in result.stderr and not (tmp_path / "a.zip").exists()
+
+
+def damaged(path, *, index=None, files=None):
+    """Write the archive anew with a changed index or changed files (None removes one)."""
+    with zipfile.ZipFile(path) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    metadata = json.loads(content["dataset.json"])
+    if index:
+        index(metadata["items"])
+    content |= files or {}
+    content["dataset.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as new:
+        for name, data in content.items():
+            if data is not None:
+                new.writestr(name, data)
+
+
+def png(mode, size):
+    buffer = io.BytesIO()
+    Image.new(mode, size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FIRST = "00000/img00000000.png"
+
+
+@pytest.mark.parametrize("change, fault", [
+    (dict(index=lambda items: items[1].update(id=items[0]["id"])), "items[1]: id '0.png' is not unique"),
+    (dict(index=lambda items: items[1].update(file=FIRST)), "items[1]: file '00000/img00000000.png' is not unique"),
+    (dict(index=lambda items: items[2].update(captions=[])), "captions must be a list with at least one"),
+    (dict(index=lambda items: items[2].update(captions=[""])), "is not a text, or is empty"),
+    (dict(index=lambda items: items[0].update(split="dev")), "split must be one of train, test"),
+    (dict(index=lambda items: items.clear()), "items is empty"),
+    (dict(index=lambda items: items.append(7)), "items[3]: expected an object, got 7"),
+    (dict(files={FIRST: png("RGB", (8, 4))}), "img00000000.png: size is 8x4, not 8x8"),
+    (dict(files={FIRST: png("RGBA", (8, 8))}), "img00000000.png: mode is RGBA, not RGB"),
+    (dict(files={FIRST: b"text"}), "img00000000.png: not a readable picture"),
+    (dict(files={FIRST: None}), "img00000000.png, which is not there"),
+    (dict(files={"extra.png": b""}), "extra.png: not listed in dataset.json"),
+])
+def test_verify_names_each_fault(tmp_path, photos, change, fault):
+    path = tmp_path / "a.zip"
+    run("folder", "--source", photos, "--dest", path, "--resolution", "8")
+    damaged(path, **change)
+    result = run("verify", "--source", path)
+    assert result.exit_code == 1
+    assert any(fault in line for line in result.stdout.splitlines()), result.stdout
+
+
+def test_verify_finds_several_faults_and_a_cut_file(tmp_path, photos):
+    path = tmp_path / "a.zip"
+    run("folder", "--source", photos, "--dest", path, "--resolution", "8")
+    damaged(path, files={FIRST: b"text", "00000/img00000002.png": png("L", (8, 8))})
+    assert run("verify", "--source", path).stdout.count("\n") == 2
+    path.write_bytes(path.read_bytes()[:300])
+    result = run("verify", "--source", path)
+    assert result.exit_code == 1 and "not a whole zip" in result.stdout and result.stdout.count("\n") == 1
+
+
+def start(*args):
+    command = [sys.executable, "dataset_tool.py", *map(str, args)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_errors_in_a_real_process(tmp_path):
+    process = start("folder", "--source", tmp_path / "x", "--dest", tmp_path / "a.zip")
+    out, err = process.communicate()
+    assert process.returncode == 1 and out == "" and err.startswith("Error: ") and "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_leaves_nothing_behind(tmp_path, number):
+    process = start("openmoji", "--dest", tmp_path / "a.zip", "--resolution", "128")
+    while process.poll() is None and not any(p.stat().st_size > 100_000 for p in tmp_path.iterdir()):
+        time.sleep(0.02)
+    assert [p.name.startswith(".a.zip.") for p in tmp_path.iterdir()] == [True]  # it was in the middle of writing
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode != 0 and "Traceback" not in err, err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,164 @@
+"""Archive: round trip as zip and folder, determinism, atomic writing, clear errors for damaged files."""
+
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from datasets.archive import Archive, Picture, write_archive
+from dnnlib.errors import UserError
+
+SIZE = (6, 4)
+
+
+def pictures(count=5):
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        image = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+        yield Picture(image, f"id{i}", (f"caption {i}", "caf\u00e9"), "test" if i == 0 else "train")
+
+
+@pytest.fixture(params=["set.zip", "set"])
+def written(request, tmp_path):
+    path = tmp_path / request.param
+    write_archive(path, pictures(), SIZE, {"source": "a test", "licence": "none"})
+    return path
+
+
+def test_round_trip(written):
+    archive = Archive(written)
+    assert archive.metadata["format"] == 1 and archive.metadata["source"] == "a test"
+    assert archive.resolution == SIZE
+    assert archive.names == [f"00000/img{i:08d}.png" for i in range(5)]
+    entries = archive.entries()
+    assert [e.file for e in entries] == archive.names
+    assert entries[0].captions == ("caption 0", "caf\u00e9") and [e.split for e in entries] == ["test"] + ["train"] * 4
+    assert all(archive.read(e.file).startswith(b"\x89PNG") for e in entries)
+
+
+def test_zip_is_stored_and_index_comes_last(tmp_path):
+    write_archive(tmp_path / "a.zip", pictures(), SIZE, {})
+    with zipfile.ZipFile(tmp_path / "a.zip") as file:
+        assert {m.compress_type for m in file.infolist()} == {zipfile.ZIP_STORED}
+        assert file.infolist()[-1].filename == "dataset.json"
+
+
+def test_same_input_gives_same_bytes_and_hash(tmp_path):
+    for name in ("a.zip", "b.zip"):
+        write_archive(tmp_path / name, pictures(), SIZE, {"source": "x"})
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert Archive(tmp_path / "a.zip").content_hash() == Archive(tmp_path / "b.zip").content_hash()
+
+
+def test_content_hash_sees_one_changed_pixel(tmp_path):
+    write_archive(tmp_path / "a.zip", pictures(), SIZE, {})
+    changed = list(pictures())
+    changed[3].image[0, 0, 0] ^= 1
+    write_archive(tmp_path / "b.zip", changed, SIZE, {})
+    assert Archive(tmp_path / "a.zip").content_hash() != Archive(tmp_path / "b.zip").content_hash()
+
+
+def test_pickle_drops_the_handle(written):
+    archive = Archive(written)
+    name = archive.names[2]
+    copy = pickle.loads(pickle.dumps(archive))
+    assert copy._zip is None and copy.read(name) == archive.read(name)
+
+
+@pytest.mark.parametrize("name", ["set.zip", "set"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_interrupted_write_leaves_the_old_one_alone(tmp_path, name, error):
+    def broken():
+        yield from pictures(3)
+        raise error
+
+    with pytest.raises(error):
+        write_archive(tmp_path / name, broken(), SIZE, {})
+    assert list(tmp_path.iterdir()) == []
+    write_archive(tmp_path / name, pictures(2), SIZE, {})
+    before = Archive(tmp_path / name).content_hash()
+    with pytest.raises(error):
+        write_archive(tmp_path / name, broken(), SIZE, {})
+    assert [p.name for p in tmp_path.iterdir()] == [name] and Archive(tmp_path / name).content_hash() == before
+
+
+def test_overwriting_replaces_the_whole(written):
+    write_archive(written, pictures(2), SIZE, {})
+    assert len(Archive(written).names) == 2
+
+
+def test_no_pictures_writes_nothing(tmp_path):
+    with pytest.raises(UserError, match="no usable picture"):
+        write_archive(tmp_path / "a.zip", [], SIZE, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_folder_is_never_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
+    with pytest.raises(UserError, match="other content"):
+        write_archive(tmp_path / "mine", pictures(), SIZE, {})
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="nothing.zip does not exist"):
+        Archive(tmp_path / "nothing.zip")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
+def test_truncated_zip(tmp_path, keep):
+    path = tmp_path / "a.zip"
+    write_archive(path, pictures(), SIZE, {})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(UserError, match="a.zip is not a whole zip archive"):
+        Archive(path)
+
+
+def test_damaged_member_names_itself(tmp_path):
+    path = tmp_path / "a.zip"
+    write_archive(path, pictures(), SIZE, {})
+    data = bytearray(path.read_bytes())
+    data[100] ^= 0xFF  # within the first picture
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="img00000000.png cannot be read"):
+        Archive(path).read("00000/img00000000.png")
+
+
+def test_missing_index_says_what_to_run(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("picture.png", b"")
+    (tmp_path / "plain").mkdir()
+    for path in (tmp_path / "a.zip", tmp_path / "plain"):
+        with pytest.raises(UserError, match="holds no dataset.json.*dataset_tool.py folder"):
+            Archive(path)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("{", "not valid JSON"),
+    ('{"labels": []}', "not of format 1"),
+    ('{"format": 1, "resolution": 64, "items": []}', "resolution must be"),
+    ('{"format": 1, "resolution": [64, 64]}', "items must be a list"),
+])
+def test_malformed_index(tmp_path, text, message):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        Archive(tmp_path)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"captions": []}, "at least one caption"),
+    ({"captions": "a cat"}, "must be a list"),
+    ({"captions": ["  "]}, "is empty"),
+    ({"split": "val"}, "split must be one of"),
+    ({"id": 7}, "id must be a text"),
+])
+def test_malformed_entry_names_its_place(tmp_path, change, message):
+    item = {"file": "a.png", "id": "a", "captions": ["a"], "split": "train"} | change
+    index = {"format": 1, "resolution": [4, 4], "items": [item]}
+    (tmp_path / "dataset.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=rf"items\[0\].*{message}"):
+        Archive(tmp_path).entries()
