@@ -1,0 +1,67 @@
+"""Do renders at S and at a multiple of S show the same picture? Exact area average, PSNR, and SSIM (Wang et al. 2004).
+
+Everything is float64 on pictures [N, 3, H, W] in [0, 1]. Agreement says nothing of detail: a plain bicubic enlargement
+agrees almost perfectly, which is why the runner reports it beside.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from dnnlib.errors import UserError
+
+# Identical pictures have no finite PSNR; a result record needs a number.
+MAX_PSNR_DB = 100.0
+
+_SSIM_WINDOW = 11
+_SSIM_SIGMA = 1.5
+_SSIM_C1, _SSIM_C2 = 0.01 ** 2, 0.03 ** 2
+
+
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """Network pictures (nominally [-1, 1]) -> float64 in [0, 1], clamped as any viewer would."""
+    return images.to(torch.float64).add(1).div(2).clamp(0, 1)
+
+
+def shrink(images: torch.Tensor, factor: int) -> torch.Tensor:
+    """Exact area average of factor x factor blocks; the sides must be multiples of factor."""
+    assert images.shape[-1] % factor == 0 and images.shape[-2] % factor == 0
+    return F.avg_pool2d(images, factor)
+
+
+def enlarge(images: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bicubic enlargement with pixel centres aligned, clamped to [0, 1]."""
+    return F.interpolate(images, scale_factor=factor, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """10 log10(1 / MSE) per picture, in dB, at most `MAX_PSNR_DB`.  # [N]"""
+    mse = (a - b).square().mean(dim=(1, 2, 3))
+    return -10 * torch.log10(mse.clamp_min(10 ** (-MAX_PSNR_DB / 10)))
+
+
+def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Mean structural similarity per picture, channels averaged.  # [N]
+
+    Gaussian window 11 x 11, sigma 1.5, whole windows only, weighted population variances. Raises `UserError` for sides
+    below 11 px.
+    """
+    if min(a.shape[-2:]) < _SSIM_WINDOW:
+        size = f"{a.shape[-1]}x{a.shape[-2]}"
+        raise UserError(f"SSIM needs pictures of at least {_SSIM_WINDOW} px a side, these are {size}")
+    mean_a, mean_b = _blur(a), _blur(b)
+    var_a = _blur(a * a) - mean_a ** 2
+    var_b = _blur(b * b) - mean_b ** 2
+    covariance = _blur(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + _SSIM_C1) / (mean_a ** 2 + mean_b ** 2 + _SSIM_C1)
+    structure = (2 * covariance + _SSIM_C2) / (var_a + var_b + _SSIM_C2)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def _blur(x: torch.Tensor) -> torch.Tensor:
+    offset = torch.arange(_SSIM_WINDOW, dtype=x.dtype, device=x.device) - _SSIM_WINDOW // 2
+    window = torch.exp(-offset ** 2 / (2 * _SSIM_SIGMA ** 2))
+    window = (window / window.sum()).expand(x.shape[1], 1, 1, -1)
+    x = F.conv2d(x, window, groups=x.shape[1])
+    return F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])

@@ -1,0 +1,1 @@
+"""Frozen networks whose weights come from package registries, for encoders and metrics."""

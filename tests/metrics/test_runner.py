@@ -1,0 +1,169 @@
+"""evaluate(): numbers that do not depend on batches, shared work, records that say everything, no trace in any RNG."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from dnnlib.errors import UserError
+from metrics import session as session_module
+from metrics.clip_score import clip_score
+from metrics.protocols import PROTOCOLS, Kid, Protocol, protocols_named
+from metrics.runner import Subject, evaluate
+from networks.interfaces import Codes, Generator, ViewError
+from torch_utils.tensors import from_uint8, to_uint8
+
+TOY = Protocol(name="kid_toy", summary="golden numbers", measure=Kid(detector="toy"))
+ALL = [TOY, *(row for name, row in PROTOCOLS.items() if name != "kid_lite2")]
+
+
+def run(subject, archive, protocols, encoders, **options):
+    options = {"num": 20} | options
+    return {r["metric"]: r for r in evaluate(subject, archive, protocols, encoders=encoders, **options)}
+
+
+class Formula(Generator):
+    """The picture is a function of x; no latent, no text."""
+
+    latent_shape = (1, 1)
+
+    def __init__(self, function):
+        super().__init__(token_shape=(1, 1))
+        self.function = function
+
+    def mapping(self, z, text):
+        return Codes(z, z[:, 0, :0])
+
+    def prepare(self, codes, view):
+        return len(codes), view
+
+    def render(self, prepared, rows, columns):
+        count, view = prepared
+        x = view.columns()[columns].expand(count, 3, rows.stop - rows.start, -1)
+        return self.function(x, rows)
+
+
+def with_generator(subject, function):
+    return Subject(Formula(function), subject.encoder, "small", subject.resolution)
+
+
+def test_batch_size_changes_nothing(subject, archive, encoders):
+    first, *others = (run(subject, archive, ALL, encoders, batch_size=size) for size in (1, 7, 64))
+    for other in others:
+        for name, record in first.items():
+            assert other[name]["value"] == pytest.approx(record["value"], rel=1e-5, abs=1e-7), name
+    assert len({record["value"] for record in first.values()}) == len(first)
+
+
+def test_same_seed_same_number_other_seed_other_number(subject, archive, encoders):
+    a, b, c = (run(subject, archive, [TOY], encoders, seed=seed)["kid_toy"]["value"] for seed in (0, 0, 1))
+    assert a == b != c
+
+
+def test_golden_toy_number(subject, archive, encoders):
+    # Pins the whole path: seeds, captions, order of items, uint8 rounding, toy weights, kernel. A change of this number
+    # is a change of every protocol: raise PROTOCOLS_VERSION with it.
+    assert run(subject, archive, [TOY], encoders)["kid_toy"]["value"] == pytest.approx(0.1013343, rel=1e-4)
+
+
+def test_pictures_are_generated_once_for_all_detectors(subject, archive, encoders):
+    run(subject, archive, protocols_named(["clip_s_small"]) + [TOY], encoders)
+    assert subject.generator.num_rendered == 20
+    run(subject, archive, protocols_named(["clip_s_small", "clip_s_small_heldout", "clip_r_small"]), encoders)
+    assert subject.generator.num_rendered == 40
+
+
+def test_clip_score_is_that_of_the_pictures_and_prompts(subject, archive, encoders):
+    row = PROTOCOLS["clip_s_small_heldout"].with_overrides(num=20)
+    record = run(subject, archive, [row], encoders)[row.name]
+    session = session_module.Session(subject, archive, [row], device=torch.device("cpu"), batch_size=4, cache_dir=None,
+                                     encoders=encoders, progress=lambda *_: None)
+    chosen = session.image_set(row.pictures)
+    view = session_module.View.square(subject.resolution)
+    images = torch.stack(list(session.render(row.pictures, range(20), view)))
+    scorer = encoders["small-heldout"]
+    expected = clip_score(scorer.encode_image(from_uint8(to_uint8(images))).numpy(),
+                          scorer.encode_text(chosen.prompts).sentence.numpy())
+    assert record["value"] == pytest.approx(expected, rel=1e-5)
+    assert record["shuffled"] != pytest.approx(expected, rel=1e-2)
+
+
+def test_the_teacher_is_named(subject, archive, encoders):
+    records = run(subject, archive, ALL, encoders)
+    assert {name for name, record in records.items() if record["teacher"]} == {"clip_s_small", "clip_r_small"}
+
+
+def test_records_say_what_was_measured_and_are_json(subject, archive, encoders):
+    records = run(subject, archive, ALL, encoders)
+    for name, record in records.items():
+        assert json.loads(json.dumps(record, allow_nan=False)) == record
+        assert record["protocol"]["name"] == name and record["split"] == "test"
+        assert record["dataset"]["num_items"] == 12 and record["versions"]["torch"] == torch.__version__
+    kid, precision = records["kid_toy"], records["clip_r_small"]
+    assert kid["num_generated"] == 20 and kid["num_real"] == 12 and len(kid["detector"]["weights_sha256"]) == 64
+    assert records["clip_s_small"]["overrides"] == {"num_images": 20}
+    assert records["tile_exact"]["num_generated"] == 4 and records["tile_exact"]["overrides"] == {}
+    assert precision["num_distractors"] == 11 and precision["chance"] == pytest.approx(1 / 12)
+    if precision["real"]:
+        assert precision["prime"] == pytest.approx(precision["value"] / precision["real"])
+
+
+def test_no_random_state_is_touched(subject, archive, encoders):
+    torch.manual_seed(5), np.random.seed(5), random.seed(5)
+    before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+    # lite2 is built by timm, which initialises weights from the global stream.
+    records = evaluate(subject, archive, [TOY, PROTOCOLS["kid_lite2"]], num=4, encoders=encoders)
+    for record in records:
+        assert math.isfinite(record["value"])
+        after = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+        assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+
+
+def test_training_mode_is_given_back(subject, archive, encoders):
+    subject.generator.train()
+    run(subject, archive, [TOY], encoders, num=2)
+    assert subject.generator.training
+
+
+def test_scale_consistency_of_a_ramp_in_closed_form(subject, archive, encoders):
+    ramp = with_generator(subject, lambda x, rows: 2 * x - 1)
+    record = run(ramp, archive, [PROTOCOLS["scale_x2"]], encoders, num=2)["scale_x2"]
+    s = subject.resolution
+    errors = [i / (s - 1) - (2 * i + 0.5) / (2 * s - 1) for i in range(s)]
+    assert record["psnr"]["endpoints"] == pytest.approx(-10 * math.log10(np.mean(np.square(errors))), abs=1e-3)
+    assert record["value"] == record["psnr"]["centers"] == 100
+    assert record["ssim"]["centers"] == pytest.approx(1) and record["ssim"]["endpoints"] < 1
+    assert set(record["psnr"]) == set(record["ssim"]) == {"centers", "endpoints", "bicubic"}
+
+
+def test_tile_exact_is_zero_for_waves_and_sees_a_seam(subject, archive, encoders):
+    record = run(subject, archive, [PROTOCOLS["tile_exact"]], encoders)["tile_exact"]
+    assert record["value"] < 1e-6
+    seam = with_generator(subject, lambda x, rows: x + 0.25 * (rows.start == 7))
+    record = run(seam, archive, [PROTOCOLS["tile_exact"]], encoders)["tile_exact"]
+    assert all(record[name] == pytest.approx(0.25) for name in ("value", "whole", "window", "extrapolated"))
+
+
+def test_a_view_that_cannot_be_made_is_a_note(subject, archive, encoders):
+    def native_only(x, rows):
+        if x.shape[-1] != subject.resolution:
+            raise ViewError("this network makes 16x16 only")
+        return x
+
+    records = run(with_generator(subject, native_only), archive, ALL, encoders)
+    assert records["scale_x2"]["value"] is None and "16x16 only" in records["scale_x2"]["note"]
+    assert records["kid_toy"]["value"] is not None
+
+
+def test_a_diverged_network_is_a_note(subject, archive, encoders):
+    record = run(with_generator(subject, lambda x, rows: x * math.nan), archive, [TOY], encoders)["kid_toy"]
+    assert record["value"] is None and "diverged" in record["note"]
+
+
+def test_data_of_another_size_is_refused(subject, archive, encoders):
+    other = Subject(subject.generator, subject.encoder, "small", 32)
+    with pytest.raises(UserError, match="16x16 but the network was trained at 32x32"):
+        run(other, archive, [TOY], encoders)
