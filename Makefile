@@ -1,9 +1,9 @@
-# make setup | demo | test | gpu-check | clean-demo
+# make setup | demo | test | help-pages | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo test clean-demo
+.PHONY: setup demo test clean-demo help-pages
 
 # One environment, made once; quick when requirements.txt has not changed since.
 setup: $(VENV)/.requirements
@@ -21,3 +21,7 @@ test: setup
 
 clean-demo:
 	rm -rf runs/demo
+
+# docs/help/*.txt from the commands' own --help; a test compares them.
+help-pages: setup
+	$(PY) docs/help/write.py

@@ -50,16 +50,19 @@ class PixelDecoder(nn.Module):
 
 
 class RefinementBlock(nn.Module):
-    """Features [N, P, K] and style -> RGB [N, P, 3]: two pairs of modulated layers, each adding to an RGB skip."""
+    """Features [N, P, K] and style -> RGB [N, P, 3]: two pairs of modulated layers, each adding to an RGB skip.
+
+    RGB layers start at a quarter of unit gain, so that the first pictures have the contrast of pictures.
+    """
 
     def __init__(self, channels: int, widths: Sequence[int], style_dim: int) -> None:
         super().__init__()
-        self.to_rgb = nn.ModuleList([EqualLinear(channels, 3)])
+        self.to_rgb = nn.ModuleList([EqualLinear(channels, 3, weight_init=0.25)])
         self.pairs = nn.ModuleList()
         for width in widths:
             self.pairs.append(nn.ModuleList([
                 ModulatedLinear(channels, width, style_dim), ModulatedLinear(width, width, style_dim)]))
-            self.to_rgb.append(ModulatedLinear(width, 3, style_dim, demodulate=False, activate=False))
+            self.to_rgb.append(ModulatedLinear(width, 3, style_dim, demodulate=False, activate=False, weight_init=0.25))
             channels = width
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:

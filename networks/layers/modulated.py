@@ -33,10 +33,10 @@ class ModulatedLinear(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, style_dim: int, *, spectral: bool = False,
-        demodulate: bool = True, activate: bool = True,
+        demodulate: bool = True, activate: bool = True, weight_init: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels))
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels) * weight_init)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         # Without demodulation the styles' own variance reaches the output: start it small.
         self.affine = EqualLinear(style_dim, in_channels, bias_init=1.0, weight_init=1.0 if demodulate else 0.2)

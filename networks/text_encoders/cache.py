@@ -1,0 +1,110 @@
+"""Text features on disk, computed once for a caption file: a folder named by the hash of encoder id and captions.
+
+Words are packed without padding as fp16 and read through a memory map; sentences are float32. A folder is written whole
+or not at all, and its name is its content's, so a stale one is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dnnlib.errors import UserError
+from dnnlib.files import atomic_path
+from networks.interfaces import TextEncoder, TextFeatures
+
+_FORMAT = 1
+_BATCH = 128
+
+
+def cache_key(encoder_id: str, captions: Iterable[str]) -> str:
+    """16 hex digits over the format, the encoder and the set of captions; their order and repeats do not matter."""
+    digest = hashlib.sha256()
+    for part in (f"format {_FORMAT}", encoder_id, *_storage_order(captions)):
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+class CachedTextEncoder:
+    """A `TextEncoder` that knows the features of given captions and asks `encoder` for all others.
+
+    Words from the cache are rounded to fp16 (relative error 5e-4); sentences are exact.
+    """
+
+    def __init__(self, encoder: TextEncoder, captions: Iterable[str], folder: Path) -> None:
+        self.encoder, self.folder = encoder, folder
+        self.id, self.sentence_dim, self.word_dim = encoder.id, encoder.sentence_dim, encoder.word_dim
+        self.device = getattr(encoder, "device", torch.device("cpu"))
+        self._row = {caption: row for row, caption in enumerate(_storage_order(captions))}
+        self._offsets = self._map("offsets.i64", np.int64, (len(self._row) + 1,))
+        self._sentences = self._map("sentences.f32", np.float32, (len(self._row), self.sentence_dim))
+        self._words = self._map("words.f16", np.float16, (int(self._offsets[-1]), self.word_dim))
+
+    @classmethod
+    def build(cls, encoder: TextEncoder, captions: Sequence[str], cache_dir: Path | str) -> CachedTextEncoder:
+        """Open the cache of these captions in `cache_dir`, computing it first if it is not there."""
+        assert len(captions) > 0, "a cache of no captions"
+        folder = Path(cache_dir) / f"text-{cache_key(encoder.id, captions)}"
+        if not folder.is_dir():
+            with atomic_path(folder, folder=True) as temporary:
+                _write(encoder, _storage_order(captions), temporary)
+        return cls(encoder, captions, folder)
+
+    def encode_text(self, captions: Sequence[str]) -> TextFeatures:
+        """Captions -> features on the encoder's device, float32, without gradient, in the order asked for."""
+        unknown = [caption for caption in dict.fromkeys(captions) if caption not in self._row]
+        if not unknown:
+            return self.lookup(captions)
+        fresh = self.encoder.encode_text(unknown)
+        known = [caption for caption in dict.fromkeys(captions) if caption in self._row]
+        joined = TextFeatures.cat([fresh, self.lookup(known)]) if known else fresh
+        place = {caption: row for row, caption in enumerate(unknown + known)}
+        return joined[torch.tensor([place[caption] for caption in captions], device=joined.sentence.device)]
+
+    def lookup(self, captions: Sequence[str]) -> TextFeatures:
+        """As `encode_text`, but only for captions that the cache was built from (KeyError otherwise)."""
+        rows = np.array([self._row[caption] for caption in captions])
+        starts, lengths = self._offsets[rows], self._offsets[rows + 1] - self._offsets[rows]
+        mask = np.arange(lengths.max()) < lengths[:, None]  # [N, L]
+        words = np.zeros((*mask.shape, self.word_dim), np.float32)
+        for row, (start, length) in enumerate(zip(starts, lengths)):
+            words[row, :length] = self._words[start : start + length]
+        return TextFeatures(*(torch.from_numpy(a) for a in (self._sentences[rows], words, mask))).to(self.device)
+
+    def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.folder / name
+        expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if not path.is_file() or path.stat().st_size != expected:
+            raise UserError(f"{self.folder} is damaged ({name} is not {expected} bytes); "
+                            "delete that folder, it is made again")
+        return np.memmap(path, dtype, mode="r", shape=shape)
+
+
+def _storage_order(captions: Iterable[str]) -> list[str]:
+    """Distinct captions, short ones first: neighbours make batches with hardly any padding."""
+    return sorted(set(captions), key=lambda caption: (len(caption), caption))
+
+
+def _write(encoder: TextEncoder, captions: list[str], folder: Path) -> None:
+    offsets = [0]
+    with open(folder / "words.f16", "wb") as words_file, open(folder / "sentences.f32", "wb") as sentences_file:
+        for start in range(0, len(captions), _BATCH):
+            text = encoder.encode_text(captions[start : start + _BATCH]).to("cpu")
+            words = text.words[text.mask].to(torch.float16)
+            assert torch.isfinite(words).all(), "word features beyond the range of fp16"
+            words.numpy().tofile(words_file)
+            text.sentence.float().numpy().tofile(sentences_file)
+            offsets.extend((offsets[-1] + text.mask.sum(1).cumsum(0)).tolist())
+            _report(len(offsets) - 1, len(captions))
+    np.array(offsets, np.int64).tofile(folder / "offsets.i64")
+
+
+def _report(done: int, total: int) -> None:
+    if total >= 10 * _BATCH and (done == total or done // (10 * _BATCH) != (done - _BATCH) // (10 * _BATCH)):
+        print(f"text features: {done} of {total} captions", file=sys.stderr, flush=True)

