@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,5 +22,6 @@ def evaluate_snapshot(snapshot: Snapshot, encoder: TextEncoder, config: TrainCon
     if not config.metrics:
         return
     subject = Subject(snapshot.generator, encoder, config.text_encoder, config.resolution, snapshot.sha256 or None)
-    for record in evaluate(subject, config.data, protocols_named(config.metrics), num=config.metric_num, device=device):
+    for record in evaluate(subject, config.data, protocols_named(config.metrics), num=config.metric_num, device=device,
+                           cache_dir=Path(config.data).parent / ".cache"):
         yield record["metric"], record

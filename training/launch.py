@@ -39,7 +39,7 @@ def run(config: TrainConfig, run_dir: Path) -> None:
             config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
             if is_main():
                 keep_options(config, run_dir)
-            TrainingLoop(config, run_dir, dataset, cached(encoder, config, dataset), device).run()
+            TrainingLoop(config, run_dir, dataset, encoder, cached(encoder, config, dataset), device).run()
 
 
 def open_dataset(config: TrainConfig) -> TextImageDataset:

@@ -43,10 +43,16 @@ class Progress:
 
 
 class Trainer:
-    """Live objects of a run on one rank; `objects` is the list that a checkpoint holds."""
+    """Live objects of a run on one rank; `objects` is the list that a checkpoint holds.
 
-    def __init__(self, config: TrainConfig, encoder: TextEncoder, device: torch.device) -> None:
+    encoder: the frozen towers, whose image tower ConD and ConG ask; text_encoder: answers for captions, for example
+    from a cache (None = the encoder itself).
+    """
+
+    def __init__(self, config: TrainConfig, encoder: TextEncoder, device: torch.device,
+                 text_encoder: TextEncoder | None = None) -> None:
         self.config, self.encoder, self.device = config, encoder, device
+        self.text_encoder = text_encoder or encoder
         self.micro_size, self.rounds = config.micro_batches(world_size())
         torch.manual_seed(seed_for(config.seed, "init"))  # the only draw from torch's global stream
         generator, discriminator = config.generator.build(), config.discriminator.build()
@@ -94,7 +100,7 @@ class Trainer:
         parts = []
         for start in range(0, len(images), self.micro_size):
             piece = slice(start, start + self.micro_size)
-            text = self.encoder.encode_text(captions[piece]).to(self.device) if self.conditional else None
+            text = self.text_encoder.encode_text(captions[piece]).to(self.device) if self.conditional else None
             real = from_uint8(images[piece].to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
             rows = slice(first + start, first + start + self.micro_size)
             parts.append(MicroBatch(real, text, rows, self.config.batch, stream))

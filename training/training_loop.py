@@ -32,9 +32,9 @@ class TrainingLoop:
     """One run on one rank. `run` returns when the images are shown or the process was asked to stop."""
 
     def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset, encoder: TextEncoder,
-                 device: torch.device) -> None:
+                 text_encoder: TextEncoder, device: torch.device) -> None:
         self.config, self.run_dir, self.dataset, self.device = config, run_dir, dataset, device
-        self.trainer = Trainer(config, encoder, device)
+        self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)
         self.grid = SampleGrid(dataset, config.seed, config.resolution)
         self.total_images = -(-int(config.kimg * 1000) // config.batch) * config.batch
@@ -174,7 +174,7 @@ class TrainingLoop:
             "dataset_hash": self.dataset.content_hash, "seed": config.seed, "batch": config.batch,
             "training_time_s": round(progress.elapsed_s), "image_losses": bool(config.loss.cond or config.loss.cong)})
         if is_main():
-            self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.encoder, self.device)
+            self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.text_encoder, self.device)
             snapshot.save_pretrained(self.run_dir / f"{SNAPSHOT_PREFIX}{name}")
         for metric, record in evaluate_snapshot(snapshot, self.trainer.encoder, config, self.device):
             if self.log is not None:

@@ -148,3 +148,41 @@ def test_ada_moves_p_towards_its_target():
     assert augment.p == pytest.approx(8 * 2 / 1000)
     augment.load_state_dict(state)
     assert augment.p == pytest.approx(2 * 8 * 2 / 1000)
+
+
+class TinyTowers:
+    """A frozen dual encoder: random projections of the pooled picture and of the sentence."""
+
+    sentence_dim = 64
+
+    def __init__(self):
+        self.projection = torch.randn(64, 48, generator=torch.Generator().manual_seed(2))
+
+    def encode_image(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1) @ self.projection.T
+
+
+def test_image_losses_reach_the_players_they_are_for():
+    """ConD moves D's feature head and trunk, ConG moves G; neither exists at weight 0."""
+    torch.manual_seed(0)
+    config = recipe("debug")
+    discriminator = config.discriminator.with_io(32, 64, 64).build()
+    generator = config.generator.build()
+    augment = Augmentation(AugmentConfig(mode="noaug"), "cpu")
+    loss_config = LossConfig(r1_gamma=0.0, cond=1.0, cong=1.0)
+    gan = GanLoss(generator, discriminator, TinyTowers(), augment, loss_config, 32, Collector())
+    micro = MicroBatch(torch.rand(4, 3, 32, 32), text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
+    with_d = gan.discriminator_loss(micro, regularise=False)
+    with_g, _ = gan.generator_loss(micro)
+    means = gan.collector.flush()
+    gan.config = LossConfig(r1_gamma=0.0)
+    assert with_d.item() - gan.discriminator_loss(micro, regularise=False).item() == pytest.approx(means["Loss/ConD"], rel=1e-4)
+    assert with_g.item() - gan.generator_loss(micro)[0].item() == pytest.approx(means["Loss/ConG"], rel=1e-4)
+    expected = losses.info_nce(discriminator(micro.images, micro.text).features, TinyTowers().encode_image(micro.images), 0.1)
+    assert means["Loss/ConD"] == pytest.approx(expected.item(), rel=1e-5)
+    with_d.backward()
+    assert discriminator.head.features.weight.grad.abs().max() > 0
+    generator.zero_grad()
+    discriminator.requires_grad_(False)
+    with_g.backward()
+    assert all(p.grad is not None for p in generator.parameters())

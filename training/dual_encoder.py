@@ -1,0 +1,192 @@
+"""Trains the projection heads of the embedded dual encoders: symmetric InfoNCE on cached features of frozen towers.
+
+    python -m training.dual_encoder --data data/openmoji128.zip --encoder small
+
+Only the train split teaches. Variants of one concept (skin tones and the like) are near-duplicates: a batch holds one
+picture of each concept, and retrieval is measured with one picture (the first by id) of each concept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from training.tower_features import TowerFeatures
+
+RANKS = (1, 5, 10)
+VARIANT_NAMES = ("native", "64px", "32px")  # training.tower_features.CLEAN_SIZES_PX
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadTraining:
+    """What decides the heads besides data and towers. Batches are of concepts; `rate` is AdamW's peak learning rate."""
+
+    seed: int
+    steps: int = 400
+    batch: int = 512
+    rate: float = 1e-3
+    weight_decay: float = 0.5
+    dropout: float = 0.3
+    num_variants: int = 6
+
+
+def concept_groups(ids: Sequence[str]) -> list[list[int]]:
+    """Rows grouped by concept, in order of first appearance. Ids that are no code points are concepts of their own."""
+    from datasets.openmoji import concept_of
+
+    groups: dict[str, list[int]] = {}
+    for row, name in enumerate(ids):
+        try:
+            concept = concept_of(tuple(int(part, 16) for part in name.split("-")))
+        except ValueError:
+            concept = name
+        groups.setdefault(concept, []).append(row)
+    return list(groups.values())
+
+
+def train_heads(features: TowerFeatures, groups: list[list[int]], config: HeadTraining) -> tuple[nn.Module, nn.Module]:
+    """Image and text head, in evaluation mode. A step draws concepts, then a picture, variant and caption of each."""
+    import torch
+
+    from networks.text_encoders.small import image_head, text_head
+    from torch_utils.rng import generator_for, seed_for
+
+    rng = generator_for("head batches", config.seed)
+    with torch.random.fork_rng(devices=[]):  # initialisation and dropout draw from torch's own stream
+        torch.manual_seed(seed_for("heads", config.seed))
+        heads = torch.nn.ModuleList([image_head(config.dropout), text_head(config.dropout)])
+        log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        optimizer = torch.optim.AdamW([*heads.parameters(), log_scale], config.rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, config.steps, pct_start=0.1)
+        for step in range(config.steps):
+            images, texts = _draw_batch(features, groups, config, rng)
+            loss = info_nce(heads[0](images), heads[1](texts), log_scale.clamp(max=math.log(100)).exp())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if step % 50 == 0 or step == config.steps - 1:
+                click.echo(f"step {step}: loss {loss.item():.3f}, scale {log_scale.exp().item():.1f}", err=True)
+    return heads[0].eval(), heads[1].eval()
+
+
+def info_nce(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Mean of both directions' cross-entropy over cosine * scale; row i of images [N, d] belongs to row i of texts."""
+    import torch
+    from torch.nn.functional import cross_entropy, normalize
+
+    logits = scale * normalize(images, dim=1) @ normalize(texts, dim=1).T
+    own = torch.arange(len(logits))
+    return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+
+
+def retrieval(images: torch.Tensor, texts: torch.Tensor) -> dict[str, Any]:
+    """Recall in percent both ways among N pairs, chance, and mean cosines of matched and mismatched pairs."""
+    from torch.nn.functional import normalize
+
+    cosines = normalize(images.double(), dim=1) @ normalize(texts.double(), dim=1).T
+    count = len(cosines)
+    own = cosines.diagonal()
+    better = {"image_to_text": (cosines > own[:, None]).sum(1), "text_to_image": (cosines > own[None, :]).sum(0)}
+    recall = {way: {f"R@{k}": round(100 * (places < k).double().mean().item(), 1) for k in RANKS}
+              for way, places in better.items()}
+    return recall | {
+        "num": count,
+        "chance": {f"R@{k}": round(100 * k / count, 2) for k in RANKS},
+        "cosine_matched": round(own.mean().item(), 3),
+        "cosine_mismatched": round(((cosines.sum() - own.sum()) / (count * (count - 1))).item(), 3),
+    }
+
+
+def evaluate(features: TowerFeatures, groups: list[list[int]], heads: tuple[nn.Module, nn.Module]) -> dict[str, Any]:
+    """Retrieval of one picture a concept against its name alone, at every clean size."""
+    import torch
+
+    rows = [group[0] for group in groups]
+    names = features.texts[[features.caption_rows[row][0] for row in rows]]
+    with torch.no_grad():
+        texts = heads[1](names)
+        return {name: retrieval(heads[0](features.images[variant, rows]), texts)
+                for variant, name in enumerate(VARIANT_NAMES)}
+
+
+def _draw_batch(features: TowerFeatures, groups: list[list[int]], config: HeadTraining,
+                rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    chosen = torch.randperm(len(groups), generator=rng)[: config.batch].tolist()
+    draws = torch.rand(3, len(chosen), generator=rng).tolist()
+    rows, variants, captions = [], [], []
+    for concept, u, v, w in zip(chosen, *draws):
+        row = groups[concept][int(u * len(groups[concept]))]
+        rows.append(row)
+        variants.append(int(v * config.num_variants))
+        captions.append(features.caption_rows[row][int(w * len(features.caption_rows[row]))])
+    return features.images[variants, rows], features.texts[captions]
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Archive with a train and a test split.")
+@click.option("--encoder", type=click.Choice(["small", "small-heldout"]), default="small", show_default=True)
+@click.option("--seed", type=int, help="Seed of heads, batches and variants.  [default: the encoder's own]")
+@click.option("--steps", type=click.IntRange(min=20), default=400, show_default=True)
+@click.option("--outdir", type=click.Path(path_type=Path), help="Where the heads go.  [default: the shipped weights]")
+@click.option("--cache-dir", type=click.Path(path_type=Path), default="data/cache", show_default=True,
+              help="Where tower features are kept between runs.")
+@report_user_errors
+def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | None, cache_dir: Path) -> None:
+    """Train the projection heads of an embedded dual encoder and measure their retrieval."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from datasets.text_image import TextImageDataset
+    from dnnlib.files import atomic_path, sha256_of, write_json
+    from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, heads_state, load_heads
+    from training.tower_features import tower_features
+
+    config = HeadTraining(seed=SPECS[encoder].seed if seed is None else seed, steps=steps)
+    sets = {split: TextImageDataset(data, split=split) for split in ("train", "test")}
+    features = {split: tower_features(encoder, d, config.num_variants, config.seed, cache_dir)
+                for split, d in sets.items()}
+    groups = {split: concept_groups([d[i].id for i in range(len(d))]) for split, d in sets.items()}
+    if len(groups["train"]) < 2 or len(groups["test"]) < 2:
+        raise UserError(f"--data {data}: each split needs at least two concepts")
+    heads = train_heads(features["train"], groups["train"], config)
+    target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"
+    with atomic_path(target) as temporary:
+        save_file(heads_state(*heads), temporary)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner may read
+    load_heads(target, *heads)  # the figures are those of the file, rounded to fp16
+    record = {
+        "encoder": encoder,
+        "command": f"python -m training.dual_encoder --encoder {encoder} --seed {config.seed} --steps {steps}",
+        "config": asdict(config),
+        "towers": f"EfficientNet-{SPECS[encoder].image_tower} at 96 x 96, MiniLM-L6",
+        "data": {"name": sets["train"].name, "content_hash": sets["train"].content_hash,
+                 "licence": sets["train"].info.get("licence"), "attribution": sets["train"].info.get("attribution"),
+                 "num_pictures": {split: len(d) for split, d in sets.items()},
+                 "num_concepts": {split: len(g) for split, g in groups.items()}},
+        "rule": "one picture (first by id) of each concept against its name alone; percent",
+        "sha256": sha256_of(target),
+        "seen_concepts": evaluate(features["train"], groups["train"], heads),
+        "unseen_concepts": evaluate(features["test"], groups["test"], heads),
+    }
+    write_json(target.with_suffix(".json"), record)
+    click.echo(json.dumps({"unseen_concepts": record["unseen_concepts"]["native"], "file": str(target)}))
+
+
+if __name__ == "__main__":
+    main()
