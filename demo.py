@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,8 @@ def score(network: Path, metrics: str, out: str) -> dict[str, dict]:
 
 
 def main() -> None:
+    # Ctrl-C reaches the command that is running as well: let it save and leave, then leave with its exit code.
+    signal.signal(signal.SIGINT, lambda *_: None)
     started = time.monotonic()
     if not DATA.exists():
         stream("dataset_tool.py", "openmoji", "--dest", str(DATA), "--resolution", "32x32")

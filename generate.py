@@ -91,7 +91,7 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
         [text for text in texts for _ in numbers], numbers * len(texts), view, truncation=trunc, center=trunc_center,
         batch_size=batch_gpu, tile_px=tile, device=where)
     facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", "window": ",".join(map(str, view.box)),
-             "truncation": str(trunc)}
+             "truncation": f"{trunc} ({trunc_center})"}
     _write(stream, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
 

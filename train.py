@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from dnnlib.console import report_user_errors
+
+STOPPED = 3  # exit code of a run that was asked to stop before its end; its state is saved
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -40,6 +43,8 @@ def _names(text: str) -> tuple[str, ...]:
 def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, **flags) -> None:
     """Train a text-to-image GAN; the same command again resumes.
 
+    SIGINT and SIGTERM save the state first; the exit code is then 3.
+
     \b
     Examples:
       python train.py --outdir runs/demo --recipe eidgan-openmoji32 --data data/openmoji32.zip
@@ -60,7 +65,8 @@ def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, 
 
     from training.launch import run
 
-    run(config, Path(outdir))
+    if not run(config, Path(outdir)):
+        sys.exit(STOPPED)
 
 
 FIELDS = {"gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg", "snap": "snapshot_ticks"}

@@ -5,6 +5,7 @@ So a run resumed after k pictures sees what the unbroken run sees, with any numb
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,10 +84,17 @@ def training_batches(
         prefetch_factor=2 if num_workers else None,
         pin_memory=pin_memory,
         multiprocessing_context=multiprocessing_context if num_workers else None,
+        worker_init_fn=_ignore_stop_signals,
         collate_fn=_collate,
         generator=generator_for("loader", seed),  # else the loader would draw from the global stream
     )
     return _raise_errors(loader)
+
+
+def _ignore_stop_signals(worker: int) -> None:
+    """torchrun and schedulers signal the whole process group; the main process must live to save, so its workers must too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _raise_errors(loader: DataLoader) -> Iterator[Batch]:

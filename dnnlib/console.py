@@ -51,8 +51,8 @@ class _Tee:
         self.first.flush()
         self.second.flush()
 
-    def isatty(self) -> bool:
-        return self.first.isatty()
+    def __getattr__(self, name: str):
+        return getattr(self.first, name)
 
 
 @contextlib.contextmanager

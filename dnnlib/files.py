@@ -15,6 +15,15 @@ from typing import Any
 from dnnlib.errors import UserError
 
 
+def remove_leftovers(folder: str | os.PathLike, name: str) -> None:
+    """Delete temporary siblings of `name*` that a killed process left in `folder`; nobody else may be writing there."""
+    for path in Path(folder).glob(f".{name}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_path(target: str | os.PathLike, *, folder: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `target` to fill; on success it takes the target's name, else it vanishes.
@@ -34,9 +43,13 @@ def atomic_path(target: str | os.PathLike, *, folder: bool = False) -> Iterator[
     try:
         yield temporary
         _sync(temporary)
-        if folder and target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
+        if folder and target.exists():  # a folder cannot be replaced in one call: move the old one aside first
+            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            os.replace(target, aside)
+            os.replace(temporary, target)
+            shutil.rmtree(aside)
+        else:
+            os.replace(temporary, target)
         _sync(target.parent)
     finally:
         if temporary.is_dir():

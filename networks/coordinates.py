@@ -7,6 +7,7 @@ a + (b - a) (i + 1/2) / S, so a picture of 2S averaged down by 2 x 2 covers exac
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,7 +35,7 @@ class View:
         if self.height < 1 or self.width < 1:
             raise UserError(f"size {self.width}x{self.height}: width and height must be at least 1")
         x0, y0, x1, y1 = self.box
-        if not (x1 > x0 and y1 > y0):
+        if not (x1 > x0 and y1 > y0 and all(map(math.isfinite, self.box))):
             raise UserError(f"window {','.join(map(str, self.box))}: needs x0 < x1 and y0 < y1")
         if self.convention == "endpoints" and min(self.height, self.width) < 2:
             raise UserError("convention 'endpoints' needs at least 2 samples a side")
@@ -84,6 +85,6 @@ def parse_window(text: str) -> tuple[float, float, float, float]:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != 4 or not (numbers[2] > numbers[0] and numbers[3] > numbers[1]):
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
         raise UserError(f"window {text!r}: expected x0,y0,x1,y1 in frame units with x0 < x1 and y0 < y1")
     return numbers

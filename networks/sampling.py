@@ -18,6 +18,7 @@ from torch_utils.rng import normal_per_seed, seed_for
 
 TruncationCenter = Literal["prompt", "global"]
 NUM_CENTER_LATENTS = 64
+MAX_BATCH_PX = 1 << 22  # pixels of all pictures of a batch, 50 MB of float32
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ def iterate_images(
 
     truncation: psi, 1 = none. center: see `truncate`. tile_px: most pixels of a batch that are rendered at once
     (None = the whole view in one piece). The generator is used as it is: put it on `device`, in eval mode.
+    Large views are made in smaller batches, so that what is held at once is bounded by one large picture and its lines.
     """
     assert len(prompts) == len(seeds)
+    batch_size = max(1, min(batch_size, MAX_BATCH_PX // (view.height * view.width)))
 
     def make() -> Iterator[Sample]:
         for start in range(0, len(seeds), batch_size):

@@ -45,6 +45,7 @@ class Snapshot:
                   "resolution": self.resolution, "info": self.info}
         with atomic_path(path, folder=True) as folder:
             save_file(tensors, folder / "model.safetensors")
+            (folder / "model.safetensors").chmod(0o644)  # the library makes it private
             self.sha256 = sha256_of(folder / "model.safetensors")
             (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(_model_card(config, self.generator, self.sha256), encoding="utf-8")
@@ -54,19 +55,26 @@ class Snapshot:
         """Read a snapshot folder, or the newest snapshot of a run folder. Raises `UserError` naming the faulty file."""
         folder = find_snapshot(path)
         config = read_json(folder / "config.json")
-        missing = [key for key in ("format", "generator", "text_encoder", "resolution") if key not in config]
-        if missing:
-            raise UserError(f"{folder / 'config.json'}: no field {missing[0]!r}; this is not a snapshot's config")
+        _check_config(folder / "config.json", config)
         if config["format"] != FORMAT:
             raise UserError(f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; update this code")
-        kind = config["generator"].get("kind", "")
+        kind = str(config["generator"].get("kind", ""))
         if kind not in GENERATORS:
             raise UserError(f"{folder / 'config.json'}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
         generator = from_dict(GENERATORS[kind], config["generator"], "generator").build()
         weights = folder / "model.safetensors"
         _load_weights(generator, weights)
         return Snapshot(generator.eval().requires_grad_(False), config["text_encoder"], config["resolution"],
-                        config.get("info", {}), sha256_of(weights))
+                        config["info"], sha256_of(weights))
+
+
+def _check_config(path: Path, config: Any) -> None:
+    fields = {"format": int, "generator": dict, "text_encoder": str, "resolution": int, "info": dict}
+    for name, kind in fields.items():
+        if not isinstance(config, dict) or name not in config:
+            raise UserError(f"{path}: no field {name!r}; this is not a snapshot's config")
+        if not isinstance(config[name], kind):
+            raise UserError(f"{path}: field {name!r} must be of type {kind.__name__}, got {config[name]!r}")
 
 
 def _load_weights(generator: Generator, path: Path) -> None:

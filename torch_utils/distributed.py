@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -34,13 +35,16 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError("--device cuda: torch sees no CUDA device; use --device cpu, or check the driver with nvidia-smi")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:N or mps") from None
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if not re.fullmatch(r"cpu|mps|cuda:\d+", name):
+        raise UserError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:N or mps")
+    device = torch.device(name)
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu, fewer "
+                        "processes, or check the driver with nvidia-smi")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: this machine has no Metal device; use --device cpu")
+    return device
 
 
 @contextlib.contextmanager
@@ -76,9 +80,11 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     present = torch.tensor([float(p.grad is not None) for p in parameters], device=flat.device)
     dist.all_reduce(flat)
     dist.all_reduce(present)
-    for parameter, grad, seen in zip(parameters, flat.split([g.numel() for g in grads]), present.tolist()):
+    pieces = [piece.view_as(g) for piece, g in zip(flat.split([g.numel() for g in grads]), grads)]
+    torch._foreach_copy_(grads, pieces)  # in place, so that each keeps its memory format
+    for parameter, grad, seen in zip(parameters, grads, present.tolist()):
         if seen:
-            parameter.grad = grad.view_as(parameter)
+            parameter.grad = grad
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
@@ -88,6 +94,13 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     values = values.clone()
     dist.all_reduce(values)
     return values
+
+
+def broadcast_from_main(tensors: Iterable[torch.Tensor]) -> None:
+    """Overwrite every rank's tensors with rank 0's, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:

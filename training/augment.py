@@ -16,37 +16,42 @@ from torch_utils.distributed import sum_over_ranks
 from training.config import AugmentConfig
 
 NUM_UNIFORMS = 20  # per picture: a gate and up to two parameters for each of the eight transforms
-LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
 class Augmentation:
-    """State: p and, for ADA, the running sum of sign(D(real)). `uniforms` [N, NUM_UNIFORMS] drive `__call__`."""
+    """State: p and, for ADA, the running sums of sign(D(real)). `uniforms` [N, NUM_UNIFORMS] drive `__call__`."""
 
     def __init__(self, config: AugmentConfig, device: torch.device | str) -> None:
         self.config = config
         self.p = config.p if config.mode != "noaug" else 0.0
-        self.signs = torch.zeros(2, device=device)  # sum of signs, count
+        self.signs = torch.zeros(2, device=device)  # sum of signs and count of this step on this rank
+        self.total = torch.zeros(2, device=device)  # the same over all ranks since p last moved
+        self.luma = torch.tensor([0.299, 0.587, 0.114], device=device)
 
     def state_dict(self) -> dict:
-        return {"p": self.p, "signs": self.signs.cpu()}
+        return {"p": self.p, "total": self.total.cpu()}
 
     def load_state_dict(self, state: dict) -> None:
         self.p = state["p"]
-        self.signs.copy_(state["signs"])
+        self.total.copy_(state["total"])
 
     def observe(self, real_logits: torch.Tensor) -> None:
-        """Count D's verdict on augmented real pictures."""
+        """Count D's verdict on augmented real pictures; one that is not finite does not count."""
         if self.config.mode == "ada":
-            signs = real_logits.detach().sign().sum()
-            self.signs += torch.stack([signs, torch.full_like(signs, len(real_logits))])
+            finite = real_logits.detach()[real_logits.isfinite()]
+            self.signs += torch.stack([finite.sign().sum(), finite.new_tensor(float(len(finite)))])
 
     def adapt(self, images_seen: int, batch: int) -> None:
-        """Move p after a whole step; a pure function of the images seen decides when."""
+        """Move p after a whole step; the images seen decide when. A collective call."""
         config = self.config
-        if config.mode != "ada" or (images_seen // batch) % config.interval:
+        if config.mode != "ada":
             return
-        total, count = sum_over_ranks(self.signs).tolist()
+        self.total += sum_over_ranks(self.signs)
         self.signs.zero_()
+        if (images_seen // batch) % config.interval:
+            return
+        total, count = self.total.tolist()
+        self.total.zero_()
         if count:
             step = batch * config.interval / (config.kimg * 1000)
             direction = math.copysign(1.0, total / count - config.target) if total / count != config.target else 0.0
@@ -57,9 +62,10 @@ class Augmentation:
         if self.p == 0:
             return images
         draws = _Draws(uniforms.to(images.device), self.p)
-        images = self._geometry(images, draws)
-        images = self._colour(images, draws)
-        return self._cutout(images, draws)
+        with torch.autocast(images.device.type, enabled=False):  # bf16 coordinates would move pixels
+            images = self._geometry(images.float(), draws)
+            images = self._colour(images, draws)
+            return self._cutout(images, draws)
 
     def _geometry(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         config = self.config
@@ -80,7 +86,7 @@ class Augmentation:
             shift = [torch.where(gate, draws.symmetric() * config.translation * 2, 0.0) for _ in range(2)]
             matrix = _set(n, images.device, (0, 2), shift[0], (1, 2), shift[1]) @ matrix
         grid = functional.affine_grid(matrix[:, :2], list(images.shape), align_corners=False)
-        return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     def _colour(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         config = self.config
@@ -90,8 +96,7 @@ class Augmentation:
         brightness = draws.gated(config.brightness)
         contrast = torch.exp2(draws.gated(config.contrast))
         saturation = torch.exp2(draws.gated(config.saturation))
-        luma = LUMA.to(images.device)
-        grey = luma.expand(3, 3)  # every output channel is the luma
+        grey = self.luma.expand(3, 3)  # every output channel is the luma
         eye = torch.eye(3, device=images.device)
         matrix = contrast.view(n, 1, 1) * (grey + saturation.view(n, 1, 1) * (eye - grey))
         flat = torch.baddbmm(brightness.view(n, 1, 1), matrix, images.flatten(2))

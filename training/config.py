@@ -61,7 +61,10 @@ class AdamConfig:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check(self.lr > 0, f"lr: must be positive, got {self.lr}")
+        _check(self.lr > 0, f"optimizer.lr: must be positive, got {self.lr}")
+        _check(self.eps > 0, f"optimizer.eps: must be positive, got {self.eps}")
+        for name in ("beta1", "beta2"):
+            _check(0 <= getattr(self, name) < 1, f"optimizer.{name}: must lie in [0, 1), got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,10 @@ class EmaConfig:
 
     half_life_kimg: float = 10.0
     rampup: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("half_life_kimg", "rampup"):
+            _check(getattr(self, name) > 0, f"ema.{name}: must be positive, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +106,17 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         _check(0 <= self.p <= 1, f"augment.p: is a probability, got {self.p}")
         _check(self.interval >= 1, f"augment.interval: must be at least 1, got {self.interval}")
+        _check(self.kimg > 0, f"augment.kimg: must be positive, got {self.kimg}")
+        for name in ("translation", "scale", "rotation", "brightness", "contrast", "saturation", "cutout"):
+            _check(getattr(self, name) >= 0, f"augment.{name}: must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One run. What may change when a run is resumed is in `RESUMABLE`; everything else decides the numbers.
+    """One run. Fields in `RESUMABLE` may differ when a run is resumed; all others must not.
 
-    batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks).
+    batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks);
+    it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
     tick_kimg: between log lines; snapshot_ticks: between snapshots, checkpoints and metrics. text_cache: keep the text
     features of the data set on disk (for frozen encoders that cost more than a read). precision: auto = bf16 where
     the GPU has it. metric_num: generated pictures of a metric during training. nan_policy: stop, skip the step
@@ -145,14 +156,15 @@ class TrainConfig:
         for name in ("batch", "snapshot_ticks"):
             _check(getattr(self, name) >= 1, f"{name}: must be at least 1, got {getattr(self, name)}")
         for name in ("kimg", "tick_kimg"):
-            _check(getattr(self, name) > 0, f"{name}: must be positive, got {getattr(self, name)}")
+            _check(0 < getattr(self, name) < 1e9, f"{name}: must lie between 0 and 1e9, got {getattr(self, name)}")
+        _check(self.metric_num >= 2, f"metric_num: at least 2 pictures are needed, got {self.metric_num}")
         _check(self.workers >= 0, f"workers: must not be negative, got {self.workers}")
         _check(self.batch_gpu is None or self.batch_gpu >= 1, f"batch_gpu: must be at least 1, got {self.batch_gpu}")
         _check(self.discriminator.resolution == self.resolution,
                f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
         unconditional = not (self.generator.sentence_dim or self.generator.word_dim)
-        _check(not (unconditional and (self.loss.mismatch or self.loss.cong)),
-               "loss.mismatch and loss.cong need a generator that is conditioned on text")
+        _check(not (unconditional and (self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp)),
+               "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text")
         if self.metrics:
             protocols_named(self.metrics)
         unknown = set(self.report_to) - {"tensorboard", "wandb"}
@@ -164,6 +176,10 @@ class TrainConfig:
         share = self.batch // world_size
         size = min(self.batch_gpu or share, share)
         _check(share % size == 0, f"--batch-gpu {size}: must divide the {share} images of one process")
+        _check(size > 1 or not self.loss.mismatch, "--batch-gpu 1: loss.mismatch takes its texts from the other images of a "
+               "forward, so it needs at least 2 (or --set loss.mismatch=0)")
+        _check(size * world_size > 1 or not (self.loss.cond or self.loss.cong),
+               "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2")
         return size, share // size
 
     def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:

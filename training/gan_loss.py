@@ -1,7 +1,9 @@
 """Which terms make up D's and G's loss in a step, and which random draws they take.
 
-Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so splitting
-the batch over ranks or accumulation rounds changes nothing but the order of sums.
+Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so a picture's
+draws do not depend on how the batch is split. Four terms look at the other rows of the same forward and so do see the
+split: minibatch deviation, mismatched texts, the negatives of ConD and ConG (those of all ranks), and the target of
+the path length. N ranks equal one rank with N accumulation rounds in all of them but the negatives.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import torch
 
 from networks.coordinates import View
 from networks.interfaces import Codes, Discriminator, Generator, ImageTextEncoder, TextEncoder, TextFeatures
+from torch_utils.precision import autocast
 from torch_utils.rng import generator_for
 from torch_utils.training_stats import Collector
 from training import losses
@@ -49,10 +52,10 @@ class GanLoss:
 
     def __init__(self, generator: Generator, discriminator: Discriminator, encoder: TextEncoder | ImageTextEncoder,
                  augment: Augmentation, config: LossConfig, resolution: int, collector: Collector,
-                 autocast: torch.dtype | None = None) -> None:
+                 precision: str = "auto") -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
         self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
-        self.autocast = autocast
+        self.precision = precision
         self.path_length_mean: torch.Tensor | None = None
 
     def state_dict(self) -> dict:
@@ -60,9 +63,6 @@ class GanLoss:
 
     def load_state_dict(self, state: dict) -> None:
         self.path_length_mean = state["path_length_mean"]
-
-    def _precision(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None)
 
     def codes(self, micro: MicroBatch, purpose: str) -> Codes:
         """Style codes of fresh latents; with style mixing, a tail of them from a second latent."""
@@ -76,10 +76,13 @@ class GanLoss:
             codes = replace(codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens))
         return codes
 
-    def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> torch.Tensor:
-        """Logistic loss, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
+    def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logistic loss, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`.
+
+        Returns the loss and the sum of the real logits.
+        """
         config, report = self.config, self.collector.report
-        with self._precision(micro.images.device):
+        with autocast(micro.images.device, self.precision):
             with torch.no_grad():
                 fakes = self.generator.synthesis(self.codes(micro, "z-d"), self.view)
             fakes = self.augment(fakes, micro.uniform("augment-d-fake", NUM_UNIFORMS))
@@ -89,7 +92,7 @@ class GanLoss:
             text, penalise = micro.text, bool(config.r1_gamma and regularise)
             if penalise or config.matching_aware_gp:
                 reals.requires_grad_(True)
-            if config.matching_aware_gp and text is not None:
+            if config.matching_aware_gp:
                 text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
             hidden = self.discriminator.trunk(reals)
             real = self.discriminator.judge(hidden, text)
@@ -111,20 +114,19 @@ class GanLoss:
                 report("Loss/ConD", term)
                 loss = loss + config.cond * term
             if config.matching_aware_gp:
-                sentence = text.sentence if text is not None else reals.new_zeros(len(reals), 1, requires_grad=True)
-                term = losses.matching_aware_penalty(real.logits, reals, sentence)
+                term = losses.matching_aware_penalty(real.logits, reals, text.sentence)
                 report("Loss/MAGP", term)
                 loss = loss + config.matching_aware_gp * term
             if penalise:
                 term = losses.r1_penalty(real.logits, reals)
                 report("Loss/R1", term)
                 loss = loss + term * (config.r1_gamma / 2 * config.r1_interval)
-        return loss
+        return loss, real.logits.detach().sum()
 
     def generator_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Non-saturating logistic loss and ConG; also the sum of this micro batch's style codes [k, d]."""
         config, report = self.config, self.collector.report
-        with self._precision(micro.images.device):
+        with autocast(micro.images.device, self.precision):
             codes = self.codes(micro, "z-g")
             fakes = self.generator.synthesis(codes, self.view)
             shown = self.augment(fakes, micro.uniform("augment-g", NUM_UNIFORMS))
@@ -140,11 +142,11 @@ class GanLoss:
     def path_length_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """StyleGAN2's path length term, times its interval, and the sum of this micro batch's lengths."""
         config = self.config
-        with self._precision(micro.images.device):
+        with autocast(micro.images.device, self.precision):
             codes = self.codes(micro, "z-path")
             images = self.generator.synthesis(codes, self.view)
             lengths = losses.path_lengths(images, codes.tokens, micro.normal("path", images.shape[1:]))
-        mean = lengths.detach().mean() if self.path_length_mean is None else self.path_length_mean
+        mean = lengths.detach().mean() if self.path_length_mean is None else self.path_length_mean.to(lengths.device)
         target = mean.lerp(lengths.detach().mean(), config.path_length_decay)
         penalty = (lengths - target).square().mean()
         self.collector.report("Loss/path_length", penalty)
@@ -152,5 +154,5 @@ class GanLoss:
 
     def track_path_length(self, mean_length: torch.Tensor) -> None:
         """Move the running mean towards the whole batch's mean length; once a regularised step."""
-        before = mean_length if self.path_length_mean is None else self.path_length_mean
+        before = mean_length if self.path_length_mean is None else self.path_length_mean.to(mean_length.device)
         self.path_length_mean = before.lerp(mean_length, self.config.path_length_decay)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 from datasets.text_image import TextImageDataset
@@ -15,31 +18,54 @@ from dnnlib.files import read_json, write_json
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
-from torch_utils.distributed import barrier, is_main, process_group, resolve_device, world_size
+from torch_utils.distributed import barrier, from_main, is_main, process_group, resolve_device, world_size
 from torch_utils.ops import check_backend
 from training.config import RESUMABLE, TrainConfig
 from training.training_loop import TrainingLoop
 
 
-def run(config: TrainConfig, run_dir: Path) -> None:
-    """Train, or go on training, in `run_dir`. Call on every rank; raises `UserError` for what a user can mend."""
+def run(config: TrainConfig, run_dir: Path) -> bool:
+    """Train, or go on training, in `run_dir`; False when stopped before the end. Call on every rank.
+
+    Raises `UserError` for what a user can mend, on every rank alike.
+    """
     faulthandler.enable()
     check_backend(config.ops)
+    if "wandb" in config.report_to and importlib.util.find_spec("wandb") is None:
+        raise UserError("--report-to wandb: the package is not installed; pip install wandb, or leave it out")
     device = resolve_device(config.device)
     dataset = open_dataset(config)
     with process_group(device):
         config.micro_batches(world_size())
-        if is_main():
-            run_dir.mkdir(parents=True, exist_ok=True)
+        on_main(lambda: make_run_dir(run_dir))
         with tee_to(run_dir / "log.txt") if is_main() else contextlib.nullcontext():
             encoder = load_encoder(config.text_encoder, device)
             if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
                 raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
                                 "need; use small or open_clip:..., or set both to 0")
             config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
-            if is_main():
-                keep_options(config, run_dir)
-            TrainingLoop(config, run_dir, dataset, encoder, cached(encoder, config, dataset), device).run()
+            on_main(lambda: keep_options(config, run_dir))
+            return TrainingLoop(config, run_dir, dataset, encoder, cached(encoder, config, dataset), device).run()
+
+
+def on_main(action: Callable[[], None]) -> None:
+    """Do something on rank 0 only; its `UserError` is raised on every rank, so that none waits for the others."""
+    problem = None
+    if is_main():
+        try:
+            action()
+        except UserError as error:
+            problem = str(error)
+    problem = from_main(problem)
+    if problem is not None:
+        raise UserError(problem)
+
+
+def make_run_dir(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--outdir {run_dir}: cannot be made ({error.strerror})") from None
 
 
 def open_dataset(config: TrainConfig) -> TextImageDataset:
@@ -74,9 +100,17 @@ def keep_options(config: TrainConfig, run_dir: Path) -> None:
     path, options = run_dir / "training_options.json", to_dict(config)
     if path.exists():
         before = read_json(path)
-        changed = sorted(name for name in options if name not in RESUMABLE and before.get(name) != options[name])
-        if changed:
-            name = changed[0]
-            raise UserError(f"{run_dir} holds a run with another {name} ({before.get(name)!r}, now {options[name]!r}); give "
-                            "the same flags to resume it, or another --outdir")
+        for name, value in leaves(options).items():
+            old = leaves(before).get(name)
+            if name.split(".")[0] not in RESUMABLE and old != value:
+                raise UserError(f"{run_dir} holds a run with another {name} ({old!r}, now {value!r}); give the same flags to "
+                                "resume it, or another --outdir")
     write_json(path, options)
+
+
+def leaves(options: Any, path: str = "") -> dict[str, Any]:
+    """{'loss.r1_gamma': 1.0, ...}: every plain value of nested options by its dotted name."""
+    if not isinstance(options, dict):
+        return {path: options}
+    return {name: leaf for key, value in options.items()
+            for name, leaf in leaves(value, f"{path}.{key}" if path else key).items()}

@@ -59,9 +59,10 @@ def info_nce(candidates: torch.Tensor, anchors: torch.Tensor, temperature: float
     gradient reaches the own rows only; the factor world_size makes the sum over ranks, weighted by each rank's share
     of the batch, the gradient of that loss.
     """
-    candidates = gather_rows(functional.normalize(candidates.float(), dim=1))
-    anchors = gather_rows(functional.normalize(anchors.float(), dim=1))
-    logits = anchors @ candidates.T / temperature
-    target = torch.arange(len(logits), device=logits.device)
-    loss = functional.cross_entropy(logits, target)
+    with torch.autocast(candidates.device.type, enabled=False):  # 1 / tau would enlarge the rounding of bf16
+        candidates = gather_rows(functional.normalize(candidates.float(), dim=1))
+        anchors = gather_rows(functional.normalize(anchors.float(), dim=1))
+        logits = anchors @ candidates.T / temperature
+        target = torch.arange(len(logits), device=logits.device)
+        loss = functional.cross_entropy(logits, target)
     return loss * world_size() - loss.detach() * (world_size() - 1)  # value of one loss, gradient of world_size

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.console import format_time
-from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json_lines, write_text
 
 
 class RunLog:
-    """Rank 0's pen. `images_seen` is where the run starts or resumes."""
+    """Rank 0's pen. `images_seen` is where the run starts or resumes, `run_id` names it to W&B.
 
-    def __init__(self, run_dir: Path, images_seen: int, report_to: tuple[str, ...], options: dict[str, Any]) -> None:
+    W&B drops what is logged for steps that it has seen, so after a rollback its curve shows the first attempt.
+    """
+
+    def __init__(self, run_dir: Path, images_seen: int, report_to: tuple[str, ...], run_id: str,
+                 options: dict[str, Any]) -> None:
         self.run_dir = run_dir
         for path in (run_dir / "stats.jsonl", *run_dir.glob("metric-*.jsonl")):
             drop_records_after(path, images_seen)
@@ -27,7 +30,7 @@ class RunLog:
 
             self.writers.append(_TensorBoard(SummaryWriter(str(run_dir), purge_step=images_seen + 1)))
         if "wandb" in report_to:
-            self.writers.append(_WandB(run_dir, options))
+            self.writers.append(_WandB(run_dir, run_id, options))
 
     def tick(self, record: dict[str, Any]) -> None:
         """One record a tick; see `tick_line` for its keys."""
@@ -38,8 +41,15 @@ class RunLog:
     def metric(self, name: str, record: dict[str, Any], images_seen: int) -> None:
         """One metric result; goes to metric-<name>.jsonl."""
         append_json_line(self.run_dir / f"metric-{name}.jsonl", {"images": images_seen} | record)
+        if record["value"] is None:
+            print(f"  {name}: none ({record.get('note')})", flush=True)
+            return
         print(f"  {name}: {record['value']:.6g}", flush=True)
         self._scalars({f"Metrics/{name}": record["value"]}, images_seen)
+
+    def has_metric(self, name: str, images_seen: int) -> bool:
+        """Whether metric-<name>.jsonl holds a record of this moment."""
+        return any(record["images"] == images_seen for record in read_json_lines(self.run_dir / f"metric-{name}.jsonl"))
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
         for writer in self.writers:
@@ -85,16 +95,11 @@ class _TensorBoard:
 
 
 class _WandB:
-    """Resumes the same W&B run: its id lies in the run folder."""
+    """Resumes the same W&B run: its id is the checkpoint's."""
 
-    def __init__(self, run_dir: Path, options: dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise UserError("--report-to wandb: the package is not installed; pip install wandb, or leave it out") from None
-        identity = run_dir / "wandb-id.txt"
-        run_id = identity.read_text().strip() if identity.exists() else wandb.util.generate_id()
-        write_text(identity, run_id + "\n")
+    def __init__(self, run_dir: Path, run_id: str, options: dict[str, Any]) -> None:
+        import wandb
+
         self.run = wandb.init(id=run_id, resume="allow", dir=str(run_dir), name=run_dir.name, config=options)
 
     def scalars(self, values: dict[str, float], step: int) -> None:

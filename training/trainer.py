@@ -1,13 +1,14 @@
 """The objects of a run and one training step of them: D, then G, then the averages.
 
 A step is a pure function of (state, seed, images seen): data position, latents, augmentation and the schedule of
-regularisers all derive from the images seen.
+regularisers all derive from the images seen. On one machine and thread count it repeats bit for bit on a CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -27,11 +28,14 @@ TOKENS_MEAN_DECAY = 0.995  # per step, of the running mean of the style codes
 
 @dataclass
 class Progress:
-    """The clock: real images shown. rollbacks shifts every random stream after a rollback."""
+    """The clock: real images shown. snapshot_images: the clock at the last snapshot. rollbacks shifts every random
+    stream after a rollback. dataset_hash and run_id tell whose progress this is."""
 
     images: int = 0
+    snapshot_images: int = -1
     elapsed_s: float = 0.0
     rollbacks: int = 0
+    dataset_hash: str = ""
     run_id: str = ""
 
     def state_dict(self) -> dict:
@@ -65,7 +69,7 @@ class Trainer:
         self.player_g = Player("G", self.generator, config.optimizer_g)
         self.player_d = Player("D", self.discriminator, config.optimizer_d)
         self.loss = GanLoss(self.generator, self.discriminator, encoder, self.augment, config.loss, config.resolution,
-                            self.collector, autocast_dtype(config.precision, device))
+                            self.collector, config.precision)
 
     @property
     def objects(self) -> dict:
@@ -78,18 +82,14 @@ class Trainer:
         config, index = self.config, self.progress.images // self.config.batch
         micro_batches = self._split(images, captions)
         regularise = index % config.loss.r1_interval == 0
-        self._play(self.player_d, micro_batches, lambda m: self.loss.discriminator_loss(m, regularise=regularise))
-        tokens = torch.zeros_like(self.generator.tokens_mean)
-
-        def generator_loss(micro: MicroBatch) -> torch.Tensor:
-            loss, total = self.loss.generator_loss(micro)
-            tokens.add_(total)
-            return loss
-
-        self._play(self.player_g, micro_batches, generator_loss)
+        self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))
+        tokens = self._play(self.player_g, micro_batches, self.loss.generator_loss)
+        if tokens is not None:
+            self.generator.tokens_mean.lerp_(tokens, 1 - TOKENS_MEAN_DECAY)
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            self._path_length_step(micro_batches)
-        self.generator.tokens_mean.lerp_(sum_over_ranks(tokens) / config.batch, 1 - TOKENS_MEAN_DECAY)
+            length = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
+            if length is not None:
+                self.loss.track_path_length(length)
         self.progress.images += config.batch
         self.augment.adapt(self.progress.images, config.batch)
         self.ema.update(self.generator, self.progress.images, config.batch)
@@ -110,27 +110,16 @@ class Trainer:
     def conditional(self) -> bool:
         return bool(self.config.generator.sentence_dim or self.config.generator.word_dim)
 
-    def _play(self, player: Player, micro_batches: list[MicroBatch], loss: Callable[[MicroBatch], torch.Tensor]) -> None:
+    def _play(self, player: Player, micro_batches: list[MicroBatch],
+              loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor | None:
+        """One optimiser step of a loss -> (loss, observed sum): the observed mean over the batch, None if skipped."""
         player.begin()
         self.discriminator.requires_grad_(player is self.player_d)
+        observed = 0.0
         for micro in micro_batches:
-            (loss(micro) * (self.micro_size / self.config.batch)).backward()
-        player.step(self.config.nan_policy, self.collector)
-
-    def _path_length_step(self, micro_batches: list[MicroBatch]) -> None:
-        lengths = torch.zeros((), device=self.device)
-
-        def path_length_loss(micro: MicroBatch) -> torch.Tensor:
-            loss, total = self.loss.path_length_loss(micro)
-            lengths.add_(total)
-            return loss
-
-        self._play(self.player_g, micro_batches, path_length_loss)
-        self.loss.track_path_length(sum_over_ranks(lengths) / self.config.batch)
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bf16 where asked for, or under 'auto' on GPUs that have it; None = float32."""
-    if precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
-        return torch.bfloat16
-    return None
+            value, total = loss(micro)
+            (value * (self.micro_size / self.config.batch)).backward()
+            observed = observed + total
+        if not player.step(self.config.nan_policy, self.collector):
+            return None
+        return sum_over_ranks(observed) / self.config.batch

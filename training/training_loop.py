@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -16,12 +17,15 @@ from datasets.loader import training_batches
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
+from dnnlib.files import remove_leftovers
 from networks.interfaces import TextEncoder
 from networks.snapshot import SNAPSHOT_PREFIX, Snapshot
-from torch_utils.distributed import barrier, from_main, is_main, rank, sum_over_ranks, world_size
-from training.checkpoint import CheckpointIO
+from torch_utils.distributed import (
+    barrier, broadcast_from_main, from_main, gather_objects, is_main, rank, sum_over_ranks, world_size,
+)
+from training.checkpoint import PREFIX, CheckpointIO
 from training.config import TrainConfig
-from training.evaluation import evaluate_snapshot
+from training.evaluation import evaluate_ema
 from training.optimize import NonFiniteError
 from training.run_log import RunLog
 from training.sample_grid import SampleGrid
@@ -29,7 +33,7 @@ from training.trainer import Trainer
 
 
 class TrainingLoop:
-    """One run on one rank. `run` returns when the images are shown or the process was asked to stop."""
+    """One run on one rank."""
 
     def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset, encoder: TextEncoder,
                  text_encoder: TextEncoder, device: torch.device) -> None:
@@ -37,26 +41,51 @@ class TrainingLoop:
         self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)
         self.grid = SampleGrid(dataset, config.seed, config.resolution)
-        self.total_images = -(-int(config.kimg * 1000) // config.batch) * config.batch
-        self.tick_images = max(int(config.tick_kimg * 1000), 1)
+        self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch
+        self.tick_images = max(round(config.tick_kimg * 1000), 1)
         self.stop_requested = False
         self.log: RunLog | None = None
 
-    def run(self) -> None:
-        resumed = self.checkpoint.load_latest()
-        progress = self.trainer.progress
-        if resumed is None:
-            progress.run_id = from_main(uuid.uuid4().hex)
-            self._start_weights()
+    def run(self) -> bool:
+        """Train to the end (True), or until the process is asked to stop (False, with everything saved)."""
         if is_main():
-            self.log = RunLog(self.run_dir, progress.images, self.config.report_to, to_dict(self.config))
+            for name in (PREFIX, SNAPSHOT_PREFIX):
+                remove_leftovers(self.run_dir, name)
+        barrier()
+        resumed = self._resume()
+        if is_main():
+            self._open_log()
             self._announce(resumed)
         with _StopSignals(self):
             if resumed is None:
                 self._save()
-            self._steps()
+            elif self.trainer.progress.snapshot_images == self.trainer.progress.images:
+                self._evaluate()  # only what a killed process still owes
+            finished = self._steps()
         if self.log is not None:
             self.log.close()
+        return finished
+
+    def _resume(self) -> Path | None:
+        """Load the newest checkpoint, the same on every rank; else start, with rank 0's weights everywhere."""
+        resumed, progress = self.checkpoint.load_latest(), self.trainer.progress
+        if len(set(gather_objects((resumed and resumed.name, progress.images)))) > 1:
+            raise UserError(f"{self.run_dir}: the processes see different checkpoints; --outdir must lie on storage that "
+                            "all nodes share")
+        if resumed is None:
+            progress.run_id = from_main(uuid.uuid4().hex)
+            progress.dataset_hash = self.dataset.content_hash
+            self._start_weights()
+            for network in (self.trainer.generator, self.trainer.discriminator, self.trainer.ema.model):
+                broadcast_from_main(network.state_dict().values())
+        elif progress.dataset_hash != self.dataset.content_hash:
+            raise UserError(f"--data {self.config.data}: not the pictures that this run was started with; restore that data "
+                            "set, or give another --outdir with --init-from")
+        return resumed
+
+    def _open_log(self) -> None:
+        progress = self.trainer.progress
+        self.log = RunLog(self.run_dir, progress.images, self.config.report_to, progress.run_id, to_dict(self.config))
 
     def _start_weights(self) -> None:
         """`--init-from`: copy the tensors that fit into G and its average; say which did not."""
@@ -92,7 +121,12 @@ class TrainingLoop:
             world_size=world_size(), start_images=self.trainer.progress.images, num_workers=config.workers,
             pin_memory=self.device.type == "cuda")
 
-    def _steps(self) -> None:
+    def _crossed(self, period: int) -> bool:
+        """Whether the last step went over a multiple of `period` images."""
+        images = self.trainer.progress.images
+        return images // period > (images - self.config.batch) // period
+
+    def _steps(self) -> bool:
         progress, batches = self.trainer.progress, self._batches()
         tick_start, tick_began = progress.images, time.monotonic()
         while progress.images < self.total_images:
@@ -103,15 +137,12 @@ class TrainingLoop:
                 batches = self._not_finite(error)
                 tick_start, tick_began = progress.images, time.monotonic()
                 continue
-            done = progress.images >= self.total_images
-            tick_ends = progress.images // self.tick_images > (progress.images - self.config.batch) // self.tick_images
-            stop = self._stop_agreed() if tick_ends or done or world_size() == 1 else False
-            if tick_ends or done or stop:
+            done, stop = progress.images >= self.total_images, self._stop_agreed()
+            if done or stop or self._crossed(self.tick_images):
                 seconds = time.monotonic() - tick_began
                 progress.elapsed_s += seconds
                 self._tick(progress.images - tick_start, seconds)
-                tick = progress.images // self.tick_images
-                if done or (tick_ends and tick % self.config.snapshot_ticks == 0):
+                if done or self._crossed(self.tick_images * self.config.snapshot_ticks):
                     self._save()
                 elif stop:
                     self._save_checkpoint()
@@ -119,7 +150,8 @@ class TrainingLoop:
             if stop and not done:
                 if is_main():
                     print(f"Stopped at {progress.images} images; run the same command again to go on.")
-                return
+                return False
+        return True
 
     def _not_finite(self, error: NonFiniteError):
         """nan_policy: stop with the last checkpoint untouched, or return to it with fresh random streams."""
@@ -131,10 +163,11 @@ class TrainingLoop:
         if self.checkpoint.load_latest() is None:
             raise UserError(f"training stopped at {where} images before its first checkpoint: {error}") from None
         progress.rollbacks = rollbacks
+        self.trainer.collector.flush()
         if self.log is not None:
             print(f"At {where} images {error}: back to {progress.images} images (rollback {rollbacks}).")
             self.log.close()
-            self.log = RunLog(self.run_dir, progress.images, self.config.report_to, to_dict(self.config))
+            self._open_log()
         return self._batches()
 
     def _stop_agreed(self) -> bool:
@@ -144,7 +177,7 @@ class TrainingLoop:
 
     def _tick(self, images: int, seconds: float) -> None:
         config, progress = self.config, self.trainer.progress
-        means = self.trainer.collector.flush()
+        means = {name: mean for name, mean in self.trainer.collector.flush().items() if math.isfinite(mean)}
         if self.log is None:
             return
         rate = images / max(seconds, 1e-9)
@@ -166,9 +199,10 @@ class TrainingLoop:
         barrier()
 
     def _save(self) -> None:
-        """Pictures, snapshot and metrics first, the checkpoint last: what a checkpoint stands for is always complete."""
+        """Pictures and snapshot, then the checkpoint that vouches for them, then metrics: a resumed run makes up for those."""
         config, progress, ema = self.config, self.trainer.progress, self.trainer.ema.model
         name = f"{progress.images // 1000:06d}"
+        progress.snapshot_images = progress.images
         snapshot = Snapshot(ema, config.text_encoder, config.resolution, {
             "recipe": config.recipe, "kimg": round(progress.images / 1000, 3), "dataset": self.dataset.name,
             "dataset_hash": self.dataset.content_hash, "seed": config.seed, "batch": config.batch,
@@ -176,10 +210,16 @@ class TrainingLoop:
         if is_main():
             self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.text_encoder, self.device)
             snapshot.save_pretrained(self.run_dir / f"{SNAPSHOT_PREFIX}{name}")
-        for metric, record in evaluate_snapshot(snapshot, self.trainer.encoder, config, self.device):
-            if self.log is not None:
-                self.log.metric(metric, record, progress.images)
         self._save_checkpoint()
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        """The metrics of this moment that the log does not hold yet."""
+        images = self.trainer.progress.images
+        missing = None if self.log is None else [name for name in self.config.metrics if not self.log.has_metric(name, images)]
+        for metric, record in evaluate_ema(self.trainer, from_main(missing)):
+            if self.log is not None:
+                self.log.metric(metric, record, images)
 
 
 class _StopSignals:

@@ -37,8 +37,10 @@ class TextProjectionHead(nn.Module):
         return self.hidden(self.conv(minibatch_stddev(x, self.group_size)).flatten(1))
 
     def judge(self, hidden: torch.Tensor, text: TextFeatures | None) -> Verdict:
-        logits = self.logit(hidden).squeeze(1)
-        if self.project_text is not None:
-            sentence = self.project_text(unit_second_moment(text.sentence))
-            logits = logits + (self.project_image(hidden) * sentence).sum(dim=1) / math.sqrt(hidden.shape[1])
-        return Verdict(logits.float(), self.features(hidden).float() if self.features is not None else None)
+        with torch.autocast(hidden.device.type, enabled=False):  # a logit of 8 bits is none
+            hidden = hidden.float()
+            logits = self.logit(hidden).squeeze(1)
+            if self.project_text is not None:
+                sentence = self.project_text(unit_second_moment(text.sentence.float()))
+                logits = logits + (self.project_image(hidden) * sentence).sum(dim=1) / math.sqrt(hidden.shape[1])
+            return Verdict(logits, self.features(hidden) if self.features is not None else None)

@@ -29,6 +29,9 @@ def scale_widths(resolution: int, channel_base: int, channel_max: int) -> dict[i
     """Channels of every scale from `resolution` down to 4: min(channel_base / scale, channel_max)."""
     if resolution < 8 or resolution & (resolution - 1):
         raise UserError(f"discriminator.resolution: must be a power of two of at least 8, got {resolution}")
+    if channel_base < resolution or channel_max < 2:
+        raise UserError(f"discriminator.channel_base: must be at least the resolution ({resolution}) and channel_max at "
+                        f"least 2, got {channel_base} and {channel_max}")
     scales = [2 ** i for i in range(resolution.bit_length() - 1, 1, -1)]
     return {scale: min(channel_base // scale, channel_max) for scale in scales}
 

@@ -16,7 +16,7 @@ PRESETS: dict[str, GeneratorConfig] = {
     # For 64 x 64 and CPUs: the embedded data set and its text encoder (256-d sentences, 384-d words).
     "eidgan-small": EidganConfig(
         sentence_dim=256, word_dim=384, channels=(256, 256, 256, 128), thickness=4, features=16,
-        decoder_hidden=(32, 32), refinement=(32, 32), attention_dim=64, bandwidth=3.0),
+        decoder_hidden=(32, 32), refinement=(32, 32), attention_dim=64, bandwidth=3.0, output="tanh"),
     # For tests: every part present, nothing wide.
     "eidgan-tiny": EidganConfig(
         sentence_dim=64, word_dim=64, num_tokens=4, token_dim=16, mapping_layers=2, channels=(32, 32), thickness=2,

@@ -16,7 +16,7 @@ from torch import nn
 
 from networks.layers.linear import EqualLinear
 from networks.layers.modulated import ModulatedLinear
-from torch_utils.ops.biline import biline_compose, biline_decode
+from torch_utils.ops.biline import biline_compose, biline_decode, pixel_mlp
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,6 @@ class PixelDecoder(nn.Module):
     def folded(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         weights, biases = zip(*(layer.folded() for layer in self.layers))
         return list(weights), list(biases)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
 
 class RefinementBlock(nn.Module):
@@ -89,6 +84,6 @@ class BilinePixels(nn.Module):
         levels = zip(self.decoders[:-1], state.rows[1:], state.columns[1:], strict=True)
         for decoder, line_rows, line_columns in levels:
             features = biline_decode(features, line_rows[:, rows], line_columns[:, columns], *decoder.folded())
-        pixels = self.decoders[-1](features).flatten(1, 2)
+        pixels = pixel_mlp(features, *self.decoders[-1].folded()).flatten(1, 2)
         rgb = self.refinement(pixels, state.style)
         return rgb.float().transpose(1, 2).unflatten(2, size)

@@ -10,7 +10,7 @@ Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -34,6 +34,7 @@ class EidganConfig:
     channels: trunk width of each block; each block emits lines, so len(channels) is the number of levels.
     thickness: D, lines a side; features: K, composed channels; decoder_hidden: per-pixel MLP between levels.
     refinement: widths of the two modulated pairs at the end; bandwidth: cycles per frame (standard deviation).
+    output: linear as in StyleGAN2, or tanh, which makes flat white and black easy (drawings).
     """
 
     kind: ClassVar[str] = "eidgan"
@@ -54,12 +55,18 @@ class EidganConfig:
     bandwidth: float = 10.0
     spectral: bool = True
     attention: bool = True
+    output: Literal["linear", "tanh"] = "linear"
 
     def __post_init__(self) -> None:
         if not self.channels:
             raise UserError("generator.channels: needs at least one block")
-        if any(width % 2 for width in self.channels):
-            raise UserError(f"generator.channels: every width must be even, got {self.channels}")
+        if any(width < 2 or width % 2 for width in self.channels):
+            raise UserError(f"generator.channels: every width must be even and positive, got {self.channels}")
+        for name in ("num_tokens", "token_dim", "thickness", "features", "attention_dim", "num_heads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
+        if self.token_dim % self.num_heads:
+            raise UserError(f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = {self.num_heads}")
         if self.attention_dim % self.num_heads:
             raise UserError(f"generator.attention_dim: {self.attention_dim} is not a multiple of num_heads = {self.num_heads}")
 
@@ -133,4 +140,5 @@ class Eidgan(Generator):
         return BilineState(tuple(rows), tuple(columns), style)
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
-        return self.pixels(prepared, rows, columns)
+        image = self.pixels(prepared, rows, columns)
+        return image.tanh() if self.config.output == "tanh" else image

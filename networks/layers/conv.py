@@ -37,16 +37,15 @@ class EqualConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.weight_gain, self.bias_gain = gain / math.sqrt(in_channels * kernel * kernel), gain
         self.register_buffer("filter", low_pass(down)[None, None] if down else None, persistent=False)
+        self.stride = 2 if down else 1
+        self.padding = kernel // 2 + (len(FILTERS[down]) // 2 - 1 if down else 0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = self.weight * self.weight_gain, None if self.bias is None else self.bias * self.bias_gain
-        stride = 1
         if self.filter is not None:
-            shape = weight.shape[:2]
-            weight = functional.conv_transpose2d(weight.flatten(0, 1).unsqueeze(1), self.filter).squeeze(1).unflatten(0, shape)
-            stride = 2
-        padding = (weight.shape[-1] - stride) // 2 if stride == 2 else weight.shape[-1] // 2
-        y = functional.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride, padding)
+            kernels = functional.conv_transpose2d(weight.flatten(0, 1).unsqueeze(1), self.filter)
+            weight = kernels.squeeze(1).unflatten(0, weight.shape[:2])
+        y = functional.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), self.stride, self.padding)
         return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
 
 

@@ -10,6 +10,7 @@ def minibatch_stddev(x: torch.Tensor, group_size: int) -> torch.Tensor:
 
     A batch that `group_size` does not divide uses the largest divisor below it.
     """
+    assert group_size >= 1
     n, _, height, width = x.shape
     group = next(size for size in range(min(group_size, n), 0, -1) if n % size == 0)
     groups = x.unflatten(0, (n // group, group)).float()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import torch
@@ -15,13 +14,6 @@ from dnnlib.files import sha256_of
 def freeze(module: nn.Module) -> nn.Module:
     """Evaluation mode (fixed batch statistics, no dropout) and no gradient to any parameter."""
     return module.eval().requires_grad_(False)
-
-
-def autocast_for(device: torch.device) -> contextlib.AbstractContextManager:
-    """bf16 autocast on GPUs that have it, nothing elsewhere."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def fit_square(images: torch.Tensor, size_px: int) -> torch.Tensor:

@@ -16,7 +16,8 @@ from torch import nn
 
 from dnnlib.errors import UserError
 from networks.interfaces import TextFeatures
-from networks.pretrained.frozen import autocast_for, fit_square, freeze
+from networks.pretrained.frozen import fit_square, freeze
+from torch_utils.precision import autocast
 
 _BATCH = 256  # captions per pass of the text tower; bounds memory only
 
@@ -57,7 +58,7 @@ class OpenClipEncoder:
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W] in [-1, 1], any size -> [N, d_s] float32, not normalised; differentiable in the images."""
         images = (fit_square(images.to(self.device), self.input_px) + 1) / 2
-        with autocast_for(self.device):
+        with autocast(self.device):
             return self.model.encode_image((images - self._mean) / self._std).float()
 
     def _encode_batch(self, captions: Sequence[str]) -> TextFeatures:
@@ -69,7 +70,7 @@ class OpenClipEncoder:
         taps: list[torch.Tensor | tuple] = []
         hook = self._penultimate.register_forward_hook(lambda module, inputs, output: taps.append(output))
         try:
-            with autocast_for(self.device):
+            with autocast(self.device):
                 sentence = self.model.encode_text(tokens)
         finally:
             hook.remove()

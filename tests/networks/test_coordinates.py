@@ -38,7 +38,7 @@ def test_bad_sizes(text):
         parse_size(text)
 
 
-@pytest.mark.parametrize("text", ["0,0,1", "0,0,0,1", "1,0,0,1", "a,b,c,d", "nan,0,1,1"])
+@pytest.mark.parametrize("text", ["0,0,1", "0,0,0,1", "1,0,0,1", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"])
 def test_bad_windows(text):
     with pytest.raises(UserError, match="x0,y0,x1,y1"):
         parse_window(text)

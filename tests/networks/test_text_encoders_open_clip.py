@@ -140,7 +140,7 @@ def test_features_are_float32_under_the_bf16_that_a_gpu_would_use(clip, monkeypa
 
     images, captions = torch.rand(2, 3, 32, 32, requires_grad=True), ["a red apple", "two dogs"]
     exact_text, exact_image = clip.encode_text(captions), clip.encode_image(images).detach()
-    monkeypatch.setattr(open_clip_encoder, "autocast_for", lambda device: torch.autocast("cpu", dtype=torch.bfloat16))
+    monkeypatch.setattr(open_clip_encoder, "autocast", lambda device: torch.autocast("cpu", dtype=torch.bfloat16))
     text, image = clip.encode_text(captions), clip.encode_image(images)
     assert {text.sentence.dtype, text.words.dtype, image.dtype} == {torch.float32}
     assert not torch.equal(text.words, exact_text.words)  # so bf16 was used

@@ -44,8 +44,8 @@ def test_r1_gradients_equal_a_hand_written_step():
     def gradients(loss):
         return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
 
-    plain = gradients(gan.discriminator_loss(micro, regularise=False))
-    full = gradients(gan.discriminator_loss(micro, regularise=True))
+    plain = gradients(gan.discriminator_loss(micro, regularise=False)[0])
+    full = gradients(gan.discriminator_loss(micro, regularise=True)[0])
     images = micro.images.clone().requires_grad_(True)
     logits = gan.discriminator(images, micro.text).logits
     in_images = torch.autograd.grad(logits.sum(), images, create_graph=True)[0]
@@ -90,7 +90,7 @@ def test_info_nce_against_its_definition():
 
 def test_mismatch_uses_the_texts_of_other_pictures():
     gan, micro = parts(mismatch=1.0, r1_gamma=0.0)
-    loss = gan.discriminator_loss(micro, regularise=False)
+    loss, _ = gan.discriminator_loss(micro, regularise=False)
     hidden = gan.discriminator.trunk(micro.images)
     real, wrong = (gan.discriminator.judge(hidden, t).logits for t in (micro.text, micro.text.roll(1)))
     codes = gan.codes(micro, "z-d")
@@ -172,11 +172,11 @@ def test_image_losses_reach_the_players_they_are_for():
     loss_config = LossConfig(r1_gamma=0.0, cond=1.0, cong=1.0)
     gan = GanLoss(generator, discriminator, TinyTowers(), augment, loss_config, 32, Collector())
     micro = MicroBatch(torch.rand(4, 3, 32, 32), text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
-    with_d = gan.discriminator_loss(micro, regularise=False)
+    with_d, _ = gan.discriminator_loss(micro, regularise=False)
     with_g, _ = gan.generator_loss(micro)
     means = gan.collector.flush()
     gan.config = LossConfig(r1_gamma=0.0)
-    assert with_d.item() - gan.discriminator_loss(micro, regularise=False).item() == pytest.approx(means["Loss/ConD"], rel=1e-4)
+    assert with_d.item() - gan.discriminator_loss(micro, regularise=False)[0].item() == pytest.approx(means["Loss/ConD"], rel=1e-4)
     assert with_g.item() - gan.generator_loss(micro)[0].item() == pytest.approx(means["Loss/ConG"], rel=1e-4)
     expected = losses.info_nce(discriminator(micro.images, micro.text).features, TinyTowers().encode_image(micro.images), 0.1)
     assert means["Loss/ConD"] == pytest.approx(expected.item(), rel=1e-5)

@@ -20,6 +20,13 @@ def biline_compose(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     return torch.einsum("nhdk,nwdk->nhwk", rows * scale, columns)
 
 
+def pixel_mlp(features: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> torch.Tensor:
+    """[..., C_0] -> [..., C_n]: linear layers weights[i] [C_{i+1}, C_i], each with its bias and leaky ReLU."""
+    for weight, bias in zip(weights, biases):
+        features = functional.leaky_relu(functional.linear(features, weight, bias), LEAKY_SLOPE, inplace=True)
+    return features
+
+
 def biline_decode(
     features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor,
     weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor],
@@ -29,7 +36,4 @@ def biline_decode(
     features [N, H, W, K], rows [N, H, D, K], columns [N, W, D, K]; weights[i] [C_{i+1}, C_i] and biases[i] [C_{i+1}]
     with every gain already folded in; leaky ReLU after every layer. Returns [N, H, W, K].
     """
-    hidden = features
-    for weight, bias in zip(weights, biases):
-        hidden = functional.leaky_relu(functional.linear(hidden, weight, bias), LEAKY_SLOPE, inplace=True)
-    return (hidden + biline_compose(rows, columns)) * math.sqrt(0.5)
+    return (pixel_mlp(features, weights, biases) + biline_compose(rows, columns)) * math.sqrt(0.5)

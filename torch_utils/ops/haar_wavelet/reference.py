@@ -18,12 +18,3 @@ def haar_wavelet(x: torch.Tensor) -> torch.Tensor:
     top_difference, bottom_difference = a - b, c - d
     bands = (top + bottom, top_difference + bottom_difference, top - bottom, top_difference - bottom_difference)
     return torch.cat(bands, dim=1) * 0.5
-
-
-def inverse_haar_wavelet(bands: torch.Tensor) -> torch.Tensor:
-    """[N, 4 C, H, W] -> [N, C, 2H, 2W]; the exact inverse of `haar_wavelet`."""
-    ll, lh, hl, hh = bands.chunk(4, dim=1)
-    rows = [torch.stack([ll + lh + hl + hh, ll - lh + hl - hh], dim=-1),
-            torch.stack([ll + lh - hl - hh, ll - lh - hl + hh], dim=-1)]
-    picture = torch.stack(rows, dim=-3)  # [N, C, H, 2, W, 2]
-    return picture.flatten(-2).flatten(-3, -2) * 0.5
