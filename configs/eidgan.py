@@ -48,10 +48,10 @@ def eidgan_openmoji32() -> TrainConfig:
     """The demo: OpenMoji at 32 x 32, about five minutes on 2 cores."""
     base = eidgan_openmoji64()
     return replace(
-        base, recipe="eidgan-openmoji32", resolution=32, 
+        base, recipe="eidgan-openmoji32", resolution=32,
         generator=replace(base.generator, channels=(192, 192, 192, 128), bandwidth=1.5),
         discriminator=replace(base.discriminator, resolution=32, channel_base=1024, spectral_scale=8),
-        ema=EmaConfig(half_life_kimg=2.0, rampup=0.1), augment=AugmentConfig(mode="noaug"),
+        ema=EmaConfig(half_life_kimg=4.0, rampup=0.25), loss=replace(base.loss, r1_gamma=0.05), augment=AugmentConfig(mode="noaug"),
         kimg=16.0, tick_kimg=1.0, snapshot_ticks=4, metrics=())
 
 
