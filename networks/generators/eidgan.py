@@ -9,6 +9,7 @@ Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -129,7 +130,9 @@ class Eidgan(Generator):
         return Codes(tokens, sentence)
 
     def prepare(self, codes: Codes, view: View) -> BilineState:
-        style = torch.cat([codes.tokens.mean(dim=1), codes.sentence.to(codes.tokens.dtype)], dim=1)
+        # Independent latents average out: the root of k gives the pooled code back the variance of one.
+        pooled = codes.tokens.mean(dim=1) * math.sqrt(codes.tokens.shape[1])
+        style = torch.cat([pooled, codes.sentence.to(codes.tokens.dtype)], dim=1)
         x = self.lines(view)
         rows, columns = [], []
         split = view.height * self.config.thickness
