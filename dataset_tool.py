@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
 
+MAX_SIDE_PX = 4096
 _RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
                            help="Size of every picture in the data set, for example 256x256.")
 _DEST = click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
@@ -42,9 +44,8 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
     """
     from datasets.archive import write_archive
     from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
-    from networks.coordinates import parse_size
 
-    size = parse_size(resolution)
+    size = _picture_size(resolution)
     emojis, unnamed = find_emojis(max_images, seed)
     with click.progressbar(emojis, label="Rendering", file=sys.stderr) as bar:
         entries = write_archive(dest, openmoji_pictures(bar, size), size, openmoji_info(emojis, unnamed, seed))
@@ -73,9 +74,8 @@ def folder(source: Path, dest: Path, resolution: str, transform: str, max_images
     """
     from datasets.archive import write_archive
     from datasets.folder import ImportReport, find_sources, folder_info, folder_pictures
-    from networks.coordinates import parse_size
 
-    size = parse_size(resolution)
+    size = _picture_size(resolution)
     report = ImportReport()
     sources = find_sources(source, report)
     with click.progressbar(sources, label="Importing", file=sys.stderr) as bar:
@@ -109,6 +109,16 @@ def verify(source: Path) -> None:
         sys.exit(1)
     archive = Archive(source)
     _print_summary(source, archive.entries(), archive.resolution)
+
+
+def _picture_size(resolution: str) -> tuple[int, int]:
+    """(width, height) of `--resolution`, within what a training picture can be. Raises `UserError`."""
+    from networks.coordinates import parse_size
+
+    size = parse_size(resolution)
+    if max(size) > MAX_SIDE_PX:
+        raise UserError(f"--resolution {resolution}: a side may have at most {MAX_SIDE_PX} pixels")
+    return size
 
 
 def _print_summary(dest: Path, entries: list, size: tuple[int, int]) -> None:

@@ -132,6 +132,8 @@ WRONG = {
                                       "--prompts", "x"), "is not a safetensors file"),
     "unknown metric": (1, lambda f: ("calc_metrics.py", "calc", "--network", f.run, "--data", f.data, "--metrics", "kid_lit2"),
                        "did you mean 'kid_lite2'"),
+    "boundless pictures": (1, lambda f: ("dataset_tool.py", "folder", "--source", f.captions('{"file": "a.png", "captions": ["a"]}'),
+                                         "--dest", f.out / "x.zip", "--resolution", "100000x9"), "at most 4096"),
     "caption file with a wrong key": (1, lambda f: ("dataset_tool.py", "folder", "--source", f.captions('{"fiel": "a.png"}'),
                                                     "--dest", f.out / "x.zip", "--resolution", "8x8"), "fiel"),
 }
