@@ -20,6 +20,7 @@ from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
 from torch_utils.distributed import barrier, from_main, is_main, process_group, resolve_device, world_size
 from torch_utils.ops import check_backend
+from training.checkpoint import PREFIX
 from training.config import RESUMABLE, TrainConfig
 from training.training_loop import TrainingLoop
 
@@ -96,9 +97,9 @@ def cached(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset)
 
 
 def keep_options(config: TrainConfig, run_dir: Path) -> None:
-    """Write training_options.json; on a resumed run, refuse changes that would make it another run."""
+    """Write training_options.json; where there is a checkpoint to resume, refuse changes that would make it another run."""
     path, options = run_dir / "training_options.json", to_dict(config)
-    if path.exists():
+    if path.exists() and any(run_dir.glob(f"{PREFIX}*.pt")):
         before = read_json(path)
         for name, value in leaves(options).items():
             old = leaves(before).get(name)

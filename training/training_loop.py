@@ -157,8 +157,9 @@ class TrainingLoop:
         """nan_policy: stop with the last checkpoint untouched, or return to it with fresh random streams."""
         progress = self.trainer.progress
         if self.config.nan_policy != "rollback" or progress.rollbacks >= 10:
-            raise UserError(f"training stopped at {progress.images} images: {error}. The last checkpoint is whole. Try a "
-                            "lower learning rate or a higher --gamma, or --nan-policy skip or rollback") from None
+            raise UserError(f"training stopped at {progress.images} images: {error}. The last checkpoint is whole: "
+                            "resume with --nan-policy skip or rollback, or start another --outdir with --init-from this run "
+                            "and a lower learning rate or a higher --gamma") from None
         rollbacks, where = progress.rollbacks + 1, progress.images
         if self.checkpoint.load_latest() is None:
             raise UserError(f"training stopped at {where} images before its first checkpoint: {error}") from None

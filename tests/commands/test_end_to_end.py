@@ -104,6 +104,12 @@ def test_transfer_starts_from_weights_but_at_image_zero(run, openmoji32, tmp_pat
     assert json.loads((tmp_path / "next/stats.jsonl").read_text().splitlines()[0])["images"] == 8
 
 
+def test_a_start_that_failed_does_not_bind_the_next(openmoji32, tmp_path):
+    base = ("train.py", "--outdir", tmp_path / "run", "--recipe", "debug", "--data", openmoji32, "--kimg", "0.008", "--report-to", "none")
+    assert "does not exist" in command(*base, "--init-from", tmp_path / "nothing").stderr
+    succeed(*base)
+
+
 def damaged_snapshot(run, where, change):
     folder = where / "snapshot"
     shutil.copytree(run / "network-snapshot-000000", folder)
