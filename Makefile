@@ -5,11 +5,18 @@ PY := $(VENV)/bin/python
 
 .PHONY: setup demo test clean-demo help-pages
 
-# One environment, made once; quick when requirements.txt has not changed since.
+# One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
+READY = import sys, pip; assert sys.version_info >= (3, 11)
+ifneq ($(shell $(PY) -c "$(READY)" 2>/dev/null && echo yes),yes)
+.PHONY: $(VENV)/.requirements
+endif
+
 setup: $(VENV)/.requirements
 $(VENV)/.requirements: requirements.txt
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	"Error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; for example: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PY) -c "$(READY)" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
 # The main job: data -> training -> pictures -> scores. Interrupt it and run it again: it goes on where it was.

@@ -1,1 +1,6 @@
 """Ground floor of the house: configuration codec, run folders, console. Standard library only, never torch."""
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(f"Error: Python 3.11 or newer is needed, this is {sys.version.split()[0]}; `make setup PYTHON=python3.12` makes .venv")
