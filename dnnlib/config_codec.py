@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import sys
 import types
 import typing
 from typing import Any, TypeVar
@@ -79,7 +80,9 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return from_dict(hint, value, where)
     if hint is Any:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not abs(value) <= sys.float_info.max:  # also NaN
+            raise UserError(f"{where}: must be a finite number, got {value}")
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
@@ -117,7 +120,10 @@ def _decode_tuple(items: tuple, value: Any, where: str) -> tuple:
 
 
 def override(config: T, assignments: typing.Iterable[str]) -> T:
-    """Apply `a.b=value` strings to a config; values are JSON, or plain text where they are not JSON."""
+    """Apply `a.b=value` strings to a config; values are JSON, or plain text where they are not JSON.
+
+    `a.kind=other` changes the class of a union; fields that both classes have keep their values.
+    """
     data = to_dict(config)
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
@@ -128,12 +134,42 @@ def override(config: T, assignments: typing.Iterable[str]) -> T:
         except json.JSONDecodeError:
             value = text
         *parents, leaf = path.split(".")
-        node = data
+        node, hint = data, type(config)
         for part in parents:
-            node = _field(node, part, path)
+            owner, node = node, _field(node, part, path)
+            hint = _field_hint(hint, owner, part)
         _field(node, leaf, path)
-        node[leaf] = value
+        if leaf == "kind" and parents:
+            owner[parents[-1]] = _of_kind(hint, value, node, path)
+        else:
+            node[leaf] = value
     return from_dict(type(config), data)
+
+
+def _classes(hint: Any) -> dict[str, type]:
+    """Dataclasses with a kind that a field of this type can hold."""
+    return {member.kind: member for member in typing.get_args(hint) or (hint,) if hasattr(member, "kind")}
+
+
+def _field_hint(hint: Any, owner: dict, name: str) -> Any:
+    cls = _classes(hint).get(owner.get("kind"), hint)
+    return typing.get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
+
+
+def _of_kind(hint: Any, kind: Any, before: dict, path: str) -> dict:
+    """The fields of the class of that kind: from `before` where it has them, else the class's own defaults."""
+    classes = _classes(hint)
+    if kind not in classes:
+        raise UserError(f"--set {path}: {kind!r} is unknown; {nearest(str(kind), classes)}")
+    values = {"kind": kind}
+    for f in dataclasses.fields(classes[kind]):
+        if f.name in before:
+            values[f.name] = before[f.name]
+        elif f.default is not dataclasses.MISSING:
+            values[f.name] = to_dict(f.default)
+        elif f.default_factory is not dataclasses.MISSING:
+            values[f.name] = to_dict(f.default_factory())
+    return values
 
 
 def _field(node: Any, name: str, path: str) -> Any:

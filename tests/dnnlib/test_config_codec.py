@@ -13,12 +13,14 @@ from dnnlib.errors import UserError
 class Circle:
     kind: ClassVar[str] = "circle"
     radius: float = 1.0
+    colour: str = "red"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
     kind: ClassVar[str] = "box"
     sides: tuple[int, ...] = (1, 2)
+    colour: str = "red"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,9 @@ def test_unknown_key_names_the_nearest():
     ({"names": "ab"}, "expected a list"),
     ({"shape": {"kind": "blob"}}, "unknown"),
     ({"inner": {"kind": "box"}}, "expected 'circle'"),
+    ({"inner": {"radius": float("inf")}}, "inner.radius: must be a finite number"),
+    ({"inner": {"radius": float("nan")}}, "finite"),
+    ({"inner": {"radius": 10 ** 400}}, "finite"),
 ])
 def test_wrong_values_are_refused(change, message):
     with pytest.raises(UserError, match=message):
@@ -67,7 +72,13 @@ def test_override_parses_json_and_plain_text():
     assert changed == Drawing(shape=Circle(radius=2.0), mode="line", names=("x",))
 
 
+def test_another_kind_keeps_what_both_have():
+    changed = override(Drawing(shape=Circle(radius=3.0, colour="blue")), ["shape.kind=box", "shape.sides=[5]"])
+    assert changed == Drawing(shape=Box(sides=(5,), colour="blue"))
+
+
 @pytest.mark.parametrize("assignment, message", [
+    ("shape.kind=bix", "did you mean 'box'"), ("inner.kind=box", "known: circle"),
     ("shape.radios=2", "did you mean 'radius'"), ("mode", "expected NAME=VALUE"), ("mode.x=1", "below a plain value"),
 ])
 def test_override_errors(assignment, message):
