@@ -61,12 +61,14 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
 @click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]), default="center-crop",
               show_default=True, help="How a picture of another shape is made to fit.")
 @click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Stop after N usable pictures.")
+@click.option("--test-share", metavar="SHARE", type=click.FloatRange(min=0, max=1, max_open=True), default=0.0, show_default=True,
+              help="About this share of the pictures, by the hash of their names, is kept for scores.")
 @report_user_errors
-def folder(source: Path, dest: Path, resolution: str, transform: str, max_images: int | None) -> None:
+def folder(source: Path, dest: Path, resolution: str, transform: str, max_images: int | None, test_share: float) -> None:
     """Import a folder of pictures with captions; subfolders are searched too.
 
     A line of captions.jsonl is {"file": "a/b.jpg", "captions": ["...", "..."]}, with "split": "train" or "test" if
-    you like; all pictures are train otherwise. EXIF rotation, greyscale, transparency (over white), CMYK, palettes
+    you like; --test-share deals out the others. EXIF rotation, greyscale, transparency (over white), CMYK, palettes
     and 16 bits are handled; resizing is Lanczos. Files that cannot be used are named and skipped, and dataset.json
     lists them.
 
@@ -77,11 +79,11 @@ def folder(source: Path, dest: Path, resolution: str, transform: str, max_images
 
     size = _picture_size(resolution)
     report = ImportReport()
-    sources = find_sources(source, report)
+    sources = find_sources(source, report, test_share)
     with click.progressbar(sources, label="Importing", file=sys.stderr) as bar:
         pictures = folder_pictures(bar, size, report, transform, max_images)
         try:
-            entries = write_archive(dest, pictures, size, folder_info(source, transform, report))
+            entries = write_archive(dest, pictures, size, folder_info(source, transform, report, test_share))
         finally:
             for skipped in report.skipped:
                 click.echo(f"Skipped {skipped['file']}: {skipped['reason']}")

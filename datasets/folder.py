@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from datasets.archive import PICTURE_ERRORS, SPLITS, Picture
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
+from torch_utils.rng import seed_for
 
 Transform = Literal["center-crop", "pad", "stretch"]
 
@@ -46,26 +47,32 @@ class ImportReport:
         self.skipped.append({"file": file, "reason": " ".join(str(reason).split())})
 
 
-def find_sources(folder: str | os.PathLike, report: ImportReport) -> list[Source]:
+def find_sources(folder: str | os.PathLike, report: ImportReport, test_share: float = 0.0) -> list[Source]:
     """All pictures with captions below `folder`, sorted by path (in file order with a captions.jsonl).
 
+    test_share: see `split_of`; a split that captions.jsonl names stays.
     Raises `UserError` for a missing folder and for a malformed captions.jsonl, naming the line and the key.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"--source {folder}: no such folder")
     if (folder / CAPTIONS_FILE).is_file():
-        return _from_captions_file(folder, report)
+        return _from_captions_file(folder, report, test_share)
     sources = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
             name = path.relative_to(folder).as_posix()
             captions = _captions_beside(path, name, report)
             if captions:
-                sources.append(Source(path, name, captions, "train"))
+                sources.append(Source(path, name, captions, split_of(name, test_share)))
     if not sources and not report.skipped:
         raise UserError(f"--source {folder}: no pictures found (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
     return sources
+
+
+def split_of(name: str, test_share: float) -> str:
+    """'test' for about that share of all names, by their hash alone: a picture keeps its side when others come or go."""
+    return "test" if seed_for("folder split", name) < test_share * 2 ** 63 else "train"
 
 
 def folder_pictures(
@@ -89,7 +96,8 @@ def folder_pictures(
         yield Picture(np.asarray(image), source.id, source.captions, source.split)
 
 
-def folder_info(folder: str | os.PathLike, transform: Transform, report: ImportReport) -> dict[str, Any]:
+def folder_info(folder: str | os.PathLike, transform: Transform, report: ImportReport,
+                test_share: float = 0.0) -> dict[str, Any]:
     """Provenance for `dataset.json`; `skipped` is the report's own list and fills up during the import."""
     return {
         "source": f"folder {Path(folder).resolve().name}",
@@ -97,6 +105,7 @@ def folder_info(folder: str | os.PathLike, transform: Transform, report: ImportR
         "attribution": "",
         "resize_filter": RESIZE_FILTER,
         "transform": transform,
+        "split_rule": f"{test_share:.0%} of file names by their hash are test, where captions.jsonl names no split",
         "skipped": report.skipped,
     }
 
@@ -155,7 +164,7 @@ def _captions_beside(path: Path, name: str, report: ImportReport) -> tuple[str, 
     return captions
 
 
-def _from_captions_file(folder: Path, report: ImportReport) -> list[Source]:
+def _from_captions_file(folder: Path, report: ImportReport, test_share: float) -> list[Source]:
     sources: dict[str, Source] = {}
     path = folder / CAPTIONS_FILE
     try:
@@ -165,7 +174,7 @@ def _from_captions_file(folder: Path, report: ImportReport) -> list[Source]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        source = _parse_line(folder, line, f"{path}, line {number}")
+        source = _parse_line(folder, line, f"{path}, line {number}", test_share)
         if source.id in sources:
             raise UserError(f"{path}, line {number}: {source.id} is listed twice; put all its captions in one line")
         if not source.captions:
@@ -176,7 +185,7 @@ def _from_captions_file(folder: Path, report: ImportReport) -> list[Source]:
     return [s for s in sources.values() if s.captions and s.path.is_file()]
 
 
-def _parse_line(folder: Path, line: str, where: str) -> Source:
+def _parse_line(folder: Path, line: str, where: str, test_share: float) -> Source:
     try:
         record = json.loads(line)
     except ValueError as error:
@@ -190,12 +199,13 @@ def _parse_line(folder: Path, line: str, where: str) -> Source:
     for key in keys[:2]:
         if key not in record:
             raise UserError(f"{where}: key {key!r} is missing")
-    file, captions, split = record["file"], record["captions"], record.get("split", "train")
+    file, captions, split = record["file"], record["captions"], record.get("split")
     if not isinstance(file, str) or not file or not (folder / file).resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{where}: 'file' must be a path below the source folder, got {file!r}")
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise UserError(f"{where}: 'captions' must be a list of texts, got {captions!r}")
-    if split not in SPLITS:
+    if split not in (None, *SPLITS):
         raise UserError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
     texts = tuple(caption.strip() for caption in captions if caption.strip())
-    return Source(folder / file, Path(file).as_posix(), texts, split)
+    name = Path(file).as_posix()
+    return Source(folder / file, name, texts, split or split_of(name, test_share))

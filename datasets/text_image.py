@@ -42,9 +42,11 @@ class TextImageDataset(Dataset):
         entries = self._archive.entries()
         self._entries = [entry for entry in entries if split in ("all", entry.split)]
         self.split = split
+        self.splits = frozenset(entry.split for entry in entries)  # all that the archive has
         if not self._entries:
             found = ", ".join(sorted({entry.split for entry in entries})) or "no pictures at all"
-            raise UserError(f"{path}: no picture has the split {split!r} (found: {found})")
+            raise UserError(f"{path}: no picture has the split {split!r} (found: {found}); dataset_tool.py folder "
+                            "--test-share 0.1 makes a test split")
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from datasets.archive import Archive, write_archive
-from datasets.folder import ImportReport, find_sources, folder_info, folder_pictures, load_rgb, resize
+from datasets.folder import ImportReport, find_sources, folder_info, folder_pictures, load_rgb, resize, split_of
 from dnnlib.errors import UserError
 
 
@@ -175,3 +175,17 @@ def test_missing_and_empty_folder(tmp_path):
         find_sources(tmp_path / "x", ImportReport())
     with pytest.raises(UserError, match="no pictures found"):
         find_sources(tmp_path, ImportReport())
+
+
+def test_a_test_share_is_dealt_by_name_and_named_splits_stay(tmp_path):
+    names = [f"{i}.png" for i in range(400)]
+    test = {name for name in names if split_of(name, 0.2) == "test"}
+    assert 50 < len(test) < 110 and test < {name for name in names if split_of(name, 0.5) == "test"}
+    assert {split_of(name, 0.0) for name in names} == {"train"}
+    for name in (kept := min(test), "other.png"):
+        ramp().save(tmp_path / name)
+    assert split_of("other.png", 0.2) == "train"
+    (tmp_path / "captions.jsonl").write_text(json.dumps({"file": kept, "captions": ["a"]}) + "\n"
+                                             + json.dumps({"file": "other.png", "captions": ["b"], "split": "test"}) + "\n")
+    assert [s.split for s in find_sources(tmp_path, ImportReport())] == ["train", "test"]
+    assert [s.split for s in find_sources(tmp_path, ImportReport(), 0.2)] == ["test", "test"]
