@@ -38,7 +38,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--init-from", metavar="PATH", help="Start from a snapshot's weights (transfer; not resuming).")
 @click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
-@click.option("-n", "--dry-run", is_flag=True, help="Print the resolved config and leave.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
 @report_user_errors
 def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, **flags) -> None:
     """Train a text-to-image GAN; the same command again resumes.
@@ -60,7 +60,9 @@ def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, 
         flags[name] = None if flags[name] is None else _names(flags[name])
     config = override(recipe_named(recipe), [*_as_assignments(flags), *assignments])
     if dry_run:
-        click.echo(json.dumps(to_dict(config), indent=2))
+        from networks.text_encoders import encoder_widths
+
+        click.echo(json.dumps(to_dict(config.for_encoder(*encoder_widths(config.text_encoder))), indent=2))
         return
 
     from training.launch import run

@@ -43,3 +43,16 @@ def load_encoder(spec: str, device: torch.device | str = "cpu") -> ImageTextEnco
         return HashedEncoder(device)
     known = [*NAMES, f"open_clip:{DEFAULT_OPEN_CLIP}"]
     raise UserError(f"text encoder {spec!r} is unknown; {nearest(spec, known)}")
+
+
+def encoder_widths(spec: str) -> tuple[int, int]:
+    """(sentence_dim, word_dim) of an encoder, also of an open_clip one whose weights are not here yet."""
+    name, _, rest = spec.partition(":")
+    if name == "open_clip":
+        import open_clip
+
+        config = open_clip.get_model_config((rest or DEFAULT_OPEN_CLIP).partition("/")[0]) or {}
+        if "width" in config.get("text_cfg", {}):
+            return config["embed_dim"], config["text_cfg"]["width"]
+    encoder = load_encoder(spec)
+    return encoder.sentence_dim, encoder.word_dim

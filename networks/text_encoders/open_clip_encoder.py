@@ -17,7 +17,6 @@ from torch import nn
 from dnnlib.errors import UserError
 from networks.interfaces import TextFeatures
 from networks.pretrained.frozen import fit_square, freeze
-from torch_utils.precision import autocast
 
 _BATCH = 256  # captions per pass of the text tower; bounds memory only
 
@@ -25,6 +24,7 @@ _BATCH = 256  # captions per pass of the text tower; bounds memory only
 class OpenClipEncoder:
     """An open_clip model and its tokenizer as an `ImageTextEncoder`.
 
+    Precision is the caller's: float32, which a batch moves by rounding only, or bf16 inside his autocast.
     The picture preprocessing is the model's own (`visual.image_size`, `image_mean`, `image_std`).
     `id` is `name@` and the hash of all weights, the same for a tag and for a local copy of its file.
     """
@@ -58,8 +58,7 @@ class OpenClipEncoder:
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W] in [-1, 1], any size -> [N, d_s] float32, not normalised; differentiable in the images."""
         images = (fit_square(images.to(self.device), self.input_px) + 1) / 2
-        with autocast(self.device):
-            return self.model.encode_image((images - self._mean) / self._std).float()
+        return self.model.encode_image((images - self._mean) / self._std).float()
 
     def _encode_batch(self, captions: Sequence[str]) -> TextFeatures:
         tokens = self.tokenizer(list(captions)).to(self.device)  # [N, T]
@@ -70,8 +69,7 @@ class OpenClipEncoder:
         taps: list[torch.Tensor | tuple] = []
         hook = self._penultimate.register_forward_hook(lambda module, inputs, output: taps.append(output))
         try:
-            with autocast(self.device):
-                sentence = self.model.encode_text(tokens)
+            sentence = self.model.encode_text(tokens)
         finally:
             hook.remove()
         words = taps[0] if isinstance(taps[0], torch.Tensor) else taps[0][0]
