@@ -15,7 +15,7 @@ from metrics.kid import kid, kid_of_subsets
 from metrics.protocols import ClipScore, Kid, Protocol, RPrecision, ScaleConsistency, TileExact
 from metrics.ranks import over_ranks
 from metrics.retrieval import draw_distractors, r_precision
-from metrics.scale_consistency import enlarge, psnr, shrink, ssim, to_unit
+from metrics.scale_consistency import MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
 from metrics.session import Session
 from metrics.tile_exactness import tile_px, tile_views
 from networks.coordinates import View
@@ -66,12 +66,18 @@ def _r_precision(session: Session, protocol: Protocol) -> Fields:
 
 
 def _scale_consistency(session: Session, protocol: Protocol) -> Fields:
-    """`psnr` and `ssim` for both conventions, and with a bicubic enlargement as the large render (a ceiling)."""
+    """`psnr`, `ssim` and `ms_ssim` for both conventions, and with a bicubic enlargement as the large render (a ceiling).
+
+    MS-SSIM is None for pictures below its five octaves.
+    """
     factor, pictures = protocol.measure.factor, protocol.pictures
     native = View.square(session.subject.resolution)
-    fields: Fields = {"psnr": {}, "ssim": {}}
+    measures = {"psnr": psnr, "ssim": ssim}
+    if native.height >= MS_SSIM_MIN_PX:
+        measures["ms_ssim"] = ms_ssim
+    fields: Fields = {"psnr": {}, "ssim": {}, "ms_ssim": {}}
 
-    def agreement(share: range, view: View) -> list[dict[str, tuple[float, float]]]:
+    def agreement(share: range, view: View) -> list[dict[str, list[float]]]:
         rows = []
         renders = (session.render(pictures, share, size) for size in (view, view.scaled(factor)))
         for small, large in zip(*renders):
@@ -79,14 +85,16 @@ def _scale_consistency(session: Session, protocol: Protocol) -> Fields:
             others = {view.convention: shrink(large, factor)}
             if view.convention == "centers":
                 others["bicubic"] = shrink(enlarge(small, factor), factor)
-            rows.append({name: (psnr(small, x).item(), ssim(small, x).item()) for name, x in others.items()})
+            rows.append({name: [measure(small, x).item() for measure in measures.values()] for name, x in others.items()})
         return rows
 
     for convention in ("centers", "endpoints"):
         view = replace(native, convention=convention)
         rows = over_ranks(pictures.num_images, partial(agreement, view=view))
         for name in rows[0]:
-            fields["psnr"][name], fields["ssim"][name] = np.mean([row[name] for row in rows], axis=0).tolist()
+            for measure, mean in zip(measures, np.mean([row[name] for row in rows], axis=0).tolist()):
+                fields[measure][name] = mean
+    fields["ms_ssim"] = fields["ms_ssim"] or None
     return {"value": fields["psnr"]["centers"], "unit": "dB"} | fields
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics.scale_consistency import MAX_PSNR_DB, enlarge, psnr, shrink, ssim, to_unit
+from metrics.scale_consistency import MAX_PSNR_DB, MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
 from metrics.tile_exactness import tile_px, tile_views
 
 
@@ -56,6 +56,27 @@ def test_ssim_equals_the_loop_over_windows():
                 cov = (weights * (u - mu) * (v - mv)).sum()
                 values.append((2 * mu * mv + 1e-4) * (2 * cov + 9e-4) / ((mu**2 + mv**2 + 1e-4) * (su + sv + 9e-4)))
     assert ssim(a, b).item() == pytest.approx(np.mean(values), rel=1e-10)
+
+
+def test_ms_ssim_equals_scipy_scale_by_scale():
+    from scipy.ndimage import gaussian_filter
+
+    a = noise(1, 1, 180, 177, seed=1)
+    b = (a + 0.4 * noise(1, 1, 180, 177, seed=2)).clamp(0, 1)
+    x, y, product = a[0, 0].numpy(), b[0, 0].numpy(), 1.0
+
+    def blur(z):
+        return gaussian_filter(z, 1.5, radius=5)[5:-5, 5:-5]
+
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        u, v = blur(x), blur(y)
+        term = (2 * (blur(x * y) - u * v) + 9e-4) / (blur(x * x) - u * u + blur(y * y) - v * v + 9e-4)
+        if scale == 4:
+            term = term * (2 * u * v + 1e-4) / (u * u + v * v + 1e-4)
+        product *= term.mean() ** weight
+        x, y = (z[:len(z) // 2 * 2, :z.shape[1] // 2 * 2].reshape(len(z) // 2, 2, -1, 2).mean((1, 3)) for z in (x, y))
+    assert ms_ssim(a, b).item() == pytest.approx(product, rel=1e-9) and 0.5 < product < 0.99
+    assert ms_ssim(a, a).item() == pytest.approx(1) and MS_SSIM_MIN_PX == 176
 
 
 def test_ssim_names_pictures_that_are_too_small():
