@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.errors import UserError
-from dnnlib.files import atomic_path
+from dnnlib.files import atomic_path, remove_leftovers
 
 FORMAT = 1
 INDEX = "dataset.json"
@@ -181,6 +181,7 @@ def write_archive(
     dest = Path(dest)
     as_folder = dest.suffix.lower() != ".zip"
     _refuse_foreign(dest, as_folder)
+    remove_leftovers(dest.parent, dest.name)
     with atomic_path(dest, folder=as_folder) as temporary:
         store = _FolderStore(temporary) if as_folder else _ZipStore(temporary)
         with store:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from dnnlib.errors import UserError
+from dnnlib.files import writing
 
 
 def report_user_errors(command: Callable) -> Callable:
-    """Decorator of a command: a `UserError` becomes one line on stderr and exit code 1."""
+    """Decorator of a command: a `UserError`, or a full disk wherever it shows, becomes one line on stderr and exit code 1."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
@@ -20,6 +24,11 @@ def report_user_errors(command: Callable) -> Callable:
             return command(*args, **kwargs)
         except UserError as error:
             print(f"Error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            print(f"Error: {error.filename or 'a disk'}: {error.strerror}; free some space and run it again", file=sys.stderr)
             sys.exit(1)
 
     return wrapped
@@ -38,26 +47,31 @@ def format_time(seconds: float) -> str:
 
 
 class _Tee:
-    """A stream that writes to two others."""
+    """A stream that also writes to a log file, unbuffered, so that nothing is left to fail at the end."""
 
-    def __init__(self, first, second) -> None:
-        self.first, self.second = first, second
+    def __init__(self, stream, log: BinaryIO) -> None:
+        self.stream, self.log = stream, log
 
     def write(self, text: str) -> int:
-        self.second.write(text)
-        return self.first.write(text)
-
-    def flush(self) -> None:
-        self.first.flush()
-        self.second.flush()
+        length = self.stream.write(text)
+        with writing(self.log.name):
+            self.log.write(text.encode("utf-8", "replace"))
+        return length
 
     def __getattr__(self, name: str):
-        return getattr(self.first, name)
+        return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
 def tee_to(path: Path) -> Iterator[None]:
-    """Append everything printed inside the block (stdout and stderr) to the text file `path` as well."""
-    with open(path, "a", encoding="utf-8", buffering=1) as log:
-        with contextlib.redirect_stdout(_Tee(sys.stdout, log)), contextlib.redirect_stderr(_Tee(sys.stderr, log)):
+    """Append everything printed inside the block (stdout and stderr) to the text file `path` as well, and how it failed."""
+    with writing(path):
+        log = open(path, "ab", buffering=0)
+    with log, contextlib.redirect_stdout(_Tee(sys.stdout, log)), contextlib.redirect_stderr(_Tee(sys.stderr, log)):
+        try:
             yield
+        except Exception as error:
+            last = f"Error: {error}\n" if isinstance(error, UserError) else traceback.format_exc()
+            with contextlib.suppress(OSError):  # the log's disk may be what failed
+                log.write(last.encode("utf-8", "replace"))
+            raise

@@ -3,25 +3,115 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dnnlib.errors import UserError
 
+# A temporary sibling is `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`, so that one can tell whose it was.
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_TEMPORARY = re.compile(r"\.(?P<target>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.\w{8}(\.\w+)?")
 
-def remove_leftovers(folder: str | os.PathLike, name: str) -> None:
-    """Delete temporary siblings of `name*` that a killed process left in `folder`; nobody else may be writing there."""
-    for path in Path(folder).glob(f".{name}*"):
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """The system's refusal to write below `path` becomes a `UserError` that names it: no space, no right, no such disk."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise UserError(f"{path}: cannot be written ({refusal.strerror}); free space or rights there, or name another "
+                        "place") from None
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    # torch.save raises its own error over that of the file it writes to
+    while error is not None and not (isinstance(error, OSError) and error.errno):
+        error = error.__context__
+    return error
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """The folder and its parents, where they are missing. Raises `UserError`."""
+    with writing(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def cache_folder(preferred: str | os.PathLike, other: str | os.PathLike) -> Path:
+    """`preferred` if one can write there, else `other`, and one line that says so (a data set on a read-only disk)."""
+    place = Path(preferred).absolute()
+    while not place.exists():
+        place = place.parent
+    if place.is_dir() and os.access(place, os.W_OK):
+        return Path(preferred)
+    print(f"{preferred} cannot be written, so features are kept in {other}", file=sys.stderr, flush=True)
+    return Path(other)
+
+
+def user_cache_folder() -> Path:
+    """$XDG_CACHE_HOME/eidgan, by default ~/.cache/eidgan."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eidgan"
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold `folder` for this process; the kernel lets go when the process ends, however it ends.
+
+    Raises `UserError` where another process holds it. A POSIX lock: forked workers do not inherit it, and it reaches over
+    the machines of a shared disk. (It also ends when this process opens `.lock` once more and closes it: nobody does.)
+    """
+    with writing(folder):
+        handle = open(Path(folder) / ".lock", "a")
+    with handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(f"{folder} is in use by another process; wait for its end or stop it, or name another folder") from None
+        except OSError as error:  # a disk without locks
+            print(f"{folder} cannot be locked ({error.strerror}): make sure that no second process uses it", flush=True)
+        yield
+
+
+def remove_leftovers(folder: str | os.PathLike, target: str | None = None, *, exclusive: bool = False) -> None:
+    """Delete temporary siblings (of one target, or all) that dead processes of this machine left in `folder`.
+
+    exclusive: the caller holds the folder's lock, so those of every process and machine are left over.
+    """
+    if not os.path.isdir(folder):
+        return
+    for path in Path(folder).iterdir():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or target not in (None, match["target"]):
+            continue
+        if not exclusive and (match["host"] != _HOST or _alive(int(match["process"]))):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()  # our own number, from before: nobody asks between two writes of his own
 
 
 @contextlib.contextmanager
@@ -29,39 +119,41 @@ def atomic_path(target: str | os.PathLike, *, folder: bool = False) -> Iterator[
     """Yield a temporary sibling of `target` to fill; on success it takes the target's name, else it vanishes.
 
     With `folder=True` the sibling is a directory; an existing target directory is replaced as a whole.
+    Raises `UserError` where the system refuses to write.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if folder:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        temporary.chmod(0o755)
-    else:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        temporary.chmod(0o644)
-    try:
-        yield temporary
-        _sync(temporary)
-        if folder and target.exists():  # a folder cannot be replaced in one call: move the old one aside first
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            os.replace(target, aside)
-            os.replace(temporary, target)
-            shutil.rmtree(aside)
+    prefix = f".{target.name}.{_HOST}-{os.getpid()}."
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            temporary.chmod(0o755)
         else:
-            os.replace(temporary, target)
-        _sync(target.parent)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
+            os.close(handle)
+            temporary = Path(name)
+            temporary.chmod(0o644)
+        try:
+            yield temporary
+            _sync(temporary, *temporary.rglob("*"))
+            if folder and target.exists():  # a folder cannot be replaced in one call: move the old one aside first
+                aside = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+                os.replace(target, aside)
+                os.replace(temporary, target)
+                shutil.rmtree(aside)
+            else:
+                os.replace(temporary, target)
+            _sync(target.parent)
+        finally:
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    paths = [path, *path.iterdir()] if path.is_dir() else [path]
-    for item in paths:
-        handle = os.open(item, os.O_RDONLY)
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
@@ -95,26 +187,32 @@ def read_json(path: str | os.PathLike) -> Any:
 def append_json_line(path: str | os.PathLike, record: dict) -> None:
     """Add one record to a `.jsonl` file in a single write."""
     line = json.dumps(record, ensure_ascii=False) + "\n"
-    with open(path, "a", encoding="utf-8") as file:
+    with writing(path), open(path, "a", encoding="utf-8") as file:
         file.write(line)
 
 
 def read_json_lines(path: str | os.PathLike) -> list[dict]:
-    """All whole records of a `.jsonl` file ([] when there is none); a line cut by a crash at the end is dropped."""
+    """All whole records of a `.jsonl` file ([] when there is none); a line cut by a crash at the end is dropped.
+
+    Raises `UserError` naming any other line that is no JSON object.
+    """
     path = Path(path)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
             if number == len(lines):
                 break
-            raise UserError(f"{path}, line {number}: not valid JSON ({error})") from None
+            raise UserError(f"{path}, line {number}: not valid JSON ({error}); delete that line") from None
+        records.append(record)
     return records
 
 

@@ -26,14 +26,13 @@ from metrics.session import Session, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder, ViewError
 from networks.snapshot import Snapshot
-from networks.text_encoders import load_encoder
 
 
 def load_subject(path: str | Path, device: torch.device) -> Subject:
     """A snapshot (or the newest one of a run folder) with its text encoder, on `device`. Raises `UserError`."""
     snapshot = Snapshot.from_pretrained(path)
     with untouched_rng(device):
-        encoder = load_encoder(snapshot.text_encoder, device)
+        encoder = snapshot.load_encoder(device)
     generator = snapshot.generator.to(device).eval()
     return Subject(generator, encoder, snapshot.text_encoder, snapshot.resolution, snapshot.sha256)
 

@@ -1,7 +1,7 @@
 """A snapshot is a folder of data, never code: `config.json`, `model.safetensors`, `README.md` (the model card).
 
-It holds the EMA generator and what is needed to use it: the generator's config, the text encoder's name, the trained
-resolution, and `info` about the run. Reading it executes nothing.
+It holds the EMA generator and what is needed to use it: the generator's config, the text encoder's name and id, the
+trained resolution, and `info` about the run. Reading it executes nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from dnnlib.config_codec import from_dict, nearest, to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path, read_json, sha256_of
 from networks.generators import GENERATORS
-from networks.interfaces import Generator
+from networks.interfaces import Generator, TextEncoder
+from networks.text_encoders import load_encoder
 
 FORMAT = 1
 SNAPSHOT_PREFIX = "network-snapshot-"
@@ -28,7 +30,8 @@ SNAPSHOT_PREFIX = "network-snapshot-"
 class Snapshot:
     """A generator with what one needs to use it.
 
-    text_encoder: a spec for `networks.text_encoders.load_encoder`; resolution: trained side in pixels; info: free-form
+    text_encoder: a spec for `networks.text_encoders.load_encoder`; encoder_id: the id of what it loaded in training, which
+    names its weights (empty in snapshots from before it was kept); resolution: trained side in pixels; info: free-form
     facts of the run (recipe, kimg, data set ...); sha256: of the weights file, empty before saving.
     """
 
@@ -37,15 +40,28 @@ class Snapshot:
     resolution: int
     info: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    encoder_id: str = ""
+
+    def load_encoder(self, device: torch.device | str = "cpu") -> TextEncoder:
+        """The text encoder that this generator was trained with. Raises `UserError` where another one loads."""
+        encoder = load_encoder(self.text_encoder, device)
+        if self.encoder_id and encoder.id != self.encoder_id:
+            raise UserError(f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in training "
+                            f"({self.encoder_id}), so prompts would mean something else; restore the weights of that time")
+        config = self.generator.config
+        for name in ("sentence_dim", "word_dim"):
+            if getattr(config, name) not in (0, getattr(encoder, name)):
+                raise UserError(f"text encoder {self.text_encoder}: its {name} is {getattr(encoder, name)}, the generator's "
+                                f"{getattr(config, name)}; config.json names another encoder than that of the training")
+        return encoder
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the folder atomically; an existing one is replaced."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
         config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
-                  "resolution": self.resolution, "info": self.info}
+                  "text_encoder_id": self.encoder_id, "resolution": self.resolution, "info": self.info}
         with atomic_path(path, folder=True) as folder:
-            save_file(tensors, folder / "model.safetensors")
-            (folder / "model.safetensors").chmod(0o644)  # the library makes it private
+            (folder / "model.safetensors").write_bytes(save(tensors))
             self.sha256 = sha256_of(folder / "model.safetensors")
             (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(_model_card(config, self.generator, self.sha256), encoding="utf-8")
@@ -65,7 +81,7 @@ class Snapshot:
         weights = folder / "model.safetensors"
         _load_weights(generator, weights)
         return Snapshot(generator.eval().requires_grad_(False), config["text_encoder"], config["resolution"],
-                        config["info"], sha256_of(weights))
+                        config["info"], sha256_of(weights), config.get("text_encoder_id", ""))
 
 
 def _check_config(path: Path, config: Any) -> None:
@@ -92,6 +108,8 @@ def _load_weights(generator: Generator, path: Path) -> None:
         if own[name].shape != tensors[name].shape:
             raise UserError(f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
                             f"config.json asks for {tuple(own[name].shape)}")
+        if not torch.isfinite(tensors[name]).all():
+            raise UserError(f"{path}: tensor {name!r} is not finite, the run had diverged; take an earlier snapshot")
     generator.load_state_dict(tensors)
 
 
@@ -117,7 +135,7 @@ def _model_card(config: dict[str, Any], generator: Generator, sha256: str) -> st
     params = sum(p.numel() for p in generator.parameters())
     facts = {"System": config["generator"]["kind"], "Parameters": f"{params:,}",
              "Trained resolution": f"{config['resolution']} x {config['resolution']}",
-             "Text encoder": config["text_encoder"], "Weights sha256": sha256}
+             "Text encoder": config["text_encoder_id"] or config["text_encoder"], "Weights sha256": sha256}
     facts |= {key.replace("_", " ").capitalize(): value for key, value in info.items()}
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return f"""---

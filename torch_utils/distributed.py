@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -59,13 +59,9 @@ def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
     try:
         yield
+        dist.barrier()  # no rank closes a connection that another still reads from
     finally:
         dist.destroy_process_group()
-
-
-def barrier() -> None:
-    if world_size() > 1:
-        dist.barrier()
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -129,3 +125,16 @@ def from_main(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def on_main(action: Callable[[], Any]) -> None:
+    """Do something on rank 0 only, then go on together; its `UserError` is raised on every rank, so that none waits."""
+    problem = None
+    if is_main():
+        try:
+            action()
+        except UserError as error:
+            problem = str(error)
+    problem = from_main(problem)
+    if problem is not None:
+        raise UserError(problem)

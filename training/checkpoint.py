@@ -30,8 +30,8 @@ class CheckpointIO:
         """Write the state of every object; older files beyond the newest two go once the new one is whole."""
         state = {"format": FORMAT} | {name: item.state_dict() for name, item in self.objects.items()}
         path = self.run_dir / f"{PREFIX}{images_seen // 1000:06d}.pt"
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
         for old in self._files()[NUM_KEPT:]:
             old.unlink()
         return path

@@ -150,7 +150,7 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
     """Train the projection heads of an embedded dual encoder and measure their retrieval."""
     import json
 
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from datasets.text_image import TextImageDataset
     from dnnlib.files import atomic_path, sha256_of, write_json
@@ -167,8 +167,7 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
     heads = train_heads(features["train"], groups["train"], config)
     target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"
     with atomic_path(target) as temporary:
-        save_file(heads_state(*heads), temporary)
-        temporary.chmod(0o644)  # safetensors makes files that only their owner may read
+        temporary.write_bytes(save(heads_state(*heads)))
     load_heads(target, *heads)  # the figures are those of the file, rounded to fp16
     record = {
         "encoder": encoder,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.console import tee_to
 from dnnlib.errors import UserError
-from dnnlib.files import read_json, write_json
+from dnnlib.files import cache_folder, locked, make_folder, read_json, remove_leftovers, write_json
+from metrics.protocols import protocols_named
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
-from torch_utils.distributed import barrier, from_main, is_main, process_group, resolve_device, world_size
+from torch_utils.distributed import from_main, is_main, on_main, process_group, resolve_device, world_size
+from torch_utils.memory import memory_errors
 from torch_utils.ops import check_backend
 from training.checkpoint import PREFIX
 from training.config import RESUMABLE, TrainConfig
@@ -36,41 +36,31 @@ def run(config: TrainConfig, run_dir: Path) -> bool:
         raise UserError("--report-to wandb: the package is not installed; pip install wandb, or leave it out")
     device = resolve_device(config.device)
     dataset = open_dataset(config)
-    with process_group(device):
+    with process_group(device), contextlib.ExitStack() as stack:
         config.micro_batches(world_size())
-        on_main(lambda: make_run_dir(run_dir))
-        with tee_to(run_dir / "log.txt") if is_main() else contextlib.nullcontext():
-            encoder = load_encoder(config.text_encoder, device)
-            if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
-                raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
-                                "need; use small or open_clip:..., or set both to 0")
-            config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
-            on_main(lambda: keep_options(config, run_dir))
-            return TrainingLoop(config, run_dir, dataset, encoder, cached(encoder, config, dataset), device).run()
+        on_main(lambda: enter(run_dir, stack))
+        encoder = load_encoder(config.text_encoder, device)
+        if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
+            raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
+                            "need; use small or open_clip:..., or set both to 0")
+        config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
+        on_main(lambda: keep_options(config, run_dir))
+        cache_dir = feature_cache(config, run_dir)
+        text_encoder = cached(encoder, config, dataset, cache_dir)
+        with memory_errors("give a smaller --batch-gpu; --batch stays and the rest accumulates"):
+            return TrainingLoop(config, run_dir, dataset, encoder, text_encoder, device, cache_dir).run()
 
 
-def on_main(action: Callable[[], None]) -> None:
-    """Do something on rank 0 only; its `UserError` is raised on every rank, so that none waits for the others."""
-    problem = None
-    if is_main():
-        try:
-            action()
-        except UserError as error:
-            problem = str(error)
-    problem = from_main(problem)
-    if problem is not None:
-        raise UserError(problem)
-
-
-def make_run_dir(run_dir: Path) -> None:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--outdir {run_dir}: cannot be made ({error.strerror})") from None
+def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
+    """Make the run folder ours until `stack` closes: its lock, what a killed run left half-written, its log."""
+    make_folder(run_dir)
+    stack.enter_context(locked(run_dir))
+    remove_leftovers(run_dir, exclusive=True)
+    stack.enter_context(tee_to(run_dir / "log.txt"))
 
 
 def open_dataset(config: TrainConfig) -> TextImageDataset:
-    """The train split, whose pictures must have the recipe's size. Raises `UserError`."""
+    """The train split, whose pictures must have the recipe's size; the metrics' splits must be there. Raises `UserError`."""
     if not config.data:
         raise UserError("--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip")
     dataset = TextImageDataset(config.data, split="train")
@@ -79,21 +69,25 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
         raise UserError(f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
                         f"{config.resolution}x{config.resolution}; rebuild with dataset_tool.py --resolution "
                         f"{config.resolution}x{config.resolution}")
+    for protocol in protocols_named(config.metrics) if config.metrics else ():
+        if protocol.pictures.split not in (*dataset.splits, "all"):
+            raise UserError(f"--metrics {protocol.name}: --data {config.data} has no {protocol.pictures.split} split; rebuild it "
+                            "with dataset_tool.py folder --test-share 0.1, or train with --metrics none")
     return dataset
 
 
-def cached(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset) -> TextEncoder:
+def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
+    """Beside the data, or in the run folder where one cannot write there; the same on every rank."""
+    return from_main(cache_folder(Path(config.data).parent / ".cache", run_dir / ".cache") if is_main() else None)
+
+
+def cached(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset, cache_dir: Path) -> TextEncoder:
     """The encoder, answering the data set's captions from disk where `text_cache` asks for it; rank 0 builds it."""
     if not config.text_cache:
         return encoder
     captions = [caption for i in range(len(dataset)) for caption in dataset.captions(i)]
-    folder = Path(config.data).parent / ".cache"
-    if not is_main():
-        barrier()
-    wrapped = CachedTextEncoder.build(encoder, captions, folder)
-    if is_main():
-        barrier()
-    return wrapped
+    on_main(lambda: CachedTextEncoder.build(encoder, captions, cache_dir))
+    return CachedTextEncoder.build(encoder, captions, cache_dir)
 
 
 def keep_options(config: TrainConfig, run_dir: Path) -> None:

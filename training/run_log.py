@@ -6,11 +6,13 @@ On resume every record past the checkpoint is dropped first, so the log has neit
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from dnnlib.console import format_time
-from dnnlib.files import append_json_line, read_json_lines, write_text
+from dnnlib.errors import UserError
+from dnnlib.files import append_json_line, read_json_lines, write_text, writing
 
 
 class RunLog:
@@ -22,8 +24,11 @@ class RunLog:
     def __init__(self, run_dir: Path, images_seen: int, report_to: tuple[str, ...], run_id: str,
                  options: dict[str, Any]) -> None:
         self.run_dir = run_dir
-        for path in (run_dir / "stats.jsonl", *run_dir.glob("metric-*.jsonl")):
+        for path in run_dir.glob("metric-*.jsonl"):
             drop_records_after(path, images_seen)
+        kept = drop_records_after(run_dir / "stats.jsonl", images_seen)
+        self.num_ticks = kept[-1]["tick"] if kept else 0
+        drop_tick_lines_after(run_dir / "log.txt", self.num_ticks)
         self.writers = []
         if "tensorboard" in report_to:
             from torch.utils.tensorboard import SummaryWriter
@@ -33,7 +38,9 @@ class RunLog:
             self.writers.append(_WandB(run_dir, run_id, options))
 
     def tick(self, record: dict[str, Any]) -> None:
-        """One record a tick; see `tick_line` for its keys."""
+        """One record a tick, numbered here; see `tick_line` for its keys."""
+        self.num_ticks += 1
+        record = {"tick": self.num_ticks} | record
         append_json_line(self.run_dir / "stats.jsonl", record)
         print(tick_line(record), flush=True)
         self._scalars({name: value for name, value in record.items() if isinstance(value, (int, float))}, record["images"])
@@ -60,18 +67,37 @@ class RunLog:
             writer.close()
 
 
-def drop_records_after(path: Path, images_seen: int) -> None:
-    """Keep only the records of a .jsonl file with `images` <= images_seen; a missing file stays missing."""
+def drop_records_after(path: Path, images_seen: int) -> list[dict[str, Any]]:
+    """Keep only the records of a .jsonl file with `images` <= images_seen, and return them; a missing file stays missing."""
     records = read_json_lines(path)
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record.get("images"), int):
+            raise UserError(f"{path}, record {number}: has no number 'images'; delete that line")
     kept = [record for record in records if record["images"] <= images_seen]
     if path.exists():
         write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+    return kept
+
+
+def drop_tick_lines_after(path: Path, num_ticks: int) -> None:
+    """Take the ticks beyond `num_ticks`, each with the metrics under it, out of log.txt; in place, for it is open."""
+    if not path.exists():
+        return
+    dropping, kept = False, []
+    for line in path.read_bytes().splitlines(keepends=True):
+        tick = re.match(rb"tick (\d+) ", line)
+        dropping = int(tick[1]) > num_ticks if tick else dropping and line.startswith(b"  ")
+        if not dropping:
+            kept.append(line)
+    with writing(path), open(path, "r+b") as file:
+        file.write(b"".join(kept))
+        file.truncate()
 
 
 def tick_line(record: dict[str, Any]) -> str:
     """The line a user watches."""
     parts = [
-        f"tick {record['tick']:<5d}", f"kimg {record['kimg']:<8.1f}", f"time {format_time(record['elapsed_s']):<12s}",
+        f"tick {record['tick']:<5d}", f"kimg {record['kimg']:<9.6g}", f"time {format_time(record['elapsed_s']):<12s}",
         f"sec/kimg {record['sec_per_kimg']:<7.2f}", f"img/s {record['images_per_s']:<7.1f}",
         f"eta {format_time(record['eta_s']):<11s}", f"cpumem {record['cpu_gib']:<6.2f}",
         f"gpumem {record['gpu_gib']:<6.2f}", f"augment {record['augment_p']:.3f}",

@@ -38,7 +38,7 @@ class TowerFeatures:
 def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed: int,
                    cache_dir: Path) -> TowerFeatures:
     """Features of all pictures and captions under the towers of encoder `name`, from disk if they are there."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     captions = {caption for i in range(len(dataset)) for caption in dataset.captions(i)}
     captions = sorted(captions, key=lambda caption: (len(caption), caption))  # batches of like length
@@ -51,7 +51,7 @@ def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed
         texts = [encoder.encode_text(captions[i : i + _BATCH]).sentence for i in range(0, len(captions), _BATCH)]
         images = [_encode_variant(encoder, dataset, variant, seed) for variant in range(num_variants)]
         with atomic_path(path) as temporary:
-            save_file({"images": torch.stack(images).half(), "texts": torch.cat(texts)}, temporary)
+            temporary.write_bytes(save({"images": torch.stack(images).half(), "texts": torch.cat(texts)}))
     stored = load_file(path)
     return TowerFeatures(stored["images"].float(), stored["texts"].float(), caption_rows)
 

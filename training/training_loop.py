@@ -17,13 +17,13 @@ from datasets.loader import training_batches
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
-from dnnlib.files import remove_leftovers
 from networks.interfaces import TextEncoder
 from networks.snapshot import SNAPSHOT_PREFIX, Snapshot
 from torch_utils.distributed import (
-    barrier, broadcast_from_main, from_main, gather_objects, is_main, rank, sum_over_ranks, world_size,
+    broadcast_from_main, from_main, gather_objects, is_main, on_main, rank, sum_over_ranks, world_size,
 )
-from training.checkpoint import PREFIX, CheckpointIO
+from torch_utils.ops import check_backend
+from training.checkpoint import CheckpointIO
 from training.config import TrainConfig
 from training.evaluation import evaluate_ema
 from training.optimize import NonFiniteError
@@ -36,8 +36,8 @@ class TrainingLoop:
     """One run on one rank."""
 
     def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset, encoder: TextEncoder,
-                 text_encoder: TextEncoder, device: torch.device) -> None:
-        self.config, self.run_dir, self.dataset, self.device = config, run_dir, dataset, device
+                 text_encoder: TextEncoder, device: torch.device, cache_dir: Path) -> None:
+        self.config, self.run_dir, self.dataset, self.device, self.cache_dir = config, run_dir, dataset, device, cache_dir
         self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)
         self.grid = SampleGrid(dataset, config.seed, config.resolution)
@@ -48,10 +48,6 @@ class TrainingLoop:
 
     def run(self) -> bool:
         """Train to the end (True), or until the process is asked to stop (False, with everything saved)."""
-        if is_main():
-            for name in (PREFIX, SNAPSHOT_PREFIX):
-                remove_leftovers(self.run_dir, name)
-        barrier()
         resumed = self._resume()
         if is_main():
             self._open_log()
@@ -108,7 +104,7 @@ class TrainingLoop:
         params = [sum(p.numel() for p in net.parameters()) / 1e6 for net in (self.trainer.generator, self.trainer.discriminator)]
         print(f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; {len(self.dataset)} pictures of "
               f"{self.dataset.name}; {self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
-              f"{self.trainer.rounds} x {self.trainer.micro_size}")
+              f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops)}")
         if resumed is not None:
             print(f"Resumed from {resumed.name} at {progress.images} images.")
         else:
@@ -184,7 +180,7 @@ class TrainingLoop:
         rate = images / max(seconds, 1e-9)
         cuda = self.device.type == "cuda"
         self.log.tick({
-            "tick": progress.images // self.tick_images, "kimg": progress.images / 1000, "images": progress.images,
+            "kimg": progress.images / 1000, "images": progress.images,
             "elapsed_s": round(progress.elapsed_s, 3), "sec_per_kimg": 1000 / rate, "images_per_s": rate,
             "eta_s": (self.total_images - progress.images) / rate,
             "cpu_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 / (1024 if sys.platform == "darwin" else 1),
@@ -195,9 +191,7 @@ class TrainingLoop:
         } | means)
 
     def _save_checkpoint(self) -> None:
-        if is_main():
-            self.checkpoint.save(self.trainer.progress.images)
-        barrier()
+        on_main(lambda: self.checkpoint.save(self.trainer.progress.images))
 
     def _save(self) -> None:
         """Pictures and snapshot, then the checkpoint that vouches for them, then metrics: a resumed run makes up for those."""
@@ -207,10 +201,14 @@ class TrainingLoop:
         snapshot = Snapshot(ema, config.text_encoder, config.resolution, {
             "recipe": config.recipe, "kimg": round(progress.images / 1000, 3), "dataset": self.dataset.name,
             "dataset_hash": self.dataset.content_hash, "seed": config.seed, "batch": config.batch,
-            "training_time_s": round(progress.elapsed_s), "image_losses": bool(config.loss.cond or config.loss.cong)})
-        if is_main():
+            "training_time_s": round(progress.elapsed_s), "image_losses": bool(config.loss.cond or config.loss.cong)},
+            encoder_id=self.trainer.encoder.id)
+
+        def save() -> None:
             self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.text_encoder, self.device)
             snapshot.save_pretrained(self.run_dir / f"{SNAPSHOT_PREFIX}{name}")
+
+        on_main(save)
         self._save_checkpoint()
         self._evaluate()
 
@@ -218,7 +216,7 @@ class TrainingLoop:
         """The metrics of this moment that the log does not hold yet."""
         images = self.trainer.progress.images
         missing = None if self.log is None else [name for name in self.config.metrics if not self.log.has_metric(name, images)]
-        for metric, record in evaluate_ema(self.trainer, from_main(missing)):
+        for metric, record in evaluate_ema(self.trainer, from_main(missing), self.cache_dir):
             if self.log is not None:
                 self.log.metric(metric, record, images)
 

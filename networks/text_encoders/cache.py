@@ -98,11 +98,11 @@ def _write(encoder: TextEncoder, captions: list[str], folder: Path) -> None:
             text = encoder.encode_text(captions[start : start + _BATCH]).to("cpu")
             words = text.words[text.mask].to(torch.float16)
             assert torch.isfinite(words).all(), "word features beyond the range of fp16"
-            words.numpy().tofile(words_file)
-            text.sentence.float().numpy().tofile(sentences_file)
+            words_file.write(words.numpy().tobytes())
+            sentences_file.write(text.sentence.float().numpy().tobytes())
             offsets.extend((offsets[-1] + text.mask.sum(1).cumsum(0)).tolist())
             _report(len(offsets) - 1, len(captions))
-    np.array(offsets, np.int64).tofile(folder / "offsets.i64")
+    (folder / "offsets.i64").write_bytes(np.array(offsets, np.int64).tobytes())
 
 
 def _report(done: int, total: int) -> None:

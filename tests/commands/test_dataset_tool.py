@@ -70,6 +70,8 @@ def test_wrong_input_is_one_line(tmp_path, photos):
     assert "size 'big'" in fails("openmoji", *dest, "--resolution", "big")
     (photos / "captions.jsonl").write_text('{"file": "0.png", "caption": "x"}\n')
     assert "line 1: unknown key 'caption'" in fails("folder", "--source", photos, *dest)
+    assert "a.zip: cannot be written" in run("openmoji", "--dest", photos / "0.png" / "a.zip", "--max-images", "1").stderr
+    assert run("folder", "--source", photos, *dest, "--test-share", "1").exit_code == 2
     assert run("folder", "--source", photos).exit_code == 2
     assert run("folder", "--source", photos, *dest, "--transform", "fold").exit_code == 2
     assert not (tmp_path / "a.zip").exists()

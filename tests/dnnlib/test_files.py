@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from dnnlib.console import format_time
+from dnnlib.console import format_time, tee_to
 from dnnlib.errors import UserError
-from dnnlib.files import append_json_line, atomic_path, read_json, read_json_lines, write_json
+from dnnlib.files import (
+    append_json_line, atomic_path, cache_folder, locked, make_folder, read_json, read_json_lines, remove_leftovers, write_json,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -34,9 +44,88 @@ def test_json_lines_drop_a_cut_last_line_only(tmp_path):
     with open(path, "a") as file:
         file.write('{"a": ')
     assert read_json_lines(path) == [{"a": 1}]
-    path.write_text('{"a": \n{"a": 2}\n')
-    with pytest.raises(UserError, match="line 1"):
-        read_json_lines(path)
+    path.write_bytes(b'{"a": 1}\n{"b": "\xff\xfe')
+    assert read_json_lines(path) == [{"a": 1}]
+    for damage in (b'{"a": \n{"a": 2}\n', b'"\xff"\n{"a": 2}\n', b'7\n{"a": 2}\n'):
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match="line 1"):
+            read_json_lines(path)
+
+
+def test_what_the_system_refuses_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "x.json"
+    for write in (lambda: write_json(below, {}), lambda: append_json_line(below, {}), lambda: make_folder(below),
+                  lambda: tee_to(below).__enter__(), lambda: locked(below).__enter__()):
+        with pytest.raises(UserError, match=r"file/x.json: cannot be written \((Not a directory|File exists)\)"):
+            write()
+
+
+@pytest.fixture
+def small_files():
+    """No file of this process may pass 1 MiB: what a full disk looks like to it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path, small_files):
+    write_json(tmp_path / "a.json", {"old": 1})
+    (tmp_path / "log.txt").write_bytes(bytes((1 << 20) - 3))
+    with pytest.raises(UserError, match=r"a.json: cannot be written \(File too large\); free space"):
+        write_json(tmp_path / "a.json", "x" * (2 << 20))
+    with pytest.raises(UserError, match="log.txt: cannot be written"), tee_to(tmp_path / "log.txt"):
+        print("more than fits")
+        print("one more")
+    assert read_json(tmp_path / "a.json") == {"old": 1}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "log.txt"]
+
+
+def test_the_log_says_how_it_ended(tmp_path):
+    for error in (UserError("--x: wrong"), KeyError("ours")):
+        with pytest.raises(type(error)), tee_to(tmp_path / "log.txt"):
+            print("started")
+            raise error
+    text = (tmp_path / "log.txt").read_text()
+    assert text.startswith("started\nError: --x: wrong\nstarted\nTraceback") and text.endswith("KeyError: 'ours'\n")
+
+
+def in_another_process(code, *arguments):
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_folder_has_one_user_at_a_time(tmp_path):
+    code = "import sys; from dnnlib.files import locked\nwith locked(sys.argv[1]): pass"
+    with locked(tmp_path):
+        write_json(tmp_path / "a.json", {})
+        assert "is in use by another process" in in_another_process(code, tmp_path).stderr
+    assert in_another_process(code, tmp_path).returncode == 0
+
+
+def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
+    code = ("import os, signal, sys; from dnnlib.files import atomic_path\n"
+            "with atomic_path(sys.argv[1] + '/a.zip'), atomic_path(sys.argv[1] + '/b', folder=True):\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)")
+    in_another_process(code, tmp_path)
+    (tmp_path / ".mine").write_text("")
+    with atomic_path(tmp_path / "c.zip") as busy:
+        os.rename(busy, renamed := busy.with_name(busy.name.replace(str(os.getpid()), str(os.getppid()))))  # of a living process
+        assert len(list(tmp_path.iterdir())) == 4
+        remove_leftovers(tmp_path, "a.zip")
+        assert not list(tmp_path.glob(".a.zip*")) and len(list(tmp_path.glob(".b*"))) == 1
+        remove_leftovers(tmp_path)
+        assert {p.name for p in tmp_path.iterdir()} == {".mine", renamed.name}
+        remove_leftovers(tmp_path, exclusive=True)
+        assert [p.name for p in tmp_path.iterdir()] == [".mine"]
+        busy.write_text("")
+
+
+def test_the_cache_moves_where_one_can_write(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cache_folder(tmp_path / "a", tmp_path / "b") == tmp_path / "a" and not capsys.readouterr().err
+    assert cache_folder(tmp_path / "file" / "a", tmp_path / "b") == tmp_path / "b"
+    assert "are kept in" in capsys.readouterr().err
 
 
 def test_read_json_errors_name_the_file(tmp_path):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
@@ -87,6 +89,12 @@ def cut_weights(folder):
     (folder / "model.safetensors").write_bytes(data[:len(data) // 2])
 
 
+def diverged(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["tokens_mean"] = weights["tokens_mean"] * float("nan")
+    (folder / "model.safetensors").write_bytes(save(weights))
+
+
 def edit(change):
     def apply(folder):
         config = json.loads((folder / "config.json").read_text())
@@ -101,6 +109,7 @@ def edit(change):
     (drop_weights, "model.safetensors does not exist"),
     (text_as_weights, "is not a safetensors file"),
     (cut_weights, "is not a safetensors file"),
+    (diverged, "'tokens_mean' is not finite"),
     (edit(lambda c: c.pop("resolution")), "no field 'resolution'"),
     (edit(lambda c: c.update(format=99)), "format 99"),
     (edit(lambda c: c.update(resolution="x")), "'resolution' must be of type int"),
@@ -115,6 +124,15 @@ def test_damaged_snapshots_are_named(snapshot, damage, message):
     damage(snapshot)
     with pytest.raises(UserError, match=message):
         Snapshot.from_pretrained(snapshot)
+
+
+def test_another_text_encoder_than_in_training_is_refused(generator, tmp_path):
+    Snapshot(generator, "hashed", 16, encoder_id="hashed-64-v1").save_pretrained(tmp_path / "s")
+    assert Snapshot.from_pretrained(tmp_path / "s").load_encoder().id == "hashed-64-v1"
+    with pytest.raises(UserError, match=r"has other weights here \(hashed-64-v1\) than in training \(hashed-64-v0\)"):
+        Snapshot(generator, "hashed", 16, encoder_id="hashed-64-v0").load_encoder()
+    with pytest.raises(UserError, match="its sentence_dim is 64, the generator's 32"):
+        Snapshot(replace(generator.config, sentence_dim=32).build(), "hashed", 16).load_encoder()
 
 
 def test_missing_and_wrong_paths(tmp_path):

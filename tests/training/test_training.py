@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -212,6 +213,9 @@ def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
     assert "Resumed from training-state-" in done.stdout
     a, b = read_stats(unbroken), read_stats(killed)
     assert [r["images"] for r in a] == [r["images"] for r in b] == list(range(8, 161, 8))
+    assert [r["tick"] for r in a] == [r["tick"] for r in b] == list(range(1, 21))
+    logged = re.findall(r"^tick (\d+) ", (killed / "log.txt").read_text(), re.MULTILINE)
+    assert logged == [str(tick) for tick in range(1, 21)]
     for left, right in zip(a, b):
         assert all(left[name] == right[name] for name in left if name.startswith(("Loss/", "Gradient/", "Logits/")))
     a, b = state_of(unbroken), state_of(killed)
@@ -230,10 +234,12 @@ def test_sigterm_saves_and_a_changed_flag_is_refused(openmoji32, tmp_path):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 2):
         time.sleep(0.02)
+    second = train(outdir, openmoji32, "--kimg", "0.008", check=False)
+    assert second.returncode == 1 and "in use by another process" in second.stderr and "Traceback" not in second.stderr
     os.killpg(process.pid, signal.SIGTERM)  # the loader's worker too, as torchrun and schedulers do
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3 and "run the same command again" in output
     assert state_of(outdir)["progress"]["images"] == read_stats(outdir)[-1]["images"]
     refused = train(outdir, openmoji32, "--kimg", "100", "--gamma", "7", check=False)
-    assert refused.returncode == 1
+    assert refused.returncode == 1 and "Error: " in (outdir / "log.txt").read_text()
     assert refused.stderr.strip().startswith("Error:") and "another loss.r1_gamma (1.0, now 7.0)" in refused.stderr and "Traceback" not in refused.stderr
