@@ -28,16 +28,18 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def stream(*command: str) -> None:
-    """The same for a command whose output the user watches."""
+def stream(*command: str, hint: str = "") -> None:
+    """The same for a command whose output the user watches; `hint` follows an error of its own."""
     print("\n$ python " + shlex.join(command), flush=True)
     code = subprocess.run([sys.executable, *command], check=False).returncode
+    if code == 1 and hint:
+        print(hint, file=sys.stderr)
     if code:
         sys.exit(code)
 
 
 def score(network: Path, metrics: str, out: str) -> dict[str, dict]:
-    lines = run("calc_metrics.py", "calc", "--network", str(network), "--data", str(DATA), "--metrics", metrics, "--num", "1000")
+    lines = run("calc_metrics.py", "calc", "--network", str(network), "--data", str(DATA), "--metrics", metrics, "--num-images", "1000")
     (RUN / out).write_text(lines)
     return {record["metric"]: record for record in map(json.loads, lines.splitlines())}
 
@@ -48,7 +50,8 @@ def main() -> None:
     started = time.monotonic()
     if not DATA.exists():
         stream("dataset_tool.py", "openmoji", "--dest", str(DATA), "--resolution", "32x32")
-    stream("train.py", "--outdir", str(RUN), "--recipe", "eidgan-openmoji32", "--data", str(DATA))
+    stream("train.py", "--outdir", str(RUN), "--recipe", "eidgan-openmoji32", "--data", str(DATA),
+           hint=f"If {RUN} is from before a change of the recipe or of the data: `make clean-demo`, then `make demo` starts afresh.")
     prompts = [word for prompt in PROMPTS for word in ("--prompts", prompt)]
     for size in SIZES:
         seeds = "0-7" if size != "1000x600" else "0"

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.files import remove_leftovers
+
+
+MAX_SEEDS = 1_000_000
 
 
 def parse_seeds(text: str) -> list[int]:
-    """'0-3,7' -> [0, 1, 2, 3, 7]. Raises `UserError`."""
-    seeds: list[int] = []
+    """'0-3,7' -> [0, 1, 2, 3, 7]; at most `MAX_SEEDS`. Raises `UserError`."""
+    ranges: list[range] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
         if match is None:
             raise UserError(f"--seeds {text}: expected numbers and ranges such as 0-3,7")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UserError(f"--seeds {text}: the range {part.strip()} runs backwards")
-        seeds += range(first, last + 1)
-    return seeds
+        ranges.append(range(first, last + 1))
+    if sum(map(len, ranges)) > MAX_SEEDS:
+        raise UserError(f"--seeds {text}: at most {MAX_SEEDS} seeds a run")
+    return [seed for one in ranges for seed in one]
 
 
 def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str]:
@@ -30,17 +37,22 @@ def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str
     found = [prompt.strip() for prompt in prompts]
     if prompts_file is not None:
         try:
-            found += [line.strip() for line in Path(prompts_file).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--prompts-file {prompts_file}: cannot be read ({error})") from None
+            found += [line.strip() for line in Path(prompts_file).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise UserError(f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+        except OSError as error:
+            raise UserError(f"--prompts-file {prompts_file}: cannot be read ({error.strerror})") from None
     if not found or not all(found):
         raise UserError("no prompt; give --prompts \"a red apple\" (may be repeated) or --prompts-file FILE with one a line")
+    for prompt in found:
+        if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise UserError(f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use --prompts-file")
     return found
 
 
 def slug(prompt: str) -> str:
-    """A short file-name-safe form of a prompt."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].strip("-") or "prompt"
+    """A short form of a prompt for file names: its letters and digits, of any script, and hyphens."""
+    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower()).strip("-")[:48].strip("-") or "prompt"
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -73,26 +85,30 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     """
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
 
-    from networks.coordinates import View, parse_size, parse_window
+    from networks.coordinates import View, check_picture_size, parse_size, parse_window
     from networks.sampling import iterate_images
     from networks.snapshot import Snapshot
-    from networks.text_encoders import load_encoder
     from torch_utils.distributed import resolve_device
+    from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
 
     where = resolve_device(device)
-    check_backend(ops)
+    implementation = check_backend(ops)
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
     view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
+    check_picture_size(*((view.width * len(numbers), view.height * len(texts)) if grid else (view.width, view.height)))
+    remove_leftovers(outdir)
+    encoder = snapshot.load_encoder(where)
     stream = iterate_images(
-        snapshot.generator.to(where), load_encoder(snapshot.text_encoder, where),
-        [text for text in texts for _ in numbers], numbers * len(texts), view, truncation=trunc, center=trunc_center,
-        batch_size=batch_gpu, tile_px=tile, device=where)
+        snapshot.generator.to(where), encoder, [text for text in texts for _ in numbers], numbers * len(texts), view,
+        truncation=trunc, center=trunc_center, batch_size=batch_gpu, tile_px=tile, device=where)
     facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", "window": ",".join(map(str, view.box)),
              "truncation": f"{trunc} ({trunc_center})"}
-    _write(stream, Path(outdir), facts, num_columns=len(numbers) if grid else None)
+    click.echo(f"{len(stream)} pictures of {view.width}x{view.height} on {where}, operators: {implementation}", err=True)
+    with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
+        _write(stream, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
 
 def _write(stream, outdir: Path, facts: dict[str, str], num_columns: int | None) -> None:
@@ -102,6 +118,9 @@ def _write(stream, outdir: Path, facts: dict[str, str], num_columns: int | None)
     images = []
     digits = len(str(len(stream) - 1))
     for i, sample in enumerate(stream):
+        if not sample.image.isfinite().all():
+            raise UserError(f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
+                            "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame")
         image = to_uint8(sample.image)
         path = outdir / f"{i:0{digits}d}-{slug(sample.prompt)}-seed{sample.seed:04d}.png"
         save_png(path, image, {"prompt": sample.prompt, "seed": str(sample.seed)} | facts)

@@ -6,6 +6,7 @@ A new score is a pure function, a row in `PROTOCOLS`, and a measure class with i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
@@ -101,7 +102,9 @@ class Protocol:
                        truncation: float | None = None) -> Protocol:
         """The same protocol with a user's numbers; `overrides_of` tells what differs from the table."""
         if num is not None and num < 2:
-            raise UserError(f"--num {num}: at least 2 pictures are needed")
+            raise UserError(f"--num-images {num}: at least 2 pictures are needed")
+        if truncation is not None and not math.isfinite(truncation):
+            raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
         own = self.pictures
         if num is None or (self.ceiling and num > own.num_images):
             num = own.num_images

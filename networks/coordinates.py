@@ -15,6 +15,8 @@ import torch
 
 from dnnlib.errors import UserError
 
+MAX_SIDE_PX, MAX_PICTURE_PX = 1 << 16, 1 << 30  # of one picture; 2^30 pixels take 12 GiB in floats
+
 Convention = Literal["centers", "endpoints"]
 
 
@@ -77,6 +79,13 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(numbers) != 2 or min(numbers) < 1:
         raise UserError(f"size {text!r}: expected WIDTHxHEIGHT with both at least 1, for example 1000x600")
     return numbers[0], numbers[1]
+
+
+def check_picture_size(width: int, height: int) -> None:
+    """Raises `UserError` for a picture that no PNG reader would open and no memory hold."""
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PICTURE_PX:
+        raise UserError(f"size {width}x{height}: a picture has at most {MAX_SIDE_PX} pixels a side and 2^30 in all; draw "
+                        "windows of it instead")
 
 
 def parse_window(text: str) -> tuple[float, float, float, float]:

@@ -6,12 +6,14 @@ bits of a float (1e-5; a test), because a position never reads another position 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
+from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures
 from torch_utils.rng import normal_per_seed, seed_for
@@ -53,9 +55,11 @@ def iterate_images(
 
     truncation: psi, 1 = none. center: see `truncate`. tile_px: most pixels of a batch that are rendered at once
     (None = the whole view in one piece). The generator is used as it is: put it on `device`, in eval mode.
-    Large views are made in smaller batches, so that what is held at once is bounded by one large picture and its lines.
+    Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is bounded by one large picture and its lines.
     """
     assert len(prompts) == len(seeds)
+    if not math.isfinite(truncation):
+        raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
     batch_size = max(1, min(batch_size, MAX_BATCH_PX // (view.height * view.width)))
 
     def make() -> Iterator[Sample]:

@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from datasets.archive import Picture, write_archive
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +52,17 @@ def test_a_run_leaves_everything_that_users_look_for(run):
     for word in ("tick 4", "kimg", "sec/kimg", "img/s", "eta", "augment", "loss", "grad", "skipped 0"):
         assert word in line
     card = (run / "network-snapshot-000000" / "README.md").read_text()
-    assert "| Recipe | debug |" in card and "hashed" in card
+    assert "| Recipe | debug |" in card and "hashed-64-v1" in card
+    assert "kimg 0.064 " in line and "operators: ref" in (run / "log.txt").read_text()
+
+
+def test_a_dry_run_prints_what_would_run(tmp_path):
+    done = succeed("train.py", "--outdir", tmp_path / "x", "--recipe", "eidgan-coco256", "-n", "--set", "text_encoder=hashed",
+                   "--set", "discriminator.kind=stylegan2")
+    config = json.loads(done.stdout)
+    assert config["generator"]["sentence_dim"] == config["generator"]["word_dim"] == config["discriminator"]["sentence_dim"] == 64
+    assert config["discriminator"]["kind"] == "stylegan2" and "spectral_scale" not in config["discriminator"]
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_finished_run_started_again_does_nothing(run, openmoji32):
@@ -119,6 +132,14 @@ def damaged_snapshot(run, where, change):
 
 WRONG = {
     "missing data": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "--data", "data/none.zip"), "data/none.zip"),
+    "outdir that cannot be": (1, lambda f: ("train.py", "--outdir", f.data / "run", "--recipe", "debug", "--data", f.data),
+                              "openmoji32.zip/run: cannot be written (Not a directory)"),
+    "pictures that cannot be": (1, lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--outdir", f.data / "out"),
+                                "seed0000.png: cannot be written (Not a directory)"),
+    "metric without its split": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "--data", f.train_only(),
+                                               "--metrics", "kid_lite2"), "--test-share 0.1, or train with --metrics none"),
+    "infinite rate": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "-n", "--set", "optimizer_g.lr=Infinity"),
+                      "config.optimizer_g.lr: must be a finite number"),
     "no data": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug"), "--data is missing"),
     "truncated zip": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "--data", f.cut_zip()), "cut.zip"),
     "unknown recipe": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "eidgan-coc256"), "did you mean 'eidgan-coco256'"),
@@ -128,6 +149,8 @@ WRONG = {
     "cuda ops": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "--data", f.data, "--ops", "cuda"), "--ops"),
     "unknown flag": (2, lambda f: ("train.py", "--outdri", f.out), "--outdri"),
     "empty size": (1, lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--size", "0x5"), "0x5"),
+    "boundless size": (1, lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--size", "2000000x2000000"), "at most 65536"),
+    "boundless grid": (1, lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--seeds", "0-9999", "--grid"), "at most 65536"),
     "no prompt": (1, lambda f: ("generate.py", "--network", f.run), "--prompts"),
     "bad seeds": (1, lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--seeds", "3-1"), "backwards"),
     "bad window": (1, lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--window", "0,0,1"), "x0,y0,x1,y1"),
@@ -156,6 +179,12 @@ class Inputs:
         path.write_bytes(self.data.read_bytes()[:-2000])
         return path
 
+    def train_only(self):
+        path = self.where / "train.zip"
+        image = np.zeros((32, 32, 3), np.uint8)
+        write_archive(path, [Picture(image, "a", ("a",), "train")], (32, 32), {})
+        return path
+
     def broken(self, change):
         return damaged_snapshot(self.run, self.where, change)
 
@@ -173,6 +202,6 @@ def test_wrong_inputs_get_one_clear_line(case, run, openmoji32, tmp_path):
     done = command(*arguments(Inputs(run, openmoji32, tmp_path)))
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr and words in done.stderr
-    if code == 1:
+    if code == 1 and case != "pictures that cannot be":  # there it shows at the first picture, after a line on what is drawn
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.glob("out/*.zip"))

@@ -68,7 +68,8 @@ def test_json_lines_on_stdout_and_in_the_file(network, archive, tmp_path):
 @pytest.mark.parametrize("change, complaint", [
     ({"--metrics": "kid_lite"}, "did you mean 'kid_lite2'?"),
     ({"--metrics": ","}, "name at least one"),
-    ({"--num": "1"}, "--num 1"),
+    ({"--num": "1"}, "--num-images 1"),
+    ({"--trunc": "nan"}, "--trunc nan"),
     ({"--network": "no/such/run"}, "no/such/run"),
     ({"--data": "no/such.zip"}, "no/such.zip"),
     ({"--device": "gpu7"}, "--device gpu7"),

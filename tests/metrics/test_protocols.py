@@ -39,7 +39,7 @@ def test_number_is_a_ceiling_for_self_comparisons():
     assert PROTOCOLS["kid_lite2"].with_overrides(num=5000).pictures.num_images == 5000
     assert PROTOCOLS["tile_exact"].with_overrides(num=5000).pictures.num_images == 4
     assert PROTOCOLS["tile_exact"].with_overrides(num=2).pictures.num_images == 2
-    with pytest.raises(UserError, match="--num 1"):
+    with pytest.raises(UserError, match="--num-images 1"):
         PROTOCOLS["tile_exact"].with_overrides(num=1)
 
 

@@ -1,0 +1,45 @@
+"""What generate.py makes of seeds, prompts and sizes before anything is loaded."""
+
+import pytest
+
+from dnnlib.errors import UserError
+from generate import parse_seeds, read_prompts, slug
+from networks.coordinates import check_picture_size
+
+
+def test_seeds():
+    assert parse_seeds("0-3,7") == [0, 1, 2, 3, 7]
+    for text in ("0-9999999999999", "0-999999,5"):
+        with pytest.raises(UserError, match="at most 1000000 seeds"):
+            parse_seeds(text)
+    for text in ("", "a", "1-", "-1", "9" * 5000):
+        with pytest.raises(UserError, match="expected numbers and ranges"):
+            parse_seeds(text)
+
+
+def test_prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffein Apfel\n\n\u0431\u0435\u043b\u044b\u0439\n".encode())
+    assert read_prompts(("a",), str(path)) == ["a", "ein Apfel", "\u0431\u0435\u043b\u044b\u0439"]
+    path.write_bytes("\u00e4pfel".encode("latin-1"))
+    with pytest.raises(UserError, match="byte 0 is not UTF-8"):
+        read_prompts((), str(path))
+    with pytest.raises(UserError, match="is not UTF-8 text"):
+        read_prompts((b"\xe4".decode("utf-8", "surrogateescape"),), None)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_prompts((), str(tmp_path))
+
+
+@pytest.mark.parametrize("prompt, name", [
+    ("Flag: Chad!", "flag-chad"), ("\u0431\u0435\u043b\u044b\u0439 \u043a\u043e\u0442", "\u0431\u0435\u043b\u044b\u0439-\u043a\u043e\u0442"),
+    ("\u732b/\u72ac", "\u732b-\u72ac"), ("../..", "prompt"), ("A_b" * 99, ("a-b" + "a-b" * 99)[:48].strip("-")),
+])
+def test_slugs_keep_every_script_and_nothing_else(prompt, name):
+    assert slug(prompt) == name and len(slug("\u732b" * 999).encode()) < 200
+
+
+def test_sizes_that_no_picture_has():
+    check_picture_size(65536, 16384)
+    for size in ((2_000_000, 2_000_000), (65537, 1), (65536, 16385)):
+        with pytest.raises(UserError, match="at most 65536 pixels a side"):
+            check_picture_size(*size)
