@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 
 import calc_metrics
+import train
 from metrics.protocols import PROTOCOLS
 from networks.generators import preset
 from networks.snapshot import Snapshot
@@ -108,3 +109,14 @@ def test_two_ranks_give_the_numbers_of_one(network, archive, tmp_path):
     assert [r["metric"] for r in one] == [r["metric"] for r in two] == ["kid_lite2", "scale_x2", "tile_exact"]
     for a, b in zip(one, two):
         assert a["value"] == pytest.approx(b["value"], rel=1e-4, abs=1e-5), a["metric"]
+
+
+@pytest.mark.parametrize("command", [calc_metrics.calc, train.main])
+def test_torchrun_takes_no_flag_for_its_own(command):
+    """torchrun reads a prefix of one of its options as that option, wherever it stands."""
+    from torch.distributed.run import get_args_parser
+
+    theirs = [option for action in get_args_parser()._actions for option in action.option_strings]
+    ours = {option for parameter in command.params for option in parameter.opts if option.startswith("--")} - {"--num"}
+    assert "--num-images" in ours or command is train.main
+    assert not [option for option in ours if any(other.startswith(option) for other in theirs)]
