@@ -1,0 +1,37 @@
+"""What is left of a process group once its block ends."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+CODE = """
+import os, torch
+from torch_utils.distributed import from_main, process_group
+with process_group(torch.device("cpu")):
+    from_main(1)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.Adam([weight], foreach=True)  # imports the module that would keep the group
+    weight.sum().backward()
+    optimizer.step()
+assert not [t for t in os.listdir("/proc/self/task") if "gloo" in open(f"/proc/self/task/{t}/comm").read()]
+"""
+
+
+@pytest.mark.multi_process
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_no_thread_of_the_group_outlives_it():
+    """Such a thread aborts the interpreter on its way out, now and then."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [subprocess.Popen([sys.executable, "-c", CODE], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"})
+        for rank in ("0", "1")]
+    errors = [process.communicate(timeout=120)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], errors
