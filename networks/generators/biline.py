@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from networks.layers.linear import EqualLinear
+from networks.layers.linear import EqualLinear, unit_second_moment
 from networks.layers.modulated import ModulatedLinear
 from torch_utils.ops.biline import biline_compose, biline_decode, pixel_mlp
 
@@ -85,5 +85,6 @@ class BilinePixels(nn.Module):
         for decoder, line_rows, line_columns in levels:
             features = biline_decode(features, line_rows[:, rows], line_columns[:, columns], *decoder.folded())
         pixels = pixel_mlp(features, *self.decoders[-1].folded()).flatten(1, 2)
-        rgb = self.refinement(pixels, state.style)
+        # The product of lines and the decoders' gain grow without bound in training: tanh would saturate, tiles drift.
+        rgb = self.refinement(unit_second_moment(pixels), state.style)
         return rgb.float().transpose(1, 2).unflatten(2, size)

@@ -93,6 +93,20 @@ def test_tiles_equal_the_whole(name, view):
             assert (render_tiled(generator, codes, view, tile_px=tile_px) - whole).abs().max() < 1e-5
 
 
+def test_tiles_stay_equal_when_features_have_grown():
+    """Training grows the features a hundredfold; what the tiles round differently must not grow with them."""
+    config, generator = build("eidgan")
+    view = View(height=33, width=47)
+    with torch.no_grad():
+        for name, weight in generator.named_parameters():
+            if "to_lines" in name or "decoders" in name:
+                weight.mul_(3)
+        codes = generator.mapping(latents(generator, 4), text_for(config, 4))
+        whole = render_tiled(generator, codes, view, tile_px=None)
+        assert whole.abs().max() < 10
+        assert max((render_tiled(generator, codes, view, tile_px=px) - whole).abs().max() for px in (200, 40, 7)) < 5e-6
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_window_shows_what_the_whole_shows_there(name):
     config, generator = build(name)
