@@ -56,11 +56,14 @@ def eidgan_openmoji32() -> TrainConfig:
 
 
 def debug() -> TrainConfig:
-    """Seconds on a CPU, every part of the machine switched on but the image losses: for tests and for a first look."""
+    """Seconds on a CPU, every part of the machine switched on but the image losses: for tests and for a first look.
+
+    float32, so that its numbers can be compared.
+    """
     return TrainConfig(
         recipe="debug", resolution=32, text_encoder="hashed", text_cache=False, generator=preset("eidgan-tiny"),
         discriminator=WaveletDiscriminatorConfig(resolution=32, channel_base=256, channel_max=32, sentence_dim=64,
                                                  feature_dim=0, spectral_scale=8, group_size=2),
         loss=LossConfig(r1_gamma=1.0, r1_interval=2, mismatch=1.0, path_length=1.0, path_length_interval=2, style_mixing=0.5),
         augment=AugmentConfig(mode="ada", p=0.2), ema=EmaConfig(half_life_kimg=0.5),
-        batch=8, kimg=0.064, tick_kimg=0.016, snapshot_ticks=1, workers=0)
+        batch=8, kimg=0.064, tick_kimg=0.016, snapshot_ticks=1, workers=0, precision="fp32")

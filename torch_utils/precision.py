@@ -1,4 +1,4 @@
-"""Which precision a forward runs in: bf16 autocast on devices that have it, float32 elsewhere."""
+"""Which precision a forward runs in: bf16 autocast on devices that are fast at it, float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ def has_fast_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def resolve(device: torch.device, precision: str = "auto") -> str:
+    """`bf16` or `fp32`: what `auto` means on this device; the two themselves as they are."""
+    return ("bf16" if has_fast_bf16(device) else "fp32") if precision == "auto" else precision
+
+
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
-    """A context for forwards: `auto` is bf16 where the device is fast at it, `bf16` anywhere, `fp32` nowhere."""
-    enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    """A context for forwards in `resolve(device, precision)`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=resolve(device, precision) == "bf16")

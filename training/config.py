@@ -119,7 +119,7 @@ class TrainConfig:
     it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
     tick_kimg: between log lines; snapshot_ticks: between snapshots, checkpoints and metrics. text_cache: keep the text
     features of the data set on disk (for frozen encoders that cost more than a read). precision: auto = bf16 where
-    the GPU has it. metric_num: generated pictures of a metric during training. nan_policy: stop, skip the step
+    the device is fast at it (`torch_utils.precision`). metric_num: generated pictures of a metric during training. nan_policy: stop, skip the step
     (counted; 100 in a row stop the run), or rollback to the last checkpoint with fresh random streams.
     """
 

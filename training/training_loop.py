@@ -23,6 +23,7 @@ from torch_utils.distributed import (
     broadcast_from_main, from_main, gather_objects, is_main, on_main, rank, sum_over_ranks, world_size,
 )
 from torch_utils.ops import check_backend
+from torch_utils.precision import resolve
 from training.checkpoint import CheckpointIO
 from training.config import TrainConfig
 from training.evaluation import evaluate_ema
@@ -104,7 +105,8 @@ class TrainingLoop:
         params = [sum(p.numel() for p in net.parameters()) / 1e6 for net in (self.trainer.generator, self.trainer.discriminator)]
         print(f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; {len(self.dataset)} pictures of "
               f"{self.dataset.name}; {self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
-              f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops)}")
+              f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops)}; "
+              f"precision: {resolve(self.device, config.precision)}")
         if resumed is not None:
             print(f"Resumed from {resumed.name} at {progress.images} images.")
         else:

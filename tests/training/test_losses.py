@@ -25,7 +25,7 @@ def parts(**loss):
     config = recipe("debug")
     generator, discriminator = config.generator.build(), config.discriminator.build()
     augment = Augmentation(AugmentConfig(mode="noaug"), "cpu")
-    gan = GanLoss(generator, discriminator, None, augment, LossConfig(**loss), 32, Collector())
+    gan = GanLoss(generator, discriminator, None, augment, LossConfig(**loss), 32, Collector(), "fp32")
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     return gan, MicroBatch(images, text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
 
@@ -170,7 +170,7 @@ def test_image_losses_reach_the_players_they_are_for():
     generator = config.generator.build()
     augment = Augmentation(AugmentConfig(mode="noaug"), "cpu")
     loss_config = LossConfig(r1_gamma=0.0, cond=1.0, cong=1.0)
-    gan = GanLoss(generator, discriminator, TinyTowers(), augment, loss_config, 32, Collector())
+    gan = GanLoss(generator, discriminator, TinyTowers(), augment, loss_config, 32, Collector(), "fp32")
     micro = MicroBatch(torch.rand(4, 3, 32, 32), text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
     with_d, _ = gan.discriminator_loss(micro, regularise=False)
     with_g, _ = gan.generator_loss(micro)
