@@ -25,7 +25,7 @@ class Player:
         self.name, self.network = name, network
         self.parameters = list(network.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(config.beta1, config.beta2),
-                                          eps=config.eps, foreach=True)
+                                          eps=config.eps, fused=True)
         self.skipped, self.skipped_in_a_row = 0, 0
 
     def begin(self) -> None:
