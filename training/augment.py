@@ -1,5 +1,5 @@
 """Adaptive differentiable augmentation (ADA, Karras et al. 2020), a subset: flip, translation, scale, rotation, colour,
-cutout. One affine resampling does all geometry, one 3 x 4 matrix all colour.
+cutout. One affine resampling does all geometry, one 3 x 4 matrix all colour. Noise on sentences is here too.
 
 Random draws are made for the whole batch from the named stream and sliced, so no split over ranks changes them.
 Shapes: N pictures [N, 3, H, W] in [-1, 1]; each transform is applied to a picture with probability p.
@@ -16,6 +16,12 @@ from torch_utils.distributed import sum_over_ranks
 from training.config import AugmentConfig
 
 NUM_UNIFORMS = 20  # per picture: a gate and up to two parameters for each of the eight transforms
+
+
+def perturb_sentences(sentences: torch.Tensor, normal: torch.Tensor, noise: float) -> torch.Tensor:
+    """LAFITE's fixed perturbation: s' = |s| h / |h| with h = s / |s| + noise * normal / |normal|; all [N, d_s]."""
+    unit = functional.normalize(sentences, dim=1) + noise * functional.normalize(normal, dim=1)
+    return sentences.norm(dim=1, keepdim=True) * functional.normalize(unit, dim=1)
 
 
 class Augmentation:

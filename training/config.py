@@ -112,6 +112,20 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """noise: length of the Gaussian noise on a sentence in training, relative to the sentence's own (0 = none).
+
+    All losses see the noisy sentence, sampling never does. It keeps G from leaning on the exact embeddings of the training
+    captions; the fixed perturbation of LAFITE (Zhou et al. 2022) on text features.
+    """
+
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.noise >= 0, f"text.noise: must not be negative, got {self.noise}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One run. Fields in `RESUMABLE` may differ when a run is resumed; all others must not.
 
@@ -128,6 +142,7 @@ class TrainConfig:
     data: str = ""
     text_encoder: str = "small"
     text_cache: bool = True
+    text: TextConfig = field(default_factory=TextConfig)
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
     loss: LossConfig = field(default_factory=LossConfig)

@@ -7,7 +7,7 @@ regularisers all derive from the images seen. On one machine and thread count it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -17,7 +17,7 @@ from torch_utils.distributed import rank, sum_over_ranks, world_size
 from torch_utils.rng import seed_for
 from torch_utils.tensors import from_uint8
 from torch_utils.training_stats import Collector
-from training.augment import Augmentation
+from training.augment import Augmentation, perturb_sentences
 from training.config import TrainConfig
 from training.ema import Ema
 from training.gan_loss import GanLoss, MicroBatch
@@ -103,7 +103,11 @@ class Trainer:
             text = self.text_encoder.encode_text(captions[piece]).to(self.device) if self.conditional else None
             real = from_uint8(images[piece].to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
             rows = slice(first + start, first + start + self.micro_size)
-            parts.append(MicroBatch(real, text, rows, self.config.batch, stream))
+            part = MicroBatch(real, text, rows, self.config.batch, stream)
+            if text is not None and self.config.text.noise:
+                sentence = perturb_sentences(text.sentence, part.normal("text-noise", text.sentence.shape[1:]), self.config.text.noise)
+                part = replace(part, text=replace(text, sentence=sentence))
+            parts.append(part)
         return parts
 
     @property

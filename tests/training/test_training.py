@@ -22,7 +22,7 @@ from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
 from networks.text_encoders import load_encoder
 from training.checkpoint import CheckpointIO
-from training.config import TrainConfig
+from training.config import TextConfig, TrainConfig
 from training.optimize import NonFiniteError
 from training.trainer import Trainer
 
@@ -104,6 +104,20 @@ def test_path_length_and_ema_change_what_they_should(openmoji32):
     assert any(not torch.equal(before[name], value) for name, value in trainer.ema.state_dict().items())
     assert trainer.generator.tokens_mean.abs().sum() > 0
     assert torch.equal(trainer.ema.model.tokens_mean, trainer.generator.tokens_mean)
+
+
+def test_text_noise_is_the_same_for_every_split_and_fresh_in_every_step(openmoji32):
+    noisy = replace(recipe("debug"), text=TextConfig(noise=0.5))
+    seen = []
+    for config in (recipe("debug"), noisy, replace(noisy, batch_gpu=4)):
+        trainer = make_trainer(config)
+        images, captions = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), ["a cat"] * 8
+        seen.append(torch.cat([micro.text.sentence for micro in trainer._split(images, captions)]))
+    clean, whole, halves = seen
+    assert torch.equal(whole, halves) and not torch.equal(whole[0], whole[1])
+    trainer.progress.images += 8
+    assert not torch.equal(whole[:4], trainer._split(images, captions)[0].text.sentence)
+    torch.testing.assert_close(whole.norm(dim=1), clean.norm(dim=1))
 
 
 def test_bf16_gradients_stay_near_float32(openmoji32):
