@@ -129,6 +129,7 @@ class TextConfig:
 class TrainConfig:
     """One run. Fields in `RESUMABLE` may differ when a run is resumed; all others must not.
 
+    lr_decay: the last share of the run, over which both learning rates fall in a line to 5 % (0 = they stay).
     batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks);
     it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
     tick_kimg: between log lines; snapshot_ticks: between snapshots, checkpoints and metrics. text_cache: keep the text
@@ -151,6 +152,7 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     kimg: float = 25000.0
+    lr_decay: float = 0.0
     batch: int = 64
     batch_gpu: int | None = None
     seed: int = 0
@@ -174,6 +176,7 @@ class TrainConfig:
             _check(0 < getattr(self, name) < 1e9, f"{name}: must lie between 0 and 1e9, got {getattr(self, name)}")
         _check(self.metric_num >= 2, f"metric_num: at least 2 pictures are needed, got {self.metric_num}")
         _check(self.workers >= 0, f"workers: must not be negative, got {self.workers}")
+        _check(0 <= self.lr_decay <= 1, f"lr_decay: is a share of the run, in [0, 1], got {self.lr_decay}")
         _check(self.batch_gpu is None or self.batch_gpu >= 1, f"batch_gpu: must be at least 1, got {self.batch_gpu}")
         _check(self.discriminator.resolution == self.resolution,
                f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
@@ -184,6 +187,12 @@ class TrainConfig:
             protocols_named(self.metrics)
         unknown = set(self.report_to) - {"tensorboard", "wandb"}
         _check(not unknown, f"report_to: unknown {sorted(unknown)}; known: tensorboard, wandb, or none")
+
+    def lr_scale(self, images: int) -> float:
+        """Factor of both learning rates after `images` images; a function of the images alone, so resuming changes nothing."""
+        if not self.lr_decay:
+            return 1.0
+        return min(1.0, max(MIN_LR_SCALE, (1 - images / (self.kimg * 1000)) / self.lr_decay))
 
     def micro_batches(self, world_size: int) -> tuple[int, int]:
         """(images of one forward, accumulation rounds) of a rank. Raises `UserError` where the batch does not divide."""
@@ -206,5 +215,6 @@ class TrainConfig:
         return replace(self, generator=generator, discriminator=discriminator)
 
 
+MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 RESUMABLE = ("data", "kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics", "metric_num", "nan_policy", "ops",
              "device", "workers", "report_to")

@@ -22,11 +22,15 @@ class Player:
     """A network with its Adam; the same for G and D. Counts skipped steps."""
 
     def __init__(self, name: str, network: nn.Module, config: AdamConfig) -> None:
-        self.name, self.network = name, network
+        self.name, self.network, self.lr = name, network, config.lr
         self.parameters = list(network.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(config.beta1, config.beta2),
                                           eps=config.eps, fused=True)
         self.skipped, self.skipped_in_a_row = 0, 0
+
+    def scale_lr(self, scale: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * scale
 
     def begin(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)

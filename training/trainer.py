@@ -80,6 +80,8 @@ class Trainer:
     def step(self, images: torch.Tensor, captions: Sequence[str]) -> None:
         """One step on this rank's share of the batch: images uint8 [B / ranks, 3, R, R] and their captions."""
         config, index = self.config, self.progress.images // self.config.batch
+        for player in (self.player_d, self.player_g):
+            player.scale_lr(config.lr_scale(self.progress.images))
         micro_batches = self._split(images, captions)
         regularise = index % config.loss.r1_interval == 0
         self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))

@@ -120,6 +120,18 @@ def test_text_noise_is_the_same_for_every_split_and_fresh_in_every_step(openmoji
     torch.testing.assert_close(whole.norm(dim=1), clean.norm(dim=1))
 
 
+def test_learning_rates_fall_in_a_line_over_the_last_share(openmoji32):
+    config = replace(recipe("debug"), kimg=1.0, lr_decay=0.5)
+    assert [config.lr_scale(images) for images in (0, 500, 750, 1000, 2000)] == [1.0, 1.0, 0.5, 0.05, 0.05]
+    assert replace(config, lr_decay=0.0).lr_scale(1000) == 1.0
+    trainer = make_trainer(config)
+    trainer.progress.images = 752
+    run_steps(trainer, openmoji32, 1)
+    assert trainer.player_g.optimizer.param_groups[0]["lr"] == pytest.approx(config.optimizer_g.lr * 0.496)
+    with pytest.raises(UserError, match="lr_decay"):
+        replace(config, lr_decay=1.5)
+
+
 def test_bf16_gradients_stay_near_float32(openmoji32):
     exact, rounded = make_trainer(recipe("debug")), make_trainer(replace(recipe("debug"), precision="bf16"))
     for trainer in (exact, rounded):
