@@ -16,7 +16,7 @@ from torch import nn
 
 from networks.layers.linear import EqualLinear, unit_second_moment
 from networks.layers.modulated import ModulatedLinear
-from torch_utils.ops.biline import biline_compose, biline_decode, pixel_mlp
+from torch_utils.ops.biline import biline_compose, biline_decode, biline_render, pixel_mlp
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class RefinementBlock(nn.Module):
             self.to_rgb.append(ModulatedLinear(width, 3, style_dim, demodulate=False, activate=False, weight_init=0.25))
             channels = width
 
+    def folded(self, style: torch.Tensor) -> tuple[list, list]:
+        """(weights, biases) of each pair and (weight, bias) of each RGB layer, as `biline_render` takes them."""
+        pairs = [tuple(zip(*(layer.folded(style) for layer in pair))) for pair in self.pairs]
+        return pairs, [self.to_rgb[0].folded(), *(layer.folded(style) for layer in self.to_rgb[1:])]
+
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         rgb = self.to_rgb[0](x)
         for pair, to_rgb in zip(self.pairs, self.to_rgb[1:]):
@@ -79,6 +84,15 @@ class BilinePixels(nn.Module):
         self.refinement = RefinementBlock(channels, refinement, style_dim)
 
     def forward(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
+        image = None if torch.is_grad_enabled() else self._render(state, rows, columns)
+        return self._by_level(state, rows, columns) if image is None else image
+
+    def _render(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor | None:
+        """Inference: everything in one operator, where it has a kernel for this configuration."""
+        return biline_render([line[:, rows] for line in state.rows], [line[:, columns] for line in state.columns],
+                             [decoder.folded() for decoder in self.decoders], *self.refinement.folded(state.style))
+
+    def _by_level(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         features = biline_compose(state.rows[0][:, rows], state.columns[0][:, columns])
         size = features.shape[1:3]
         levels = zip(self.decoders[:-1], state.rows[1:], state.columns[1:], strict=True)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from networks.layers.linear import EqualLinear
-from torch_utils.ops.modulated_linear import modulated_linear
+from torch_utils.ops.modulated_linear import modulated_linear, modulated_weights
+from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN
 
 
 class SpectralGain(nn.Module):
@@ -42,6 +43,13 @@ class ModulatedLinear(nn.Module):
         self.affine = EqualLinear(style_dim, in_channels, bias_init=1.0, weight_init=1.0 if demodulate else 0.2)
         self.spectral = SpectralGain(style_dim, in_channels) if spectral else None
         self.demodulate, self.activate = demodulate, activate
+
+    def folded(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Per-sample weight [N, O, C] and bias [O] with every gain inside: y = lrelu(x @ weight.T + bias)."""
+        gain = LEAKY_GAIN if self.activate else 1.0
+        spectrum = self.spectral(y) if self.spectral is not None else None
+        weight = modulated_weights(self.weight, self.affine(y), spectrum, demodulate=self.demodulate, gain=gain)
+        return weight, self.bias * gain
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         spectrum = self.spectral(y) if self.spectral is not None else None

@@ -1,4 +1,5 @@
-"""F[h, w, k] = sum_d r[h, d, k] c[w, d, k] / sqrt(D), and phi' = (MLP(phi) + F) / sqrt(2), in plain PyTorch.
+"""F[h, w, k] = sum_d r[h, d, k] c[w, d, k] / sqrt(D), phi' = (MLP(phi) + F) / sqrt(2), and the refinement to RGB,
+in plain PyTorch: one full-size tensor a layer, autograd's own derivatives. The yardstick of tests and benchmarks.
 
 Shapes: N batch, H rows, W columns, D thickness, K feature channels.
 """
@@ -12,6 +13,8 @@ import torch
 from torch.nn import functional
 
 from torch_utils.ops.modulated_linear.reference import LEAKY_SLOPE
+
+Mlp = tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]  # weights, biases
 
 
 def biline_compose(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -31,9 +34,18 @@ def biline_decode(
     features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor,
     weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    """One level of the pixel part: phi' = (MLP(phi) + F) / sqrt(2).
-
-    features [N, H, W, K], rows [N, H, D, K], columns [N, W, D, K]; weights[i] [C_{i+1}, C_i] and biases[i] [C_{i+1}]
-    with every gain already folded in; leaky ReLU after every layer. Returns [N, H, W, K].
-    """
+    """phi' = (MLP(phi) + F) / sqrt(2); shapes as in the public function."""
     return (pixel_mlp(features, weights, biases) + biline_compose(rows, columns)) * math.sqrt(0.5)
+
+
+def refine(features: torch.Tensor, pairs: Sequence[Mlp], to_rgb: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """[N, P, K] -> [N, P, 3]: rgb_0(x) + sum_i rgb_i(pair_i(...)), with per-sample weights [N, O, C] and biases [O]."""
+    def linear(x, weight, bias):
+        return torch.baddbmm(bias, x, weight.transpose(1, 2))
+
+    rgb = linear(features, *to_rgb[0])
+    for (weights, biases), head in zip(pairs, to_rgb[1:]):
+        for weight, bias in zip(weights, biases):
+            features = functional.leaky_relu(linear(features, weight, bias), LEAKY_SLOPE, inplace=True)
+        rgb = rgb + linear(features, *head)
+    return rgb

@@ -20,7 +20,7 @@ LEAKY_GAIN = math.sqrt(2.0)
 DEMODULATION_EPS = 1e-8
 
 
-def _at_least_single(x: torch.Tensor) -> torch.Tensor:
+def at_least_single(x: torch.Tensor) -> torch.Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -31,7 +31,8 @@ def spectral_fold(weight: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     (and of the last one, for even C) has no effect.
     """
     channels = weight.shape[-1]
-    folded = torch.fft.rfft(_at_least_single(weight), n=channels) * spectrum.conj().unsqueeze(-2)
+    # conj_physical: a lazy conjugate inside an operator's kernel was seen to be dropped under AOT autograd.
+    folded = torch.fft.rfft(at_least_single(weight), n=channels) * spectrum.conj_physical().unsqueeze(-2)
     return torch.fft.irfft(folded, n=channels)
 
 
@@ -43,7 +44,7 @@ def modulated_weights(
 
     Without demodulation rows are scaled by 1 / sqrt(C) instead (equalised learning rate).
     """
-    prepared = _at_least_single(weight).unsqueeze(0) * _at_least_single(style).unsqueeze(1)
+    prepared = at_least_single(weight).unsqueeze(0) * at_least_single(style).unsqueeze(1)
     if spectrum is not None:
         prepared = spectral_fold(prepared, spectrum)
     if demodulate:

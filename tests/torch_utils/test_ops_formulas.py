@@ -1,0 +1,238 @@
+"""The registered operators: values against plain PyTorch, derivatives of every promised order, opcheck, compilation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from networks.coordinates import View
+from networks.generators import preset
+from networks.interfaces import TextFeatures
+from torch_utils.ops.backend import using
+from torch_utils.ops.biline import biline_decode, biline_render, formula, reference, tiles
+from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, pack, refinement_shapes, unpack
+from torch_utils.ops.modulated_linear import formula as linear_formula
+from torch_utils.ops.modulated_linear import modulated_linear, modulated_weights
+from torch_utils.ops.modulated_linear import reference as linear_reference
+
+OPS = torch.ops.eidgan
+
+
+def maker(seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    return lambda *shape: torch.randn(*shape, generator=g, dtype=dtype)
+
+
+def linear_case(n=2, p=3, c=6, o=4, spectral=True, dtype=torch.float64):
+    rand = maker(dtype=dtype)
+    spectrum = torch.complex(rand(n, c // 2 + 1), rand(n, c // 2 + 1)) if spectral else None
+    return [rand(n, p, c), rand(o, c), rand(n, c), rand(o), spectrum]
+
+
+def registered_linear(x, weight, style, bias, spectrum=None, demodulate=True, activate=True, clamp=None):
+    return linear_formula.modulated_linear(x, weight, style, bias, spectrum=spectrum, demodulate=demodulate, activate=activate,
+                                           clamp=clamp, gain=linear_reference.LEAKY_GAIN if activate else 1.0)
+
+
+def decode_case(n=2, h=3, w=4, d=2, widths=(3, 5, 3), dtype=torch.float64):
+    rand = maker(dtype=dtype)
+    return [rand(n, h, w, widths[0]), rand(n, h, d, widths[0]), rand(n, w, d, widths[0]),
+            rand(num_numbers(mlp_shapes(widths)))], list(widths)
+
+
+def with_grad(tensors):
+    return [t.clone().requires_grad_() for t in tensors if t is not None]
+
+
+@pytest.mark.parametrize("channels", [6, 7])
+@pytest.mark.parametrize("spectral", [True, False])
+@pytest.mark.parametrize("demodulate", [True, False])
+def test_modulated_linear_derivatives(channels, spectral, demodulate):
+    inputs = with_grad(linear_case(c=channels, spectral=spectral))
+
+    def op(*tensors):
+        return registered_linear(*tensors, demodulate=demodulate, clamp=3.0)
+
+    assert torch.equal(op(*inputs), linear_reference.modulated_linear(
+        *inputs[:4], spectrum=inputs[4] if spectral else None, demodulate=demodulate, clamp=3.0))
+    assert torch.autograd.gradcheck(op, inputs)
+    assert torch.autograd.gradgradcheck(op, inputs)
+
+
+def test_modulated_linear_has_a_third_derivative():
+    inputs = with_grad(linear_case(n=1, p=2, c=4, o=2))
+
+    def gradient_norm(*tensors):
+        grads = torch.autograd.grad(registered_linear(*tensors).sum(), tensors[1:3], create_graph=True)
+        return sum(g.square().sum() for g in grads)
+
+    assert torch.autograd.gradgradcheck(gradient_norm, inputs)
+
+
+def test_biline_decode_derivatives():
+    tensors, widths = decode_case()
+    inputs = with_grad(tensors)
+
+    def op(*inputs):
+        return OPS.biline_decode(*inputs, widths)
+
+    torch.testing.assert_close(op(*inputs), formula.plain(*inputs, widths), rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(op, inputs)
+    assert torch.autograd.gradgradcheck(op, inputs)
+
+
+def test_a_third_derivative_of_biline_decode_raises():
+    tensors, widths = decode_case()
+    features, *rest = with_grad(tensors)
+    first, = torch.autograd.grad(OPS.biline_decode(features, *rest, widths).square().sum(), features, create_graph=True)
+    with pytest.raises(RuntimeError, match="first and second"):
+        torch.autograd.grad(first.square().sum(), features, create_graph=True)
+
+
+def render_case(n=2, h=3, w=5, d=2, levels=2, widths=(3, 5, 3), refinement=(4, 6), dtype=torch.float64):
+    rand = maker(dtype=dtype)
+    k = widths[0]
+    lines = [[rand(n, size, d, k) for _ in range(levels)] for size in (h, w)]
+    decoders = [(w, b) for w, b in (zip(*unpack(rand(num_numbers(mlp_shapes(widths))), mlp_shapes(widths))) for _ in range(levels))]
+    shapes = refinement_shapes(k, refinement)
+    layers = unpack(rand(n, num_numbers(shapes)), shapes)
+    layers = [(weight, bias[0]) for weight, bias in layers]
+    pairs = [tuple(zip(*layers[i:i + 2])) for i in range(1, len(layers), 3)]
+    return *lines, decoders, pairs, layers[0::3]
+
+
+def by_level(rows, columns, decoders, pairs, to_rgb):
+    features = reference.biline_compose(rows[0], columns[0])
+    for (weights, biases), r, c in zip(decoders, rows[1:], columns[1:]):
+        features = reference.biline_decode(features, r, c, weights, biases)
+    features = reference.pixel_mlp(features, *decoders[-1])
+    return reference.refine(features.flatten(1, 2), pairs, to_rgb).transpose(1, 2).unflatten(2, features.shape[1:3])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (67, 129), (1, 4099)], ids=str)  # the last two need several tiles
+def test_render_equals_the_levels_one_by_one(size):
+    case = render_case(h=size[0], w=size[1])
+    with torch.no_grad():
+        torch.testing.assert_close(biline_render(*case), by_level(*case), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(67, 129), (1, 4099)], ids=str)
+def test_decode_and_its_gradients_in_several_tiles(size):
+    tensors, widths = decode_case(n=1, h=size[0], w=size[1])
+    inputs = with_grad(tensors)
+    cotangent = maker(1)(1, *size, widths[0])
+    actual = OPS.biline_decode(*inputs, widths)
+    expected = formula.plain(*inputs, widths)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+    for a, b in zip(torch.autograd.grad(actual, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent)):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_strided_inputs_give_the_same():
+    (features, rows, columns, params), widths = decode_case(widths=(4, 5, 4))
+    shapes = mlp_shapes(widths)
+    weights, biases = zip(*unpack(params, shapes))
+    strided = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (features, rows, columns)]
+    assert not strided[0].is_contiguous()
+    torch.testing.assert_close(biline_decode(*strided, weights, biases), biline_decode(features, rows, columns, weights, biases))
+    x, weight, style, bias, spectrum = linear_case()
+    strided = x.transpose(1, 2).contiguous().transpose(1, 2)
+    torch.testing.assert_close(registered_linear(strided, weight.t().contiguous().t(), style, bias, spectrum),
+                               registered_linear(x, weight, style, bias, spectrum))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_as_good_as_plain_pytorch(dtype):
+    """Error against float64 at most twice that of the plain form in the same precision."""
+    tensors, widths = decode_case(h=40, w=40, widths=(8, 16, 8))
+    tensors = [(t / (3 if i == 3 else 1)).to(dtype) for i, t in enumerate(tensors)]
+    exact = formula.plain(*(t.double() for t in tensors), widths)
+    error = (OPS.biline_decode(*tensors, widths).double() - exact).norm()
+    assert error <= 2 * (formula.plain(*tensors, widths).double() - exact).norm()
+    assert error / exact.norm() < (2e-2 if dtype == torch.bfloat16 else 3e-3)
+
+
+def test_empty_inputs_are_named():
+    x, weight, style, bias, _ = linear_case()
+    with pytest.raises(ValueError, match="modulated_linear: empty"):
+        modulated_linear(x[:0], weight, style[:0], bias)
+    with pytest.raises(ValueError, match="modulated_linear: empty"):
+        modulated_linear(x[:, :0], weight, style, bias)
+    tensors, _ = decode_case()
+    with pytest.raises(ValueError, match="biline_decode: empty"):
+        biline_decode(*(t[:0] for t in tensors[:3]), [], [])
+
+
+def test_one_position_of_one_sample():
+    x, weight, style, bias, spectrum = linear_case(n=1, p=1)
+    torch.testing.assert_close(registered_linear(x, weight, style, bias, spectrum),
+                               modulated_linear(x, weight, style, bias, spectrum=spectrum))
+
+
+def opcheck_cases():
+    x, weight, style, bias, spectrum = linear_case()
+    parts = torch.view_as_real(spectrum)
+    prepared = modulated_weights(weight, style, spectrum)
+    tensors, widths = decode_case()
+    rows, columns, decoders, pairs, to_rgb = render_case()
+    layers = [to_rgb[0], *zip(*pairs[0]), to_rgb[1], *zip(*pairs[1]), to_rgb[2]]
+    return {
+        "modulated_weights": (*with_grad([weight, style, parts]), True, 1.4, torch.float64),
+        "linear_act": (*with_grad([x, prepared, bias]), True, 2.0),
+        "act_backward": (*with_grad([x]), x, True, None),
+        "biline_decode": (*with_grad(tensors), widths),
+        "biline_decode_backward": (*with_grad([tensors[0] * 2, *tensors]), widths),
+        "biline_render": (rows, columns, torch.stack([pack(*d) for d in decoders]), pack(*zip(*layers)), [3, 5, 3], [4, 6], True),
+    }
+
+
+@pytest.mark.parametrize("name", opcheck_cases())
+def test_opcheck(name):
+    torch.library.opcheck(getattr(OPS, name).default, opcheck_cases()[name])
+
+
+def test_normalised_features_have_mean_square_one():
+    rows, columns, decoders, _, _ = render_case(levels=1)
+    identity = [(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))]
+    with torch.no_grad():
+        rgb = biline_render(rows, columns, decoders, [], identity, normalise=True)
+    torch.testing.assert_close(rgb.square().mean(dim=1), torch.ones(2, 3, 5, dtype=torch.float64))
+
+
+def tiny_generator():
+    generator = preset("eidgan-tiny").build()
+    rand = maker(dtype=torch.float32)
+    text = TextFeatures(rand(2, 64), rand(2, 3, 64), torch.ones(2, 3, dtype=torch.bool))
+    return generator, rand(2, *generator.latent_shape), text, View(height=7, width=9)
+
+
+def test_generator_is_the_same_with_and_without_the_operators():
+    generator, z, text, view = tiny_generator()
+    results = []
+    for ops in ("ref", "auto"):
+        with using(ops):
+            image = generator(z, text, view)
+            grads = torch.autograd.grad(image.square().sum(), list(generator.parameters()), allow_unused=True)
+            with torch.no_grad():
+                results.append([image.detach(), generator(z, text, view), *(g for g in grads if g is not None)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * max(float(a.abs().max()), 1.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grad", [True, False])
+def test_generator_compiles_without_graph_breaks(grad):
+    generator, z, text, view = tiny_generator()
+    torch._dynamo.reset()
+    with torch.set_grad_enabled(grad):
+        compiled = torch.compile(generator, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(z, text, view), generator(z, text, view), rtol=1e-4, atol=1e-4)
+
+
+def test_tiles_cover_every_pixel_once():
+    for height, width in ((1, 1), (3, 5000), (130, 64)):
+        seen = torch.zeros(height, width)
+        for rows, columns in tiles.tiles(height, width):
+            seen[rows, columns] += 1
+            assert seen[rows, columns].numel() <= tiles.TILE_PX
+        assert (seen == 1).all()

@@ -1,0 +1,85 @@
+"""Registered operators behind `biline_decode` and `biline_render`, with one autograd formula for every device.
+
+The backward of `biline_decode` keeps its inputs only and recomputes the rest, tile by tile. Its own derivative goes
+through the plain form; a third one raises. `biline_render` is for inference: a derivative raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from torch_utils.ops.biline import reference, tiles
+from torch_utils.ops.biline.packing import mlp_shapes, unpack
+
+LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
+LIBRARY.define("biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, int[] widths) -> Tensor")
+LIBRARY.define("biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
+               "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)")
+LIBRARY.define("biline_render(Tensor[] rows, Tensor[] columns, Tensor decoders, Tensor refinement, int[] widths, "
+               "int[] refinement_widths, bool normalise) -> Tensor")
+
+for _name, _kernel in {"biline_decode": tiles.decode, "biline_decode_backward": tiles.decode_backward,
+                       "biline_render": tiles.render}.items():
+    LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("eidgan::biline_decode", lib=LIBRARY)
+def _(features, rows, columns, params, widths):
+    return features.new_empty(features.shape)
+
+
+@torch.library.register_fake("eidgan::biline_decode_backward", lib=LIBRARY)
+def _(grad, features, rows, columns, params, widths):
+    return tuple(x.new_empty(x.shape) for x in (features, rows, columns, params))
+
+
+@torch.library.register_fake("eidgan::biline_render", lib=LIBRARY)
+def _(rows, columns, decoders, refinement, widths, refinement_widths, normalise):
+    batch, height = rows[0].shape[:2]
+    return rows[0].new_empty(batch, 3, height, columns[0].shape[1], dtype=torch.promote_types(rows[0].dtype, torch.float32))
+
+
+@torch.compiler.assume_constant_result
+def covers(device: str, dtype: torch.dtype, widths: Sequence[int], depth: int, refinement: Sequence[int] | None = None) -> bool:
+    """Whether the kernels of `device` take this configuration; `refinement` for `biline_render`. CPU kernels take all."""
+    if device == "cpu":
+        return True
+    return torch.ops.eidgan.biline_covers(dtype, list(widths), depth, list(refinement or []), refinement is not None)
+
+
+def _save_inputs(ctx, inputs, output):
+    *tensors, ctx.widths = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _decode_backward(ctx, grad):
+    return *torch.ops.eidgan.biline_decode_backward(grad, *ctx.saved_tensors, ctx.widths), None
+
+
+def plain(features, rows, columns, params, widths: Sequence[int]) -> torch.Tensor:
+    """The operator's value with autograd's own derivatives."""
+    weights, biases = zip(*unpack(params, mlp_shapes(widths)))
+    return reference.biline_decode(features, rows, columns, weights, biases)
+
+
+def _decode_double_backward(ctx, *grads):
+    if torch.is_grad_enabled():
+        raise RuntimeError("biline_decode has first and second derivatives only; use --ops ref for higher ones")
+    with torch.enable_grad():
+        grad, *inputs = (x.detach().requires_grad_() for x in ctx.saved_tensors)
+        out = plain(*inputs[:3], inputs[3].to(inputs[0].dtype), ctx.widths)
+        first = torch.autograd.grad(out, inputs, grad, create_graph=True)
+        outputs, cotangents = zip(*((x, g) for x, g in zip(first, grads) if g is not None))
+        second = torch.autograd.grad(outputs, [grad, *inputs], cotangents, allow_unused=True)
+    return *second, None
+
+
+def _no_derivative(ctx, *grads):
+    raise RuntimeError("biline_render has no derivative; under autograd use biline_decode level by level")
+
+
+torch.library.register_autograd("eidgan::biline_decode", _decode_backward, setup_context=_save_inputs, lib=LIBRARY)
+torch.library.register_autograd("eidgan::biline_decode_backward", _decode_double_backward, setup_context=_save_inputs, lib=LIBRARY)
+torch.library.register_autograd("eidgan::biline_render", _no_derivative, lib=LIBRARY)

@@ -1,0 +1,153 @@
+"""The pixel part in tiles that stay in a CPU's cache: the plain-PyTorch kernels of the registered operators.
+
+Nothing has the size of the picture but inputs and results; layers write into buffers of one tile, activations are in
+place, gains are folded into the last layer. The backward recomputes a tile's activations from phi.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from torch_utils.ops.biline.packing import Shape, mlp_shapes, refinement_shapes, unpack
+from torch_utils.ops.modulated_linear.reference import LEAKY_SLOPE
+
+TILE_PX = 4096
+HALF = math.sqrt(0.5)
+Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]
+
+
+def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Pieces of at most TILE_PX pixels: whole rows, or parts of one row where a row is longer."""
+    columns = min(width, TILE_PX)
+    rows = max(1, TILE_PX // columns)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+
+
+class Workspace:
+    """One buffer a layer, for the largest tile; `layer` runs x @ weight.T + bias into its own."""
+
+    def __init__(self, shapes: Sequence[Shape], like: torch.Tensor) -> None:
+        self.buffers = [like.new_empty(TILE_PX, out) for out, _ in shapes]
+
+    def layer(self, index: int, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        out = self.buffers[index][:len(x)]
+        torch.addmm(bias, x, weight.t(), out=out)
+        return torch.nn.functional.leaky_relu_(out, LEAKY_SLOPE)
+
+    def mlp(self, x: torch.Tensor, layers: Layers, first: int = 0) -> torch.Tensor:
+        for index, (weight, bias) in enumerate(layers, first):
+            x = self.layer(index, x, weight, bias)
+        return x
+
+
+def add_composed(target: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """target [h, w, K] += sum_d rows [h, D, K] columns [w, D, K], in place; lines of a wider dtype are rounded once."""
+    total = target if target.dtype == rows.dtype else rows.new_zeros(target.shape)
+    for depth in range(rows.shape[1]):
+        total.addcmul_(rows[:, None, depth], columns[None, :, depth])
+    return target if total is target else target.add_(total)
+
+
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """In float32 or better."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def scaled_last(layers: Layers, scale: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The MLP times a positive number: leaky ReLU is positively homogeneous."""
+    weight, bias = layers[-1]
+    return [*layers[:-1], (weight * scale, bias * scale)]
+
+
+def decode(features, rows, columns, params, widths):
+    """Kernel of eidgan::biline_decode."""
+    layers = scaled_last(unpack(params.to(features.dtype), mlp_shapes(widths)), HALF)
+    rows, columns = wide(rows) * (HALF / math.sqrt(rows.shape[2])), wide(columns)
+    workspace = Workspace(mlp_shapes(widths), features)
+    out = features.new_empty(features.shape)
+    for n in range(len(features)):
+        for h, w in tiles(*features.shape[1:3]):
+            tile = features[n, h, w]
+            decoded = workspace.mlp(tile.reshape(-1, widths[0]), layers).view(tile.shape)
+            out[n, h, w] = add_composed(decoded, rows[n, h], columns[n, w])
+    return out
+
+
+def decode_backward(grad, features, rows, columns, params, widths):
+    """Kernel of eidgan::biline_decode_backward: gradients of features, rows, columns and params."""
+    layers = unpack(params.to(features.dtype), mlp_shapes(widths))
+    d_features = torch.empty_like(features, memory_format=torch.contiguous_format)
+    d_rows = torch.zeros_like(wide(rows))
+    d_columns = torch.zeros_like(wide(columns))
+    d_params = torch.zeros_like(wide(params))
+    workspace = Workspace(mlp_shapes(widths), features)
+    for n in range(len(features)):
+        for h, w in tiles(*features.shape[1:3]):
+            g = grad[n, h, w] * HALF
+            d_rows[n, h] += torch.einsum("hwk,wdk->hdk", g, columns[n, w])
+            d_columns[n, w] += torch.einsum("hwk,hdk->wdk", g, rows[n, h])
+            d_features[n, h, w] = _mlp_backward(
+                g.reshape(-1, widths[-1]), features[n, h, w].reshape(-1, widths[0]), layers,
+                unpack(d_params, mlp_shapes(widths)), workspace).view(g.shape)
+    scale = 1 / math.sqrt(rows.shape[2])
+    return d_features, (d_rows * scale).to(rows.dtype), (d_columns * scale).to(columns.dtype), d_params.to(params.dtype)
+
+
+def _mlp_backward(grad: torch.Tensor, x: torch.Tensor, layers: Layers, d_layers: Layers, workspace: Workspace) -> torch.Tensor:
+    activations = [x]
+    for index, (weight, bias) in enumerate(layers):
+        activations.append(workspace.layer(index, activations[-1], weight, bias))
+    for index in reversed(range(len(layers))):
+        grad = torch.ops.aten.leaky_relu_backward(grad, activations[index + 1], LEAKY_SLOPE, True)
+        d_weight, d_bias = d_layers[index]
+        d_weight += grad.t() @ activations[index]
+        d_bias += grad.sum(dim=0)
+        grad = grad @ layers[index][0]
+    return grad
+
+
+def render(rows, columns, decoders, refinement, widths, refinement_widths, normalise):
+    """Kernel of eidgan::biline_render."""
+    like = rows[0]
+    (batch, height, depth, channels), width = like.shape, columns[0].shape[1]
+    image = wide(like.new_empty(0)).new_empty(batch, 3, height, width)
+    levels = [unpack(level, mlp_shapes(widths)) for level in decoders.to(like.dtype)]
+    levels = [*(scaled_last(level, HALF) for level in levels[:-1]), levels[-1]]
+    rows = [wide(line) * ((HALF if level else 1) / math.sqrt(depth)) for level, line in enumerate(rows)]
+    columns = [wide(line) for line in columns]
+    shapes = refinement_shapes(channels, refinement_widths)
+    workspaces = Workspace(mlp_shapes(widths), like), Workspace(shapes, like)
+    for n in range(batch):
+        layers = unpack(refinement[n].to(like.dtype), shapes)
+        for h, w in tiles(height, width):
+            lines = [(row[n, h], column[n, w]) for row, column in zip(rows, columns)]
+            features = _levels_tile(lines, levels, workspaces[0], like)
+            if normalise:
+                features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
+            rgb = _refine_tile(features, layers, workspaces[1])
+            image[n, :, h, w] = rgb.t().unflatten(1, (h.stop - h.start, w.stop - w.start))
+    return image
+
+
+def _levels_tile(lines, levels, workspace, like) -> torch.Tensor:
+    size = len(lines[0][0]), len(lines[0][1])
+    features = add_composed(like.new_zeros(*size, like.shape[-1]), *lines[0])
+    for layers, line in zip(levels[:-1], lines[1:]):
+        features = add_composed(workspace.mlp(features.flatten(0, 1), layers).unflatten(0, size), *line)
+    return workspace.mlp(features.flatten(0, 1), levels[-1])
+
+
+def _refine_tile(features: torch.Tensor, layers: Layers, workspace: Workspace) -> torch.Tensor:
+    """[P, K] -> [P, 3] in float32 or better."""
+    weight, bias = layers[0]
+    rgb = torch.addmm(bias, features, weight.t())
+    for index in range(1, len(layers), 3):
+        features = workspace.mlp(features, layers[index:index + 2], index)
+        weight, bias = layers[index + 2]
+        rgb = rgb + torch.addmm(bias, features, weight.t())
+    return rgb

@@ -1,0 +1,239 @@
+"""Builds the CUDA plugins with ninja: `python -m torch_utils.ops.build --arch "8.0;9.0"` ahead of time, else on first use.
+
+A plugin is `<op>/cuda/*.cpp` (torch headers, no device code) and `*.cu` (device code, no torch headers). The result lies
+in a cache folder whose name is a hash of sources, flags, torch, compiler and architectures; a lock with a timeout keeps
+processes apart. TORCH_CUDA_ARCH_LIST is respected; without it the visible GPUs decide. A GPU newer than the compiler gets
+PTX of the highest architecture that the compiler knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+OPS = Path(__file__).parent
+PLUGINS = {"modulated_linear": OPS / "modulated_linear" / "cuda", "biline": OPS / "biline" / "cuda"}
+LOCK_TIMEOUT_S = 600
+CXX_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-w"]
+NVCC_FLAGS = ["-std=c++17", "-O3", "--expt-relaxed-constexpr", "-Xcompiler", "-fPIC", "-Xcompiler", "-fvisibility=hidden"]
+
+
+class BuildError(RuntimeError):
+    """A plugin could not be built or loaded; the message is one readable paragraph with the remedy."""
+
+
+def cuda_home() -> Path:
+    """The toolkit's folder: CUDA_HOME or CUDA_PATH, else where nvcc on PATH says that it lives. Raises `BuildError`."""
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        folder = os.environ.get(variable)
+        if folder and (Path(folder) / "bin/nvcc").exists():
+            return Path(folder)
+    nvcc = shutil.which("nvcc")
+    candidates = []
+    if nvcc:
+        # nvcc on PATH may be a link or a script that calls the real one: ask it.
+        asked = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False).stderr
+        candidates += [Path(match) for match in re.findall(r"#\$ _HERE_=(.*)", asked)]
+        candidates.append(Path(nvcc).resolve().parent)
+    candidates.append(Path("/usr/local/cuda/bin"))
+    for folder in candidates:
+        if (folder / "nvcc").exists() and (folder.parent / "include/cuda_runtime.h").exists():
+            return folder.parent
+    raise BuildError("no CUDA compiler: nvcc was not found; install the CUDA toolkit of torch's CUDA "
+                     f"{torch.version.cuda} or set CUDA_HOME to its folder")
+
+
+def compiler_version(home: Path) -> tuple[int, int]:
+    text = subprocess.run([home / "bin/nvcc", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"release (\d+)\.(\d+)", text)
+    if found is None:
+        raise BuildError(f"{home / 'bin/nvcc'} --version says nothing that can be read; reinstall the CUDA toolkit")
+    return int(found[1]), int(found[2])
+
+
+def known_architectures(home: Path) -> list[int]:
+    """Compute capabilities times 10 that the compiler can make code for, ascending."""
+    text = subprocess.run([home / "bin/nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=False).stdout
+    known = sorted({int(number) for number in re.findall(r"compute_(\d+)\b", text)})
+    if not known:
+        raise BuildError(f"{home / 'bin/nvcc'} --list-gpu-arch lists nothing; a CUDA toolkit of 11.5 or newer is needed")
+    return known
+
+
+def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[str]:
+    """`8.0;9.0+PTX`, TORCH_CUDA_ARCH_LIST or the visible GPUs -> nvcc's -gencode values."""
+    text = arch or os.environ.get("TORCH_CUDA_ARCH_LIST") or ""
+    wanted = []
+    for part in re.split(r"[;, ]+", text.strip()):
+        if not part:
+            continue
+        found = re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", part)
+        if found is None:
+            raise BuildError(f"architecture {part!r} is not of the form 9.0 or 9.0+PTX; mend --arch or TORCH_CUDA_ARCH_LIST")
+        wanted.append((int(found[1]) * 10 + int(found[2]), bool(found[3])))
+    if not wanted and torch.cuda.is_available():
+        capabilities = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+        wanted = [(major * 10 + minor, False) for major, minor in sorted(capabilities)]
+    if not wanted:
+        raise BuildError('no GPU is visible and no architecture is named; use --arch "8.0;9.0" or TORCH_CUDA_ARCH_LIST')
+    values = []
+    for number, ptx in wanted:
+        if number < 80:
+            raise BuildError(f"compute capability {number / 10} is too old: the kernels need 8.0 (Ampere) or newer")
+        if number not in known:  # newer than the compiler: the driver compiles PTX of the nearest older architecture
+            number, ptx = max((k for k in known if k < number), default=known[0]), True
+            values.append(f"arch=compute_{number},code=compute_{number}")
+            continue
+        values.append(f"arch=compute_{number},code=sm_{number}")
+        if ptx:
+            values.append(f"arch=compute_{number},code=compute_{number}")
+    return sorted(set(values))
+
+
+def cache_root() -> Path:
+    """EIDGAN_CACHE, else `eidgan` in XDG_CACHE_HOME or ~/.cache."""
+    if os.environ.get("EIDGAN_CACHE"):
+        return Path(os.environ["EIDGAN_CACHE"]) / "plugins"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eidgan/plugins"
+
+
+def sources(name: str) -> list[Path]:
+    """Every file that a plugin is made of, headers included."""
+    shared = [path for path in (OPS / "cuda").glob("*") if path.is_file()]
+    return sorted([*shared, *(path for path in PLUGINS[name].glob("*") if path.suffix in (".h", ".cpp", ".cu"))])
+
+
+def plugin_path(name: str, home: Path, architectures: Sequence[str]) -> Path:
+    """Where the plugin for exactly these sources, flags, torch, compiler and architectures lies or will lie."""
+    key = hashlib.sha256()
+    facts = [torch.__version__, str(torch.version.cuda), sys.platform, str(compiler_version(home)), *CXX_FLAGS, *NVCC_FLAGS,
+             *architectures]
+    for part in [*facts, *(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources(name))]:
+        key.update(part.encode() + b"\0")
+    return cache_root() / f"{name}-{key.hexdigest()[:16]}" / f"{name}.so"
+
+
+def build(name: str, arch: str | None = None) -> Path:
+    """The plugin's shared library, built if it is not there. Raises `BuildError`."""
+    if torch.version.cuda is None:
+        raise BuildError("this PyTorch is built without CUDA; install a CUDA build of torch")
+    home = cuda_home()
+    architectures = wanted_architectures(known_architectures(home), arch)
+    library = plugin_path(name, home, architectures)
+    if library.exists():
+        return library
+    ninja = _ninja()
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(library.parent / "lock"):
+            if not library.exists():
+                _compile(name, home, architectures, library, ninja)
+    except OSError as error:
+        raise BuildError(f"{library.parent}: {error.strerror or error}; set EIDGAN_CACHE to a folder that can be written") from error
+    return library
+
+
+def load(name: str) -> None:
+    """Build if needed and bind the plugin's kernels to the registered operators. Raises `BuildError`."""
+    library = build(name)
+    try:
+        torch.ops.load_library(str(library))
+    except OSError as error:
+        raise BuildError(f"{library} does not load: {str(error).splitlines()[0]}; delete its folder to build it again") from error
+
+
+def _ninja() -> str:
+    try:
+        import ninja
+        beside = Path(ninja.BIN_DIR) / "ninja"
+        if beside.exists():
+            return str(beside)
+    except ImportError:
+        pass
+    found = shutil.which("ninja")
+    if found is None:
+        raise BuildError("ninja was not found; pip install ninja")
+    return found
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """An advisory lock that the system releases when its process ends, so none is left behind. Raises `BuildError`."""
+    import fcntl
+
+    with path.open("w") as file:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BuildError(f"{path}: another process has been building for {LOCK_TIMEOUT_S} s; end it and try again") from None
+                time.sleep(0.2)
+        yield
+
+
+def _compile(name: str, home: Path, architectures: Sequence[str], library: Path, ninja: str) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        (Path(folder) / "build.ninja").write_text(_ninja_file(name, home, architectures), encoding="utf-8")
+        done = subprocess.run([ninja, "-C", folder], capture_output=True, text=True, check=False)
+        if done.returncode:
+            (library.parent / "failure.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+            raise BuildError(_explain(name, done.stdout + done.stderr, library.parent / "failure.log"))
+        os.replace(Path(folder) / f"{name}.so", library)
+
+
+def _ninja_file(name: str, home: Path, architectures: Sequence[str]) -> str:
+    root = Path(torch.__file__).parent
+    includes = f"-I{OPS} -isystem {root / 'include'} -isystem {root / 'include/torch/csrc/api/include'} -isystem {home / 'include'}"
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+    libraries = next((home / folder for folder in ("lib64", "lib") if (home / folder).is_dir()), home / "lib")
+    lines = [
+        f"cxx = {os.environ.get('CXX') or 'c++'}", f"nvcc = {home / 'bin/nvcc'}",
+        "rule cxx", f"  command = $cxx {' '.join(CXX_FLAGS)} {abi} {includes} -c $in -o $out",
+        "rule cuda", f"  command = $nvcc {' '.join(NVCC_FLAGS)} {' '.join('-gencode ' + a for a in architectures)} -I{OPS} -c $in -o $out",
+        "rule link", (f"  command = $cxx -shared $in -o $out -L{root / 'lib'} -lc10 -lc10_cuda -ltorch_cpu -ltorch_cuda "
+                      f"-ltorch -L{libraries} -lcudart"),
+    ]
+    objects = []
+    for path in sources(name):
+        rule = {".cpp": "cxx", ".cu": "cuda"}.get(path.suffix)
+        if rule:
+            objects.append(f"{path.name}.o")
+            lines.append(f"build {path.name}.o: {rule} {path}")
+    return "\n".join([*lines, f"build {name}.so: link {' '.join(objects)}", f"default {name}.so", ""])
+
+
+def _explain(name: str, output: str, log: Path) -> str:
+    """The first lines in which a compiler complains, and what to try."""
+    lines = [line for line in output.splitlines() if re.search(r"error|fatal|not found|cannot find", line, re.IGNORECASE)]
+    shown = "\n  ".join((lines or output.splitlines())[:4])
+    return (f"plugin {name} did not compile:\n  {shown}\nThe whole output is in {log}. Needed: a C++20 compiler (set CXX), and nvcc of "
+            f"torch's CUDA {torch.version.cuda}; python doctor.py shows what was found. --ops ref works without")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m torch_utils.ops.build", description="Build the CUDA plugins ahead of time.")
+    parser.add_argument("--arch", metavar="LIST", help='compute capabilities, for example "8.0;9.0" or "9.0+PTX"')
+    try:
+        for name in PLUGINS:
+            print(build(name, parser.parse_args().arch))
+    except BuildError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
