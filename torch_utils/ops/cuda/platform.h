@@ -1,0 +1,182 @@
+// What the kernels stand on: storage types, tensor-core products, launches. Compiled by nvcc for GPUs, and by any C++
+// compiler with the emulation of emulate.h for tests.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#define DEVICE __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+extern __shared__ char eidgan_shared[];
+#define SHARED_MEMORY eidgan_shared
+#else
+#include "cuda/emulate.h"
+#define DEVICE inline
+#define UNROLL
+#define SHARED_MEMORY emulate::shared_memory()
+#endif
+
+struct f16 { uint16_t bits; };
+struct bf16 { uint16_t bits; };
+struct tf32 { float value; };  // a float whose products may be rounded to TF32; plain float products are not
+
+enum DType { kF32 = 0, kF16 = 1, kBF16 = 2, kTF32 = 3 };  // as passed through the C interface
+
+DEVICE uint32_t bits_of(float x) {
+#ifdef __CUDACC__
+    return __float_as_uint(x);
+#else
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+#endif
+}
+DEVICE float from_bits(uint32_t bits) {
+#ifdef __CUDACC__
+    return __uint_as_float(bits);
+#else
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+#endif
+}
+
+DEVICE float to_float(float x) { return x; }
+DEVICE float to_float(tf32 x) { return x.value; }
+DEVICE float to_float(bf16 x) { return from_bits(uint32_t(x.bits) << 16); }
+DEVICE float to_float(f16 x) {
+#ifdef __CUDACC__
+    return __half2float(__ushort_as_half(x.bits));
+#else
+    int exponent = (x.bits >> 10) & 31, mantissa = x.bits & 1023;
+    float magnitude = exponent == 31 ? (mantissa ? NAN : INFINITY)
+                      : exponent ? std::ldexp(1024.0f + mantissa, exponent - 25) : std::ldexp(float(mantissa), -24);
+    return x.bits >> 15 ? -magnitude : magnitude;
+#endif
+}
+
+template <class T> DEVICE T from_float(float x);
+template <> DEVICE float from_float<float>(float x) { return x; }
+template <> DEVICE tf32 from_float<tf32>(float x) { return {x}; }
+template <> DEVICE bf16 from_float<bf16>(float x) {
+#ifdef __CUDACC__
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+#else
+    uint32_t bits = bits_of(x);
+    if (x != x) return {0x7fff};
+    return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+#endif
+}
+template <> DEVICE f16 from_float<f16>(float x) {
+#ifdef __CUDACC__
+    return {__half_as_ushort(__float2half_rn(x))};
+#else
+    uint16_t sign = std::signbit(x) ? 0x8000 : 0;
+    float a = std::fabs(x);
+    if (a != a) return {0x7fff};
+    if (a >= 65520.0f) return {uint16_t(sign | 0x7c00)};
+    int exponent = a > 0 ? std::max(std::ilogb(a), -14) : -14;
+    // The carry of a mantissa that rounds up moves into the exponent by itself.
+    int steps = int(std::nearbyint(std::ldexp(a, 10 - exponent)));
+    return {uint16_t(sign | (((exponent + 14) << 10) + steps))};
+#endif
+}
+
+template <class T> DEVICE uint32_t pack2(float low, float high) {
+    return uint32_t(from_float<T>(low).bits) | uint32_t(from_float<T>(high).bits) << 16;
+}
+template <class T> DEVICE float2 unpack2(uint32_t word) {
+    return make_float2(to_float(T{uint16_t(word & 0xffff)}), to_float(T{uint16_t(word >> 16)}));
+}
+
+DEVICE uint32_t round_tf32(float x) {
+#ifdef __CUDACC__
+    uint32_t result;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(result) : "f"(x));
+    return result;
+#else
+    return (bits_of(x) + 0x1000) & ~0x1fffu;
+#endif
+}
+
+// D = A B + D for one warp, fragments as in the PTX manual; lane = 4 g + t.
+// 16-bit, m16n8k16: a = (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..); b = (2t.., g), (2t + 8.., g);
+// TF32, m16n8k8: a = (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b = (t, g), (t + 4, g);
+// d = (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+#ifndef __CUDACC__
+template <int K, class Element>
+inline void emulated_mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Element element) {
+    auto& exchange = emulate::exchange();
+    unsigned lane = emulate::lane();
+    std::memcpy(exchange.a[lane], a, sizeof a);
+    std::memcpy(exchange.b[lane], b, sizeof b);
+    emulate::wait(emulate::kAtWarpBarrier);
+    for (int i = 0; i < 4; i++) {
+        unsigned row = lane / 4 + (i / 2) * 8, column = lane % 4 * 2 + i % 2;
+        double sum = d[i];
+        for (int k = 0; k < K; k++) {
+            int half = K / 2, per_register = K / 8, t = k % half / per_register, part = k % per_register;
+            uint32_t left = exchange.a[row % 8 * 4 + t][row / 8 + k / half * 2];
+            uint32_t right = exchange.b[column * 4 + t][k / half];
+            sum += double(element(left, part)) * double(element(right, part));
+        }
+        d[i] = float(sum);
+    }
+    emulate::wait(emulate::kAtWarpBarrier);
+}
+#endif
+
+template <class T> DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+#ifdef __CUDACC__
+#define EIDGAN_MMA(TYPE, SHAPE)                                                                                             \
+    asm volatile("mma.sync.aligned." SHAPE " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                          \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                            \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+template <> DEVICE void mma<bf16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    EIDGAN_MMA(bf16, "m16n8k16.row.col.f32.bf16.bf16.f32");
+}
+template <> DEVICE void mma<f16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    EIDGAN_MMA(f16, "m16n8k16.row.col.f32.f16.f16.f32");
+}
+template <> DEVICE void mma<tf32>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    EIDGAN_MMA(tf32, "m16n8k8.row.col.f32.tf32.tf32.f32");
+}
+#else
+template <class T> DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    emulated_mma<16>(d, a, b, [](uint32_t word, int part) { float2 v = unpack2<T>(word); return part ? v.y : v.x; });
+}
+template <> DEVICE void mma<tf32>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    emulated_mma<8>(d, a, b, [](uint32_t word, int) { return from_bits(word & ~0x1fffu); });
+}
+#endif
+
+// Launches. Every launcher returns an error text, or nullptr.
+struct DeviceLimits { int multiprocessors; size_t shared_bytes; };
+inline DeviceLimits device_limits() {
+#ifdef __CUDACC__
+    int device = 0, multiprocessors = 1, bytes = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return {multiprocessors, size_t(bytes)};
+#else
+    return {2, 227 * 1024};
+#endif
+}
+
+template <class Params>
+const char* launch(void (*kernel)(Params), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t stream, Params params) {
+#ifdef __CUDACC__
+    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+    if (error == cudaSuccess) {
+        kernel<<<grid, threads, shared_bytes, stream>>>(params);
+        error = cudaGetLastError();
+    }
+    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+#else
+    emulate::run(grid, threads, shared_bytes, [=] { kernel(params); });
+    return nullptr;
+#endif
+}
