@@ -43,8 +43,9 @@ class Configuration(ctypes.Structure):
 
 
 def structure(*fields) -> type[ctypes.Structure]:
-    """A C struct of (name, type) pairs: p pointer, i int, l int64, f float."""
-    kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int, "l": ctypes.c_int64, "f": ctypes.c_float}
+    """A C struct of (name, type) pairs: p pointer, i int, l int64, f float, levels 16 pointers."""
+    kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int, "l": ctypes.c_int64, "f": ctypes.c_float,
+             "levels": ctypes.c_void_p * 16}
     return type("Params", (ctypes.Structure,), {"_fields_": [(name, kinds[kind]) for name, kind in fields]})
 
 

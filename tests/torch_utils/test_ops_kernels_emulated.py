@@ -13,7 +13,7 @@ import torch
 
 from tests.torch_utils.emulation import DTYPES, TF32, Configuration, call, compiler, library, poisoned, structure
 from torch_utils.ops.biline import formula
-from torch_utils.ops.biline.packing import mlp_shapes, num_numbers
+from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, refinement_shapes
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 WIDTHS = {"paper": [32, 64, 128, 64, 32], "small": [16, 32, 32, 16]}
@@ -58,3 +58,65 @@ def test_decode_in_tf32_is_as_good_as_tf32():
     exact = formula.plain(*(t.double() for t in tensors), widths)
     error = float((out.double() - exact).norm() / exact.norm())
     assert 1e-5 < error < 1e-3
+
+
+RenderParams = structure(("rows", "levels"), ("columns", "levels"), *((n, "p") for n in ("decoders", "refinement", "image")),
+                         *((n, "i") for n in ("batch", "height", "width", "depth", "levels", "refinement_numbers", "normalise", "sets")))
+
+
+@pytest.mark.parametrize("name,dtype,size,normalise", [
+    ("paper", torch.bfloat16, (1, 5, 7), False), ("paper", torch.float32, (1, 3, 5), True), ("paper", torch.float16, (2, 1, 1), True),
+    ("small", torch.bfloat16, (2, 33, 37), False), ("small", torch.float32, (1, 20, 30), True)], ids=str)
+def test_render(name, dtype, size, normalise):
+    (n, h, w), widths, refinement, levels, d = size, WIDTHS[name], {"paper": [128, 64], "small": [32, 32]}[name], 3, 2
+    cases = [decode_case(widths, n, h, w, d, dtype, seed) for seed in range(levels)]
+    rows, columns = ([case[i] for case in cases] for i in (1, 2))
+    decoders = torch.stack([case[3] for case in cases])
+    shapes = refinement_shapes(widths[0], refinement)
+    g = torch.Generator().manual_seed(9)
+    refinements = torch.cat([torch.cat([torch.randn(n, o * c, generator=g) / c ** 0.5, torch.randn(n, o, generator=g)], dim=1)
+                             for o, c in shapes], dim=1).to(dtype)
+    image = poisoned(n, 3, h, w)
+    pointers = [(ctypes.c_void_p * 16)(*(t.data_ptr() for t in lines)) for lines in (rows, columns)]
+    call(library("biline/cuda/render.cu").eidgan_render, ctypes.byref(Configuration(DTYPES[dtype], widths, refinement)),
+         RenderParams(*pointers, decoders.data_ptr(), refinements.data_ptr(), image.data_ptr(), n, h, w, d, levels,
+                      refinements.shape[1], normalise, 0))
+
+    def plain(to):
+        return torch.ops.eidgan.biline_render([t.to(to) for t in rows], [t.to(to) for t in columns], decoders.to(to),
+                                              refinements.to(to), widths, refinement, normalise)
+
+    no_worse_than(image, plain(dtype), plain(torch.float64))
+
+
+BackwardParams = structure(*((n, "p") for n in ("grad", "features", "params", "d_features", "partial")),
+                           *((n, "i") for n in ("batch", "height", "width", "blocks")))
+LinesParams = structure(*((n, "p") for n in ("grad", "other", "d_line")),
+                        *((n, "i") for n in ("batch", "size", "other_size", "depth", "channels")),
+                        *((n, "l") for n in ("batch_stride", "stride", "other_stride")), ("scale", "f"))
+
+
+@pytest.mark.parametrize("name,dtype,size,depth", [
+    ("paper", torch.bfloat16, (2, 5, 31), 8), ("paper", torch.float16, (1, 1, 1), 1), ("small", torch.bfloat16, (1, 23, 17), 4),
+    ("small", torch.float16, (2, 9, 30), 2)], ids=str)
+def test_decode_backward(name, dtype, size, depth):
+    (n, h, w), widths = size, WIDTHS[name]
+    tensors = decode_case(widths, n, h, w, depth, dtype)
+    features, rows, columns, params = tensors
+    grad = decode_case(widths, n, h, w, depth, dtype, seed=1)[0]
+    kernels = library("biline/cuda/backward.cu")
+    blocks = kernels.eidgan_backward_blocks(n, h, w)
+    d_features, partial = poisoned(*features.shape, dtype=dtype), poisoned(blocks, len(params))
+    call(kernels.eidgan_decode_backward, ctypes.byref(Configuration(DTYPES[dtype], widths)), BackwardParams(
+        *(t.data_ptr() for t in (grad, features, params, d_features, partial)), n, h, w, blocks))
+    d_rows, d_columns = poisoned(*rows.shape, dtype=dtype), poisoned(*columns.shape, dtype=dtype)
+    lines, k = library("biline/cuda/lines.cu").eidgan_lines_backward, widths[0]
+    scale = (0.5 / depth) ** 0.5
+    for target, other, sizes, strides in ((d_rows, columns, (h, w), (w * k, k)), (d_columns, rows, (w, h), (k, w * k))):
+        call(lines, DTYPES[dtype], LinesParams(grad.data_ptr(), other.data_ptr(), target.data_ptr(), n, *sizes, depth, k,
+                                               h * w * k, *strides, scale))
+    actual = d_features, d_rows, d_columns, partial.sum(dim=0)
+    plain = torch.ops.eidgan.biline_decode_backward(grad, *tensors, widths)
+    exact = torch.ops.eidgan.biline_decode_backward(*(t.double() for t in (grad, *tensors)), widths)
+    for a, p, e in zip(actual, plain, exact, strict=True):
+        no_worse_than(a, p, e)

@@ -26,12 +26,15 @@ struct LinesParams {
     float scale;
 };
 
+constexpr int kMaxLevels = 16;
+
 struct RenderParams {
-    const void* const* lines;  // device array: levels row pointers, then levels column pointers
-    const void *decoders;      // [levels, numbers]
-    const void *refinement;    // [N, refinement numbers]
-    float* image;              // [N, 3, H, W]
+    const void *rows[kMaxLevels], *columns[kMaxLevels];  // each [N, H, D, K] or [N, W, D, K]
+    const void *decoders;    // [levels, numbers]
+    const void *refinement;  // [N, refinement numbers]
+    float* image;            // [N, 3, H, W]
     int batch, height, width, depth, levels, refinement_numbers, normalise;
+    int sets;  // chosen at launch
 };
 
 // Sizes of a configuration; 0 widths of refinement where it is not asked for.
