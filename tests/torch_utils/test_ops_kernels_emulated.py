@@ -120,3 +120,51 @@ def test_decode_backward(name, dtype, size, depth):
     exact = torch.ops.eidgan.biline_decode_backward(*(t.double() for t in (grad, *tensors)), widths)
     for a, p, e in zip(actual, plain, exact, strict=True):
         no_worse_than(a, p, e)
+
+
+WeightsParams = structure(*((n, "p") for n in ("weight", "style", "spectrum", "out")),
+                          *((n, "i") for n in ("batch", "outputs", "channels", "demodulate")), ("gain", "f"), ("num_factors", "i"),
+                          *((f"factor{i}", "i") for i in range(12)))
+ActParams = structure(("y", "p"), ("bias", "p"), ("rows", "l"), ("outputs", "i"), ("activate", "i"), ("clamp", "f"))
+ActBackwardParams = structure(*((n, "p") for n in ("grad", "y", "d_x", "partial")), ("rows", "l"),
+                              *((n, "i") for n in ("outputs", "activate", "chunks")), ("clamp", "f"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 7, 16, 45, 64, 352])  # radices 2, 4, 8, odd, prime, and 32 x 11 as in the preset
+@pytest.mark.parametrize("spectral", [True, False])
+def test_modulated_weights(channels, spectral):
+    g = torch.Generator().manual_seed(0)
+    n, o, demodulate = 2, 9, channels % 2 == 1
+    weight, style = torch.randn(o, channels, generator=g), torch.randn(n, channels, generator=g)
+    spectrum = torch.randn(n, channels // 2 + 1, 2, generator=g) if spectral else None
+    out = poisoned(n, o, channels)
+    call(library("modulated_linear/cuda/modulated_linear.cu").eidgan_modulated_weights, 0, WeightsParams(
+        weight.data_ptr(), style.data_ptr(), spectrum.data_ptr() if spectral else None, out.data_ptr(), n, o, channels, demodulate,
+        1.4, 0, *[0] * 12))
+
+    def plain(to):
+        return torch.ops.eidgan.modulated_weights(weight.to(to), style.to(to), spectrum.to(to) if spectral else None, demodulate,
+                                                  1.4, to)
+
+    no_worse_than(out, plain(torch.float32), plain(torch.float64), factor=4)  # both FFTs are near float32's last bit
+
+
+@pytest.mark.parametrize("outputs", [5, 64])  # scalar and vector path
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("activate,clamp", [(True, None), (True, 0.5), (False, 0.7)])
+def test_activation_and_its_gradient(outputs, dtype, activate, clamp):
+    g = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(2, 33, outputs, generator=g).to(dtype) for _ in range(2))
+    bias, limit = torch.randn(outputs, generator=g).to(dtype), float("inf") if clamp is None else clamp
+    kernels, y = library("modulated_linear/cuda/modulated_linear.cu"), x.clone()
+    call(kernels.eidgan_act, DTYPES[dtype], ActParams(y.data_ptr(), bias.data_ptr(), 66, outputs, activate, limit))
+    expected = x.float() + bias.float()
+    expected = torch.nn.functional.leaky_relu(expected, 0.2) if activate else expected
+    torch.testing.assert_close(y, expected.clamp(-limit, limit).to(dtype))
+
+    d_x, partial = poisoned(2, 33, outputs, dtype=dtype), poisoned(3, outputs)
+    call(kernels.eidgan_act_backward, DTYPES[dtype], ActBackwardParams(
+        grad.data_ptr(), y.data_ptr(), d_x.data_ptr(), partial.data_ptr(), 66, outputs, activate, 3, limit))
+    expected, d_bias = torch.ops.eidgan.act_backward(grad, y, activate, clamp)
+    torch.testing.assert_close(d_x, expected)
+    torch.testing.assert_close(partial.sum(dim=0), d_bias.float(), rtol=2e-2, atol=2e-2 if dtype != torch.float32 else 1e-4)

@@ -17,11 +17,13 @@ LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
 LIBRARY.define("biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, int[] widths) -> Tensor")
 LIBRARY.define("biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
                "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)")
+LIBRARY.define("biline_decode_backward_plain(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
+               "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)")  # where the CUDA plugin has no kernel
 LIBRARY.define("biline_render(Tensor[] rows, Tensor[] columns, Tensor decoders, Tensor refinement, int[] widths, "
                "int[] refinement_widths, bool normalise) -> Tensor")
 
 for _name, _kernel in {"biline_decode": tiles.decode, "biline_decode_backward": tiles.decode_backward,
-                       "biline_render": tiles.render}.items():
+                       "biline_decode_backward_plain": tiles.decode_backward, "biline_render": tiles.render}.items():
     LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
 
 

@@ -14,6 +14,8 @@
 #include <random>
 #include <vector>
 
+#include "cuda/interface.h"
+
 #define __global__
 #define __device__
 #define __host__
@@ -24,7 +26,6 @@ struct dim3 { unsigned x, y, z; dim3(unsigned x = 1, unsigned y = 1, unsigned z 
 struct float2 { float x, y; };
 struct uint2 { uint32_t x, y; };
 struct uint4 { uint32_t x, y, z, w; };
-typedef void* cudaStream_t;
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }

@@ -3,6 +3,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
+
+#include "cuda/dtypes.h"
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -21,8 +24,6 @@ extern __shared__ char eidgan_shared[];
 struct f16 { uint16_t bits; };
 struct bf16 { uint16_t bits; };
 struct tf32 { float value; };  // a float whose products may be rounded to TF32; plain float products are not
-
-enum DType { kF32 = 0, kF16 = 1, kBF16 = 2, kTF32 = 3 };  // as passed through the C interface
 
 DEVICE uint32_t bits_of(float x) {
 #ifdef __CUDACC__

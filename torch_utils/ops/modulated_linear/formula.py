@@ -43,7 +43,7 @@ def _linear_act(x, weight, bias, activate, clamp):
 def _through_act(grad, y, activate, clamp):
     """The gradient in front of lrelu and clamp, from the one behind them and their result."""
     if clamp is not None:
-        grad = grad.masked_fill(y.abs() >= clamp, 0)
+        grad = grad.masked_fill(y.abs() >= torch.full_like(y[0, 0, 0], clamp), 0)  # rounded as clamped results are
     return torch.ops.aten.leaky_relu_backward(grad, y, LEAKY_SLOPE, True) if activate else grad
 
 

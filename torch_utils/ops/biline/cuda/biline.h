@@ -1,6 +1,6 @@
 // The interface between biline.cpp (torch) and the kernels: plain pointers, row-major and contiguous.
 #pragma once
-#include "cuda/platform.h"
+#include "cuda/interface.h"
 
 struct DecodeParams {
     const void *features, *rows, *columns;  // [N, H, W, K], [N, H, D, K], [N, W, D, K]

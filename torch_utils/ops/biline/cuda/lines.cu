@@ -1,6 +1,7 @@
 // Gradient of rows or columns: d_line[n, i, d, k] = scale sum_j grad[n, i, j, k] other[n, j, d, k]. A block takes kOwn
 // positions i of one sample; its threads are channels times groups, a group sums every kThreads / K-th j, then the groups add up.
 #include "biline/cuda/biline.h"
+#include "cuda/platform.h"
 
 namespace {
 

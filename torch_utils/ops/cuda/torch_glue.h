@@ -1,0 +1,32 @@
+// What the .cpp files share: dtypes as the C interface counts them, and error texts into exceptions.
+#pragma once
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+
+#include "cuda/dtypes.h"
+
+namespace glue {
+
+inline int code(at::ScalarType dtype) {
+    switch (dtype) {
+        case at::kFloat: return kF32;
+        case at::kHalf: return kF16;
+        case at::kBFloat16: return kBF16;
+        default: TORCH_CHECK(false, "the CUDA operators take float32, float16 and bfloat16, not ", dtype);
+    }
+}
+
+// float32 in TF32 where the user allows it for matrix products.
+inline int product_code(at::ScalarType dtype) {
+    return dtype == at::kFloat && at::globalContext().allowTF32CuBLAS() ? int(kTF32) : code(dtype);
+}
+
+inline void check(const char* error) { TORCH_CHECK(error == nullptr, error); }
+
+// Contiguous, and aligned for vectors of 16 bytes.
+inline at::Tensor aligned(const at::Tensor& x) {
+    const at::Tensor y = x.contiguous();
+    return reinterpret_cast<uintptr_t>(y.data_ptr()) % 16 ? y.clone() : y;
+}
+
+}  // namespace glue

@@ -1,0 +1,56 @@
+// Binds the kernels to eidgan::modulated_weights, linear_act and act_backward: checks, allocation, launch. The GEMM is cuBLAS.
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
+
+#include <limits>
+
+#include "cuda/torch_glue.h"
+#include "modulated_linear/cuda/modulated_linear.h"
+
+namespace {
+
+at::Tensor modulated_weights(const at::Tensor& weight, const at::Tensor& style, const std::optional<at::Tensor>& spectrum,
+                             bool demodulate, double gain, at::ScalarType dtype) {
+    const c10::cuda::CUDAGuard guard(weight.device());
+    const int64_t batch = style.size(0), outputs = weight.size(0), channels = weight.size(1);
+    TORCH_CHECK(style.size(1) == channels, "modulated_weights: style has ", style.size(1), " channels, weight ", channels);
+    TORCH_CHECK(eidgan_weights_covered(channels), "modulated_weights: ", channels, " channels do not fit into shared memory");
+    const at::Tensor w = weight.to(at::kFloat).contiguous(), s = style.to(at::kFloat).contiguous(), out = at::empty(
+        {batch, outputs, channels}, weight.options().dtype(dtype));
+    const at::Tensor g = spectrum ? spectrum->to(at::kFloat).contiguous() : at::Tensor();
+    TORCH_CHECK(!spectrum || g.sizes() == at::IntArrayRef({batch, channels / 2 + 1, 2}), "modulated_weights: spectrum ", g.sizes());
+    glue::check(eidgan_modulated_weights(glue::code(dtype), {w.data_ptr<float>(), s.data_ptr<float>(), spectrum ? g.data_ptr<float>() : nullptr,
+        out.data_ptr(), int(batch), int(outputs), int(channels), demodulate, float(gain)}, c10::cuda::getCurrentCUDAStream()));
+    return out;
+}
+
+float limit(const std::optional<double>& clamp) { return clamp ? float(*clamp) : std::numeric_limits<float>::infinity(); }
+
+at::Tensor linear_act(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool activate, std::optional<double> clamp) {
+    const c10::cuda::CUDAGuard guard(x.device());
+    const at::Tensor y = at::bmm(x, weight.transpose(1, 2)).contiguous(), b = bias.to(y.scalar_type()).contiguous();
+    glue::check(eidgan_act(glue::code(y.scalar_type()), {y.data_ptr(), b.data_ptr(), y.size(0) * y.size(1), int(y.size(2)), activate,
+        limit(clamp)}, c10::cuda::getCurrentCUDAStream()));
+    return y;
+}
+
+std::tuple<at::Tensor, at::Tensor> act_backward(const at::Tensor& grad, const at::Tensor& y, bool activate, std::optional<double> clamp) {
+    const c10::cuda::CUDAGuard guard(y.device());
+    const at::Tensor g = grad.contiguous(), result = y.contiguous(), d_x = at::empty_like(g);
+    const int64_t rows = y.size(0) * y.size(1), outputs = y.size(2);
+    const int64_t chunks = std::max<int64_t>(1, std::min<int64_t>(256, rows / 64));
+    const at::Tensor partial = at::empty({chunks, outputs}, y.options().dtype(at::kFloat));
+    glue::check(eidgan_act_backward(glue::code(y.scalar_type()), {g.data_ptr(), result.data_ptr(), d_x.data_ptr(),
+        partial.data_ptr<float>(), rows, int(outputs), activate, int(chunks), limit(clamp)}, c10::cuda::getCurrentCUDAStream()));
+    return {d_x, partial.sum(0).to(grad.scalar_type())};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(eidgan, CUDA, m) {
+    m.impl("modulated_weights", modulated_weights);
+    m.impl("linear_act", linear_act);
+    m.impl("act_backward", act_backward);
+}
