@@ -23,6 +23,8 @@ from pathlib import Path
 
 import torch
 
+from dnnlib.files import user_cache_folder
+
 OPS = Path(__file__).parent
 PLUGINS = {"modulated_linear": OPS / "modulated_linear" / "cuda", "biline": OPS / "biline" / "cuda"}
 LOCK_TIMEOUT_S = 600
@@ -103,10 +105,8 @@ def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[
 
 
 def cache_root() -> Path:
-    """EIDGAN_CACHE, else `eidgan` in XDG_CACHE_HOME or ~/.cache."""
-    if os.environ.get("EIDGAN_CACHE"):
-        return Path(os.environ["EIDGAN_CACHE"]) / "plugins"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eidgan/plugins"
+    """`plugins` in EIDGAN_CACHE, else in the user's cache folder."""
+    return Path(os.environ.get("EIDGAN_CACHE") or user_cache_folder()) / "plugins"
 
 
 def sources(name: str) -> list[Path]:

@@ -1,0 +1,136 @@
+"""The build of the CUDA plugins on a machine that may have no GPU, and what `--ops` makes of one that fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from dnnlib.errors import UserError
+from torch_utils.ops import backend, build
+from torch_utils.ops.backend import check_backend, registered
+
+ROOT = Path(__file__).parents[2]
+
+
+def has_compiler() -> str | None:
+    try:
+        build.cuda_home()
+        build._ninja()
+    except build.BuildError as error:
+        return str(error)
+    return None if torch.version.cuda else "this PyTorch is built without CUDA"
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """No plugin tried yet, no flag, no variable."""
+    monkeypatch.setattr(backend, "_state", backend._State())
+    monkeypatch.delenv("EIDGAN_OPS", raising=False)
+    return monkeypatch
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(has_compiler() is not None, reason=has_compiler() or "")
+def test_every_plugin_compiles_links_and_binds_without_a_gpu():
+    """In a process of its own: loading binds CUDA kernels for good. Kept in the user's cache between runs."""
+    code = ("import torch\nfrom torch_utils.ops import biline, build, modulated_linear\nfor name in build.PLUGINS:\n"
+            "    build.load(name)\nfor op in ('modulated_weights', 'linear_act', 'act_backward', 'biline_decode',\n"
+            "           'biline_decode_backward', 'biline_render'):\n"
+            "    assert torch._C._dispatch_has_kernel_for_dispatch_key('eidgan::' + op, 'CUDA'), op\n"
+            "assert not torch.cuda.is_initialized()\nprint('BOUND')")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | {"TORCH_CUDA_ARCH_LIST": "8.0"})
+    assert done.returncode == 0 and "BOUND" in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("text,values", [
+    ("8.0;9.0", ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90"]),
+    ("9.0+PTX", ["arch=compute_90,code=compute_90", "arch=compute_90,code=sm_90"]),
+    ("10.3", ["arch=compute_100,code=compute_100"])])  # newer than the compiler: PTX of the newest that it knows
+def test_architectures(text, values):
+    assert build.wanted_architectures([80, 86, 90, 100], text) == values
+
+
+@pytest.mark.parametrize("text,word", [("7.5", "too old"), ("ninety", "not of the form")])
+def test_architectures_that_cannot_be(text, word):
+    with pytest.raises(build.BuildError, match=word):
+        build.wanted_architectures([80, 90], text)
+
+
+def test_torch_cuda_arch_list_is_respected(monkeypatch):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.6")
+    assert build.wanted_architectures([80, 86, 90]) == ["arch=compute_86,code=sm_86"]
+
+
+def test_key_changes_with_what_goes_in(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "compiler_version", lambda home: (13, 0))
+    first = build.plugin_path("biline", tmp_path, ["a"])
+    assert first == build.plugin_path("biline", tmp_path, ["a"]) != build.plugin_path("biline", tmp_path, ["b"])
+    monkeypatch.setattr(build, "NVCC_FLAGS", [*build.NVCC_FLAGS, "-g"])
+    assert first != build.plugin_path("biline", tmp_path, ["a"])
+
+
+def test_a_failed_compilation_is_told_in_a_few_lines(monkeypatch, tmp_path):
+    ninja = tmp_path / "ninja"
+    ninja.write_text("#!/bin/sh\necho 'x.cu(3): error: expected a ;'\necho noise\nexit 1\n")
+    ninja.chmod(0o755)
+    with pytest.raises(build.BuildError) as caught:
+        build._compile("biline", tmp_path, ["arch=compute_90,code=sm_90"], tmp_path / "biline.so", str(ninja))
+    text = str(caught.value)
+    assert "expected a ;" in text and "noise" not in text and "--ops ref" in text and not (tmp_path / "biline.so").exists()
+    assert "noise" in (tmp_path / "failure.log").read_text()
+
+
+def test_the_lock_gives_up_and_names_itself(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "LOCK_TIMEOUT_S", 0)
+    with build._locked(tmp_path / "lock"), pytest.raises(build.BuildError, match="lock: another process"), \
+            build._locked(tmp_path / "lock"):
+        pass
+
+
+def no_plugin(name):
+    raise build.BuildError("no CUDA compiler: nvcc was not found")
+
+
+def test_auto_falls_back_once_and_loudly(fresh):
+    fresh.setattr(build, "load", no_plugin)
+    with pytest.warns(RuntimeWarning, match="nvcc was not found"):
+        assert not registered("biline", "cuda", cpu=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not registered("biline", "cuda", cpu=False)
+        assert not registered("modulated_linear", "cuda", cpu=False)
+
+
+def test_cuda_never_falls_back(fresh):
+    with pytest.raises(UserError, match="--ops cuda"):
+        fresh.setattr(torch.cuda, "is_available", lambda: False)
+        check_backend("cuda")
+    fresh.setattr(torch.cuda, "is_available", lambda: True)
+    fresh.setattr(build, "load", no_plugin)
+    with pytest.raises(UserError, match="nvcc was not found"):
+        check_backend("cuda")
+
+
+def test_the_variable_decides_where_the_flag_does_not(fresh):
+    fresh.setenv("EIDGAN_OPS", "ref")
+    assert check_backend("auto") == "ref" and not registered("biline", "cpu", cpu=True)
+    fresh.setenv("EIDGAN_OPS", "fast")
+    with pytest.raises(UserError, match="EIDGAN_OPS=fast"):
+        check_backend("auto")
+    assert check_backend("ref") == "ref"
+
+
+def test_no_compiler_is_one_line_with_the_remedy(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setattr(build.Path, "exists", lambda self: False)
+    with pytest.raises(build.BuildError, match="set CUDA_HOME"):
+        build.cuda_home()
