@@ -121,7 +121,8 @@ def test_render(dtype, config, size, normalise):
         poison_allocator()
         image = biline_render(*case, normalise=normalise)
         assert image is not None
-        no_worse_than(image, by_level(case, dtype, normalise), by_level(case, torch.float64, normalise))
+        few = 3 if size == (1, 1, 1) else 1  # three numbers make no statistics
+        no_worse_than(image, by_level(case, dtype, normalise), by_level(case, torch.float64, normalise), factor=2 * few)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

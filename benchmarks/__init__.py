@@ -1,0 +1,1 @@
+"""Scripts that measure; each takes --device --resolutions --batches --dtypes --json FILE. Results are dated in results/."""

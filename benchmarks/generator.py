@@ -1,0 +1,99 @@
+"""Times a generator's forward, text features to picture: `python -m benchmarks.generator --device cuda --json FILE`.
+
+Variants: literal (the paper's form, an FFT over every position and one tensor a layer), eager (plain PyTorch with everything
+folded), compile (torch.compile of that), ours, and on CUDA graph (ours, replayed as one CUDA graph).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from unittest import mock
+
+import click
+import torch
+
+from benchmarks.harness import DTYPES, Bench, benchmark_options, numbers
+from networks.coordinates import View
+from networks.describe import describe
+from networks.generators import preset
+from networks.interfaces import TextFeatures
+from torch_utils.ops.backend import using
+from torch_utils.ops.modulated_linear import modulated_linear_literal
+
+
+def text_for(config, batch: int, device) -> TextFeatures:
+    """Random features of 77 tokens: the towers are not what is timed."""
+    return TextFeatures(torch.randn(batch, config.sentence_dim, device=device), torch.randn(batch, 77, config.word_dim, device=device),
+                        torch.ones(batch, 77, dtype=torch.bool, device=device))
+
+
+def literal_linear(x, weight, style, bias, **options):
+    if x.ndim == 2:
+        x = x.expand(style.shape[0], -1, -1)
+    return modulated_linear_literal(x.to(weight.dtype), weight, style, bias, **options)
+
+
+def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, literal: bool = False):
+    """A call of no arguments that draws the pictures."""
+    device = inputs[0].device.type
+
+    def run():
+        patch = mock.patch("networks.layers.modulated.modulated_linear", literal_linear) if literal else contextlib.nullcontext()
+        with using(ops), torch.no_grad(), patch, torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            return generator(*inputs, view)
+    return run
+
+
+def as_graph(call):
+    """The call captured in a CUDA graph."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def variants_of(generator, inputs, view: View, dtype: torch.dtype, wanted: list[str]) -> dict:
+    compiled = torch.compile(generator)
+    makers = {
+        "literal": lambda: forward(generator, inputs, view, "ref", dtype, literal=True),
+        "eager": lambda: forward(generator, inputs, view, "ref", dtype),
+        "compile": lambda: forward(compiled, inputs, view, "ref", dtype),
+        "ours": lambda: forward(generator, inputs, view, "auto", dtype),
+        "graph": lambda: as_graph(forward(generator, inputs, view, "auto", dtype)),
+    }
+    return {name: makers[name]() for name in wanted}
+
+
+@click.command()
+@benchmark_options("256,1024", "1,8")
+@click.option("--generator", "names", default="eidgan", show_default=True, metavar="A,B", help="Presets to time.")
+def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, variants: str, rounds: int, seconds: float,
+         json_path: Path | None) -> None:
+    """Time a generator's forward."""
+    arguments = dict(locals())
+    bench, wanted = Bench("generator", device, rounds, seconds), variants.split(",")
+    for name in names.split(","):
+        config = preset(name)
+        torch.manual_seed(0)
+        generator = config.build().to(device).eval()
+        parameter_bytes = 4.0 * sum(p.numel() for p in generator.parameters())
+        for resolution in numbers(resolutions):
+            view, macs = View.square(resolution), describe(config, View.square(resolution))["macs"]
+            for batch in numbers(batches):
+                inputs = torch.randn(batch, *generator.latent_shape, device=device), text_for(config, batch, device)
+                for dtype in dtypes.split(","):
+                    bench.case({"generator": name, "resolution": resolution, "batch": batch},
+                               variants_of(generator, inputs, view, DTYPES[dtype], wanted), images=batch, dtype=dtype,
+                               flops=2.0 * macs * batch, bytes_moved=parameter_bytes + 12.0 * batch * resolution ** 2)
+                    torch._dynamo.reset()
+    bench.write(json_path, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What the benchmarks share: flags, interleaved timing, ceilings of the machine, peak memory, the JSON record.
+
+Variants run in turn, round by round, in one process, so that a change of clock or neighbours meets all of them. A time is the
+median over rounds; spread is the distance between the quartiles over the median. Shares are of what this machine was
+measured to copy and to multiply in the same run: limit = max(bytes / bandwidth, FLOPs / rate).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+VARIANTS = ("eager", "compile", "ours")
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def benchmark_options(resolutions: str, batches: str):
+    """The flags of every benchmark, with these defaults."""
+    def decorate(function):
+        for option in (
+            click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True),
+            click.option("--resolutions", default=resolutions, show_default=True, metavar="R,R", help="Side of the pictures."),
+            click.option("--batches", default=batches, show_default=True, metavar="N,N"),
+            click.option("--dtypes", default="bf16,fp32", show_default=True, metavar="A,B", help="fp32, bf16 (autocast), fp16."),
+            click.option("--variants", default=",".join(VARIANTS), show_default=True, metavar="A,B"),
+            click.option("--rounds", default=20, show_default=True, help="Rounds at most; a case takes about --seconds."),
+            click.option("--seconds", default=2.0, show_default=True, help="Time for one case."),
+            click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."),
+        ):
+            function = option(function)
+        return function
+    return decorate
+
+
+class Bench:
+    """Times variants of a case and collects rows."""
+
+    def __init__(self, title: str, device: str, rounds: int, seconds: float) -> None:
+        self.title, self.device, self.rounds, self.seconds = title, torch.device(device), rounds, seconds
+        self.rows: list[dict] = []
+        self.ceilings: dict[str, float] = {}
+
+    def sync(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def once(self, call: Callable[[], object]) -> float:
+        self.sync()
+        start = time.perf_counter()
+        call()
+        self.sync()
+        return time.perf_counter() - start
+
+    def case(self, labels: dict, variants: dict[str, Callable[[], object]], *, flops: float = 0, bytes_moved: float = 0,
+             images: int = 0, dtype: str = "fp32") -> None:
+        """Time every variant and print one row each. A variant that runs out of memory is recorded as such."""
+        alive, problems, peaks = {}, {}, {}
+        for name, call in variants.items():
+            try:
+                call()
+                self.once(call)
+                peaks[name] = self.peak_bytes(call)
+                alive[name] = max(self.once(call), 1e-7)
+            except torch.OutOfMemoryError:
+                problems[name] = "out of memory"
+        rounds = max(3, min(self.rounds, int(self.seconds / max(sum(alive.values()), 1e-7))))
+        # Short calls are repeated within a round, so that the clock is not what is measured.
+        repeats = {name: max(1, min(100, int(0.002 / seconds))) for name, seconds in alive.items()}
+        times: dict[str, list[float]] = {name: [] for name in alive}
+        for _ in range(rounds):
+            for name in alive:
+                def many(name=name):
+                    for _ in range(repeats[name]):
+                        variants[name]()
+                times[name].append(self.once(many) / repeats[name])
+        limit = self.limit_s(flops, bytes_moved, dtype)
+        for name in variants:
+            row = labels | {"dtype": dtype, "variant": name}
+            if name in problems:
+                self.add(row | {"problem": problems[name]})
+                continue
+            median = statistics.median(times[name])
+            low, _, high = statistics.quantiles(times[name], n=4)
+            first = statistics.median(times[next(iter(alive))])
+            self.add(row | {"ms": median * 1e3, "spread": (high - low) / median, "rounds": rounds, "speedup": first / median,
+                            "peak_mib": peaks[name] / 2**20, "gflop": flops / 1e9, "gbyte": bytes_moved / 1e9,
+                            "share_of_limit": limit / median, **({"ms_per_image": median * 1e3 / images} if images else {})})
+
+    def add(self, row: dict) -> None:
+        self.rows.append(row)
+        click.echo("  ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
+
+    def peak_bytes(self, call: Callable[[], object]) -> int:
+        """Most memory above the start during one call: the allocator's on CUDA, the resident set on CPUs (Linux)."""
+        if self.device.type == "cuda":
+            self.sync()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            call()
+            self.sync()
+            return torch.cuda.max_memory_allocated(self.device) - before
+        if not Path("/proc/self/statm").exists():
+            return 0
+        seen, stop = [_resident()], threading.Event()
+
+        def watch():
+            while not stop.wait(0.001):
+                seen.append(_resident())
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            call()
+        finally:
+            stop.set()
+            thread.join()
+        return max(seen) - seen[0]
+
+    def limit_s(self, flops: float, bytes_moved: float, dtype: str) -> float:
+        if not self.ceilings:
+            self.ceilings["bytes_per_s"] = self._copy_rate()
+        if dtype not in self.ceilings:
+            self.ceilings[dtype] = self._gemm_rate(DTYPES[dtype])
+        return max(flops / self.ceilings[dtype], bytes_moved / self.ceilings["bytes_per_s"])
+
+    def _copy_rate(self) -> float:
+        source = torch.rand((256 if self.device.type == "cuda" else 32) << 20, device=self.device)
+        target = torch.empty_like(source)
+        return 2 * source.nbytes / min(self.once(lambda: target.copy_(source)) for _ in range(5))
+
+    def _gemm_rate(self, dtype: torch.dtype) -> float:
+        side = 8192 if self.device.type == "cuda" else 1024
+        a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
+        return 2 * side ** 3 / min(self.once(lambda: a @ b) for _ in range(5))
+
+    def write(self, path: Path | None, arguments: dict) -> None:
+        record = {"benchmark": self.title, "date": datetime.date.today().isoformat(), "machine": machine(self.device),
+                  "arguments": {key: str(value) for key, value in arguments.items() if key != "json_path"},
+                  "ceilings": self.ceilings, "rows": self.rows}
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            click.echo(f"wrote {path}")
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def machine(device: torch.device) -> dict:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(), "load": os.getloadavg()[0]}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

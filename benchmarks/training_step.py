@@ -1,0 +1,98 @@
+"""Times the training step of G and D with lazy R1: `python -m benchmarks.training_step --device cuda --json FILE`.
+
+Forward, backward and Adam of each; R1 every 16 D steps, so a step's time is G + 15/16 D + 1/16 (D with R1). Text features are
+random; loading, augmentation and logging are not in it. Variants: eager (--ops ref) and ours; R1 has no compiled form.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.generator import text_for
+from benchmarks.harness import DTYPES, Bench, benchmark_options, numbers
+from networks.coordinates import View
+from networks.discriminators.wavelet import WaveletDiscriminatorConfig
+from networks.generators import preset
+from torch_utils.ops.backend import using
+from training.losses import logistic_fake, logistic_real, r1_penalty
+
+R1_INTERVAL = 16
+
+
+class Step:
+    """Networks, optimisers and one batch."""
+
+    def __init__(self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, ops: str) -> None:
+        torch.manual_seed(0)
+        config = preset(name)
+        self.generator = config.build().to(device)
+        self.discriminator = WaveletDiscriminatorConfig(resolution=resolution, sentence_dim=config.sentence_dim).build().to(device)
+        self.optimizers = [torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.0, 0.99)) for net in (self.generator, self.discriminator)]
+        self.z, self.text = torch.randn(batch, *self.generator.latent_shape, device=device), text_for(config, batch, device)
+        self.real, self.view = torch.randn(batch, 3, resolution, resolution, device=device), View.square(resolution)
+        self.context = lambda: torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+        self.ops = ops
+
+    def generator_step(self) -> None:
+        with using(self.ops):
+            with self.context():
+                verdict = self.discriminator(self.generator(self.z, self.text, self.view), self.text)
+            self._update(self.optimizers[0], logistic_real(verdict.logits).mean())
+
+    def discriminator_step(self, regularise: bool = False) -> None:
+        with using(self.ops):
+            real = self.real.clone().requires_grad_(regularise)
+            with self.context():
+                with torch.no_grad():
+                    fake = self.generator(self.z, self.text, self.view)
+                fakes, reals = self.discriminator(fake, self.text), self.discriminator(real, self.text)
+                loss = logistic_fake(fakes.logits).mean() + logistic_real(reals.logits).mean()
+                if regularise:
+                    loss = loss + r1_penalty(reals.logits, real).mean() * R1_INTERVAL
+            self._update(self.optimizers[1], loss)
+
+    def _update(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        for net in (self.generator, self.discriminator):
+            net.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+@click.command()
+@benchmark_options("256", "8")
+@click.option("--generator", "name", default="eidgan", show_default=True, help="The preset to train.")
+def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, variants: str, rounds: int, seconds: float,
+         json_path: Path | None) -> None:
+    """Time the training step."""
+    arguments = dict(locals())
+    bench, modes = Bench("training_step", device, rounds, seconds), {"eager": "ref", "ours": "auto"}
+    wanted = [variant for variant in variants.split(",") if variant in modes]
+    for dtype in dtypes.split(","):
+        for resolution in numbers(resolutions):
+            for batch in numbers(batches):
+                steps = {v: Step(name, resolution, batch, device, DTYPES[dtype], modes[v]) for v in wanted}
+                start, labels = len(bench.rows), {"resolution": resolution, "batch": batch}
+                bench.case({"part": "G"} | labels, {v: s.generator_step for v, s in steps.items()}, dtype=dtype)
+                bench.case({"part": "D"} | labels, {v: s.discriminator_step for v, s in steps.items()}, dtype=dtype)
+                bench.case({"part": "D+R1"} | labels, {v: (lambda s=s: s.discriminator_step(True)) for v, s in steps.items()}, dtype=dtype)
+                for variant in wanted:
+                    add_whole_step(bench, bench.rows[start:], variant, labels, dtype, batch)
+    bench.write(json_path, arguments)
+
+
+def add_whole_step(bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int) -> None:
+    parts = {row["part"]: row for row in rows if row["variant"] == variant}
+    if any("problem" in row for row in parts.values()):
+        return
+    ms = parts["G"]["ms"] + parts["D"]["ms"] * (R1_INTERVAL - 1) / R1_INTERVAL + parts["D+R1"]["ms"] / R1_INTERVAL
+    bench.add({"part": "step"} | labels | {"dtype": dtype, "variant": variant, "ms": ms, "images_per_s": batch / ms * 1e3,
+                                           "spread": statistics.mean(row["spread"] for row in parts.values()),
+                                           "peak_mib": max(row["peak_mib"] for row in parts.values())})
+
+
+if __name__ == "__main__":
+    main()
