@@ -76,6 +76,19 @@ def test_key_changes_with_what_goes_in(monkeypatch, tmp_path):
     assert first != build.plugin_path("biline", tmp_path, ["a"])
 
 
+@pytest.mark.parametrize("targets,capability,runs", [
+    ("sm_80-sm_90", (9, 0), True), ("sm_80", (8, 6), True), ("sm_86", (8, 0), False), ("sm_90", (10, 0), False),
+    ("compute_90-sm_80", (12, 1), True), ("compute_90", (8, 9), False), ("sm_120", (12, 0), True)])
+def test_what_was_built_ahead_is_found_without_a_compiler(monkeypatch, tmp_path, targets, capability, runs):
+    monkeypatch.setenv("EIDGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "cuda_home", lambda: pytest.fail("looked for a compiler"))
+    library = build.source_folder("biline") / f"nvcc13.0-{targets}" / "biline.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    assert build.built("biline", [capability]) == (library if runs else None)
+    assert build.built("biline", [capability, (5, 0)]) is None and build.built("biline", []) is None
+
+
 def test_a_failed_compilation_is_told_in_a_few_lines(monkeypatch, tmp_path):
     ninja = tmp_path / "ninja"
     ninja.write_text("#!/bin/sh\necho 'x.cu(3): error: expected a ;'\necho noise\nexit 1\n")

@@ -1,9 +1,10 @@
 """Builds the CUDA plugins with ninja: `python -m torch_utils.ops.build --arch "8.0;9.0"` ahead of time, else on first use.
 
 A plugin is `<op>/cuda/*.cpp` (torch headers, no device code) and `*.cu` (device code, no torch headers). The result lies
-in a cache folder whose name is a hash of sources, flags, torch, compiler and architectures; a lock with a timeout keeps
-processes apart. TORCH_CUDA_ARCH_LIST is respected; without it the visible GPUs decide. A GPU newer than the compiler gets
-PTX of the highest architecture that the compiler knows.
+in a cache folder named by a hash of sources, flags and torch, then by compiler and architectures; a lock with a timeout keeps
+processes apart. What is built is TORCH_CUDA_ARCH_LIST, else the visible GPUs; what is loaded is any build that runs on them,
+so a machine without a compiler can use what was built ahead. A GPU newer than the compiler gets PTX of the highest
+architecture that the compiler knows.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -85,9 +87,7 @@ def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[
         if found is None:
             raise BuildError(f"architecture {part!r} is not of the form 9.0 or 9.0+PTX; mend --arch or TORCH_CUDA_ARCH_LIST")
         wanted.append((int(found[1]) * 10 + int(found[2]), bool(found[3])))
-    if not wanted and torch.cuda.is_available():
-        capabilities = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
-        wanted = [(major * 10 + minor, False) for major, minor in sorted(capabilities)]
+    wanted = wanted or [(major * 10 + minor, False) for major, minor in visible_capabilities()]
     if not wanted:
         raise BuildError('no GPU is visible and no architecture is named; use --arch "8.0;9.0" or TORCH_CUDA_ARCH_LIST')
     values = []
@@ -104,6 +104,12 @@ def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[
     return sorted(set(values))
 
 
+def visible_capabilities() -> list[tuple[int, int]]:
+    if not torch.cuda.is_available():
+        return []
+    return sorted({torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())})
+
+
 def cache_root() -> Path:
     """`plugins` in EIDGAN_CACHE, else in the user's cache folder."""
     return Path(os.environ.get("EIDGAN_CACHE") or user_cache_folder()) / "plugins"
@@ -115,14 +121,34 @@ def sources(name: str) -> list[Path]:
     return sorted([*shared, *(path for path in PLUGINS[name].glob("*") if path.suffix in (".h", ".cpp", ".cu"))])
 
 
-def plugin_path(name: str, home: Path, architectures: Sequence[str]) -> Path:
-    """Where the plugin for exactly these sources, flags, torch, compiler and architectures lies or will lie."""
+def source_folder(name: str) -> Path:
+    """Where builds of exactly these sources with these flags against this torch and its CUDA lie."""
     key = hashlib.sha256()
-    facts = [torch.__version__, str(torch.version.cuda), sys.platform, str(compiler_version(home)), *CXX_FLAGS, *NVCC_FLAGS,
-             *architectures]
+    facts = [torch.__version__, str(torch.version.cuda), sys.platform, platform.machine(), *CXX_FLAGS, *NVCC_FLAGS]
     for part in [*facts, *(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources(name))]:
         key.update(part.encode() + b"\0")
-    return cache_root() / f"{name}-{key.hexdigest()[:16]}" / f"{name}.so"
+    return cache_root() / f"{name}-{key.hexdigest()[:16]}"
+
+
+def plugin_path(name: str, home: Path, architectures: Sequence[str]) -> Path:
+    """Where the build of this compiler for these architectures lies or will lie: .../nvcc13.0-sm_80-sm_90/NAME.so."""
+    version = "nvcc" + ".".join(map(str, compiler_version(home)))
+    return source_folder(name) / "-".join([version, *(arch.split("code=")[1] for arch in architectures)]) / f"{name}.so"
+
+
+def built(name: str, capabilities: Sequence[tuple[int, int]]) -> Path | None:
+    """A library in the cache that runs on GPUs of all these capabilities, built here or ahead of time; needs no compiler."""
+    def runs(target: str, capability: tuple[int, int]) -> bool:
+        kind, number = target.split("_")
+        if kind == "compute":  # PTX, which the driver compiles for anything newer
+            return int(number) <= capability[0] * 10 + capability[1]
+        return divmod(int(number), 10) <= capability and int(number) // 10 == capability[0]
+
+    for library in sorted(source_folder(name).glob(f"*/{name}.so")):
+        targets = library.parent.name.split("-")[1:]
+        if capabilities and all(any(runs(target, one) for target in targets) for one in capabilities):
+            return library
+    return None
 
 
 def build(name: str, arch: str | None = None) -> Path:
@@ -147,7 +173,7 @@ def build(name: str, arch: str | None = None) -> Path:
 
 def load(name: str) -> None:
     """Build if needed and bind the plugin's kernels to the registered operators. Raises `BuildError`."""
-    library = build(name)
+    library = built(name, visible_capabilities()) or build(name)
     try:
         torch.ops.load_library(str(library))
     except OSError as error:
@@ -227,12 +253,14 @@ def _explain(name: str, output: str, log: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m torch_utils.ops.build", description="Build the CUDA plugins ahead of time.")
-    parser.add_argument("--arch", metavar="LIST", help='compute capabilities, for example "8.0;9.0" or "9.0+PTX"')
+    parser.add_argument("--arch", metavar="LIST", help='compute capabilities, for example "8.0;9.0" or "9.0+PTX"; default: '
+                        "TORCH_CUDA_ARCH_LIST, else the visible GPUs")
+    arch = parser.parse_args().arch
     try:
         for name in PLUGINS:
-            print(build(name, parser.parse_args().arch))
+            print(build(name, arch), flush=True)
     except BuildError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 // What the .cpp files share: dtypes as the C interface counts them, and error texts into exceptions.
 #pragma once
-#include <ATen/ATen.h>
+// Single headers: all of ATen takes ten seconds a file.
 #include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 
 #include "cuda/dtypes.h"
 

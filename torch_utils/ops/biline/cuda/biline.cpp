@@ -1,7 +1,7 @@
 // Binds the kernels to eidgan::biline_decode, biline_decode_backward and biline_render: checks, allocation, launch.
 #include "biline/cuda/biline.h"
 
-#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>

@@ -1,5 +1,5 @@
 // Binds the kernels to eidgan::modulated_weights, linear_act and act_backward: checks, allocation, launch. The GEMM is cuBLAS.
-#include <ATen/ATen.h>
+#include <ATen/ops/bmm.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
