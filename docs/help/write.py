@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("train", "generate", "calc_metrics", "dataset_tool", "networks.describe", "training.dual_encoder")
+MODULES = ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe", "training.dual_encoder")
 
 
 def page(module: str) -> str:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def has_compiler() -> str | None:
     try:
         build.cuda_home()
-        build._ninja()
+        build.find_ninja()
     except build.BuildError as error:
         return str(error)
     return None if torch.version.cuda else "this PyTorch is built without CUDA"
@@ -70,10 +70,14 @@ def test_torch_cuda_arch_list_is_respected(monkeypatch):
 
 def test_key_changes_with_what_goes_in(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "compiler_version", lambda home: (13, 0))
-    first = build.plugin_path("biline", tmp_path, ["a"])
-    assert first == build.plugin_path("biline", tmp_path, ["a"]) != build.plugin_path("biline", tmp_path, ["b"])
+    one, two = (build.wanted_architectures([80, 90], arch) for arch in ("8.0", "8.0;9.0"))
+    first = build.plugin_path("biline", tmp_path, one)
+    assert first == build.plugin_path("biline", tmp_path, one) != build.plugin_path("biline", tmp_path, two)
+    monkeypatch.setattr(build, "compiler_version", lambda home: (13, 1))
+    assert first != build.plugin_path("biline", tmp_path, one)
+    monkeypatch.setattr(build, "compiler_version", lambda home: (13, 0))
     monkeypatch.setattr(build, "NVCC_FLAGS", [*build.NVCC_FLAGS, "-g"])
-    assert first != build.plugin_path("biline", tmp_path, ["a"])
+    assert first != build.plugin_path("biline", tmp_path, one)
 
 
 @pytest.mark.parametrize("targets,capability,runs", [

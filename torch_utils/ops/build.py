@@ -160,7 +160,7 @@ def build(name: str, arch: str | None = None) -> Path:
     library = plugin_path(name, home, architectures)
     if library.exists():
         return library
-    ninja = _ninja()
+    ninja = find_ninja()
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with _locked(library.parent / "lock"):
@@ -180,7 +180,7 @@ def load(name: str) -> None:
         raise BuildError(f"{library} does not load: {str(error).splitlines()[0]}; delete its folder to build it again") from error
 
 
-def _ninja() -> str:
+def find_ninja() -> str:
     try:
         import ninja
         beside = Path(ninja.BIN_DIR) / "ninja"
