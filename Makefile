@@ -1,9 +1,9 @@
-# make setup | demo | test | help-pages | clean-demo
+# make setup | demo | test | gpu-check | help-pages | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo test clean-demo help-pages
+.PHONY: setup demo test gpu-check clean-demo help-pages
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)
@@ -25,6 +25,16 @@ demo: setup
 
 test: setup
 	$(PY) -m pytest
+
+# On a machine with a GPU: plugins, gpu tests, sanitizer, benchmarks. `PYTHON=python3 make gpu-check` takes that interpreter
+# as it is: nothing is installed.
+ifeq ($(origin PYTHON),file)
+gpu-check: setup
+	$(PY) -m benchmarks.gpu_check
+else
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check
+endif
 
 clean-demo:
 	rm -rf runs/demo
