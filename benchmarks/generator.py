@@ -1,25 +1,25 @@
 """Times a generator's forward, text features to picture: `python -m benchmarks.generator --device cuda --json FILE`.
 
-Variants: literal (the paper's form, an FFT over every position and one tensor a layer), eager (plain PyTorch with everything
-folded), compile (torch.compile of that), ours, and on CUDA graph (ours, replayed as one CUDA graph).
+Variants: literal (the equations as written, benchmarks/literal.py), eager (plain PyTorch with everything folded: --ops ref),
+compile (torch.compile of that), ours, and on CUDA graph (ours, replayed as one CUDA graph). `deviation` is the largest
+difference from the first variant's pictures over their root mean square.
 """
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from unittest import mock
 
 import click
 import torch
 
 from benchmarks.harness import DTYPES, Bench, benchmark_options, numbers
+from benchmarks.literal import literal as unfused
 from networks.coordinates import View
 from networks.describe import describe
 from networks.generators import preset
 from networks.interfaces import TextFeatures
 from torch_utils.ops.backend import using
-from torch_utils.ops.modulated_linear import modulated_linear_literal
 
 
 def text_for(config, batch: int, device) -> TextFeatures:
@@ -28,19 +28,13 @@ def text_for(config, batch: int, device) -> TextFeatures:
                         torch.ones(batch, 77, dtype=torch.bool, device=device))
 
 
-def literal_linear(x, weight, style, bias, **options):
-    if x.ndim == 2:
-        x = x.expand(style.shape[0], -1, -1)
-    return modulated_linear_literal(x.to(weight.dtype), weight, style, bias, **options)
-
-
 def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, literal: bool = False):
     """A call of no arguments that draws the pictures."""
     device = inputs[0].device.type
 
     def run():
-        patch = mock.patch("networks.layers.modulated.modulated_linear", literal_linear) if literal else contextlib.nullcontext()
-        with using(ops), torch.no_grad(), patch, torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        form = unfused() if literal else contextlib.nullcontext()
+        with using(ops), torch.no_grad(), form, torch.autocast(device, dtype, enabled=dtype != torch.float32):
             return generator(*inputs, view)
     return run
 
@@ -90,7 +84,7 @@ def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, v
                 for dtype in dtypes.split(","):
                     bench.case({"generator": name, "resolution": resolution, "batch": batch},
                                variants_of(generator, inputs, view, DTYPES[dtype], wanted), images=batch, dtype=dtype,
-                               flops=2.0 * macs * batch, bytes_moved=parameter_bytes + 12.0 * batch * resolution ** 2)
+                               flops=2.0 * macs * batch, bytes_moved=parameter_bytes + 12.0 * batch * resolution ** 2, compare=True)
                     torch._dynamo.reset()
     bench.write(json_path, arguments)
 

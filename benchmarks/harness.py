@@ -66,12 +66,16 @@ class Bench:
         return time.perf_counter() - start
 
     def case(self, labels: dict, variants: dict[str, Callable[[], object]], *, flops: float = 0, bytes_moved: float = 0,
-             images: int = 0, dtype: str = "fp32") -> None:
+             images: int = 0, dtype: str = "fp32", compare: bool = False) -> None:
         """Time every variant and print one row each. A variant that runs out of memory is recorded as such."""
-        alive, problems, peaks = {}, {}, {}
+        alive, problems, peaks, deviations, expected = {}, {}, {}, {}, None
         for name, call in variants.items():
             try:
-                call()
+                result = call()
+                if compare and result is not None:
+                    expected = result.float() if expected is None else expected
+                    deviations[name] = {"deviation": float((result - expected).abs().max() / expected.square().mean().sqrt())}
+                del result
                 self.once(call)
                 peaks[name] = self.peak_bytes(call)
                 alive[name] = max(self.once(call), 1e-7)
@@ -98,7 +102,7 @@ class Bench:
             first = statistics.median(times[next(iter(alive))])
             self.add(row | {"ms": median * 1e3, "spread": (high - low) / median, "rounds": rounds, "speedup": first / median,
                             "peak_mib": peaks[name] / 2**20, "gflop": flops / 1e9, "gbyte": bytes_moved / 1e9,
-                            "share_of_limit": limit / median, **({"ms_per_image": median * 1e3 / images} if images else {})})
+                            "share_of_limit": limit / median, **deviations.get(name, {}), **({"ms_per_image": median * 1e3 / images} if images else {})})
 
     def add(self, row: dict) -> None:
         self.rows.append(row)

@@ -1,7 +1,9 @@
 """Times the training step of G and D with lazy R1: `python -m benchmarks.training_step --device cuda --json FILE`.
 
 Forward, backward and Adam of each; R1 every 16 D steps, so a step's time is G + 15/16 D + 1/16 (D with R1). Text features are
-random; loading, augmentation and logging are not in it. Variants: eager (--ops ref) and ours; R1 has no compiled form.
+random; loading, augmentation and logging are not in it. Variants: eager (--ops ref), compile (torch.compile of that; R1 stays
+eager, for torch.compile has no double backward) and ours. FLOPs are counted in the eager step, the recomputation of ours is
+not among them; bytes are those that Adam moves.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import click
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.generator import text_for
 from benchmarks.harness import DTYPES, Bench, benchmark_options, numbers
@@ -26,7 +29,7 @@ R1_INTERVAL = 16
 class Step:
     """Networks, optimisers and one batch."""
 
-    def __init__(self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, ops: str) -> None:
+    def __init__(self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str) -> None:
         torch.manual_seed(0)
         config = preset(name)
         self.generator = config.build().to(device)
@@ -35,21 +38,24 @@ class Step:
         self.z, self.text = torch.randn(batch, *self.generator.latent_shape, device=device), text_for(config, batch, device)
         self.real, self.view = torch.randn(batch, 3, resolution, resolution, device=device), View.square(resolution)
         self.context = lambda: torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
-        self.ops = ops
+        self.ops = "auto" if variant == "ours" else "ref"
+        nets = self.generator, self.discriminator
+        self.draw, self.judge = (torch.compile(net) for net in nets) if variant == "compile" else nets
 
     def generator_step(self) -> None:
         with using(self.ops):
             with self.context():
-                verdict = self.discriminator(self.generator(self.z, self.text, self.view), self.text)
+                verdict = self.judge(self.draw(self.z, self.text, self.view), self.text)
             self._update(self.optimizers[0], logistic_real(verdict.logits).mean())
 
     def discriminator_step(self, regularise: bool = False) -> None:
         with using(self.ops):
             real = self.real.clone().requires_grad_(regularise)
+            judge = self.discriminator if regularise else self.judge
             with self.context():
                 with torch.no_grad():
-                    fake = self.generator(self.z, self.text, self.view)
-                fakes, reals = self.discriminator(fake, self.text), self.discriminator(real, self.text)
+                    fake = self.draw(self.z, self.text, self.view)
+                fakes, reals = judge(fake, self.text), judge(real, self.text)
                 loss = logistic_fake(fakes.logits).mean() + logistic_real(reals.logits).mean()
                 if regularise:
                     loss = loss + r1_penalty(reals.logits, real).mean() * R1_INTERVAL
@@ -62,6 +68,18 @@ class Step:
         optimizer.step()
 
 
+PARTS = {"G": Step.generator_step, "D": Step.discriminator_step, "D+R1": lambda step: step.discriminator_step(True)}
+
+
+def work(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, call) -> dict[str, float]:
+    """FLOPs of the matrix products of one eager call, and the bytes that Adam moves: seven floats a parameter."""
+    step = Step(name, resolution, batch, device, dtype, "eager")
+    with FlopCounterMode(display=False) as counter:
+        call(step)
+    net = step.generator if call is Step.generator_step else step.discriminator
+    return {"flops": float(counter.get_total_flops()), "bytes_moved": 28.0 * sum(p.numel() for p in net.parameters())}
+
+
 @click.command()
 @benchmark_options("256", "8")
 @click.option("--generator", "name", default="eidgan", show_default=True, help="The preset to train.")
@@ -69,16 +87,15 @@ def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, va
          json_path: Path | None) -> None:
     """Time the training step."""
     arguments = dict(locals())
-    bench, modes = Bench("training_step", device, rounds, seconds), {"eager": "ref", "ours": "auto"}
-    wanted = [variant for variant in variants.split(",") if variant in modes]
+    bench, wanted = Bench("training_step", device, rounds, seconds), variants.split(",")
     for dtype in dtypes.split(","):
         for resolution in numbers(resolutions):
             for batch in numbers(batches):
-                steps = {v: Step(name, resolution, batch, device, DTYPES[dtype], modes[v]) for v in wanted}
+                steps = {v: Step(name, resolution, batch, device, DTYPES[dtype], v) for v in wanted}
                 start, labels = len(bench.rows), {"resolution": resolution, "batch": batch}
-                bench.case({"part": "G"} | labels, {v: s.generator_step for v, s in steps.items()}, dtype=dtype)
-                bench.case({"part": "D"} | labels, {v: s.discriminator_step for v, s in steps.items()}, dtype=dtype)
-                bench.case({"part": "D+R1"} | labels, {v: (lambda s=s: s.discriminator_step(True)) for v, s in steps.items()}, dtype=dtype)
+                for part, call in PARTS.items():
+                    bench.case({"part": part} | labels, {v: (lambda s=s, call=call: call(s)) for v, s in steps.items()}, dtype=dtype,
+                               **work(name, resolution, batch, device, DTYPES[dtype], call))
                 for variant in wanted:
                     add_whole_step(bench, bench.rows[start:], variant, labels, dtype, batch)
     bench.write(json_path, arguments)
