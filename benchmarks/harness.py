@@ -1,7 +1,8 @@
 """What the benchmarks share: flags, interleaved timing, ceilings of the machine, peak memory, the JSON record.
 
 Variants run in turn, round by round, in one process, so that a change of clock or neighbours meets all of them. A time is the
-median over rounds; spread is the distance between the quartiles over the median. Shares are of what this machine was
+median over rounds; spread is the distance between the quartiles over the median. On CPUs `cpu_ms` is the processor time of all
+threads: with one thread it is what the wall clock would show without neighbours, and what ratios are made of. Shares are of what this machine was
 measured to copy and to multiply in the same run: limit = max(bytes / bandwidth, FLOPs / rate).
 """
 
@@ -85,24 +86,37 @@ class Bench:
         # Short calls are repeated within a round, so that the clock is not what is measured.
         repeats = {name: max(1, min(100, int(0.002 / seconds))) for name, seconds in alive.items()}
         times: dict[str, list[float]] = {name: [] for name in alive}
+        busy: dict[str, list[float]] = {name: [] for name in alive}
         for _ in range(rounds):
             for name in alive:
                 def many(name=name):
                     for _ in range(repeats[name]):
                         variants[name]()
+                before = time.process_time()
                 times[name].append(self.once(many) / repeats[name])
+                busy[name].append((time.process_time() - before) / repeats[name])
         limit = self.limit_s(flops, bytes_moved, dtype)
         for name in variants:
             row = labels | {"dtype": dtype, "variant": name}
             if name in problems:
                 self.add(row | {"problem": problems[name]})
                 continue
-            median = statistics.median(times[name])
-            low, _, high = statistics.quantiles(times[name], n=4)
-            first = statistics.median(times[next(iter(alive))])
-            self.add(row | {"ms": median * 1e3, "spread": (high - low) / median, "rounds": rounds, "speedup": first / median,
-                            "peak_mib": peaks[name] / 2**20, "gflop": flops / 1e9, "gbyte": bytes_moved / 1e9,
-                            "share_of_limit": limit / median, **deviations.get(name, {}), **({"ms_per_image": median * 1e3 / images} if images else {})})
+            self.add(row | {"rounds": rounds} | self.figures(times, busy, name) | {
+                "peak_mib": peaks[name] / 2**20, "gflop": flops / 1e9, "gbyte": bytes_moved / 1e9,
+                "share_of_limit": limit / self.chosen(times, busy, name)} | deviations.get(name, {})
+                | ({"ms_per_image": self.chosen(times, busy, name) * 1e3 / images} if images else {}))
+
+    def chosen(self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str) -> float:
+        """Seconds that shares and ratios stand on: processor time on one CPU thread, else the clock."""
+        single = self.device.type == "cpu" and torch.get_num_threads() == 1
+        return statistics.median((busy if single else times)[name])
+
+    def figures(self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str) -> dict[str, float]:
+        low, _, high = statistics.quantiles(times[name], n=4)
+        cpu = {"cpu_ms": statistics.median(busy[name]) * 1e3} if self.device.type == "cpu" else {}
+        first = self.chosen(times, busy, next(iter(times)))
+        return {"ms": statistics.median(times[name]) * 1e3, "spread": (high - low) / statistics.median(times[name])} | cpu | {
+            "speedup": first / self.chosen(times, busy, name)}
 
     def add(self, row: dict) -> None:
         self.rows.append(row)
@@ -141,15 +155,23 @@ class Bench:
             self.ceilings[dtype] = self._gemm_rate(DTYPES[dtype])
         return max(flops / self.ceilings[dtype], bytes_moved / self.ceilings["bytes_per_s"])
 
+    def fastest(self, call: Callable[[], object]) -> float:
+        """Of five calls, in the seconds of `chosen`."""
+        def one() -> float:
+            before = time.process_time()
+            wall = self.once(call)
+            return self.chosen({"": [wall]}, {"": [time.process_time() - before]}, "")
+        return min(one() for _ in range(5))
+
     def _copy_rate(self) -> float:
         source = torch.rand((256 if self.device.type == "cuda" else 32) << 20, device=self.device)
         target = torch.empty_like(source)
-        return 2 * source.nbytes / min(self.once(lambda: target.copy_(source)) for _ in range(5))
+        return 2 * source.nbytes / self.fastest(lambda: target.copy_(source))
 
     def _gemm_rate(self, dtype: torch.dtype) -> float:
         side = 8192 if self.device.type == "cuda" else 1024
         a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
-        return 2 * side ** 3 / min(self.once(lambda: a @ b) for _ in range(5))
+        return 2 * side ** 3 / self.fastest(lambda: a @ b)
 
     def write(self, path: Path | None, arguments: dict) -> None:
         record = {"benchmark": self.title, "date": datetime.date.today().isoformat(), "machine": machine(self.device),

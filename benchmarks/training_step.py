@@ -105,10 +105,14 @@ def add_whole_step(bench: Bench, rows: list[dict], variant: str, labels: dict, d
     parts = {row["part"]: row for row in rows if row["variant"] == variant}
     if any("problem" in row for row in parts.values()):
         return
-    ms = parts["G"]["ms"] + parts["D"]["ms"] * (R1_INTERVAL - 1) / R1_INTERVAL + parts["D+R1"]["ms"] / R1_INTERVAL
-    bench.add({"part": "step"} | labels | {"dtype": dtype, "variant": variant, "ms": ms, "images_per_s": batch / ms * 1e3,
-                                           "spread": statistics.mean(row["spread"] for row in parts.values()),
-                                           "peak_mib": max(row["peak_mib"] for row in parts.values())})
+    def whole(key: str) -> float:
+        g, d, regularised = (parts[part][key] for part in PARTS)
+        return g + d * (R1_INTERVAL - 1) / R1_INTERVAL + regularised / R1_INTERVAL
+
+    times = {key: whole(key) for key in ("ms", "cpu_ms") if key in parts["G"]}
+    bench.add({"part": "step"} | labels | {"dtype": dtype, "variant": variant} | times | {
+        "images_per_s": batch / times["ms"] * 1e3, "spread": statistics.mean(row["spread"] for row in parts.values()),
+        "peak_mib": max(row["peak_mib"] for row in parts.values())})
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def biline_render(
     dtype, device = compute_dtype(rows[0]), rows[0].device.type
     widths = [rows[0].shape[3], *(weight.shape[0] for weight in decoders[0][0])]
     refinement_widths = [weights[0].shape[1] for weights, _ in pairs]
-    fused = not torch.is_grad_enabled() and registered("biline", device, cpu=True)
+    fused = not torch.is_grad_enabled() and registered("biline", device, cpu=True) and len(rows) <= formula.MAX_LEVELS
     if not fused or not formula.covers(device, dtype, widths, rows[0].shape[2], refinement_widths):
         return None
     packed = torch.stack([pack(weights, biases) for weights, biases in decoders])

@@ -13,6 +13,7 @@ import torch
 from torch_utils.ops.biline import reference, tiles
 from torch_utils.ops.biline.packing import mlp_shapes, unpack
 
+MAX_LEVELS = 16  # of biline_render; kMaxLevels in cuda/biline.h
 LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
 LIBRARY.define("biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, int[] widths) -> Tensor")
 LIBRARY.define("biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
