@@ -45,3 +45,13 @@ def test_an_old_python_is_named(project):
     done = setup(project, old)
     assert done.returncode and "Error: Python 3.11 or newer is needed" in done.stderr and "is 3.10;" in done.stderr
     assert "Traceback" not in done.stderr and not (project / ".venv").exists()
+
+
+def test_gpu_check_takes_the_named_interpreter_and_installs_nothing(project):
+    python = project / "python3"
+    python.write_text('#!/bin/sh\necho "$@" >> asked\n')
+    python.chmod(0o755)
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(["make", "gpu-check"], cwd=project, capture_output=True, text=True, env=outer | {"PYTHON": str(python)})
+    assert done.returncode == 0, done.stderr
+    assert (project / "asked").read_text() == "-m benchmarks.gpu_check\n" and not (project / ".venv").exists()
