@@ -1,0 +1,55 @@
+"""Every benchmark runs and writes a record; what it times is equal. No time is judged."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from benchmarks import generator, harness, ops, training_step
+from benchmarks.literal import literal
+from networks.coordinates import View
+from networks.generators import preset
+from torch_utils.ops.backend import using
+
+SHORT = ["--device", "cpu", "--batches", "2", "--generator", "eidgan-tiny", "--rounds", "3", "--seconds", "0"]
+
+
+@pytest.fixture
+def small_discriminator(monkeypatch):
+    monkeypatch.setattr(training_step, "WaveletDiscriminatorConfig", functools.partial(training_step.WaveletDiscriminatorConfig, channel_base=512))
+
+
+@pytest.mark.parametrize("module,arguments,label", [
+    (ops, ["--resolutions", "8", "--variants", "eager,ours"], "op"),
+    (generator, ["--resolutions", "8", "--variants", "literal,eager,ours"], "generator"),
+    (training_step, ["--resolutions", "32", "--variants", "eager,ours", "--dtypes", "fp32"], "part")], ids=["ops", "generator", "step"])
+def test_it_runs_and_writes_its_record(module, arguments, label, small_discriminator, tmp_path, monkeypatch):
+    monkeypatch.setattr(harness.Bench, "limit_s", lambda self, flops, moved, dtype: flops / 1e9 + moved / 1e9)  # ceilings take a second
+    done = CliRunner().invoke(module.main, [*SHORT, *arguments, "--json", str(tmp_path / "r.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    record = json.loads((tmp_path / "r.json").read_text())
+    rows = record["rows"]
+    assert {row["variant"] for row in rows} == set(arguments[3].split(",")) and all(label in row and row["ms"] > 0 for row in rows)
+    assert record["machine"]["torch"] == torch.__version__ and record["date"]
+
+
+def test_the_literal_form_is_the_same_function():
+    torch.manual_seed(0)
+    network = preset("eidgan-tiny").build()
+    inputs = torch.randn(2, *network.latent_shape), generator.text_for(network.config, 2, "cpu")
+    with torch.no_grad(), using("ref"):
+        folded = network(*inputs, View(height=9, width=7))
+        with literal():
+            direct = network(*inputs, View(height=9, width=7))
+    assert not torch.equal(direct, folded)  # the patches took
+    torch.testing.assert_close(direct, folded, rtol=1e-4, atol=1e-4)
+
+
+def test_flops_of_r1_are_counted(small_discriminator):
+    plain, regularised = (training_step.work("eidgan-tiny", 32, 1, "cpu", torch.float32, training_step.PARTS[part])["flops"]
+                          for part in ("D", "D+R1"))
+    assert regularised > plain > 0
