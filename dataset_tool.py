@@ -1,9 +1,10 @@
-"""Prepare and check data sets: OpenMoji from its Python package, or any folder of captioned pictures."""
+"""Prepare and check data sets: OpenMoji, COCO, CUB, WebDataset shards, saved Hugging Face data, or any folder."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -16,6 +17,9 @@ _RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_
                            help="Size of every picture in the data set, for example 256x256.")
 _DEST = click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
                      help="Where to write: a .zip archive, or a folder. Replaced only when the new one is whole.")
+
+_TRANSFORM = click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]), default="center-crop",
+                          show_default=True, help="How a picture of another shape is made to fit.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,8 +62,7 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
               help="Pictures, each with a NAME.txt beside it (a caption a line), or one captions.jsonl for all.")
 @_DEST
 @_RESOLUTION
-@click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]), default="center-crop",
-              show_default=True, help="How a picture of another shape is made to fit.")
+@_TRANSFORM
 @click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Stop after N usable pictures.")
 @click.option("--test-share", metavar="SHARE", type=click.FloatRange(min=0, max=1, max_open=True), default=0.0, show_default=True,
               help="About this share of the pictures, by the hash of their names, is kept for scores.")
@@ -90,6 +93,157 @@ def folder(source: Path, dest: Path, resolution: str, transform: str, max_images
     _print_summary(dest, entries, size)
     where = ", listed above and in dataset.json" if report.skipped else ""
     click.echo(f"Skipped {len(report.skipped)} files{where}.")
+
+
+def _import_options(command: Callable) -> Callable:
+    """What coco, cub, webdataset and hf share."""
+    for option in reversed((
+        _DEST, _RESOLUTION, _TRANSFORM,
+        click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Stop after N usable pictures."),
+        click.option("--workers", metavar="N", type=click.IntRange(min=1), help="Decoding threads.  [default: cores]"),
+        click.option("--strict", is_flag=True, help="Stop at the first defect instead of counting and going on."),
+    )):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True, multiple=True,
+              help="Folder of pictures, such as train2014; repeat it together with --captions for two splits.")
+@click.option("--captions", metavar="FILE", type=click.Path(path_type=Path), required=True, multiple=True,
+              help="Annotation file of that folder, such as annotations/captions_train2014.json.")
+@click.option("--split", type=click.Choice(["auto", "train", "test"]), default="auto", show_default=True,
+              help="auto: by the file's name, train is train and val is test.")
+@_import_options
+@report_user_errors
+def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **options) -> None:
+    """Import MS-COCO 2014 or 2017 from the official pictures and captions. Ids are COCO's.
+
+    Captions are stripped and their newlines folded. Pictures without captions, captions without pictures, greyscale
+    and damaged files are counted, and listed in dataset.json.
+
+    Example: dataset_tool.py coco --images train2014 --captions annotations/captions_train2014.json
+    --dest data/coco-train256.zip --resolution 256x256
+    """
+    from datasets.coco import coco_pictures, split_of
+    from datasets.importing import Report
+
+    if len(images) != len(captions):
+        raise UserError(f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one")
+    report = Report(strict=options.pop("strict"))
+    raws = [raw for folder, file in zip(images, captions)
+            for raw in coco_pictures(folder, file, split_of(file) if split == "auto" else split, report)]
+    _import(raws, len(raws), report, f"MS-COCO {', '.join(path.name for path in captions)}", **options)
+
+
+@main.command()
+@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), required=True, help="CUB_200_2011.")
+@click.option("--captions", metavar="DIR|FILE", type=click.Path(path_type=Path), required=True,
+              help="Folder text or text_c10 with CLASS/NAME.txt, or a JSON file.")
+@click.option("--split", default="official", show_default=True, metavar="official|attngan:FILE",
+              help="train_test_split.txt, or AttnGAN's train/filenames.pickle or test/filenames.pickle.")
+@click.option("--crop", type=click.Choice(["none", "box75"]), default="none", show_default=True,
+              help="box75: the square about the bounding box that AttnGAN and its successors train and score on.")
+@_import_options
+@report_user_errors
+def cub(root: Path, captions: Path, split: str, crop: str, **options) -> None:
+    """Import Caltech-UCSD Birds 200-2011 with the ten captions a picture. Ids are CLASS/NAME.
+
+    Pickled file lists are read without running what is in them.
+
+    Example: dataset_tool.py cub --root CUB_200_2011 --captions birds/text
+    --split attngan:birds/test/filenames.pickle --crop box75 --dest data/cub256.zip --resolution 256x256
+    """
+    from datasets.cub import ATTNGAN_BOX_SCALE, cub_pictures
+    from datasets.importing import Report
+
+    report = Report(strict=options.pop("strict"))
+    raws = cub_pictures(root, captions, split, report)
+    rule = "official" if split == "official" else "attngan"
+    _import(raws, len(raws), report, f"CUB-200-2011, split {rule}", crop=crop,
+            box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None, **options)
+
+
+@main.command()
+@click.option("--source", metavar="DIR|PATTERN", required=True, help="Shards: a folder, or such as 'cc3m/000*.tar'.")
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
+@_import_options
+@report_user_errors
+def webdataset(source: str, split: str, **options) -> None:
+    """Import tar shards as img2dataset writes them: NAME.jpg with NAME.txt or NAME.json.
+
+    Example: dataset_tool.py webdataset --source cc3m --dest data/cc3m256.zip --resolution 256x256
+    """
+    from datasets.importing import Report
+    from datasets.tar_shards import find_shards, shard_pictures
+
+    report = Report(strict=options.pop("strict"))
+    shards = find_shards(source)
+    _import(shard_pictures(shards, split, report), None, report, f"WebDataset, {len(shards)} shards", **options)
+
+
+@main.command()
+@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True, help="What save_to_disk wrote.")
+@click.option("--image-column", metavar="NAME", help="[default: image, img, ...]")
+@click.option("--caption-column", metavar="NAME", help="[default: captions, caption, text, ...]")
+@_import_options
+@report_user_errors
+def hf(source: Path, image_column: str | None, caption_column: str | None, **options) -> None:
+    """Import a data set that the Hugging Face library saved with save_to_disk (needs pyarrow).
+
+    Example: dataset_tool.py hf --source flowers --dest data/flowers256.zip --resolution 256x256
+    """
+    from datasets.importing import Report
+    from datasets.saved_arrow import saved_pictures
+
+    report = Report(strict=options.pop("strict"))
+    raws = saved_pictures(source, report, image_column, caption_column)
+    _import(raws, None, report, f"Hugging Face data set {source.resolve().name}", **options)
+
+
+@main.command("encode-text")
+@click.option("--data", metavar="ZIP|DIR", required=True, help="The data set.")
+@click.option("--text-encoder", metavar="SPEC", default="small", show_default=True,
+              help="small, small-heldout, hashed or open_clip:MODEL/WEIGHTS.")
+@click.option("--cache", metavar="DIR", help="Where features go.  [default: .cache beside the data, as train.py does]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@report_user_errors
+def encode_text(data: str, text_encoder: str, cache: str | None, device: str) -> None:
+    """Compute the text features of all captions of a data set ahead of training. Nothing to do where they are there.
+
+    Example: dataset_tool.py encode-text --data data/coco256.zip --text-encoder open_clip
+    """
+    from datasets.text_image import TextImageDataset
+    from dnnlib.files import cache_folder, user_cache_folder
+    from networks.text_encoders import load_encoder
+    from networks.text_encoders.cache import CachedTextEncoder
+    from torch_utils.distributed import resolve_device
+
+    folder = Path(cache) if cache else cache_folder(Path(data).parent / ".cache", user_cache_folder())
+    encoder = load_encoder(text_encoder, resolve_device(device))
+    for split in sorted(TextImageDataset(data, split="all").splits):  # train.py caches its split alone
+        dataset = TextImageDataset(data, split=split)
+        captions = sorted({text for index in range(len(dataset)) for text in dataset.captions(index)})
+        made = CachedTextEncoder.build(encoder, captions, folder)
+        click.echo(f"{made.folder}: {len(captions)} captions of {split} by {encoder.id}")
+
+
+def _import(raws: Iterable, total: int | None, report, source: str, *, dest: Path, resolution: str, transform: str,
+            max_images: int | None, workers: int | None, crop: str = "none", box_scale: float | None = None) -> None:
+    from datasets.archive import write_archive
+    from datasets.importing import default_threads, import_info, import_pictures
+
+    size = _picture_size(resolution)
+    info = import_info(source, transform, report, crop=crop)
+    with click.progressbar(raws, length=total, label="Importing", file=sys.stderr, show_pos=True) as bar:
+        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale, max_images=max_images,
+                                   num_threads=workers or default_threads())
+        entries = write_archive(dest, pictures, size, info)
+    _print_summary(dest, entries, size)
+    for kind, count in sorted(report.counts.items()):
+        click.echo(f"{count} x {kind}")
+    if report.skipped:
+        click.echo(f"Left out {len(report.skipped)} in all, listed under 'skipped' in dataset.json.")
 
 
 @main.command()

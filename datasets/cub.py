@@ -1,0 +1,156 @@
+"""Caltech-UCSD Birds 200-2011 from its official folder, with the ten captions a picture of Reed et al. (2016).
+
+Captions come apart from the pictures, in one of three layouts: a text file a picture (`text/CLASS/NAME.txt`, as AttnGAN
+packs them, or `text_c10/CLASS/NAME.txt`, as Reed et al. do), or one JSON file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from datasets.importing import RawPicture, Report, clean_captions
+from datasets.pickled_lists import read_string_list
+from dnnlib.errors import UserError
+from dnnlib.files import read_json
+
+OFFICIAL = "official"
+ATTNGAN = "attngan:"
+ATTNGAN_BOX_SCALE = 0.75
+WHERE = "CUB_200_2011.tgz comes from data.caltech.edu/records/65de6-vp158"
+
+
+def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: str, report: Report) -> list[RawPicture]:
+    """All pictures of images.txt that have captions, a split and a file, in order of their ids.
+
+    split: 'official' (train_test_split.txt: 5,994 train, 5,788 test) or 'attngan:FILENAMES.pickle' (8,855 and 2,933,
+    classes apart). Each picture carries its bounding box. Raises `UserError` naming the faulty file and line.
+    """
+    root = Path(root)
+    names = {key: fields[0] for key, fields in _table(root, "images.txt", 1).items()}
+    boxes = {key: tuple(map(float, fields)) for key, fields in _table(root, "bounding_boxes.txt", 4, float).items()}
+    splits = _splits(root, split, names)
+    texts = _captions(Path(captions))
+    raws, used = [], set()
+    for key, name in names.items():
+        stem = _stem(name)
+        used.add(stem)
+        if stem not in texts or not texts[stem]:
+            report.defect("picture without captions", name)
+        elif not (root / "images" / name).is_file():
+            report.defect("captions without picture", name, "captions without picture: the file is missing")
+        elif key not in splits:
+            report.defect("picture without split", name)
+        else:
+            raws.append(RawPicture(stem, name, root / "images" / name, texts[stem], splits[key], boxes.get(key)))
+            if key not in boxes:
+                report.met("picture without bounding box", name)
+    for stem in sorted(texts.keys() - used):
+        report.defect("captions without picture", stem, "captions without picture: not in images.txt")
+    if not raws:
+        raise UserError(f"--captions {captions}: fits none of the {len(names)} pictures of {root}")
+    return raws
+
+
+def _table(root: Path, name: str, num_fields: int, kind: type = str) -> dict[str, list[str]]:
+    """Rows 'id field ...' of one of the official text files, by id, in order."""
+    path = root / name
+    if not path.is_file():
+        raise UserError(f"--root {root}: no {name} there; {WHERE}")
+    rows: dict[str, list[str]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            valid = len(fields) == 1 + num_fields and [kind(field) for field in fields[1:]]
+        except ValueError:
+            valid = False
+        if not valid:
+            raise UserError(f"{path}, line {number}: expected an id and {num_fields} fields, got {line.strip()!r}")
+        rows[fields[0]] = fields[1:]
+    return rows
+
+
+def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
+    if split == OFFICIAL:
+        table = _table(root, "train_test_split.txt", 1, int)
+        return {key: "train" if fields[0] == "1" else "test" for key, fields in table.items()}
+    if not split.startswith(ATTNGAN) or split == ATTNGAN:
+        raise UserError(f"--split {split}: expected official or attngan:FILENAMES.pickle")
+    path = Path(split.removeprefix(ATTNGAN))
+    if path.is_dir():
+        path = path / "test" / "filenames.pickle"
+    if not path.is_file():
+        raise UserError(f"--split {split}: no such file; birds.zip of AttnGAN holds train/filenames.pickle and "
+                        "test/filenames.pickle")
+    side = "train" if path.parent.name == "train" else "test"
+    listed = {_stem(name) for name in read_string_list(path)}
+    unknown = listed - {_stem(name) for name in names.values()}
+    if unknown:
+        raise UserError(f"{path}: {len(unknown)} of its {len(listed)} names are not in images.txt, such as "
+                        f"{min(unknown)}; is it the list of another data set?")
+    other = {"train": "test", "test": "train"}[side]
+    return {key: side if _stem(name) in listed else other for key, name in names.items()}
+
+
+def _captions(source: Path) -> dict[str, tuple[str, ...]]:
+    """Cleaned captions by 'CLASS/NAME'."""
+    if source.is_file():
+        return _from_json(source)
+    if not source.is_dir():
+        raise UserError(f"--captions {source}: no such file or folder; the captions of Reed et al. come as text/ in "
+                        "birds.zip of AttnGAN or as text_c10/ in cvpr2016_cub.tar.gz")
+    texts: dict[str, tuple[str, ...]] = {}
+    for path in sorted(source.rglob("*.txt")):
+        if path.parent == source:  # lists of classes or files lie at the top, captions one folder deeper
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            lines = path.read_text(encoding="latin-1").splitlines()
+        texts[f"{path.parent.name}/{path.stem}"] = clean_captions(lines)
+    if not texts:
+        raise UserError(f"--captions {source}: no CLASS/NAME.txt in it; give the folder text or text_c10")
+    return texts
+
+
+def _from_json(path: Path) -> dict[str, tuple[str, ...]]:
+    """{"CLASS/NAME.jpg": [...]}, or [{"file": ..., "captions": [...]}, ...], or COCO's images and annotations."""
+    content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("images"), list):
+        content = _coco_form(content)
+    if isinstance(content, list):
+        content = {_first(item, "file", "file_name", "filename", "image"): _first(item, "captions", "sentences", "caption")
+                   for item in content if isinstance(item, dict)}
+    if not isinstance(content, dict) or not content:
+        raise UserError(f'{path}: expected {{"CLASS/NAME.jpg": ["...", ...]}} or [{{"file": ..., "captions": [...]}}]')
+    texts: dict[str, tuple[str, ...]] = {}
+    for name, captions in content.items():
+        captions = [captions] if isinstance(captions, str) else captions
+        if not isinstance(name, str) or "/" not in name or not isinstance(captions, list):
+            raise UserError(f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions")
+        texts[_stem(name)] = clean_captions(c.get("raw") if isinstance(c, dict) else c for c in captions)
+    return texts
+
+
+def _coco_form(content: dict[str, Any]) -> dict[str, list[str]]:
+    names = {_first(item, "id"): _first(item, "file_name", "filename", "file") for item in content["images"]}
+    texts: dict[str, list[str]] = {name: [] for name in names.values()}
+    for item in content.get("annotations", []):
+        if _first(item, "image_id") in names:
+            texts[names[item["image_id"]]].append(_first(item, "caption"))
+    return texts
+
+
+def _first(item: Any, *keys: str) -> Any:
+    return next((item[key] for key in keys if isinstance(item, dict) and key in item), None)
+
+
+def _stem(name: str) -> str:
+    """'images/001.X/Y.jpg' or '001.X/Y' -> '001.X/Y': names come with and without folder and ending."""
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    stem = path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".txt") else path
+    return "/".join(stem.parts[-2:])

@@ -1,0 +1,103 @@
+"""Data sets that the Hugging Face library saved with `save_to_disk`: Arrow files read with pyarrow alone.
+
+That library itself is not used: our package of the same name hides it, and its readers may run code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets.importing import RawPicture, Report, clean_captions
+from dnnlib.config_codec import nearest
+from dnnlib.errors import UserError
+from dnnlib.files import read_json
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
+CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence")
+_TEST_SPLITS = ("test", "validation", "val", "valid", "dev")
+
+
+def saved_pictures(folder: str | os.PathLike, report: Report, image_column: str | None = None,
+                   caption_column: str | None = None) -> Iterator[RawPicture]:
+    """All rows of a saved data set, or of every split of a saved dictionary of splits; ids are SPLIT/ROW.
+
+    Splits named test, validation, val, valid or dev become test, all others train. Pictures are the {bytes, path}
+    records of the Image feature. Raises `UserError` for folders that are something else, and without pyarrow.
+    """
+    folder = Path(folder)
+    if (folder / "dataset_dict.json").is_file():
+        splits = read_json(folder / "dataset_dict.json").get("splits", [])
+    elif (folder / "state.json").is_file():
+        splits = [None]
+    else:
+        raise UserError(f"--source {folder}: neither dataset_dict.json nor state.json there; give the folder that "
+                        "save_to_disk wrote")
+    return _pictures(folder, splits, report, image_column, caption_column)
+
+
+def _pictures(folder: Path, splits: list[str | None], report: Report, image_column: str | None,
+              caption_column: str | None) -> Iterator[RawPicture]:
+    for name in splits:
+        part = folder / name if name else folder
+        split = "test" if name in _TEST_SPLITS else "train"
+        columns: tuple[str, str] | None = None
+        for row, record, where in _rows(part):
+            columns = columns or (_column(record, image_column, IMAGE_COLUMNS, "--image-column", where),
+                                  _column(record, caption_column, CAPTION_COLUMNS, "--caption-column", where))
+            raw = _picture(record[columns[0]], record[columns[1]], f"{name or 'train'}/{row}", split, part, report)
+            if raw is not None:
+                yield raw
+
+
+def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
+    """(number, record by column, file) of every row, in order."""
+    try:
+        import pyarrow as arrow
+    except ImportError:
+        raise UserError("reading Arrow files needs the package pyarrow: pip install pyarrow") from None
+    state = read_json(part / "state.json")
+    if state.get("_indices_files") or state.get("_indices_data_files"):
+        raise UserError(f"{part}: rows were selected or shuffled and saved as indices; call flatten_indices() before "
+                        "save_to_disk")
+    row = 0
+    for entry in state.get("_data_files", []):
+        path = part / str(entry.get("filename"))
+        try:
+            with arrow.OSFile(str(path)) as file, arrow.ipc.open_stream(file) as stream:
+                for batch in stream:
+                    for index in range(batch.num_rows):  # row by row: a batch of pictures may be large
+                        yield row, batch.slice(index, 1).to_pylist()[0], path
+                        row += 1
+        except (OSError, arrow.ArrowInvalid) as error:
+            raise UserError(f"{path} cannot be read as an Arrow stream ({error}); copy the folder again") from None
+
+
+def _column(record: dict[str, Any], wanted: str | None, usual: tuple[str, ...], option: str, where: Path) -> str:
+    if wanted is not None:
+        if wanted not in record:
+            raise UserError(f"{option} {wanted}: {where.name} has no such column; {nearest(wanted, record)}")
+        return wanted
+    found = next((name for name in usual if name in record), None)
+    if found is None:
+        raise UserError(f"{where.name}: none of the columns {', '.join(record)} is named {' or '.join(usual)}; "
+                        f"name it with {option}")
+    return found
+
+
+def _picture(image: Any, texts: Any, key: str, split: str, part: Path, report: Report) -> RawPicture | None:
+    texts = texts if isinstance(texts, list) else [texts]
+    captions = clean_captions(text.get("raw") if isinstance(text, dict) else text for text in texts)
+    if not captions:
+        report.defect("picture without captions", key)
+        return None
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if not isinstance(data, bytes):
+        path = image.get("path") if isinstance(image, dict) else None
+        if not path or not (part / path).is_file():
+            report.defect("captions without picture", key, f"captions without picture: no bytes, and no file {path}")
+            return None
+        data = part / path
+    return RawPicture(key, key, data, captions, split)

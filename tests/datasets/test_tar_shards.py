@@ -1,0 +1,69 @@
+"""WebDataset import: shards as img2dataset writes them, with what goes wrong in them."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from datasets.importing import Report, import_pictures
+from datasets.tar_shards import find_shards, shard_pictures
+from dnnlib.errors import UserError
+
+
+def jpeg(colour, mode="RGB"):
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 12), colour).convert(mode).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write_shard(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            data = data if isinstance(data, bytes) else json.dumps(data).encode() if isinstance(data, dict) else data.encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path):
+    write_shard(tmp_path / "00000.tar", [
+        ("000000000.jpg", jpeg("red")), ("000000000.txt", " a red\r\nsquare "), ("000000000.json", {"caption": "other"}),
+        ("000000001.jpg", jpeg("blue")), ("000000001.json", {"caption": "a blue square", "status": "success"}),
+        ("000000002.jpg", jpeg("green", "L")), ("000000002.txt", "grey"),
+        ("000000003.json", {"status": "failed_to_download", "error_message": "404"}), ("000000003.txt", "gone"),
+        ("000000004.jpg", b"no jpeg"), ("000000004.txt", "damaged"),
+        ("000000005.jpg", jpeg("red")), ("000000005.json", "{cut"),
+    ])
+    write_shard(tmp_path / "00001.tar", [("000000000.jpg", jpeg("white")), ("000000000.txt", "same key, other shard"),
+                                         ("000000009.webp", jpeg("white")), ("000000009.txt", "second")])
+    return tmp_path
+
+
+def test_samples_and_defects(shards):
+    report = Report()
+    made = list(import_pictures(shard_pictures(find_shards(shards), "test", report), (8, 8), report))
+    assert [(p.id, p.captions, p.split) for p in made] == [
+        ("000000000", ("a red square",), "test"), ("000000001", ("a blue square",), "test"), ("000000002", ("grey",), "test"),
+        ("00001/000000000", ("same key, other shard",), "test"), ("000000009", ("second",), "test")]
+    assert report.counts == {"greyscale picture": 1, "captions without picture": 1, "damaged picture": 1,
+                             "damaged json": 1, "picture without captions": 1}
+    reasons = {entry["file"]: entry["reason"] for entry in report.skipped}
+    assert reasons["00000.tar/000000003"] == "captions without picture: failed_to_download 404"
+
+
+def test_a_cut_shard_gives_what_comes_before_the_cut(shards):
+    path = shards / "00001.tar"
+    path.write_bytes(path.read_bytes()[:1600])
+    report = Report()
+    assert len(list(shard_pictures([path], "train", report))) <= 1
+    assert report.counts["damaged shard"] == 1
+
+
+def test_patterns(shards):
+    assert [path.name for path in find_shards(str(shards / "0000[1-9].tar"))] == ["00001.tar"]
+    with pytest.raises(UserError, match="no .tar files there"):
+        find_shards(str(shards / "x*.tar"))
