@@ -59,6 +59,10 @@ class TextImageDataset(Dataset):
         """All captions of one picture, without decoding it."""
         return self._entries[index].captions
 
+    def id(self, index: int) -> str:
+        """The id of one picture, without decoding it."""
+        return self._entries[index].id
+
     @property
     def name(self) -> str:
         """The file name without its ending."""

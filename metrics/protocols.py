@@ -1,169 +1,143 @@
-"""The frozen evaluation protocols. A number without a protocol name is not reported.
+"""The frozen evaluation protocols, by image set. A number without a protocol name is not reported.
 
-A protocol says which pictures are made (split, captions, seeds, view, truncation) and which measure reads them.
-A new score is a pure function, a row in `PROTOCOLS`, and a measure class with its scorer where none fits yet.
+Names begin with the measure; a count in a name is the number of generated pictures. docs/evaluation.md says what each
+may stand beside. A new score is a pure function, a row here, and a measure with its scorer where none fits yet.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from typing import Any
 
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
+from metrics.measures import (
+    ClipScore, Cmmd, DensityCoverage, Detail, Frechet, Kid, Pictures, PrecisionRecall, Protocol, Reference, RPrecision,
+    ScaleConsistency, TileExact,
+)
 
 # Raised whenever a change could move any number; written into every result record.
 PROTOCOLS_VERSION = 1
 
-
-@dataclass(frozen=True, kw_only=True)
-class Kid:
-    """Unbiased polynomial MMD^2 between detector features of generated and of all real pictures of the split.
-
-    num_subsets = 0 takes both whole sets at once; otherwise the mean over that many subsets of subset_size.
-    """
-
-    kind: ClassVar[str] = "kid"
-    detector: str
-    num_subsets: int = 0
-    subset_size: int = 0
+CLIP = "open_clip:ViT-B-32-quickgelu/openai"
+HELD_OUT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"
+CMMD_CLIP = "open_clip:ViT-L-14-336-quickgelu/openai"
+INCEPTION, INCEPTION_CLEAN, INCEPTION_PYTORCH = "inception", "inception:clean", "inception:legacy_pytorch"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipScore:
-    """Mean cosine between a generated picture and its caption under a dual encoder."""
-
-    kind: ClassVar[str] = "clip_score"
-    detector: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RPrecision:
-    """How often the true caption beats `num_distractors` captions of other pictures of the split."""
-
-    kind: ClassVar[str] = "r_precision"
-    detector: str
-    num_distractors: int = 99
+def _rows() -> Iterator[Protocol]:
+    yield from _coco()
+    yield from _cub()
+    yield from _image_set("10k", "", "any data set", Pictures(num_images=10_000))
+    yield Protocol(name="fid10k_clean", summary="fid10k with clean-fid's resize", pictures=Pictures(num_images=10_000),
+                   measure=Frechet(detector=INCEPTION_CLEAN))
+    yield from _text()
+    yield from _beyond_the_frame()
+    yield from _self_comparisons()
+    yield from _embedded()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScaleConsistency:
-    """PSNR and SSIM between a render at S and one at factor * S brought down by an exact area average."""
+def _image_set(count: str, suffix: str, words: str, pictures: Pictures, **fixed: Any) -> Iterator[Protocol]:
+    """fid, kid, cmmd, fd_dinov2, pr and dc on one set of pictures."""
+    def row(stem: str, meaning: str, measure: Any) -> Protocol:
+        return Protocol(name=f"{stem}{count}{suffix}", summary=f"{meaning}; {words}", measure=measure, pictures=pictures, **fixed)
 
-    kind: ClassVar[str] = "scale_consistency"
-    detector: ClassVar[None] = None
-    factor: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileExact:
-    """Largest absolute difference between a view made in one piece and the same made in tiles."""
-
-    kind: ClassVar[str] = "tile_exact"
-    detector: ClassVar[None] = None
+    yield row("fid", "FID, TF weights, resize of StyleGAN and torch-fidelity", Frechet(detector=INCEPTION))
+    yield row("kid", "KID x 1, 100 subsets of 1,000, as torch-fidelity", Kid(detector=INCEPTION, num_subsets=100, subset_size=1000))
+    yield row("cmmd", "CMMD, CLIP ViT-L/14 at 336 px, sigma 10, x 1000", Cmmd(detector=CMMD_CLIP))
+    yield row("fd_dinov2_", "Frechet distance on DINOv2 ViT-L/14", Frechet(detector="dinov2"))
+    yield row("pr", "precision and recall, Inception, k = 3", PrecisionRecall(detector=INCEPTION))
+    yield row("dc", "density and coverage, Inception, k = 5", DensityCoverage(detector=INCEPTION))
 
 
-Measure = Kid | ClipScore | RPrecision | ScaleConsistency | TileExact
+def _coco() -> Iterator[Protocol]:
+    pictures, fixed = Pictures(num_images=30_000), {"data": "MS-COCO", "resolution": 256}
+    yield from _image_set("30k", "_coco256", "COCO val", pictures, **fixed)
+    fid = Protocol(name="fid30k_coco256_clean", summary="FID with clean-fid's resize; COCO val", pictures=pictures,
+                   measure=Frechet(detector=INCEPTION_CLEAN), **fixed)
+    yield fid
+    yield replace(fid, name="fid30k_coco256_train", summary="FID of val captions against COCO train, as LAFITE's 8.12",
+                  measure=Frechet(detector=INCEPTION), reference=Reference(split="train"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """Which pictures are generated: picture i is a pure function of these fields and i.
-
-    view "native" is the trained frame at the snapshot's resolution, sampled at pixel centres. Protocols with equal
-    pictures share one pass over the generator.
-    """
-
-    split: Literal["train", "test", "all"] = "test"
-    num_images: int = 1000
-    captions: str = "one a picture, seeded draw; items of the split in seeded order, repeated"
-    view: str = "native"
-    seed: int = 0
-    truncation: float = 1.0
+def _cub() -> Iterator[Protocol]:
+    pictures, fixed = Pictures(num_images=30_000), {"data": "CUB", "resolution": 256}
+    yield from _image_set("30k", "_cub256", "CUB test, plain", pictures, **fixed)
+    yield Protocol(name="fid30k_cub256_dfgan", summary="FID, pytorch-fid resize, flipped and shifted CUB test, as DF-GAN",
+                   pictures=pictures, measure=Frechet(detector=INCEPTION_PYTORCH),
+                   reference=Reference(expand="flip_shift"), **fixed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """One row of the table: which pictures, and which measure reads them.
-
-    `ceiling` protocols compare a picture with itself, need few, and never take more than their row says. Detectors see
-    pictures as uint8, real and generated alike; measures without a detector compare floats.
-    """
-
-    name: str
-    summary: str
-    measure: Measure
-    pictures: Pictures = Pictures()
-    ceiling: bool = False
-
-    def with_overrides(self, *, num: int | None = None, seed: int | None = None,
-                       truncation: float | None = None) -> Protocol:
-        """The same protocol with a user's numbers; `overrides_of` tells what differs from the table."""
-        if num is not None and num < 2:
-            raise UserError(f"--num-images {num}: at least 2 pictures are needed")
-        if truncation is not None and not math.isfinite(truncation):
-            raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
-        own = self.pictures
-        if num is None or (self.ceiling and num > own.num_images):
-            num = own.num_images
-        return replace(self, pictures=replace(
-            own, num_images=num, seed=own.seed if seed is None else seed,
-            truncation=own.truncation if truncation is None else truncation))
+def _text() -> Iterator[Protocol]:
+    pictures = Pictures(num_images=30_000)
+    yield Protocol(name="clip_s", summary="CLIP-S of the papers: mean cosine, ViT-B/32", measure=ClipScore(detector=CLIP),
+                   pictures=pictures)
+    yield Protocol(name="clip_s_heldout", summary="the same, OpenCLIP ViT-g/14: not used in training",
+                   measure=ClipScore(detector=HELD_OUT_CLIP), pictures=pictures)
+    yield Protocol(name="clip_r", summary="R-precision of the true caption among 99 others, ViT-B/32",
+                   measure=RPrecision(detector=CLIP), pictures=pictures)
+    yield Protocol(name="clip_r_prime", summary="clip_r over that of the real pictures: the paper's CLIP-R'",
+                   measure=RPrecision(detector=CLIP, ratio=True), pictures=pictures)
 
 
-_ROWS = (
-    Protocol(
-        name="kid_lite2",
-        summary="KID on EfficientNet-lite2 features against all test pictures; a stand-in, never FID",
-        measure=Kid(detector="lite2"),
-    ),
-    Protocol(
-        name="clip_s_small",
-        summary="mean cosine with the true caption, small dual encoder; `shuffled` beside it",
-        measure=ClipScore(detector="small"),
-    ),
-    Protocol(
-        name="clip_s_small_heldout",
-        summary="the same, by the dual encoder that never trains a generator",
-        measure=ClipScore(detector="small-heldout"),
-    ),
-    Protocol(
-        name="clip_r_small",
-        summary="R-precision of the true caption among 99 others, small dual encoder; ratio to real",
-        measure=RPrecision(detector="small"),
-    ),
-    Protocol(
-        name="scale_x2",
-        summary="PSNR in dB of renders at S and 2S averaged down; SSIM, both conventions, ceiling",
-        measure=ScaleConsistency(factor=2), pictures=Pictures(num_images=100), ceiling=True,
-    ),
-    Protocol(
-        name="scale_x4",
-        summary="the same with 4S",
-        measure=ScaleConsistency(factor=4), pictures=Pictures(num_images=100), ceiling=True,
-    ),
-    Protocol(
-        name="tile_exact",
-        summary="largest difference, one piece against tiles: frame, window, window beyond the frame",
-        measure=TileExact(), pictures=Pictures(num_images=4), ceiling=True,
-    ),
-)
+def _beyond_the_frame() -> Iterator[Protocol]:
+    for factor, view in ((2, "x2"), (4, "x4")):
+        shared = {"pictures": Pictures(view=view), "reference": Reference(view=view)}
+        words = f"KID at {factor}S, native against S enlarged; --data-large at {factor}S"
+        yield Protocol(name=f"detail_{view}", summary=words, measure=Detail(detector=INCEPTION, factor=factor), **shared)
+        yield Protocol(name=f"detail_{view}_lite2", summary=f"{words}; lite2",
+                       measure=Detail(detector="lite2", factor=factor), **shared)
+    patches, patch = Pictures(view="patch", num_images=50_000), Reference(view="patch")
+    yield Protocol(name="pfid50k", summary="patch FID: random S x S windows at large scale; --data-large",
+                   measure=Frechet(detector=INCEPTION), pictures=patches, reference=patch)
+    yield Protocol(name="pkid_lite2", summary="the same idea for the embedded data: KID, lite2, 1,000 patches",
+                   measure=Kid(detector="lite2"), pictures=Pictures(view="patch"), reference=patch)
+    ring = Reference(view="ring")
+    yield Protocol(name="fid_extrapolated", summary="FID of the ring outside the frame; --data-large at 1.5 S",
+                   measure=Frechet(detector=INCEPTION), pictures=Pictures(view="ring", num_images=10_000), reference=ring)
+    yield Protocol(name="kid_extrapolated_lite2", summary="the same idea for the embedded data: KID, lite2",
+                   measure=Kid(detector="lite2"), pictures=Pictures(view="ring"), reference=ring)
 
-PROTOCOLS: dict[str, Protocol] = {row.name: row for row in _ROWS}
+
+def _self_comparisons() -> Iterator[Protocol]:
+    yield Protocol(name="scale_x2", summary="PSNR in dB of renders at S and 2S averaged down; SSIM, both conventions, ceiling",
+                   measure=ScaleConsistency(factor=2), pictures=Pictures(num_images=100), ceiling=True)
+    yield Protocol(name="scale_x4", summary="the same with 4S",
+                   measure=ScaleConsistency(factor=4), pictures=Pictures(num_images=100), ceiling=True)
+    yield Protocol(name="tile_exact", summary="largest difference, one piece against tiles: frame, window, window beyond the frame",
+                   measure=TileExact(), pictures=Pictures(num_images=4), ceiling=True)
+
+
+def _embedded() -> Iterator[Protocol]:
+    """Stand-ins that need no download. None of them is FID or CLIP score."""
+    yield Protocol(name="kid_lite2", summary="KID on EfficientNet-lite2 features against all test pictures; a stand-in, never FID",
+                   measure=Kid(detector="lite2"))
+    yield Protocol(name="pr_lite2", summary="precision and recall on EfficientNet-lite2 features, k = 3; a stand-in",
+                   measure=PrecisionRecall(detector="lite2"))
+    yield Protocol(name="dc_lite2", summary="density and coverage on EfficientNet-lite2 features, k = 5; a stand-in",
+                   measure=DensityCoverage(detector="lite2"))
+    yield Protocol(name="clip_s_small", summary="mean cosine with the true caption, small dual encoder; `shuffled` beside it",
+                   measure=ClipScore(detector="small"))
+    yield Protocol(name="clip_s_small_heldout", summary="the same, by the dual encoder that never trains a generator",
+                   measure=ClipScore(detector="small-heldout"))
+    yield Protocol(name="clip_r_small", summary="R-precision of the true caption among 99 others, small dual encoder; ratio to real",
+                   measure=RPrecision(detector="small"))
+
+
+PROTOCOLS: dict[str, Protocol] = {row.name: row for row in _rows()}
 
 
 def protocols_named(names: Iterable[str]) -> list[Protocol]:
     """Rows of the table by name, in the order given, repeats dropped. Raises `UserError` naming the nearest one."""
-    rows = {}
+    chosen = {}
     for name in names:
         if name not in PROTOCOLS:
             raise UserError(f"--metrics {name}: no such protocol; {nearest(name, PROTOCOLS)}")
-        rows[name] = PROTOCOLS[name]
-    if not rows:
+        chosen[name] = PROTOCOLS[name]
+    if not chosen:
         raise UserError(f"--metrics: name at least one of {', '.join(PROTOCOLS)}")
-    return list(rows.values())
+    return list(chosen.values())
 
 
 def overrides_of(protocol: Protocol) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""Pictures dealt out over ranks one by one, and their results brought back into picture order on every rank."""
+"""Pictures dealt out over ranks one by one, and what each rank made of its share brought back to every rank."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from torch_utils import distributed
@@ -10,15 +10,15 @@ from torch_utils import distributed
 T = TypeVar("T")
 
 
-def over_ranks(total: int, compute: Callable[[range], list[T]]) -> list[T]:
-    """`compute(indices)` returns one result an index; this rank's indices are rank, rank + world, ... below total.
+def shares_over_ranks(total: int, compute: Callable[[range], T]) -> list[T]:
+    """`compute(indices)` with this rank's indices rank, rank + world, ... below total; the results of all ranks.
 
-    Returns the results of all indices in order, on every rank. An error of one rank is raised on all of them, since
-    a rank that left alone would leave the others waiting.
+    In rank order, on every rank. An error of one rank is raised on all of them, since a rank that left alone would
+    leave the others waiting.
     """
     share = range(distributed.rank(), total, distributed.world_size())
     if distributed.world_size() == 1:
-        return compute(share)
+        return [compute(share)]
     try:
         mine = compute(share)
     except Exception as error:  # not swallowed: raised below, on every rank
@@ -27,4 +27,15 @@ def over_ranks(total: int, compute: Callable[[range], list[T]]) -> list[T]:
     for one in shares:
         if isinstance(one, Exception):
             raise one
+    return shares
+
+
+def in_order(shares: Sequence[Sequence[T]]) -> list[T]:
+    """One result an index of each rank's share -> the results of all indices in order."""
+    total = sum(map(len, shares))
     return [shares[index % len(shares)][index // len(shares)] for index in range(total)]
+
+
+def over_ranks(total: int, compute: Callable[[range], list[T]]) -> list[T]:
+    """`shares_over_ranks` where `compute` returns one result an index: all of them, in order, on every rank."""
+    return in_order(shares_over_ranks(total, compute))

@@ -1,70 +1,80 @@
-"""Detector features of all real pictures of a split, cached under a hash of the data's content and the detector."""
+"""Detector features of real pictures, cached under a hash of the pictures' content, what is seen of them, and the detector."""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol as Interface
 
 import numpy as np
 import torch
 
 from dnnlib.files import atomic_path
 from metrics.detectors import Detector, detector_id
-from metrics.ranks import over_ranks
+from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
+from metrics.moments import Moments
+from metrics.sights import RealView
 from torch_utils import distributed
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what, done, total) as pictures pass."""
-
-_FORMAT = 1
+_FORMAT = 2
 
 
-class RealPictures(Interface):
-    """The part of `TextImageDataset` that references need."""
-
-    content_hash: str
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int): ...
-
-
-def reference_features(dataset: RealPictures, split: str, detector: Detector, *, device: torch.device, batch_size: int,
-                       cache_dir: Path | None, progress: Progress) -> np.ndarray:
-    """float32 [n, D] in dataset order, equal on all ranks; read from `cache_dir` where they are there already."""
+def reference_features(view: RealView, content_hash: str, detector: Detector, want: Want, *, device: torch.device,
+                       batch_size: int, cache_dir: Path | None, progress: Progress) -> Features:
+    """Features of all pictures of the view, equal on all ranks; read from `cache_dir` where they are there already."""
     # CPU and GPU features differ in their last bits, and a number must not depend on who filled the cache.
-    key = "\n".join((str(_FORMAT), dataset.content_hash, split, str(len(dataset)), detector_id(detector), device.type))
-    path = cache_dir and Path(cache_dir) / f"reference-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-    cached = distributed.from_main(_read(path, key, len(dataset)) if path and distributed.is_main() else None)
-    if cached is not None:
-        return cached
-    features = _compute(dataset, detector, batch_size, progress)
-    if path and distributed.is_main():
-        with atomic_path(path) as temporary:
-            np.savez(temporary, features=features, key=np.array(key))
+    name = "\n".join((str(_FORMAT), content_hash, view.tag, str(view.count), detector_id(detector), device.type))
+    if cache_dir:
+        kinds = ("rows",) if want.rows else ("moments", "rows")
+        found = (_read(cache_dir, f"{name}\n{kind}", view.count) for kind in kinds) if distributed.is_main() else ()
+        cached = distributed.from_main(next((features for features in found if features), None))
+        if cached is not None:
+            return cached
+
+    def batches(share: range):
+        return read_batches(view.read, share, batch_size=batch_size, num_threads=decoding_threads(), device=device,
+                            progress=progress, what=f"real pictures through {detector.name}")
+
+    features = extract(view.count, batches, {"": detector}, {"": want})[""]
+    if cache_dir and distributed.is_main():
+        key = f"{name}\n{'rows' if want.rows else 'moments'}"
+        with atomic_path(_path(cache_dir, key)) as temporary:
+            np.savez(temporary, key=np.array(key), **arrays_of(features))
     return features
 
 
-def _compute(dataset: RealPictures, detector: Detector, batch_size: int, progress: Progress) -> np.ndarray:
-    def rows_of(share: range) -> list[np.ndarray]:
-        rows: list[np.ndarray] = []
-        for start in range(0, len(share), batch_size):
-            images = torch.stack([dataset[i].image for i in share[start:start + batch_size]])
-            rows.extend(detector(images).numpy())
-            progress(f"real pictures through {detector.name}", len(rows), len(share))
-        return rows
-
-    return np.stack(over_ranks(len(dataset), rows_of))
+def arrays_of(features: Features, prefix: str = "") -> dict[str, np.ndarray]:
+    """What there is of the features, by name, for `numpy.savez`."""
+    arrays = {} if features.rows is None else {"rows": features.rows}
+    if features.moments is not None:
+        arrays |= {"mean": features.moments.mean, "covariance": features.moments.covariance}
+    return {f"{prefix}{name}": array for name, array in arrays.items()}
 
 
-def _read(path: Path, key: str, num_rows: int) -> np.ndarray | None:
+def features_of(archive: np.lib.npyio.NpzFile, count: int, prefix: str = "") -> Features:
+    """The inverse of `arrays_of`. Raises KeyError or ValueError for an archive that holds neither, or something cut."""
+    rows = archive[f"{prefix}rows"] if f"{prefix}rows" in archive else None
+    moments = None
+    if f"{prefix}mean" in archive:
+        moments = Moments(count, archive[f"{prefix}mean"], archive[f"{prefix}covariance"])
+        if moments.covariance.shape != (len(moments.mean),) * 2:
+            raise ValueError("covariance and mean disagree")
+    if rows is None and moments is None:
+        raise KeyError(f"{prefix}rows")
+    if rows is not None and len(rows) != count:
+        raise ValueError(f"{len(rows)} rows where {count} are promised")
+    return Features(count, rows, moments)
+
+
+def _path(cache_dir: Path, key: str) -> Path:
+    return Path(cache_dir) / f"reference-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+
+
+def _read(cache_dir: Path, key: str, count: int) -> Features | None:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if str(archive["key"]) == key and len(archive["features"]) == num_rows:
-                return archive["features"]
+        with np.load(_path(cache_dir, key), allow_pickle=False) as archive:
+            if str(archive["key"]) == key:
+                return features_of(archive, count)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None  # absent or damaged: computed afresh and replaced
     return None

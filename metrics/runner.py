@@ -10,22 +10,29 @@ import contextlib
 import platform
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from dnnlib.config_codec import to_dict
+from dnnlib.errors import UserError
+from dnnlib.files import sha256_of
 from metrics.detectors import DualDetector
-from metrics.protocols import PROTOCOLS_VERSION, Protocol, overrides_of
-from metrics.reference import Progress
+from metrics.features import Progress
+from metrics.measures import Protocol
+from metrics.protocols import PROTOCOLS_VERSION, overrides_of
 from metrics.scorers import score
-from metrics.session import Session, Subject
+from metrics.session import Session, Sources
+from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder, ViewError
 from networks.snapshot import Snapshot
+
+
+T = TypeVar("T")
 
 
 def load_subject(path: str | Path, device: torch.device) -> Subject:
@@ -38,28 +45,42 @@ def load_subject(path: str | Path, device: torch.device) -> Subject:
 
 
 def evaluate(
-    subject: Subject, dataset_path: str | Path, protocols: Sequence[Protocol], *,
+    subject: Subject | FolderSubject, data: Sources | str | Path, protocols: Sequence[Protocol], *,
     num: int | None = None, seed: int | None = None, truncation: float | None = None,
     device: torch.device | str = "cpu", batch_size: int = 32, cache_dir: str | Path | None = None,
     encoders: Mapping[str, ImageTextEncoder] | None = None, progress: Progress | None = None,
+    on_refusal: Callable[[Protocol, UserError], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One JSON-ready record a protocol, in order, each yielded when it is known.
 
-    num, seed, truncation override the protocols' own; the record then says so under `overrides`. batch_size is per
-    rank. cache_dir keeps features of real pictures (None = no cache). encoders: loaded dual encoders by spec, so that
-    they are not loaded again. A network that cannot make a view, or makes pictures that are not finite, gets
-    value None and a `note`. Raises `UserError` for data that does not fit.
+    data: the data set, or `Sources` with more than that. num, seed, truncation override the protocols' own; the record
+    then says so under `overrides`. batch_size is per rank. cache_dir keeps features of real pictures (None = no cache).
+    encoders: loaded dual encoders by spec, so that they are not loaded again. A network that cannot make a view, or makes
+    pictures that are not finite, gets value None and a `note`. Raises `UserError` for what does not fit and for missing
+    files; with `on_refusal` that is called instead, and the other protocols go on.
     """
     device = torch.device(device)
+    sources = data if isinstance(data, Sources) else Sources(data=Path(data))
     rows = [row.with_overrides(num=num, seed=seed, truncation=truncation) for row in protocols]
-    session = Session(subject, dataset_path, rows, device=device, batch_size=batch_size,
+    session = Session(subject, sources, device=device, batch_size=batch_size,
                       cache_dir=Path(cache_dir) if cache_dir else None, encoders=encoders or {},
                       progress=progress or (lambda what, done, total: None))
-    for protocol in rows:
+
+    def attempt(action: Callable[[Session, Protocol], T], protocol: Protocol) -> T | None:
         # Between two records the caller may do as it likes, so both guards close before each yield.
-        with untouched_rng(device), _eval_mode(subject.generator):
-            record = _record(session, protocol)
-        yield record
+        try:
+            with untouched_rng(device), _eval_mode(subject):
+                return action(session, protocol)
+        except UserError as error:
+            if on_refusal is None:
+                raise
+            on_refusal(protocol, error)
+
+    # What is missing is told before the first picture is made.
+    for protocol in [protocol for protocol in rows if attempt(_prepare, protocol)]:
+        record = attempt(_record, protocol)
+        if record is not None:
+            yield record
 
 
 @contextlib.contextmanager
@@ -75,13 +96,25 @@ def untouched_rng(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
+def _eval_mode(subject: Subject | FolderSubject) -> Iterator[None]:
+    if isinstance(subject, FolderSubject):
+        yield
+        return
+    training = subject.generator.training
+    subject.generator.eval()
     try:
         yield
     finally:
-        module.train(training)
+        subject.generator.train(training)
+
+
+def _prepare(session: Session, protocol: Protocol) -> bool:
+    """Everything that can be refused without making a picture; True."""
+    _check_data(session, protocol)
+    if protocol.measure.detector is not None:
+        session.detector(protocol.measure.detector)
+    session.expect(protocol)
+    return True
 
 
 def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
@@ -90,8 +123,7 @@ def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
         scores = score(session, protocol)
     except (ViewError, FloatingPointError) as error:
         scores = {"value": None, "note": str(error)}
-    subject, pictures = session.subject, protocol.pictures
-    dataset = session.dataset(pictures.split)
+    pictures = protocol.pictures
     return {
         "metric": protocol.name,
         **scores,
@@ -100,12 +132,11 @@ def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
         "split": pictures.split,
         "captions": pictures.captions,
         "seed": pictures.seed,
-        "view": to_dict(View.square(subject.resolution)),
+        "view": to_dict(View.square(session.subject.resolution)),
         "overrides": overrides_of(protocol),
         "protocol": to_dict(protocol),
-        "snapshot_sha256": subject.sha256,
-        "text_encoder": subject.encoder.id,
-        "dataset": {"name": dataset.name, "content_hash": dataset.content_hash, "num_items": len(dataset)},
+        **session.subject.identity(),
+        **_data_fields(session, protocol),
         "versions": {"protocols": PROTOCOLS_VERSION, "torch": torch.__version__, "numpy": np.__version__,
                      "python": platform.python_version()},
         "device": session.device.type,
@@ -113,11 +144,37 @@ def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
     }
 
 
+def _check_data(session: Session, protocol: Protocol) -> None:
+    """A protocol that names its data set is not reported on another one, nor at another size."""
+    side = session.subject.resolution
+    if protocol.resolution not in (None, side):
+        raise UserError(f"{protocol.name} is defined at {protocol.resolution}x{protocol.resolution}, these pictures have {side}x"
+                        f"{side}; use fid10k, kid10k, ... which take any data set")
+    if protocol.data is None or session.sources.data is None:
+        return
+    source = str(session.dataset(protocol.pictures.split).info.get("source", ""))
+    if not source.startswith(protocol.data):
+        raise UserError(f"{protocol.name} is defined on {protocol.data}, but --data {session.sources.data} says it is {source!r}; "
+                        "import the official files with dataset_tool.py coco or cub, or use fid10k, kid10k, ...")
+
+
+def _data_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
+    """Which files the numbers hang on. `data_checked`: whether the data set is known to be the protocol's own."""
+    fields: dict[str, Any] = {"dataset": None, "data_checked": protocol.data is None or session.sources.data is not None}
+    if session.sources.data is not None:
+        dataset = session.dataset(protocol.pictures.split)
+        fields["dataset"] = {"name": dataset.name, "content_hash": dataset.content_hash, "num_items": len(dataset)}
+    for name, path in (("reference_file", session.sources.reference), ("data_large", session.sources.large)):
+        if path is not None:
+            fields[name] = {"name": path.name} | ({"sha256": sha256_of(path)} if path.is_file() else {})
+    return fields
+
+
 def _detector_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
     """`teacher` is True where the scorer is the encoder that the generator was trained with: then it flatters."""
     if protocol.measure.detector is None:
         return {"detector": None, "resize": None, "teacher": False}
     detector = session.detector(protocol.measure.detector)
-    teacher = isinstance(detector, DualDetector) and detector.encoder_id == session.subject.encoder.id
+    teacher = isinstance(detector, DualDetector) and detector.encoder_id == session.subject.encoder_id
     return {"detector": {"name": detector.name, "weights_sha256": detector.weights_sha256},
             "resize": detector.resize, "teacher": teacher}

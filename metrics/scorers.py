@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from metrics.clip_score import clip_score, mismatched_score
-from metrics.image_sets import caption_pool
+from metrics.cmmd import cmmd
+from metrics.frechet import frechet_distance
 from metrics.kid import kid, kid_of_subsets
-from metrics.protocols import ClipScore, Kid, Protocol, RPrecision, ScaleConsistency, TileExact
+from metrics.manifold import density_coverage, precision_recall
+from metrics.measures import (
+    ClipScore, Cmmd, DensityCoverage, Detail, Frechet, Kid, PrecisionRecall, Protocol, RPrecision, ScaleConsistency, TileExact,
+)
 from metrics.ranks import over_ranks
 from metrics.retrieval import draw_distractors, r_precision
 from metrics.scale_consistency import MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
-from metrics.session import Session
+from metrics.session import Session, passes_of
 from metrics.tile_exactness import tile_px, tile_views
 from networks.coordinates import View
 
@@ -28,21 +32,54 @@ def score(session: Session, protocol: Protocol) -> Fields:
     return _SCORERS[type(protocol.measure)](session, protocol)
 
 
+def _frechet(session: Session, protocol: Protocol) -> Fields:
+    real = session.real(protocol)
+    fake = session.generated(protocol.pictures, protocol.measure.detector)
+    value = frechet_distance(real.with_moments(), fake.with_moments(), session.device)
+    return {"value": value, "num_real": real.count or None, "ddof": 1}
+
+
 def _kid(session: Session, protocol: Protocol) -> Fields:
-    measure = protocol.measure
-    real = session.real_features(protocol.pictures.split, measure.detector)
-    fake = session.generated_features(protocol.pictures, measure.detector)
+    real, fake = _rows(session, protocol)
+    return _kid_of(protocol.measure, real, fake) | {"num_real": len(real)}
+
+
+def _kid_of(measure: Kid, real: np.ndarray, fake: np.ndarray) -> Fields:
     if measure.num_subsets == 0:
-        return {"value": kid(real, fake), "num_real": len(real)}
-    mean, spread = kid_of_subsets(real, fake, num_subsets=measure.num_subsets, subset_size=measure.subset_size,
-                                  seed=protocol.pictures.seed)
-    return {"value": mean, "spread": spread, "num_real": len(real)}
+        return {"value": kid(real, fake)}
+    mean, spread = kid_of_subsets(real, fake, num_subsets=measure.num_subsets, subset_size=measure.subset_size)
+    return {"value": mean, "spread": spread, "subset_size": min(measure.subset_size, len(real), len(fake))}
+
+
+def _cmmd(session: Session, protocol: Protocol) -> Fields:
+    real, fake = _rows(session, protocol)
+    return {"value": cmmd(real, fake, protocol.measure.sigma), "num_real": len(real)}
+
+
+def _precision_recall(session: Session, protocol: Protocol) -> Fields:
+    real, fake = _rows(session, protocol)
+    precision, recall = precision_recall(real, fake, protocol.measure.k, session.device)
+    return {"value": precision, "recall": recall, "num_real": len(real)}
+
+
+def _density_coverage(session: Session, protocol: Protocol) -> Fields:
+    real, fake = _rows(session, protocol)
+    density, coverage = density_coverage(real, fake, protocol.measure.k, session.device)
+    return {"value": density, "coverage": coverage, "num_real": len(real)}
+
+
+def _detail(session: Session, protocol: Protocol) -> Fields:
+    """`enlarged`: the KID of renders at S, enlarged. Where `value` is not below it, the detail is not real."""
+    measure, (native, enlarged) = protocol.measure, passes_of(protocol)
+    real = session.real(protocol).rows
+    values = [kid(real, session.generated(pictures, measure.detector).rows) for pictures in (native, enlarged)]
+    return {"value": values[0], "enlarged": values[1], "num_real": len(real)}
 
 
 def _clip_score(session: Session, protocol: Protocol) -> Fields:
     detector, chosen = protocol.measure.detector, session.image_set(protocol.pictures)
-    images = session.generated_features(protocol.pictures, detector)
     texts = session.text_features(chosen.prompts, detector)
+    images = session.generated(protocol.pictures, detector).rows
     return {"value": clip_score(images, texts), "shuffled": mismatched_score(images, texts, chosen.items)}
 
 
@@ -50,19 +87,29 @@ def _r_precision(session: Session, protocol: Protocol) -> Fields:
     """`real`: the real pictures with the same captions and distractors; `prime`: the paper's CLIP-R', value / real."""
     measure, pictures = protocol.measure, protocol.pictures
     chosen = session.image_set(pictures)
-    pool = caption_pool(session.dataset(pictures.split), seed=pictures.seed)
+    pool = session.caption_pool(pictures)
     distractors = draw_distractors(chosen.items, chosen.prompts, pool,
                                    num_distractors=measure.num_distractors, seed=pictures.seed)
     texts = session.text_features(chosen.prompts, measure.detector)
     pool_texts = session.text_features(pool, measure.detector)
-    fake_images = session.generated_features(pictures, measure.detector)
-    real_images = session.real_features(pictures.split, measure.detector)[list(chosen.items)]
-    value, real = (r_precision(images, texts, pool_texts, distractors) for images in (fake_images, real_images))
-    return {
-        "value": value, "real": real, "prime": value / real if real else None,
-        "num_distractors": distractors.shape[1], "chance": 1 / (1 + distractors.shape[1]),
+    value = r_precision(session.generated(pictures, measure.detector).rows, texts, pool_texts, distractors)
+    reals = session.real_items(pictures, measure.detector)
+    real = None if reals is None else r_precision(reals, texts, pool_texts, distractors)
+    prime = value / real if real else None
+    fields = {
+        "real": real, "prime": prime, "num_distractors": distractors.shape[1], "chance": 1 / (1 + distractors.shape[1]),
         "num_real": len(set(chosen.items)),
     }
+    if measure.ratio:
+        note = {} if prime is not None else {"note": "the real pictures of these captions are not known, or score zero"}
+        return {"value": prime, "generated": value} | fields | note
+    return {"value": value} | fields
+
+
+def _rows(session: Session, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Real and generated rows."""
+    real = session.real(protocol).rows
+    return real, session.generated(protocol.pictures, protocol.measure.detector).rows
 
 
 def _scale_consistency(session: Session, protocol: Protocol) -> Fields:
@@ -113,7 +160,12 @@ def _tile_exact(session: Session, protocol: Protocol) -> Fields:
 
 
 _SCORERS: dict[type, Callable[[Session, Protocol], Fields]] = {
+    Frechet: _frechet,
     Kid: _kid,
+    Cmmd: _cmmd,
+    PrecisionRecall: _precision_recall,
+    DensityCoverage: _density_coverage,
+    Detail: _detail,
     ClipScore: _clip_score,
     RPrecision: _r_precision,
     ScaleConsistency: _scale_consistency,

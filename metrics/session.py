@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -15,123 +15,206 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets.archive import INDEX
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from metrics.detectors import Detector, load_detector
-from metrics.image_sets import ImageSet, image_set
-from metrics.protocols import Pictures, Protocol
-from metrics.ranks import over_ranks
-from metrics.reference import Progress, reference_features
+from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
+from metrics.frames import generated_frames, rendered
+from metrics.image_sets import ImageSet, caption_pool, image_set
+from metrics.measures import Detail, Pictures, Protocol, Reference
+from metrics.picture_folder import PictureFolder
+from metrics.reference import reference_features
+from metrics.reference_file import ReferenceFile
+from metrics.sights import RealPictures, RealView, real_view
+from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
-from networks.interfaces import Generator, ImageTextEncoder, TextEncoder
-from networks.sampling import iterate_images
-from torch_utils.tensors import to_uint8
+from networks.interfaces import ImageTextEncoder
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is scored: a generator on its device, the text encoder it was trained with, its trained resolution.
+class Sources:
+    """Where real pictures and captions come from.
 
-    encoder_spec is the string that `load_encoder` takes; sha256 that of the snapshot, None for weights in memory.
+    data: a data set, for captions and real pictures; reference: statistics, a folder or a data set that replaces its real
+    pictures; large: a data set with larger real pictures; weights: local files of detectors by name.
     """
 
-    generator: Generator
-    encoder: TextEncoder
-    encoder_spec: str
-    resolution: int
-    sha256: str | None = None
+    data: Path | None = None
+    reference: Path | None = None
+    large: Path | None = None
+    weights: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Session:
-    """Everything the scorers ask for. `protocols` are all that will be scored, so that passes can be shared."""
+    """Everything the scorers ask for. `expect` names all protocols that will be scored, so that passes can be shared."""
 
-    def __init__(self, subject: Subject, dataset_path: str | Path, protocols: Sequence[Protocol], *,
-                 device: torch.device, batch_size: int, cache_dir: Path | None,
-                 encoders: Mapping[str, ImageTextEncoder], progress: Progress) -> None:
-        self.subject = subject
-        self.dataset_path = dataset_path
-        self.device = device
-        self.batch_size = batch_size
-        # The content hash of a plain folder does not see every change of a picture, so nothing of it is kept.
-        self.cache_dir = None if Path(dataset_path).is_dir() else cache_dir
-        self.progress = progress
+    def __init__(self, subject: Subject | FolderSubject, sources: Sources, *, device: torch.device, batch_size: int,
+                 cache_dir: Path | None, encoders: Mapping[str, ImageTextEncoder], progress: Progress) -> None:
+        self.subject, self.sources = subject, sources
+        self.device, self.batch_size, self.progress = device, batch_size, progress
+        self._cache_dir = cache_dir
         self._encoders = dict(encoders)
-        if isinstance(subject.encoder, ImageTextEncoder):
+        if isinstance(subject, Subject) and isinstance(subject.encoder, ImageTextEncoder):
             self._encoders[subject.encoder_spec] = subject.encoder
-        self._wanted: dict[Pictures, set[str]] = defaultdict(set)
-        for protocol in protocols:
-            if protocol.measure.detector is not None:
-                self._wanted[protocol.pictures].add(protocol.measure.detector)
+        self._wants: dict[Pictures, dict[str, Want]] = defaultdict(lambda: defaultdict(Want))
+        self._real_wants: dict[tuple[Reference, str], Want] = defaultdict(Want)
         # Bound to the session, not the class, so that what they remember goes when the session goes.
         self.dataset = cache(self._open_dataset)
         self.detector = cache(self._load_detector)
         self.image_set = cache(self._choose)
-        self.real_features = cache(self._read_real)
+        self.reals = cache(self._open_reals)
+        self._real = cache(self._read_real)
         self._generated = cache(self._run_pass)
         self._text = cache(self._encode_text)
 
-    def generated_features(self, pictures: Pictures, detector: str) -> np.ndarray:
-        """float32 [num_images, D], one row a picture."""
+    def expect(self, protocol: Protocol) -> None:
+        """Before the first score: this protocol will be asked for."""
+        detector = protocol.measure.detector
+        for pictures in passes_of(protocol):
+            self._wants[pictures][detector] |= want_of(protocol)
+        if detector is not None:
+            self._real_wants[protocol.reference, detector] |= want_of(protocol)
+
+    def generated(self, pictures: Pictures, detector: str) -> Features:
+        """Of all generated pictures, in order."""
         return self._generated(pictures)[detector]
 
+    def real(self, protocol: Protocol) -> Features:
+        """Of the real pictures that the protocol names."""
+        reference, path = protocol.reference, self.sources.reference
+        if reference.view == "native" and path is not None and path.is_file() and path.suffix == ".npz":
+            tag = f"{reference.split}, {reference.view}, {reference.expand}"
+            return ReferenceFile(path).features(self.detector(protocol.measure.detector), tag, want_of(protocol).rows)
+        return self._real(reference, protocol.measure.detector, protocol.pictures.num_images)
+
+    def real_items(self, pictures: Pictures, detector: str) -> np.ndarray | None:
+        """Rows of the real pictures whose captions made the generated ones; None where that is not known."""
+        if isinstance(self.subject, FolderSubject):
+            places = self._places(pictures)
+            if places is None:
+                return None
+        else:
+            places = self.image_set(pictures).items
+        return self._real(Reference(split=pictures.split), detector, pictures.num_images).rows[list(places)]
+
     def text_features(self, captions: Sequence[str], detector: str) -> np.ndarray:
-        """float32 [N, D]; equal captions are encoded once."""
+        """float32 [N, D]; equal captions are encoded once. Raises `UserError` where a picture has no caption."""
+        if "" in captions:
+            raise UserError("some pictures have no caption, which CLIP measures need: put a NAME.txt beside each, or a "
+                            "captions.jsonl into the folder")
         return self._text(tuple(captions), detector)
+
+    def caption_pool(self, pictures: Pictures) -> list[str]:
+        """One caption an item, by item number: where R-precision takes its distractors from."""
+        if isinstance(self.subject, Subject):
+            return caption_pool(self.dataset(pictures.split), seed=pictures.seed)
+        chosen = self.image_set(pictures)
+        first = {item: caption for item, caption in zip(reversed(chosen.items), reversed(chosen.prompts))}
+        return [first[item] for item in range(len(first))]
 
     def render(self, pictures: Pictures, share: range, view: View, *, batch_size: int | None = None,
                tile_px: int | None = 65536) -> Iterator[torch.Tensor]:
-        """The pictures of these indices in floats, one by one; `over_ranks` hands out the share.  # each [3, H, W]
+        """The pictures of these indices in floats, one by one, each [3, H, W]. Raises `UserError` for a folder.
 
         Raises `FloatingPointError` for a picture that is not finite.
         """
-        chosen = self.image_set(pictures)
-        samples = iterate_images(
-            self.subject.generator, self.subject.encoder,
-            [chosen.prompts[i] for i in share], [chosen.seeds[i] for i in share], view,
-            truncation=pictures.truncation, batch_size=batch_size or self.batch_size, tile_px=tile_px,
-            device=self.device)
-        for done, sample in enumerate(samples, start=1):
-            if not torch.isfinite(sample.image).all():
-                raise FloatingPointError(f"the picture of seed {sample.seed} is not finite: the network has diverged")
-            self.progress(f"pictures of {view.width}x{view.height}", done, len(share))
-            yield sample.image
+        return rendered(self._network(), self.image_set(pictures), pictures, share, view,
+                        batch_size=batch_size or self.batch_size, tile_px=tile_px, device=self.device, progress=self.progress)
+
+    def _network(self) -> Subject:
+        if isinstance(self.subject, FolderSubject):
+            raise UserError("this protocol renders at other sizes, which a folder of pictures cannot; give --network")
+        return self.subject
 
     def _open_dataset(self, split: str) -> TextImageDataset:
-        return TextImageDataset(self.dataset_path, split=split)
+        if self.sources.data is None:
+            raise UserError("--data is missing: the data set whose captions and real pictures are used")
+        return TextImageDataset(self.sources.data, split=split)
 
     def _load_detector(self, name: str) -> Detector:
-        return load_detector(name, self.device, self._encoders)
+        return load_detector(name, self.device, self._encoders, self.sources.weights)
 
     def _choose(self, pictures: Pictures) -> ImageSet:
+        if isinstance(self.subject, FolderSubject):
+            return self.subject.image_set(pictures.num_images, "the protocol")
         return image_set(self.dataset(pictures.split), num_images=pictures.num_images, seed=pictures.seed)
 
-    def _read_real(self, split: str, detector: str) -> np.ndarray:
-        """float32 [n, D] of all real pictures of the split, in dataset order."""
-        dataset = self.dataset(split)
-        width, height = dataset.resolution
-        side = self.subject.resolution
-        if (width, height) != (side, side):
-            raise UserError(f"--data {self.dataset_path}: pictures are {width}x{height} but the network was trained at "
-                            f"{side}x{side}; build the data set with dataset_tool.py --resolution {side}x{side}")
-        return reference_features(dataset, split, self.detector(detector), device=self.device,
-                                  batch_size=self.batch_size, cache_dir=self.cache_dir, progress=self.progress)
+    def _places(self, pictures: Pictures) -> list[int] | None:
+        """Position in the split of the item behind each picture of a folder."""
+        if self.sources.data is None:
+            return None
+        dataset = self.dataset(pictures.split)
+        place = {dataset.id(index): index for index in range(len(dataset))}
+        found = [place.get(self.subject.folder.item(index) or "") for index in range(pictures.num_images)]
+        return None if None in found else found
 
-    def _run_pass(self, pictures: Pictures) -> dict[str, np.ndarray]:
-        detectors = [self.detector(name) for name in sorted(self._wanted[pictures])]
+    def _open_reals(self, reference: Reference) -> tuple[RealPictures, str, bool]:
+        """(pictures, option and file for messages, whether features may be cached)."""
+        if reference.view == "native":
+            path, option = (self.sources.reference, "--ref") if self.sources.reference else (self.sources.data, "--data")
+            if path is None:
+                raise UserError("--data or --ref is missing: the real pictures to compare with")
+        else:
+            path, option = self.sources.large, "--data-large"
+            if path is None:
+                raise UserError("--data-large is missing: this protocol needs real pictures larger than the network's, as a "
+                                "data set of dataset_tool.py (OpenMoji renders at any --resolution)")
+        if path.is_dir() and not (path / INDEX).is_file():
+            return PictureFolder(path), f"{option} {path}", False
+        # The content hash of a plain folder does not see every change of a picture, so nothing of it is kept.
+        return TextImageDataset(path, split=reference.split), f"{option} {path}", not path.is_dir()
 
-        def rows_of(share: range) -> list[tuple[np.ndarray, ...]]:
-            rows: list[tuple[np.ndarray, ...]] = []
-            stream = self.render(pictures, share, View.square(self.subject.resolution))
-            while batch := list(islice(stream, self.batch_size)):
-                images = to_uint8(torch.stack(batch))
-                rows.extend(zip(*(detector(images).numpy() for detector in detectors)))
-            return rows
+    def real_view(self, reference: Reference, num_patches: int) -> RealView:
+        """What is seen of the real pictures. Raises `UserError` where their size does not fit."""
+        pictures, where, _ = self.reals(reference)
+        return real_view(pictures, reference, self.subject.resolution, num_patches, where)
 
-        columns = zip(*over_ranks(pictures.num_images, rows_of))
-        return {detector.name: np.stack(column) for detector, column in zip(detectors, columns)}
+    def _read_real(self, reference: Reference, detector: str, num_patches: int) -> Features:
+        loaded = self.detector(detector)
+        view = self.real_view(reference, num_patches)
+        pictures, _, cacheable = self.reals(reference)
+        cache_dir = self._cache_dir if cacheable else None
+        return reference_features(view, pictures.content_hash if cache_dir else "", loaded,
+                                  self._real_wants[reference, detector], device=self.device, batch_size=self.batch_size,
+                                  cache_dir=cache_dir, progress=self.progress)
+
+    def _run_pass(self, pictures: Pictures) -> dict[str, Features]:
+        detectors = {name: self.detector(name) for name in sorted(self._wants[pictures])}
+        return extract(pictures.num_images, lambda share: self._batches(pictures, share), detectors, self._wants[pictures])
+
+    def _batches(self, pictures: Pictures, share: range) -> Iterator[torch.Tensor]:
+        if isinstance(self.subject, FolderSubject):
+            if pictures.view != "native":
+                self._network()
+            self.image_set(pictures)
+            folder = self.subject.folder
+            yield from read_batches(lambda i: folder[i].image, share, batch_size=self.batch_size, device=self.device,
+                                    num_threads=decoding_threads(), progress=self.progress, what=f"pictures of {folder.name}")
+            return
+        large = min(self.reals(Reference(view="patch"))[0].resolution) if pictures.view == "patch" else 0
+        frames = generated_frames(self._network(), self.image_set(pictures), pictures, share, large=large,
+                                  batch_size=self.batch_size, device=self.device, progress=self.progress)
+        while batch := list(islice(frames, self.batch_size)):
+            yield torch.stack(batch)
 
     def _encode_text(self, captions: tuple[str, ...], detector: str) -> np.ndarray:
         unique = sorted(set(captions))
         row_of = {caption: row for row, caption in enumerate(unique)}
         features = self.detector(detector).text(unique).numpy()
         return features[[row_of[caption] for caption in captions]]
+
+
+def want_of(protocol: Protocol) -> Want:
+    """What the protocol's measure needs of features."""
+    needs = getattr(protocol.measure, "needs", None)
+    return Want(rows=needs == "rows", moments=needs == "moments")
+
+
+def passes_of(protocol: Protocol) -> list[Pictures]:
+    """The sets of generated pictures whose features the protocol reads."""
+    if protocol.measure.detector is None:
+        return []
+    if isinstance(protocol.measure, Detail):
+        return [protocol.pictures, replace(protocol.pictures, view=f"{protocol.pictures.view}_enlarged")]
+    return [protocol.pictures]

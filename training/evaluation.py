@@ -8,7 +8,7 @@ from typing import Any
 
 from metrics.protocols import protocols_named
 from metrics.runner import evaluate
-from metrics.session import Subject
+from metrics.subjects import Subject
 from training.trainer import Trainer
 
 

@@ -1,4 +1,4 @@
-"""Frozen feature extractors behind one interface: uint8 [N, 3, H, W] in, float32 [N, D] on the CPU out.
+"""Frozen feature extractors behind one interface: uint8 [N, 3, H, W] in, float32 [N, D] out, on the detector's device.
 
 The network that trains a generator may score it only where the record says so (`teacher`).
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
+from dnnlib.config_codec import nearest
+from dnnlib.errors import UserError
 from networks.interfaces import ImageTextEncoder
 
 
@@ -23,7 +26,7 @@ class Detector(Protocol):
     resize: str
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, 3, H, W], any device -> float32 [N, D] on the CPU."""
+        """uint8 [N, 3, H, W], any device -> float32 [N, D] on the detector's device, without gradient."""
 
 
 @runtime_checkable
@@ -36,12 +39,22 @@ class DualDetector(Detector, Protocol):
         """Captions -> float32 [N, D] on the CPU."""
 
 
-def load_detector(name: str, device: torch.device, encoders: Mapping[str, ImageTextEncoder] | None = None) -> Detector:
-    """A detector of the table, on `device`. `encoders` are dual encoders that are in memory already, by spec."""
-    encoders = encoders or {}
+def load_detector(name: str, device: torch.device, encoders: Mapping[str, ImageTextEncoder] | None = None,
+                  weights: Mapping[str, Path] | None = None) -> Detector:
+    """A detector by name, on `device`.
+
+    toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2, dinov2:base, dinov2:small, and every text
+    encoder with an image tower (small, small-heldout, open_clip:MODEL/TAG). `encoders` are dual encoders that are in
+    memory already, by spec. `weights` are local files by the first word of the name, or by the whole name. Raises
+    `UserError` that says which file is missing and where it comes from.
+    """
+    encoders, weights = encoders or {}, weights or {}
     if name in encoders:
         return _dual(name, encoders[name], device)
-    return _LOADERS[name](name, device)
+    family = name.partition(":")[0]
+    if family not in _LOADERS:
+        raise UserError(f"detector {name!r} is unknown; {nearest(name, KNOWN)}")
+    return _LOADERS[family](name, device, weights.get(name, weights.get(family)))
 
 
 def detector_id(detector: Detector) -> str:
@@ -58,16 +71,28 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _lite2(name: str, device: torch.device) -> Detector:
+def _lite2(name: str, device: torch.device, weights: Path | None) -> Detector:
     from metrics.detectors.lite2 import Lite2Detector
 
     return Lite2Detector(device)
 
 
-def _toy(name: str, device: torch.device) -> Detector:
+def _toy(name: str, device: torch.device, weights: Path | None) -> Detector:
     from metrics.detectors.toy import ToyDetector
 
     return ToyDetector(device)
+
+
+def _inception(name: str, device: torch.device, weights: Path | None) -> Detector:
+    from metrics.detectors.inception import MODES, InceptionDetector
+
+    return InceptionDetector(_member(name, MODES), device, weights)
+
+
+def _dinov2(name: str, device: torch.device, weights: Path | None) -> Detector:
+    from metrics.detectors.dinov2 import MODELS, Dinov2Detector
+
+    return Dinov2Detector(_member(name, MODELS), device, weights)
 
 
 def _dual(name: str, encoder: ImageTextEncoder, device: torch.device) -> Detector:
@@ -76,15 +101,28 @@ def _dual(name: str, encoder: ImageTextEncoder, device: torch.device) -> Detecto
     return DualEncoderDetector(name, encoder, device)
 
 
-def _load_dual(name: str, device: torch.device) -> Detector:
+def _load_dual(name: str, device: torch.device, weights: Path | None) -> Detector:
     from networks.text_encoders import load_encoder
 
-    return _dual(name, load_encoder(name, device), device)
+    spec = name
+    if weights is not None:  # the model of the name, with the tensors of the file
+        spec = f"{name.partition('/')[0]}/{weights}"
+    return _dual(name, load_encoder(spec, device), device)
 
 
-_LOADERS: dict[str, Callable[[str, torch.device], Detector]] = {
+def _member(name: str, known: Mapping[str, object]) -> str:
+    if name not in known:
+        raise UserError(f"detector {name!r} is unknown; {nearest(name, known)}")
+    return name
+
+
+_LOADERS: dict[str, Callable[[str, torch.device, Path | None], Detector]] = {
     "lite2": _lite2,
     "toy": _toy,
+    "inception": _inception,
+    "dinov2": _dinov2,
     "small": _load_dual,
     "small-heldout": _load_dual,
+    "open_clip": _load_dual,
 }
+KNOWN = (*_LOADERS, "inception:clean", "inception:legacy_pytorch", "dinov2:base", "dinov2:small")

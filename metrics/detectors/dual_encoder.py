@@ -29,7 +29,7 @@ class DualEncoderDetector:
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self.encoder.encode_image(from_uint8(images.to(self.device))).float().cpu()
+        return self.encoder.encode_image(from_uint8(images.to(self.device, non_blocking=True))).float()
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> torch.Tensor:

@@ -26,4 +26,4 @@ class Lite2Detector:
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self.net(from_uint8(images.to(self.device))).float().cpu()
+        return self.net(from_uint8(images.to(self.device, non_blocking=True))).float()

@@ -31,5 +31,5 @@ class ToyDetector:
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.net(from_uint8(images.to(self.device))).flatten(2)
-        return torch.cat([features.mean(2), features.std(2, unbiased=False)], dim=1).cpu()
+        features = self.net(from_uint8(images.to(self.device, non_blocking=True))).flatten(2)
+        return torch.cat([features.mean(2), features.std(2, unbiased=False)], dim=1)

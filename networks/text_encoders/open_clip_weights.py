@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 import sys
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 import torch
@@ -19,6 +16,7 @@ from torch import nn
 
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
+from networks.pretrained.hub import cached_file, check_network
 
 
 def create_model(model_name: str, weights: str) -> nn.Module:
@@ -91,7 +89,7 @@ def _find_tag(model_name: str, tag: str) -> str:
         return cached
     try:
         if config.get("hf_hub"):
-            _check_network()
+            check_network()
         return open_clip.download_pretrained(config)
     except OSError as error:
         raise UserError(
@@ -106,28 +104,14 @@ def _find_tag(model_name: str, tag: str) -> str:
 
 def _cached_hub_file(hub: str) -> str | None:
     """`hub` is open_clip's 'org/name/' or 'org/name/file'; safetensors first, as open_clip does."""
-    from huggingface_hub import try_to_load_from_cache
-
     repository, name = os.path.split(hub)
     names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     stem = os.path.splitext(names[0])[0]
     for candidate in dict.fromkeys([f"{stem}.safetensors", *names] if repository else []):
-        path = try_to_load_from_cache(repository, candidate)
-        if isinstance(path, str):
+        path = cached_file(repository, candidate)
+        if path:
             return path
     return None
-
-
-def _check_network() -> None:
-    """Raises OSError at once where the hub cannot be reached: its client would retry for most of a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise OSError("HF_HUB_OFFLINE is set")
-    if urllib.request.getproxies():
-        return  # a proxy resolves names for us
-    url = urllib.parse.urlsplit(constants.ENDPOINT)
-    socket.create_connection((url.hostname, url.port or 443), timeout=5).close()
 
 
 def _check_quick_gelu(model_name: str, tag: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets.archive import Picture, write_archive
-from metrics.runner import Subject
+from metrics.subjects import Subject
 from networks.interfaces import Codes, Generator
 from networks.text_encoders.hashed import HashedEncoder
 from torch_utils.rng import generator_for

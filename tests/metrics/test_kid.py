@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from metrics import kid as kid_module
 from metrics.kid import kid, kid_of_subsets
@@ -65,3 +66,13 @@ def test_refuses_what_has_no_estimate():
         kid(features(1, 4, 0), features(5, 4, 1))
     with pytest.raises(ValueError, match="width"):
         kid(features(5, 4, 0), features(5, 3, 1))
+
+
+def test_subsets_equal_torch_fidelitys():
+    theirs = pytest.importorskip("torch_fidelity.metric_kid")
+    x, y = features(60, 12, 0).astype(np.float64), features(50, 12, 1, 0.2).astype(np.float64)
+    expected = theirs.kid_features_to_metric(torch.from_numpy(y), torch.from_numpy(x), kid_subsets=7, kid_subset_size=20,
+                                             verbose=False, rng_seed=2020)
+    mean, spread = kid_of_subsets(x, y, num_subsets=7, subset_size=20)
+    assert mean == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-6)
+    assert spread == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-6)

@@ -1,12 +1,14 @@
 """The table of protocols: frozen, named, and changed only visibly."""
 
 import dataclasses
+import re
 
 import pytest
 
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
-from metrics.protocols import PROTOCOLS, Protocol, overrides_of, protocols_named
+from metrics.measures import Protocol
+from metrics.protocols import PROTOCOLS, overrides_of, protocols_named
 
 
 def test_rows_are_frozen_and_named():
@@ -18,9 +20,30 @@ def test_rows_are_frozen_and_named():
 
 
 def test_no_stand_in_is_called_fid_or_clip_score():
-    assert {"kid_lite2", "clip_s_small", "clip_s_small_heldout", "clip_r_small", "scale_x2", "scale_x4",
-            "tile_exact"} == set(PROTOCOLS)
-    assert not any(row.measure.detector == "lite0" for row in PROTOCOLS.values())
+    embedded = {"lite2", "toy", "small", "small-heldout"}
+    for name, row in PROTOCOLS.items():
+        if row.measure.detector in embedded:
+            assert not name.startswith(("fid", "fd_", "cmmd")) and name.rpartition("_")[2] in ("lite2", "small", "heldout"), name
+        assert row.measure.detector != "lite0"
+
+
+def test_names_of_the_evaluation_plan_are_there():
+    sets = [f"{stem}{of}" for of in ("30k_coco256", "30k_cub256", "10k") for stem in
+            ("fid", "kid", "cmmd", "fd_dinov2_", "pr", "dc")]
+    others = ["fid30k_coco256_clean", "fid30k_coco256_train", "fid30k_cub256_dfgan", "clip_s", "clip_s_heldout", "clip_r",
+              "clip_r_prime", "scale_x2", "scale_x4", "detail_x2", "detail_x4", "tile_exact", "pfid50k", "fid_extrapolated",
+              "kid_lite2", "clip_s_small", "clip_s_small_heldout", "clip_r_small"]
+    assert set(sets + others) <= set(PROTOCOLS)
+
+
+def test_a_name_says_what_the_row_does():
+    for name, row in PROTOCOLS.items():
+        counted = re.search(r"(?<!\d)(\d\d)k(_|$)", name)
+        assert counted is None or row.pictures.num_images == 1000 * int(counted[1]), name
+        assert (row.data == "MS-COCO") == ("coco" in name) and (row.data == "CUB") == ("cub" in name)
+        assert (row.resolution == 256) == name.endswith(("256", "256_clean", "256_train", "256_dfgan"))
+    assert PROTOCOLS["fid30k_coco256_train"].reference.split == "train"
+    assert PROTOCOLS["fid30k_cub256_dfgan"].reference.expand == "flip_shift"
 
 
 @pytest.mark.parametrize("row", PROTOCOLS.values(), ids=PROTOCOLS)

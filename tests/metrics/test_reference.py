@@ -6,9 +6,12 @@ import torch
 
 from datasets.text_image import TextImageDataset
 from metrics.detectors import load_detector
-from metrics.protocols import Kid, Protocol
+from metrics.features import Want
+from metrics.measures import Kid, Protocol, Reference
+from metrics.moments import moments_of
 from metrics.reference import reference_features
 from metrics.runner import evaluate
+from metrics.sights import real_view
 
 CPU = torch.device("cpu")
 
@@ -26,9 +29,24 @@ class Counting:
         return self.inner(images)
 
 
-def features(path, cache_dir, detector, split="test", batch_size=5):
-    return reference_features(TextImageDataset(path, split=split), split, detector, device=CPU, batch_size=batch_size,
-                              cache_dir=cache_dir, progress=lambda *_: None)
+def features(path, cache_dir, detector, split="test", batch_size=5, want=Want(rows=True)):
+    dataset = TextImageDataset(path, split=split)
+    view = real_view(dataset, Reference(split=split), 16, 0, "--data")
+    found = reference_features(view, dataset.content_hash, detector, want, device=CPU, batch_size=batch_size,
+                               cache_dir=cache_dir, progress=lambda *_: None)
+    return found.rows if want.rows else found
+
+
+def test_moments_are_kept_small_and_rows_serve_them(archive, tmp_path):
+    detector = Counting()
+    first = features(archive, tmp_path / "a", detector, want=Want(moments=True))
+    assert first.rows is None and first.count == 12
+    again = features(archive, tmp_path / "a", detector, want=Want(moments=True), batch_size=7)
+    assert detector.count == 12 and np.array_equal(again.moments.covariance, first.moments.covariance)
+    rows = features(archive, tmp_path / "b", detector)
+    assert np.allclose(first.moments.covariance, moments_of(rows).covariance, rtol=1e-6)
+    served = features(archive, tmp_path / "b", detector, want=Want(moments=True))
+    assert detector.count == 24 and np.allclose(served.with_moments().mean, first.moments.mean)
 
 
 def test_hit_equals_miss(archive, tmp_path):

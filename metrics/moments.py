@@ -1,0 +1,74 @@
+"""Mean and covariance of features in float64, streamed batch by batch and summed over ranks; ddof = 1.
+
+Ranks add up in rank order, so that any number of them gives the same moments to the last bits of a double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Moments:
+    """mean [D] and covariance [D, D] (divided by count - 1), float64."""
+
+    count: int
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a share of the pictures adds: count, sum of rows [D], sum of outer products [D, D], float64."""
+
+    count: int
+    rows: np.ndarray
+    products: np.ndarray
+
+
+class MomentSums:
+    """Adds feature batches [N, D] up, in float64, where they are (on the CPU for devices without float64)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rows: torch.Tensor | None = None
+        self.products: torch.Tensor | None = None
+
+    def add(self, features: torch.Tensor) -> None:
+        if features.device.type == "mps":
+            features = features.cpu()
+        features = features.to(torch.float64)
+        if self.rows is None:
+            width = features.shape[1]
+            self.rows, self.products = features.new_zeros(width), features.new_zeros(width, width)
+        self.count += len(features)
+        self.rows += features.sum(0)
+        self.products.addmm_(features.T, features)
+
+    def sums(self) -> Sums | None:
+        """None when nothing was added, as happens on a rank without pictures."""
+        if self.rows is None:
+            return None
+        return Sums(self.count, self.rows.cpu().numpy(), self.products.cpu().numpy())
+
+
+def moments_of_sums(parts: Iterable[Sums | None]) -> Moments:
+    """The moments of all shares together; at least two rows are needed."""
+    parts = [part for part in parts if part is not None]
+    count = sum(part.count for part in parts)
+    if count < 2:
+        raise ValueError(f"moments need at least two rows, got {count}")
+    mean = sum(part.rows for part in parts) / count
+    products = sum(part.products for part in parts)
+    return Moments(count, mean, (products - count * np.outer(mean, mean)) / (count - 1))
+
+
+def moments_of(features: np.ndarray) -> Moments:
+    """Of all rows at once: features [N, D]."""
+    sums = MomentSums()
+    sums.add(torch.from_numpy(np.ascontiguousarray(features)))
+    return moments_of_sums([sums.sums()])

@@ -1,0 +1,88 @@
+"""Reference statistics in one .npz: written by `calc_metrics.py ref`, read by `calc --ref`; other tools' `mu, sigma` too.
+
+An entry a detector: mean and covariance in float64 (ddof 1), and rows where they were asked for. `index` is JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnnlib.errors import UserError
+from dnnlib.files import atomic_path
+from metrics.detectors import Detector, detector_id
+from metrics.features import Features
+from metrics.moments import Moments
+from metrics.reference import arrays_of, features_of
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Features of one detector; `tag` says what was seen of the pictures (split, view, expansion)."""
+
+    detector: str
+    tag: str
+    features: Features
+
+
+def write_reference(path: Path, entries: list[Entry], origin: dict[str, Any]) -> None:
+    """Atomically. `origin`: name, content hash and source of the pictures, versions."""
+    index = {"format": _FORMAT, "ddof": 1, **origin, "entries": [
+        {"detector": entry.detector, "tag": entry.tag, "count": entry.features.count} for entry in entries]}
+    arrays: dict[str, np.ndarray] = {}
+    for number, entry in enumerate(entries):
+        arrays |= arrays_of(entry.features, f"{number}/")
+    with atomic_path(path) as temporary:
+        np.savez(temporary, index=np.array(json.dumps(index)), **arrays)
+
+
+class ReferenceFile:
+    """Raises `UserError` for a file that is damaged or something else."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                self.foreign = "mu" in archive and "sigma" in archive
+                self.index = {} if self.foreign else json.loads(str(archive["index"]))
+                self._mu_sigma = (archive["mu"], archive["sigma"]) if self.foreign else None
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            raise UserError(f"--ref {path} is no reference statistics; make them with calc_metrics.py ref, or give a folder "
+                            "of pictures") from None
+        if not self.foreign and self.index.get("format") != _FORMAT:
+            raise UserError(f"--ref {path}: format {self.index.get('format')} is not {_FORMAT}; make it again with ref")
+
+    def features(self, detector: Detector, tag: str, rows: bool) -> Features:
+        """The entry of this detector (name, weights and resize), for pictures seen as `tag` says. Raises `UserError`."""
+        if self.foreign:
+            return self._foreign(detector, rows)
+        wanted = detector_id(detector)
+        entries = list(enumerate(self.index["entries"]))
+        fitting = [(number, entry) for number, entry in entries if entry["detector"] == wanted]
+        if not fitting:
+            held = ", ".join(sorted({entry["detector"].split("/")[0] for _, entry in entries}))
+            raise UserError(f"--ref {self.path} holds nothing of {detector.name} with these weights (it holds {held}); make "
+                            f"it again with calc_metrics.py ref --detectors {detector.name}")
+        same = [pair for pair in fitting if pair[1]["tag"] == tag]
+        if not same:
+            raise UserError(f"--ref {self.path} holds {fitting[0][1]['tag']!r} of {detector.name}, but {tag!r} is needed")
+        number, entry = same[0]
+        with np.load(self.path, allow_pickle=False) as archive:
+            features = features_of(archive, entry["count"], f"{number}/")
+        if rows and features.rows is None:
+            raise UserError(f"--ref {self.path} holds only mean and covariance of {detector.name}; KID, CMMD, precision and "
+                            "density need features: make it again with ref --rows")
+        return features
+
+    def _foreign(self, detector: Detector, rows: bool) -> Features:
+        mean, covariance = (np.asarray(array, np.float64) for array in self._mu_sigma)
+        if rows or mean.ndim != 1 or covariance.shape != (len(mean),) * 2:
+            raise UserError(f"--ref {self.path} holds only mu and sigma of another tool, which is enough for FID alone")
+        return Features(0, None, Moments(0, mean, covariance))
