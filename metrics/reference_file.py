@@ -59,6 +59,11 @@ class ReferenceFile:
         if not self.foreign and self.index.get("format") != _FORMAT:
             raise UserError(f"--ref {path}: format {self.index.get('format')} is not {_FORMAT}; make it again with ref")
 
+    @property
+    def resolution(self) -> tuple[int, int] | None:
+        """(width, height) of the pictures, where the file says so."""
+        return tuple(self.index["resolution"]) if "resolution" in self.index else None
+
     def features(self, detector: Detector, tag: str, rows: bool) -> Features:
         """The entry of this detector (name, weights and resize), for pictures seen as `tag` says. Raises `UserError`."""
         if self.foreign:
@@ -69,7 +74,7 @@ class ReferenceFile:
         if not fitting:
             held = ", ".join(sorted({entry["detector"].split("/")[0] for _, entry in entries}))
             raise UserError(f"--ref {self.path} holds nothing of {detector.name} with these weights (it holds {held}); make "
-                            f"it again with calc_metrics.py ref --detectors {detector.name}")
+                            f"it again with calc_metrics.py ref and the same --metrics")
         same = [pair for pair in fitting if pair[1]["tag"] == tag]
         if not same:
             raise UserError(f"--ref {self.path} holds {fitting[0][1]['tag']!r} of {detector.name}, but {tag!r} is needed")
@@ -78,7 +83,7 @@ class ReferenceFile:
             features = features_of(archive, entry["count"], f"{number}/")
         if rows and features.rows is None:
             raise UserError(f"--ref {self.path} holds only mean and covariance of {detector.name}; KID, CMMD, precision and "
-                            "density need features: make it again with ref --rows")
+                            "density need features: make it again with ref and the same --metrics")
         return features
 
     def _foreign(self, detector: Detector, rows: bool) -> Features:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
@@ -145,17 +146,20 @@ def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
 
 
 def _check_data(session: Session, protocol: Protocol) -> None:
-    """A protocol that names its data set is not reported on another one, nor at another size."""
     side = session.subject.resolution
-    if protocol.resolution not in (None, side):
-        raise UserError(f"{protocol.name} is defined at {protocol.resolution}x{protocol.resolution}, these pictures have {side}x"
-                        f"{side}; use fid10k, kid10k, ... which take any data set")
-    if protocol.data is None or session.sources.data is None:
-        return
-    source = str(session.dataset(protocol.pictures.split).info.get("source", ""))
-    if not source.startswith(protocol.data):
-        raise UserError(f"{protocol.name} is defined on {protocol.data}, but --data {session.sources.data} says it is {source!r}; "
-                        "import the official files with dataset_tool.py coco or cub, or use fid10k, kid10k, ...")
+    named = protocol.data is not None and session.sources.data is not None
+    check_source(protocol, session.dataset(protocol.pictures.split) if named else None, session.sources.data, (side, side))
+
+
+def check_source(protocol: Protocol, dataset: TextImageDataset | None, path: Path | None, size: tuple[int, int]) -> None:
+    """A protocol that names its data set and size is not reported on another one. Raises `UserError`."""
+    if protocol.resolution is not None and size != (protocol.resolution,) * 2:
+        raise UserError(f"{protocol.name} is defined at {protocol.resolution}x{protocol.resolution}, these pictures have "
+                        f"{size[0]}x{size[1]}; fid10k, kid10k, ... take any data set")
+    source = "" if dataset is None else str(dataset.info.get("source", ""))
+    if protocol.data is not None and dataset is not None and not source.startswith(protocol.data):
+        raise UserError(f"{protocol.name} is defined on {protocol.data}, but {path} says it is {source!r}; import the official "
+                        "files with dataset_tool.py coco or cub; fid10k, kid10k, ... take any data set")
 
 
 def _data_fields(session: Session, protocol: Protocol) -> dict[str, Any]:

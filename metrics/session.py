@@ -30,6 +30,7 @@ from metrics.sights import RealPictures, RealView, real_view
 from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder
+from torch_utils.distributed import main_first
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ class Session:
         reference, path = protocol.reference, self.sources.reference
         if reference.view == "native" and path is not None and path.is_file() and path.suffix == ".npz":
             tag = f"{reference.split}, {reference.view}, {reference.expand}"
-            return ReferenceFile(path).features(self.detector(protocol.measure.detector), tag, want_of(protocol).rows)
+            file, side = ReferenceFile(path), self.subject.resolution
+            if file.resolution not in (None, (side, side)):
+                raise UserError(f"--ref {path} was made of pictures of {file.resolution[0]}x{file.resolution[1]}, the generated "
+                                f"ones have {side}x{side}")
+            return file.features(self.detector(protocol.measure.detector), tag, want_of(protocol).rows)
         return self._real(reference, protocol.measure.detector, protocol.pictures.num_images)
 
     def real_items(self, pictures: Pictures, detector: str) -> np.ndarray | None:
@@ -133,7 +138,8 @@ class Session:
         return TextImageDataset(self.sources.data, split=split)
 
     def _load_detector(self, name: str) -> Detector:
-        return load_detector(name, self.device, self._encoders, self.sources.weights)
+        # Rank 0 first: what it downloads the others find.
+        return main_first(lambda: load_detector(name, self.device, self._encoders, self.sources.weights))
 
     def _choose(self, pictures: Pictures) -> ImageSet:
         if isinstance(self.subject, FolderSubject):

@@ -10,12 +10,14 @@ import datetime
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from dnnlib.errors import UserError
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -128,6 +130,20 @@ def from_main(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def main_first(action: Callable[[], T]) -> T:
+    """`action()` on rank 0, then on all others, such as what downloads a file; an error of rank 0 is raised on every rank."""
+    result, problem = None, None
+    if is_main():
+        try:
+            result = action()
+        except Exception as error:  # not swallowed: raised below, on every rank
+            problem = error
+    problem = from_main(problem)
+    if problem is not None:
+        raise problem
+    return result if is_main() else action()
 
 
 def on_main(action: Callable[[], Any]) -> None:
