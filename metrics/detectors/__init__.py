@@ -107,7 +107,10 @@ def _load_dual(name: str, device: torch.device, weights: Path | None) -> Detecto
     spec = name
     if weights is not None:  # the model of the name, with the tensors of the file
         spec = f"{name.partition('/')[0]}/{weights}"
-    return _dual(name, load_encoder(spec, device), device)
+    try:
+        return _dual(name, load_encoder(spec, device), device)
+    except UserError as error:
+        raise UserError(f"{error}; a scorer's file is given by --weights {name}=FILE") from None
 
 
 def _member(name: str, known: Mapping[str, object]) -> str:
