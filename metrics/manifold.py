@@ -17,8 +17,8 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3, device: tor
     The ball of a row reaches to its k-th nearest other row, border included.
     """
     real, fake = _tensors(real, fake, k, device)
-    precision = _inside(fake, real, _radii(real, k)).float().mean()
-    recall = _inside(real, fake, _radii(fake, k)).float().mean()
+    precision = _inside(fake, real, _radii(real, k)).double().mean()
+    recall = _inside(real, fake, _radii(fake, k)).double().mean()
     return float(precision), float(recall)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from dnnlib.errors import UserError
 from metrics.clip_score import clip_score
-from metrics.measures import Kid, Protocol
+from metrics.measures import Cmmd, DensityCoverage, Frechet, Kid, PrecisionRecall, Protocol
 from metrics.protocols import PROTOCOLS, protocols_named
 from metrics.runner import evaluate
 from metrics.session import Session, Sources
@@ -71,6 +71,20 @@ def test_golden_toy_number(subject, archive, encoders):
     # Pins the whole path: seeds, captions, order of items, uint8 rounding, toy weights, kernel. A change of this number
     # is a change of every protocol: raise PROTOCOLS_VERSION with it.
     assert run(subject, archive, [TOY], encoders)["kid_toy"]["value"] == pytest.approx(0.1013343, rel=1e-4)
+
+
+@pytest.mark.parametrize("measure, golden", [
+    (Frechet(detector="toy"), {"value": 0.7540101}),
+    (Kid(detector="toy", num_subsets=4, subset_size=6), {"value": -0.0004599118, "spread": 0.002452032}),
+    (Cmmd(detector="toy", sigma=1.0), {"value": 12.01001}),
+    (PrecisionRecall(detector="toy"), {"value": 17 / 20, "recall": 10 / 12}),
+    (DensityCoverage(detector="toy"), {"value": 0.9, "coverage": 1}),
+], ids=lambda part: getattr(part, "kind", ""))
+def test_golden_numbers_of_other_measures(subject, archive, encoders, measure, golden):
+    row = Protocol(name=f"{measure.kind}_toy", summary="golden numbers", measure=measure)
+    noise = with_generator(subject, lambda x, rows: torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) * 1.9 - 0.9)
+    record = run(noise, archive, [row], encoders)[row.name]
+    assert {key: record[key] for key in golden} == pytest.approx(golden, rel=1e-4)
 
 
 def test_pictures_are_generated_once_for_all_detectors(subject, archive, encoders):
