@@ -30,7 +30,7 @@ def _on_device(command: Callable) -> Callable:
 
 def _local_weights(command: Callable) -> Callable:
     return click.option("--weights", multiple=True, metavar="NAME=FILE",
-                        help="Local weight file of a detector: inception=..., dinov2=..., open_clip:MODEL/TAG=...")(command)
+                        help="Local weight file of a detector: inception, dinov2, alexnet (LPIPS), open_clip:MODEL/TAG")(command)
 
 
 @click.group()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.errors import UserError
 from metrics.clip_score import clip_score, mismatched_score
 from metrics.cmmd import cmmd
 from metrics.frechet import frechet_distance
@@ -113,16 +114,21 @@ def _rows(session: Session, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]
 
 
 def _scale_consistency(session: Session, protocol: Protocol) -> Fields:
-    """`psnr`, `ssim` and `ms_ssim` for both conventions, and with a bicubic enlargement as the large render (a ceiling).
+    """Each measure for both conventions, and with a bicubic enlargement as the large render (a ceiling).
 
-    MS-SSIM is None for pictures below its five octaves.
+    MS-SSIM is None for pictures below its five octaves, LPIPS for small ones and where its weights are missing.
     """
     factor, pictures = protocol.measure.factor, protocol.pictures
     native = View.square(session.subject.resolution)
     measures = {"psnr": psnr, "ssim": ssim}
     if native.height >= MS_SSIM_MIN_PX:
         measures["ms_ssim"] = ms_ssim
-    fields: Fields = {"psnr": {}, "ssim": {}, "ms_ssim": {}}
+    fields: Fields = {"psnr": {}, "ssim": {}, "ms_ssim": {}, "lpips": {}}
+    try:
+        measures["lpips"] = session.lpips()
+        extra = {"lpips_weights_sha256": measures["lpips"].weights_sha256}
+    except UserError as error:
+        extra = {"lpips_note": str(error)}
 
     def agreement(share: range, view: View) -> list[dict[str, list[float]]]:
         rows = []
@@ -141,8 +147,7 @@ def _scale_consistency(session: Session, protocol: Protocol) -> Fields:
         for name in rows[0]:
             for measure, mean in zip(measures, np.mean([row[name] for row in rows], axis=0).tolist()):
                 fields[measure][name] = mean
-    fields["ms_ssim"] = fields["ms_ssim"] or None
-    return {"value": fields["psnr"]["centers"], "unit": "dB"} | fields
+    return {"value": fields["psnr"]["centers"], "unit": "dB"} | {name: field or None for name, field in fields.items()} | extra
 
 
 def _tile_exact(session: Session, protocol: Protocol) -> Fields:

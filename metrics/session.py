@@ -30,6 +30,7 @@ from metrics.sights import RealPictures, RealView, real_view
 from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder
+from networks.pretrained.lpips import MIN_PX, Lpips
 from torch_utils.distributed import main_first
 
 
@@ -68,6 +69,7 @@ class Session:
         self._real = cache(self._read_real)
         self._generated = cache(self._run_pass)
         self._text = cache(self._encode_text)
+        self.lpips = cache(self._load_lpips)
 
     def expect(self, protocol: Protocol) -> None:
         """Before the first score: this protocol will be asked for."""
@@ -140,6 +142,11 @@ class Session:
     def _load_detector(self, name: str) -> Detector:
         # Rank 0 first: what it downloads the others find.
         return main_first(lambda: load_detector(name, self.device, self._encoders, self.sources.weights))
+
+    def _load_lpips(self) -> Lpips:
+        if self.subject.resolution < MIN_PX:
+            raise UserError(f"LPIPS needs pictures of at least {MIN_PX} px a side")
+        return Lpips(self.sources.weights.get("alexnet")).to(self.device)
 
     def _choose(self, pictures: Pictures) -> ImageSet:
         if isinstance(self.subject, FolderSubject):

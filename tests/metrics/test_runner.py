@@ -157,6 +157,23 @@ def test_scale_consistency_of_a_ramp_in_closed_form(subject, archive, encoders):
     assert set(record["psnr"]) == set(record["ssim"]) == {"centers", "endpoints", "bicubic"}
 
 
+def test_lpips_is_there_where_its_weights_are(subject, archive, encoders, monkeypatch):
+    record = run(subject, archive, [PROTOCOLS["scale_x2"]], encoders, num=2)["scale_x2"]
+    assert record["lpips"] is None and record["lpips_note"] == "LPIPS needs pictures of at least 31 px a side"
+
+    class Stand(torch.nn.Module):
+        weights_sha256 = "0" * 64
+
+        def forward(self, a, b):
+            return (a - b).abs().mean((1, 2, 3))
+
+    monkeypatch.setattr(Session, "_load_lpips", lambda _: Stand())
+    ramp = with_generator(subject, lambda x, rows: 2 * x - 1)
+    record = run(ramp, archive, [PROTOCOLS["scale_x2"]], encoders, num=2)["scale_x2"]
+    assert record["lpips"]["centers"] < 1e-6 < record["lpips"]["endpoints"]
+    assert record["lpips_weights_sha256"] == "0" * 64 and "lpips_note" not in record
+
+
 def test_tile_exact_is_zero_for_waves_and_sees_a_seam(subject, archive, encoders):
     record = run(subject, archive, [PROTOCOLS["tile_exact"]], encoders)["tile_exact"]
     assert record["value"] < 1e-6

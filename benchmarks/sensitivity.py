@@ -1,0 +1,177 @@
+"""How each measure answers to known damage, on OpenMoji: `python -m benchmarks.sensitivity --data data/openmoji64.zip --write`.
+
+One half of the pictures is the reference. Pictures of the other half are damaged, written as a folder with their captions, and
+scored by the very code of `calc_metrics.py calc --images`. The table goes into docs/evaluation.md between its marks.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from scipy.cluster.vq import kmeans2
+
+from datasets.folder import CAPTIONS_FILE
+from datasets.text_image import Record, TextImageDataset
+from dnnlib.files import write_text
+from metrics.detectors import load_detector
+from metrics.make_reference import make_reference
+from metrics.measures import Cmmd, Frechet, Protocol
+from metrics.picture_folder import PictureFolder
+from metrics.protocols import protocols_named
+from metrics.runner import evaluate
+from metrics.session import Sources
+from metrics.subjects import FolderSubject
+from torch_utils.pictures import save_png
+from torch_utils.rng import generator_for
+
+BEGIN, END = "<!-- benchmarks/sensitivity.py writes from here", "<!-- to here -->"
+NUM_MODES = 8
+CPU = torch.device("cpu")
+
+# Two measures without a row of their own here: their formulas on the embedded detectors.
+ROWS = [
+    Protocol(name="Frechet, lite2", summary="the formula of fid*", measure=Frechet(detector="lite2")),
+    Protocol(name="CMMD, small", summary="the formula of cmmd*", measure=Cmmd(detector="small-heldout")),
+    *protocols_named(["kid_lite2", "pr_lite2", "dc_lite2", "clip_s_small_heldout", "clip_r_small"]),
+]
+COLUMNS = {  # heading: (row, field)
+    "Frechet": ("Frechet, lite2", "value"), "KID": ("kid_lite2", "value"), "CMMD": ("CMMD, small", "value"),
+    "precision": ("pr_lite2", "value"), "recall": ("pr_lite2", "recall"), "density": ("dc_lite2", "value"),
+    "coverage": ("dc_lite2", "coverage"), "CLIP-S": ("clip_s_small_heldout", "value"), "CLIP-R": ("clip_r_small", "value"),
+}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`change` takes the judged pictures, the reference pictures and a caption each, and gives pictures and captions."""
+
+    name: str
+    change: Callable[[list[torch.Tensor], list[torch.Tensor], list[str]], tuple[list[torch.Tensor], list[str]]]
+
+
+def blurred(sigma: float) -> Damage:
+    def blur(image: torch.Tensor) -> torch.Tensor:
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy()).filter(ImageFilter.GaussianBlur(sigma))
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+    return Damage(f"blur, sigma {sigma:g} px", lambda images, _, captions: ([blur(image) for image in images], captions))
+
+
+def noisy(deviation: float) -> Damage:
+    def add(index: int, image: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(image.shape, generator=generator_for("sensitivity noise", index)) * deviation
+        return (image + noise).round().clamp(0, 255).to(torch.uint8)
+
+    return Damage(f"noise, deviation {deviation:g} of 255",
+                  lambda images, _, captions: ([add(i, image) for i, image in enumerate(images)], captions))
+
+
+def modes_dropped(kept: int) -> Damage:
+    """Only pictures of the first `kept` of 8 k-means clusters, largest first, repeated up to the old number."""
+    def drop(images: list[torch.Tensor], reference: list[torch.Tensor], captions: list[str]):
+        detector = load_detector("lite2", CPU)
+        rows = [torch.cat([detector(torch.stack(part[i:i + 32])) for i in range(0, len(part), 32)]).numpy()
+                for part in (reference, images)]
+        centres, members = kmeans2(rows[0].astype(np.float64), NUM_MODES, minit="++", seed=0)
+        order = np.argsort(-np.bincount(members, minlength=NUM_MODES))[:kept]
+        nearest = ((rows[1][:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+        chosen = np.resize(np.flatnonzero(np.isin(nearest, order)), len(images))
+        return [images[i] for i in chosen], [captions[i] for i in chosen]
+
+    return Damage(f"{kept} of {NUM_MODES} modes", drop)
+
+
+def captions_shuffled(percent: int) -> Damage:
+    """Every caption of the first `percent` goes to the next of them in a seeded order, so none of these keeps its own."""
+    def shuffle(images: list[torch.Tensor], _: list[torch.Tensor], captions: list[str]):
+        moved = torch.randperm(len(captions), generator=generator_for("sensitivity captions")).tolist()
+        moved = moved[:len(captions) * percent // 100]
+        changed = list(captions)
+        for to, source in zip(moved, moved[1:] + moved[:1]):
+            changed[to] = captions[source]
+        return images, changed
+
+    return Damage(f"{percent} % of captions shuffled", shuffle)
+
+
+NOTHING = Damage("nothing", lambda images, _, captions: (images, captions))
+DAMAGES = (NOTHING, blurred(0.5), blurred(1), blurred(2), noisy(5), noisy(15), noisy(40), modes_dropped(4), modes_dropped(2),
+           modes_dropped(1), captions_shuffled(25), captions_shuffled(50), captions_shuffled(100))
+
+
+def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, folder: Path,
+            rows: Sequence[Protocol] = ROWS) -> Iterator[tuple[str, dict[str, float]]]:
+    """(damage, number by column) of each: `num` records against `num` others, as folders of pictures below `folder`."""
+    order = torch.randperm(len(records), generator=generator_for("sensitivity halves")).tolist()
+    reference, judged = ([records[i] for i in order[start:start + num]] for start in (0, num))
+    images, captions = [record.image for record in judged], [record.captions[0] for record in judged]
+    others = [record.image for record in reference]
+    _write(folder / "reference", others, [record.captions[0] for record in reference])
+    statistics = folder / "reference.npz"
+    # Without a number of captions the text measures have no reference.
+    make_reference(folder / "reference", [row for row in rows if not row.name.startswith("clip")], statistics, device=CPU,
+                   batch_size=32, weights={}, progress=_silent)
+    rows = [replace(row, pictures=replace(row.pictures, num_images=num)) for row in rows]
+    for number, damage in enumerate(damages):
+        place = folder / f"damage{number}"
+        _write(place, *damage.change(images, others, captions))
+        found = {record["metric"]: record for record in
+                 evaluate(FolderSubject(PictureFolder(place)), Sources(reference=statistics), rows)}
+        yield damage.name, {head: found[row][field] for head, (row, field) in COLUMNS.items() if row in found}
+
+
+def _write(folder: Path, images: Sequence[torch.Tensor], captions: Sequence[str]) -> None:
+    folder.mkdir()
+    names = [f"{index:05d}.png" for index in range(len(images))]
+    for name, image in zip(names, images):
+        save_png(folder / name, image)
+    lines = [json.dumps({"file": name, "captions": [caption]}) for name, caption in zip(names, captions)]
+    write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n")
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody reads."""
+
+
+def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
+    """Markdown."""
+    heads = list(rows[0][1])
+    lines = ["| Damage | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{value:.3g}" for value in numbers.values()) + " |" for name, numbers in rows]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), default="data/openmoji64.zip", show_default=True)
+@click.option("--num-images", "num", default=1000, show_default=True, help="Pictures on each side.")
+@click.option("--write", "target", is_flag=True, help="Put the table into docs/evaluation.md.")
+def main(data: Path, num: int, target: bool) -> None:
+    """Print the table of damages and measures."""
+    rows = []
+    dataset = TextImageDataset(data, split="all")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, numbers in measure([dataset[i] for i in range(len(dataset))], DAMAGES, num, Path(folder)):
+            rows.append((name, numbers))
+            click.echo(f"{name}: {numbers}", err=True)
+    text = table(rows)
+    click.echo(text)
+    if target:
+        page = Path(__file__).parents[1] / "docs" / "evaluation.md"
+        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+        width, height = dataset[0].image.shape[2], dataset[0].image.shape[1]
+        note = (f"{BEGIN}: {datetime.date.today()}, {width}x{height}, {num} against {num} others, torch {torch.__version__}, "
+                "CPU -->")
+        write_text(page, f"{before}{note}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
