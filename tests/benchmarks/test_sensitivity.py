@@ -1,0 +1,40 @@
+"""Each measure moves the right way when pictures are blurred, made noisy, fewer in kind, or given foreign captions."""
+
+import pytest
+
+from benchmarks.sensitivity import NOTHING, ROWS, blurred, captions_shuffled, measure, modes_dropped, noisy, table
+from datasets.archive import write_archive
+from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
+from datasets.text_image import TextImageDataset
+
+DAMAGES = {"blur": blurred(2), "noise": noisy(40), "modes": modes_dropped(2), "captions": captions_shuffled(100)}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sensitivity")
+    emojis, unnamed = find_emojis(max_images=120)
+    write_archive(folder / "data.zip", openmoji_pictures(emojis, (32, 32)), (32, 32), openmoji_info(emojis, unnamed))
+    dataset = TextImageDataset(folder / "data.zip", split="all")
+    records = [dataset[index] for index in range(len(dataset))]
+    rows = [row for row in ROWS if row.name != "clip_r_small"]
+    return list(measure(records, [NOTHING, *DAMAGES.values()], 60, folder, rows))
+
+
+@pytest.mark.slow
+def test_measures_move_the_right_way(found):
+    clean, blur, noise, modes, captions = (numbers for _, numbers in found)
+    for name in ("Frechet", "KID", "CMMD"):
+        assert min(blur[name], noise[name], modes[name]) > clean[name], name
+    for damaged in (blur, noise):
+        assert all(damaged[name] < clean[name] for name in ("precision", "recall", "density", "coverage", "CLIP-S"))
+    assert modes["recall"] < clean["recall"] and modes["coverage"] < clean["coverage"]
+    assert modes["precision"] > blur["precision"] and modes["density"] > 0.8 * clean["density"]  # what is left is as good as before
+    assert captions["CLIP-S"] < 0.5 * clean["CLIP-S"]
+    assert {name: value for name, value in captions.items() if name != "CLIP-S"} == {
+        name: value for name, value in clean.items() if name != "CLIP-S"}  # the others do not read
+
+
+def test_table_is_markdown():
+    lines = table([("a", {"x": 1.23456, "y": 0.0}), ("b", {"x": 2.0, "y": 1.0})]).splitlines()
+    assert lines == ["| Damage | x | y |", "|---|---|---|", "| a | 1.23 | 0 |", "| b | 2 | 1 |"]
