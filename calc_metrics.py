@@ -69,6 +69,9 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     protocols, blocks = _protocols(metrics), _blocks(seed)
     if (network is None) == (images is None):
         raise click.UsageError("give either --network or --images")
+    if images is not None and (seed is not None or trunc is not None):
+        raise UserError("--seed and --trunc choose what a network makes; pictures of a folder are what they are: score one folder "
+                        "a seed block, and give them to compare as NAME=FILE")
     if data is None and (network is not None or ref is None):
         raise click.UsageError("Missing option '--data': the data set whose captions and real pictures are used")
 

@@ -22,7 +22,7 @@ def eidgan_coco256() -> TrainConfig:
         discriminator=WaveletDiscriminatorConfig(resolution=256),
         loss=LossConfig(r1_gamma=2.0, cond=0.5, cong=0.5, temperature=0.1),
         augment=AugmentConfig(mode="noaug"), ema=EmaConfig(half_life_kimg=20.0),
-        batch=128, mirror=True, kimg=25000.0, tick_kimg=4.0, snapshot_ticks=50, workers=4)
+        batch=128, mirror=True, kimg=25000.0, tick_kimg=4.0, snapshot_ticks=50, metrics=("kid_lite2",), workers=4)
 
 
 def eidgan_cub256() -> TrainConfig:

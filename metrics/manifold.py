@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-_BLOCK_ROWS = 2048
+from metrics.rows import blocks, real_and_fake
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3, device: torch.device | str = "cpu") -> tuple[float, float]:
@@ -30,32 +30,28 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5, device: tor
     real, fake = _tensors(real, fake, k, device)
     radii = _radii(real, k)
     hits, covered = 0, 0
-    for start in range(0, len(real), _BLOCK_ROWS):
-        inside = _squared(real[start:start + _BLOCK_ROWS], fake) < radii[start:start + _BLOCK_ROWS, None]
+    for block, radius in zip(blocks(real), blocks(radii)):
+        inside = _squared(block, fake) < radius[:, None]
         hits += int(inside.sum())
         covered += int(inside.any(dim=1).sum())
     return hits / (k * len(fake)), covered / len(real)
 
 
 def _tensors(real: np.ndarray, fake: np.ndarray, k: int, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) <= k:
-        raise ValueError(f"two [more than {k}, d] arrays of one width are needed, got {real.shape} and {fake.shape}")
-    device = torch.device("cpu") if torch.device(device).type == "mps" else torch.device(device)
+    real, fake = real_and_fake(real, fake, k + 1, device)
     # Distances come from products, so the common offset goes first: it would cost digits.
-    real, fake = (torch.from_numpy(np.ascontiguousarray(x)).to(device, torch.float64) for x in (real, fake))
     centre = real.mean(0)
     return real - centre, fake - centre
 
 
 def _radii(x: torch.Tensor, k: int) -> torch.Tensor:
     """Squared distance of each row to its k-th nearest other row.  # [N]"""
-    blocks = (_squared(x[start:start + _BLOCK_ROWS], x) for start in range(0, len(x), _BLOCK_ROWS))
-    return torch.cat([block.kthvalue(k + 1, dim=1).values for block in blocks])  # the nearest is the row itself
+    nearest = (_squared(block, x).kthvalue(k + 1, dim=1).values for block in blocks(x))  # the first is the row itself
+    return torch.cat(list(nearest))
 
 
 def _inside(points: torch.Tensor, centres: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
-    blocks = (_squared(points[start:start + _BLOCK_ROWS], centres) for start in range(0, len(points), _BLOCK_ROWS))
-    return torch.cat([(block <= radii).any(dim=1) for block in blocks])
+    return torch.cat([(_squared(block, centres) <= radii).any(dim=1) for block in blocks(points)])
 
 
 def _squared(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

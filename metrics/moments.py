@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from metrics.rows import float64_device
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -39,9 +41,7 @@ class MomentSums:
         self.products: torch.Tensor | None = None
 
     def add(self, features: torch.Tensor) -> None:
-        if features.device.type == "mps":
-            features = features.cpu()
-        features = features.to(torch.float64)
+        features = features.to(float64_device(features.device)).to(torch.float64)
         if self.rows is None:
             width = features.shape[1]
             self.rows, self.products = features.new_zeros(width), features.new_zeros(width, width)

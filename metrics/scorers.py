@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from dnnlib.errors import UserError
 from metrics.clip_score import clip_score, mismatched_score
@@ -42,19 +43,20 @@ def _frechet(session: Session, protocol: Protocol) -> Fields:
 
 def _kid(session: Session, protocol: Protocol) -> Fields:
     real, fake = _rows(session, protocol)
-    return _kid_of(protocol.measure, real, fake) | {"num_real": len(real)}
+    return _kid_of(protocol.measure, real, fake, session.device) | {"num_real": len(real)}
 
 
-def _kid_of(measure: Kid, real: np.ndarray, fake: np.ndarray) -> Fields:
+def _kid_of(measure: Kid, real: np.ndarray, fake: np.ndarray, device: torch.device) -> Fields:
     if measure.num_subsets == 0:
-        return {"value": kid(real, fake)}
-    mean, spread = kid_of_subsets(real, fake, num_subsets=measure.num_subsets, subset_size=measure.subset_size)
+        return {"value": kid(real, fake, device)}
+    mean, spread = kid_of_subsets(real, fake, num_subsets=measure.num_subsets, subset_size=measure.subset_size,
+                                  device=device)
     return {"value": mean, "spread": spread, "subset_size": min(measure.subset_size, len(real), len(fake))}
 
 
 def _cmmd(session: Session, protocol: Protocol) -> Fields:
     real, fake = _rows(session, protocol)
-    return {"value": cmmd(real, fake, protocol.measure.sigma), "num_real": len(real)}
+    return {"value": cmmd(real, fake, protocol.measure.sigma, session.device), "num_real": len(real)}
 
 
 def _precision_recall(session: Session, protocol: Protocol) -> Fields:
@@ -73,7 +75,7 @@ def _detail(session: Session, protocol: Protocol) -> Fields:
     """`enlarged`: the KID of renders at S, enlarged. Where `value` is not below it, the detail is not real."""
     measure, (native, enlarged) = protocol.measure, passes_of(protocol)
     real = session.real(protocol).rows
-    values = [kid(real, session.generated(pictures, measure.detector).rows) for pictures in (native, enlarged)]
+    values = [kid(real, session.generated(pictures, measure.detector).rows, session.device) for pictures in (native, enlarged)]
     return {"value": values[0], "enlarged": values[1], "num_real": len(real)}
 
 

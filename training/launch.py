@@ -72,7 +72,7 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
     for protocol in protocols_named(config.metrics) if config.metrics else ():
         if protocol.pictures.split not in (*dataset.splits, "all"):
             raise UserError(f"--metrics {protocol.name}: --data {config.data} has no {protocol.pictures.split} split; rebuild it "
-                            "with dataset_tool.py folder --test-share 0.1, or train with --metrics none")
+                            "with one (coco: val as well; folder: --test-share 0.1), or train with --metrics none")
     return dataset
 
 

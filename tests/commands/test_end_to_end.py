@@ -137,7 +137,7 @@ WRONG = {
     "pictures that cannot be": (1, lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--outdir", f.data / "out"),
                                 "seed0000.png: cannot be written (Not a directory)"),
     "metric without its split": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "--data", f.train_only(),
-                                               "--metrics", "kid_lite2"), "--test-share 0.1, or train with --metrics none"),
+                                               "--metrics", "kid_lite2"), "--test-share 0.1), or train with --metrics none"),
     "infinite rate": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "-n", "--set", "optimizer_g.lr=Infinity"),
                       "config.optimizer_g.lr: must be a finite number"),
     "no data": (1, lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug"), "--data is missing"),

@@ -139,6 +139,7 @@ def test_larger_real_pictures(network, archive, write_pictures, tmp_path, openmo
     (["--images", "{made}", "--ref", "none"], "none does not exist"),
     (["--images", "{made}", "--ref", "{real}", "--weights", "inception"], "expected NAME=FILE"),
     (["--images", "{made}", "--ref", "{real}", "--seed", "2-1"], "expected numbers and ranges"),
+    (["--images", "{made}", "--ref", "{real}", "--seed", "0-2"], "--seed and --trunc choose what a network makes"),
 ])
 def test_mistakes_are_one_line(tmp_path, arguments, complaint):
     places = {name: str(tmp_path / name) for name in ("made", "real", "small", "text", "empty", "mixed")}

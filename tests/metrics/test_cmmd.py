@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from metrics import cmmd as cmmd_module
 from metrics.cmmd import cmmd
 
 
@@ -27,7 +26,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("sigma", [1.0, 10.0])
 def test_by_definition(monkeypatch, sigma):
-    monkeypatch.setattr(cmmd_module, "_BLOCK_ROWS", 5)
+    monkeypatch.setattr("metrics.rows.BLOCK_ROWS", 5)
     x, y = rows(13, 0), rows(17, 1, 0.5)
     assert cmmd(x, y, sigma) == pytest.approx(by_definition(x, y, sigma), rel=1e-8)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import manifold
+from metrics import rows
 from metrics.manifold import density_coverage, precision_recall
 
 
@@ -33,7 +33,7 @@ def test_by_hand_on_a_line():
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_by_definition(monkeypatch, k):
-    monkeypatch.setattr(manifold, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 7)
     real, fake = features(40, 0), features(25, 1, 0.7)
     expected = by_definition(real, fake, k)
     assert precision_recall(real, fake, k) + density_coverage(real, fake, k) == pytest.approx(expected)
@@ -50,7 +50,7 @@ def test_identical_sets_far_sets_and_dropped_modes():
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(ValueError, match="more than 3"):
+    with pytest.raises(ValueError, match="at least 4"):
         precision_recall(features(3, 0), features(9, 1))
 
 

@@ -1,0 +1,131 @@
+"""Pictures a second of each detector and of the whole runner: `python -m benchmarks.metrics --device cuda --json FILE`.
+
+Detector: batches that lie in memory. Runner: the same pictures from a folder, decoded, gathered and summed as `calc` does.
+`share` is runner over detector, the median over rounds in which both run in turn: 1 means that the detector never waits.
+Inception and DINOv2 carry random weights, which take as long as real ones.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from metrics.detectors import Detector, load_detector
+from metrics.features import Want, decoding_threads, extract, read_batches
+from metrics.picture_folder import PictureFolder
+from networks.pretrained.inception import FidInception
+
+DETECTORS = "toy,lite2,small-heldout,inception,dinov2:small"
+
+
+def random_weights(name: str, folder: Path) -> dict[str, Path]:
+    """A file of random weights for detectors whose real ones are a download; nothing for the others."""
+    family = name.partition(":")[0]
+    path = folder / f"{family}.pth"
+    if family == "inception":
+        torch.save(FidInception().net.state_dict(), path)
+    elif family == "dinov2":
+        import timm
+        from safetensors.torch import save_file
+
+        from metrics.detectors.dinov2 import INPUT_PX, MODELS
+
+        path = path.with_suffix(".safetensors")
+        save_file(timm.create_model(MODELS[name], pretrained=False, num_classes=0, img_size=INPUT_PX).state_dict(), path)
+    else:
+        return {}
+    return {family: path}
+
+
+def write_folder(folder: Path, num: int, side: int, suffix: str) -> Path:
+    """Smooth random pictures, which decode like photographs rather than like noise."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(num):
+        coarse = rng.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index:05d}{suffix}", quality=95)
+    return folder
+
+
+def seconds(action: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, device: torch.device) -> dict[str, float]:
+    """Images a second: of the decoder alone, of the detector alone, of the runner; medians over rounds, in turn."""
+    indices = range(len(folder))
+
+    def batches(share: range):
+        return read_batches(lambda i: folder[i].image, share, batch_size=batch, num_threads=decoding_threads(), device=device,
+                            progress=lambda *_: None, what="")
+
+    ready = list(batches(indices))
+    actions = {
+        "decoder": lambda: sum(len(images) for images in batches(indices)),
+        "detector": lambda: [detector(images) for images in ready],
+        "runner": lambda: extract(len(folder), batches, {"": detector}, {"": Want(rows=True, moments=True)}),
+    }
+    for name in ("detector", "runner"):
+        actions[name]()
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            times[name].append(seconds(action, device))
+    found = {f"{name}_per_s": len(folder) / statistics.median(times[name]) for name in actions}
+    shares = [alone / whole for alone, whole in zip(times["detector"], times["runner"])]
+    return found | {"share": statistics.median(shares), "share_min": min(shares), "share_max": max(shares)}
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """What the numbers hang on; the load says whether the machine was shared."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": name, "threads": torch.get_num_threads(), "decoding_threads": decoding_threads(), "torch": torch.__version__,
+            "python": platform.python_version(), "load": os.getloadavg()[0]}
+
+
+@click.command()
+@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+@click.option("--detectors", default=DETECTORS, show_default=True, metavar="A,B")
+@click.option("--num-images", "num", default=64, show_default=True, help="Pictures a round.")
+@click.option("--side", default=256, show_default=True)
+@click.option("--suffix", type=click.Choice([".png", ".jpg"]), default=".png", show_default=True)
+@click.option("--batch", default=32, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there.")
+def main(device: str, detectors: str, num: int, side: int, suffix: str, batch: int, rounds: int, json_path: Path | None) -> None:
+    """Time detectors and the runner."""
+    arguments = {"num_images": num, "side": side, "suffix": suffix, "batch": batch, "rounds": rounds}
+    where, rows = torch.device(device), []
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        folder = PictureFolder(write_folder(place / "pictures", num, side, suffix))
+        for name in detectors.split(","):
+            detector = load_detector(name, where, weights=random_weights(name, place))
+            rows.append({"detector": name, **rates(detector, folder, batch, rounds, where)})
+            click.echo("  ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+                                 for key, value in rows[-1].items()))
+    if json_path:
+        record = {"benchmark": "metrics", "date": datetime.date.today().isoformat(), "machine": machine(where),
+                  "arguments": arguments, "rows": rows}
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

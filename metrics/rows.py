@@ -1,0 +1,34 @@
+"""Feature rows in float64 on a device, and sums over all pairs of rows in blocks that bound the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+BLOCK_ROWS = 2048  # 30k x 30k products in float64 would be 7 GB
+
+
+def float64_device(device: torch.device | str) -> torch.device:
+    """`device`, or the CPU where that has no float64."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def real_and_fake(real: np.ndarray, fake: np.ndarray, at_least: int, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as float64 tensors on `device`. Raises `ValueError` unless they are [`at_least` or more, d] of one width."""
+    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < at_least:
+        raise ValueError(f"two [at least {at_least}, d] arrays of one width are needed, got {real.shape} and {fake.shape}")
+    real, fake = (torch.from_numpy(np.ascontiguousarray(x)).to(float64_device(device), torch.float64) for x in (real, fake))
+    return real, fake
+
+
+def blocks(x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The rows of x, a block at a time."""
+    return iter(x.split(BLOCK_ROWS))
+
+
+def mean_over_pairs(x: torch.Tensor, y: torch.Tensor, kernel: Callable[[torch.Tensor], torch.Tensor]) -> float:
+    """Mean of kernel(x_i . y_j) over all i, j."""
+    return sum(float(kernel(block @ y.T).sum()) for block in blocks(x)) / (len(x) * len(y))
