@@ -15,7 +15,6 @@ from metrics.protocols import CLIP, CMMD_CLIP, HELD_OUT_CLIP, PROTOCOLS
 from metrics.runner import evaluate
 from metrics.session import Sources
 from metrics.sights import real_side
-from tests.metrics.conftest import Colours, Waves
 
 CPU = torch.device("cpu")
 WEIGHTS_FROM = {
@@ -49,13 +48,14 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture
-def stand_ins(monkeypatch):
+def stand_ins(monkeypatch, encoders):
     """Weights that cannot be reached are replaced by the toy detector and by mean colours; all else is the real path."""
     def load(name, device, encoders, weights):
         return load_detector("toy" if name.startswith(("inception", "dinov2", "lite2")) else name, device, encoders, weights)
 
     monkeypatch.setattr(session_module, "load_detector", load)
-    return {name: Colours("six") for name in (CLIP, CMMD_CLIP, HELD_OUT_CLIP, "small", "small-heldout")}
+    colours = type(encoders["small"])("six")
+    return {name: colours for name in (CLIP, CMMD_CLIP, HELD_OUT_CLIP, "small", "small-heldout")}
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -66,7 +66,7 @@ def test_row_gives_a_number(name, subject, places, stand_ins):
     if row.reference.view != "native":
         large = 2 * side if row.reference.view == "patch" else real_side(row.reference.view, side)
         sources = replace(sources, large=places("numpy", large))
-    scored = replace(subject, generator=Waves(), resolution=side)
+    scored = replace(subject, resolution=side)
     (record,) = evaluate(scored, sources, [row], num=7, encoders=stand_ins, batch_size=4)
     assert record["metric"] == name and "note" not in record, record
     assert math.isfinite(record["value"]) and record["num_generated"] <= 7

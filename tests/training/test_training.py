@@ -20,6 +20,7 @@ from datasets.loader import training_batches
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
+from metrics.protocols import PROTOCOLS
 from networks.text_encoders import load_encoder
 from training.checkpoint import CheckpointIO
 from training.config import TextConfig, TrainConfig
@@ -277,3 +278,23 @@ def test_sigterm_saves_and_a_changed_flag_is_refused(openmoji32, tmp_path):
     refused = train(outdir, openmoji32, "--kimg", "100", "--gamma", "7", check=False)
     assert refused.returncode == 1 and "Error: " in (outdir / "log.txt").read_text()
     assert refused.stderr.strip().startswith("Error:") and "another loss.r1_gamma (1.0, now 7.0)" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_run_with_metrics_equals_one_without_bit_for_bit(openmoji32, tmp_path):
+    plain, scored = tmp_path / "plain", tmp_path / "scored"
+    train(plain, openmoji32, "--kimg", "0.032", "--metrics", "none")
+    train(scored, openmoji32, "--kimg", "0.032", "--metrics", "kid_lite2,scale_x2", "--set", "metric_num=4")
+    records = [json.loads(line) for line in (scored / "metric-kid_lite2.jsonl").read_text().splitlines()]
+    assert [record["images"] for record in records] == [0, 16, 32]
+    assert all(record["overrides"] == {"num_images": 4} for record in records)
+    a, b = state_of(plain), state_of(scored)
+    for part in ("generator", "discriminator", "ema"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"debug", "eidgan-openmoji32"}))
+def test_recipes_watch_a_cheap_proxy(name):
+    config = RECIPES[name]()
+    assert config.metrics == ("kid_lite2",) and config.metric_num <= PROTOCOLS["kid_lite2"].pictures.num_images
