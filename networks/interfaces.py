@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from dnnlib.errors import UserError
 from networks.coordinates import View
 
 
@@ -81,14 +82,15 @@ class Codes:
         return Codes(self.tokens[rows], self.sentence[rows])
 
 
-class ViewError(ValueError):
+class ViewError(UserError):
     """A generator was asked for a view that it cannot produce (another size than its own, or outside the frame)."""
 
 
 class Generator(nn.Module, abc.ABC):
     """Base of every generator.
 
-    Subclasses set `latent_shape`, the shape of one z, and implement `mapping`, `prepare` and `render`.
+    Subclasses implement `mapping`, `prepare` and `render`. `latent_shape` is the shape of one z: that of the style codes,
+    unless a subclass sets another.
     The buffer `tokens_mean` [k, d] is the running mean of the style codes in training, a centre for truncation.
     `prepare` does the work whose cost does not grow with the number of pixels, once a view; `render` then makes
     any crop of it. That split is what sampling in tiles stands on: a tile equals the same pixels of the whole.
@@ -98,7 +100,15 @@ class Generator(nn.Module, abc.ABC):
 
     def __init__(self, token_shape: tuple[int, int]) -> None:
         super().__init__()
+        self.latent_shape = token_shape
         self.register_buffer("tokens_mean", torch.zeros(token_shape))
+
+    @staticmethod
+    def require_text(text: TextFeatures | None) -> TextFeatures:
+        """The text of a generator that is conditioned on it. Raises `ValueError` for None."""
+        if text is None:
+            raise ValueError("this generator is conditioned on text: pass TextFeatures")
+        return text
 
     @abc.abstractmethod
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
+from networks.generators.cips import CipsConfig
+from networks.generators.creps import CrepsConfig
 from networks.generators.eidgan import EidganConfig
+from networks.generators.inrgan import InrganConfig
+from networks.generators.stylegan2 import Stylegan2Config
 
-GeneratorConfig = EidganConfig  # a union of every system's config; the codec tells them apart by `kind`
+GeneratorConfig = EidganConfig | CrepsConfig | InrganConfig | CipsConfig | Stylegan2Config  # the codec tells them apart by `kind`
 
-GENERATORS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in (EidganConfig,)}
+GENERATORS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in get_args(GeneratorConfig)}
 
 PRESETS: dict[str, GeneratorConfig] = {
     # The paper's size at 256 x 256: 18 M parameters with ViT-B/32 text.
@@ -17,10 +23,24 @@ PRESETS: dict[str, GeneratorConfig] = {
     "eidgan-small": EidganConfig(
         sentence_dim=256, word_dim=384, channels=(256, 256, 256, 128), thickness=4, features=16,
         decoder_hidden=(32, 32), refinement=(32, 32), attention_dim=64, bandwidth=3.0, output="tanh"),
+    "creps": CrepsConfig(),
+    "creps-narrow": CrepsConfig(style_dim=64),
+    "crepsclip": CrepsConfig(sentence_dim=512),
+    "inrganclip": InrganConfig(sentence_dim=512),
+    "cipsclip": CipsConfig(sentence_dim=512),
+    "stylegan2clip": Stylegan2Config(sentence_dim=512),
     # For tests: every part present, nothing wide.
     "eidgan-tiny": EidganConfig(
         sentence_dim=64, word_dim=64, num_tokens=4, token_dim=16, mapping_layers=2, channels=(32, 32), thickness=2,
         features=8, decoder_hidden=(16,), refinement=(16, 16), attention_dim=16, num_heads=2, bandwidth=2.0),
+    "creps-tiny": CrepsConfig(sentence_dim=64, style_dim=16, mapping_layers=2, channels=(32, 32), thickness=2, features=8,
+                              decoder_hidden=(16,), refinement=(16, 16), bandwidth=2.0),
+    "inrgan-tiny": InrganConfig(resolution=32, sentence_dim=64, style_dim=16, channel_base=512, channel_max=32, rank=4,
+                                start_resolution=8, extra_from=32, embedding=8),
+    "cips-tiny": CipsConfig(resolution=32, sentence_dim=64, style_dim=16, mapping_layers=2, channels=32, num_layers=4,
+                            embedding=16, bandwidth=2.0),
+    "stylegan2-tiny": Stylegan2Config(resolution=32, sentence_dim=64, style_dim=16, mapping_layers=2, channel_base=512,
+                                      channel_max=32),
 }
 
 

@@ -35,6 +35,8 @@ class EidganConfig:
     channels: trunk width of each block; each block emits lines, so len(channels) is the number of levels.
     thickness: D, lines a side; features: K, composed channels; decoder_hidden: per-pixel MLP between levels.
     refinement: widths of the two modulated pairs at the end; bandwidth: cycles per frame (standard deviation).
+    bypass: the sentence joins the style codes; without, it enters the mapping network instead. styled_lines: an affine of
+    the style on every Fourier feature of every line, as in CREPS. Both exist so that CREPS + CLIP is a special case.
     output: linear as in StyleGAN2, or tanh, which makes flat white and black easy (drawings).
     """
 
@@ -56,6 +58,8 @@ class EidganConfig:
     bandwidth: float = 10.0
     spectral: bool = True
     attention: bool = True
+    bypass: bool = True
+    styled_lines: bool = False
     output: Literal["linear", "tanh"] = "linear"
 
     def __post_init__(self) -> None:
@@ -66,10 +70,17 @@ class EidganConfig:
         for name in ("num_tokens", "token_dim", "thickness", "features", "attention_dim", "num_heads"):
             if getattr(self, name) < 1:
                 raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
+        if self.mapping_layers < 2:
+            raise UserError(f"generator.mapping_layers: must be at least 2, got {self.mapping_layers}")
         if self.token_dim % self.num_heads:
             raise UserError(f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = {self.num_heads}")
         if self.attention_dim % self.num_heads:
             raise UserError(f"generator.attention_dim: {self.attention_dim} is not a multiple of num_heads = {self.num_heads}")
+
+    @property
+    def style_dim(self) -> int:
+        """Width of what drives the affines: a style code and, with `bypass`, the sentence."""
+        return self.token_dim + (self.sentence_dim if self.bypass else 0)
 
     def with_text(self, sentence_dim: int, word_dim: int) -> EidganConfig:
         """The same network for another text encoder; an input that is switched off (0) stays off."""
@@ -85,7 +96,7 @@ class DualModulationBlock(nn.Module):
 
     def __init__(self, config: EidganConfig, in_channels: int, out_channels: int, *, first: bool) -> None:
         super().__init__()
-        style_dim = config.token_dim + config.sentence_dim
+        style_dim = config.style_dim
         # The first block sees bare Fourier features, equal for all samples: there is nothing to normalise or attend from.
         self.attention = CrossAttentionModulation(
             in_channels, config.token_dim, attention_dim=config.attention_dim, num_heads=config.num_heads,
@@ -110,30 +121,32 @@ class Eidgan(Generator):
     def __init__(self, config: EidganConfig) -> None:
         super().__init__(token_shape=(config.num_tokens, config.token_dim))
         self.config = config
-        self.latent_shape = (config.num_tokens, config.token_dim)
         self.mapping_network = TokenMapping(
-            config.num_tokens, config.token_dim, config.word_dim, num_layers=config.mapping_layers,
-            lr_multiplier=config.mapping_lr_multiplier, attention_dim=config.token_dim, num_heads=config.num_heads)
+            config.num_tokens, config.token_dim, num_layers=config.mapping_layers, lr_multiplier=config.mapping_lr_multiplier,
+            sentence_dim=0 if config.bypass else config.sentence_dim, word_dim=config.word_dim,
+            attention_dim=config.token_dim, num_heads=config.num_heads)
         widths = (config.channels[0], *config.channels)
-        self.lines = FourierLines(widths[0], config.thickness, config.bandwidth)
+        self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim if config.styled_lines else 0)
         self.blocks = nn.ModuleList(
             DualModulationBlock(config, a, b, first=i == 0) for i, (a, b) in enumerate(zip(widths, widths[1:])))
         self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
-                                   config.token_dim + config.sentence_dim)
+                                   config.style_dim)
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
-        if text is None and (self.config.sentence_dim or self.config.word_dim):
-            raise ValueError("this generator is conditioned on text: pass TextFeatures")
-        words, mask = (text.words, text.mask) if self.config.word_dim else (None, None)
-        tokens = self.mapping_network(z, words, mask)
-        sentence = unit_second_moment(text.sentence) if self.config.sentence_dim else z.new_zeros(len(z), 0)
-        return Codes(tokens, sentence)
+        config = self.config
+        if config.sentence_dim or config.word_dim:
+            text = self.require_text(text)
+        words, mask = (text.words, text.mask) if config.word_dim else (None, None)
+        sentence = text.sentence if config.sentence_dim else z.new_zeros(len(z), 0)
+        if config.bypass:
+            return Codes(self.mapping_network(z, words, mask), unit_second_moment(sentence))
+        return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> BilineState:
         # Independent latents average out: the root of k gives the pooled code back the variance of one.
         pooled = codes.tokens.mean(dim=1) * math.sqrt(codes.tokens.shape[1])
         style = torch.cat([pooled, codes.sentence.to(codes.tokens.dtype)], dim=1)
-        x = self.lines(view)
+        x = self.lines(view, style)
         rows, columns = [], []
         split = view.height * self.config.thickness
         for block in self.blocks:

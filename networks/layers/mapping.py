@@ -1,4 +1,7 @@
-"""Mapping network (EIDGAN section 2): k latent tokens -> style codes, modulated by the words of the prompt."""
+"""Mapping network: latent tokens -> style codes, with the words by cross-attention (EIDGAN section 2) or the sentence as input.
+
+The other systems have one token and read the sentence as StyleGAN2 reads a class: embedded, normalised, beside z.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,32 @@ from networks.layers.linear import EqualLinear, unit_second_moment
 
 
 class TokenMapping(nn.Module):
-    """z [N, k, d], words [N, L, d_w] or None, mask [N, L] -> style codes [N, k, d].
+    """z [N, k, d], words [N, L, d_w] or None, mask [N, L], sentence [N, d_s] or None -> style codes [N, k, d].
 
-    A shared MLP acts on every token; a learned embedding tells the tokens apart; words modulate the codes by
-    cross-attention (eq. 7 with X = codes, Y = words); a second MLP follows. word_dim = 0 leaves the words out.
+    A shared MLP acts on every token; a learned embedding tells several tokens apart; words modulate the codes by
+    cross-attention (eq. 7 with X = codes, Y = words) half way. word_dim = 0 leaves the words out, sentence_dim = 0 the sentence.
     """
 
-    def __init__(self, num_tokens: int, dim: int, word_dim: int, *, num_layers: int, lr_multiplier: float,
-                 attention_dim: int, num_heads: int) -> None:
+    def __init__(self, num_tokens: int, dim: int, *, num_layers: int, lr_multiplier: float = 0.01, sentence_dim: int = 0,
+                 word_dim: int = 0, attention_dim: int = 0, num_heads: int = 1) -> None:
         super().__init__()
-        def mlp(depth: int) -> nn.Sequential:
-            return nn.Sequential(*(EqualLinear(dim, dim, activate=True, lr_multiplier=lr_multiplier) for _ in range(depth)))
-
-        self.embedding = nn.Parameter(torch.randn(num_tokens, dim))
-        self.before = mlp(num_layers // 2)
+        widths = [dim * 2 if sentence_dim else dim, *[dim] * num_layers]
+        layers = [EqualLinear(a, b, activate=True, lr_multiplier=lr_multiplier) for a, b in zip(widths, widths[1:])]
+        self.embedding = nn.Parameter(torch.randn(num_tokens, dim)) if num_tokens > 1 else None
+        self.sentence = EqualLinear(sentence_dim, dim) if sentence_dim else None
+        self.before = nn.Sequential(*layers[:num_layers // 2])
         self.attention = CrossAttentionModulation(
             dim, word_dim, attention_dim=attention_dim, num_heads=num_heads) if word_dim else None
-        self.after = mlp(num_layers - num_layers // 2)
+        self.after = nn.Sequential(*layers[num_layers // 2:])
 
-    def forward(self, z: torch.Tensor, words: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor:
-        tokens = unit_second_moment(unit_second_moment(z) + self.embedding)
+    def forward(self, z: torch.Tensor, words: torch.Tensor | None = None, mask: torch.Tensor | None = None,
+                sentence: torch.Tensor | None = None) -> torch.Tensor:
+        tokens = unit_second_moment(z)
+        if self.embedding is not None:
+            tokens = unit_second_moment(tokens + self.embedding)
+        if self.sentence is not None:
+            beside = unit_second_moment(self.sentence(unit_second_moment(sentence))).to(tokens.dtype)
+            tokens = torch.cat([tokens, beside.unsqueeze(1).expand_as(tokens)], dim=2)
         tokens = self.before(tokens)
         if self.attention is not None:
             tokens = self.attention(tokens, unit_second_moment(words), mask)

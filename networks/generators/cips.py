@@ -1,0 +1,98 @@
+"""CIPS (Anokhin et al., CVPR 2021): every pixel by itself, through one style-modulated MLP of its coordinates.
+
+The input is sin(B (x, y) + b), learned, beside a learned vector for every cell of the trained frame, interpolated between
+cell centres; RGB is read off after every second layer and summed. Nothing is shared between pixels, so cost and memory grow
+with their number alone.
+
+Shapes: N batch, d style width, P pixels, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.interfaces import Codes, Generator, TextFeatures
+from networks.layers.cell_embedding import CellEmbedding
+from networks.layers.mapping import TokenMapping
+from networks.layers.modulated import ModulatedLinear
+
+
+@dataclass(frozen=True, kw_only=True)
+class CipsConfig:
+    """Defaults are the paper's 256 x 256 size: 14 layers of width 512, 44.3 M parameters, 33.6 M of them vectors of cells.
+
+    resolution: side of the trained frame in cells. sentence_dim: 0 = unconditional. embedding: width of a cell's vector.
+    bandwidth: of the Fourier features at the start, cycles per frame (standard deviation); they are learned from there.
+    """
+
+    kind: ClassVar[str] = "cips"
+    word_dim: ClassVar[int] = 0  # reads no words
+
+    resolution: int = 256
+    sentence_dim: int = 0
+    style_dim: int = 512
+    mapping_layers: int = 4
+    channels: int = 512
+    num_layers: int = 14
+    embedding: int = 512
+    bandwidth: float = 3.0
+    output: Literal["linear", "tanh"] = "linear"
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "style_dim", "mapping_layers", "channels", "embedding"):
+            if getattr(self, name) < 1:
+                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
+        if self.num_layers < 2 or self.num_layers % 2:
+            raise UserError(f"generator.num_layers: must be even and positive, got {self.num_layers}")
+
+    def with_text(self, sentence_dim: int, word_dim: int) -> CipsConfig:
+        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
+
+    def build(self) -> Cips:
+        return Cips(self)
+
+
+class Cips(Generator):
+    """See the module; `config` is kept as `.config`."""
+
+    def __init__(self, config: CipsConfig) -> None:
+        super().__init__((1, config.style_dim))
+        self.config = config
+        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
+                                            sentence_dim=config.sentence_dim)
+        self.frequencies = nn.Parameter(torch.randn(config.channels, 2) * (2 * math.pi * config.bandwidth))  # x, y
+        self.phases = nn.Parameter(torch.rand(config.channels) * (2 * math.pi))
+        self.embedding = CellEmbedding(config.embedding, config.resolution)
+        widths = [config.channels + config.embedding, *[config.channels] * config.num_layers]
+        self.layers = nn.ModuleList(ModulatedLinear(a, b, config.style_dim) for a, b in zip(widths, widths[1:]))
+        self.to_rgb = nn.ModuleList(
+            ModulatedLinear(config.channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
+            for _ in range(config.num_layers // 2))
+
+    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
+        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
+        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
+
+    def prepare(self, codes: Codes, view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return codes.tokens[:, 0], view.rows(), view.columns()
+
+    def render(self, prepared: tuple[torch.Tensor, torch.Tensor, torch.Tensor], rows: slice, columns: slice) -> torch.Tensor:
+        style, ys, xs = prepared[0], prepared[1][rows], prepared[2][columns]
+        device = self.phases.device
+        along_x = xs.to(device)[:, None] * self.frequencies[:, 0]
+        along_y = ys.to(device)[:, None] * self.frequencies[:, 1]
+        waves = (along_y[:, None] + along_x + self.phases).sin() * math.sqrt(2)  # [h, w, C]
+        x, rgb = torch.cat([waves, self.embedding(ys, xs)], dim=2).flatten(0, 1), 0.0
+        for index, layer in enumerate(self.layers):
+            x = layer(x, style)
+            if index % 2:
+                rgb = rgb + self.to_rgb[index // 2](x, style)
+        image = rgb.float().transpose(1, 2).unflatten(2, (len(ys), len(xs)))
+        return image.tanh() if self.config.output == "tanh" else image

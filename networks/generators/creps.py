@@ -1,0 +1,113 @@
+"""CREPS (Nguyen et al., CVPR 2023): thick bi-line generator, and CREPS + CLIP, the baseline that EIDGAN is measured against.
+
+One style code drives everything: the Fourier features of rows and columns, the modulated layers of the trunk, the lines
+that every block emits; `networks.generators.biline` composes them. With `sentence_dim` the sentence enters the mapping network.
+EIDGAN without its two modulations is this network (a test). No noise input.
+
+Shapes: N batch, d style width, P = (H + W) * D line positions, C channels, K feature channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.coordinates import Convention, View
+from networks.generators.biline import BilinePixels, BilineState
+from networks.interfaces import Codes, Generator, TextFeatures
+from networks.layers.fourier_lines import FourierLines
+from networks.layers.mapping import TokenMapping
+from networks.layers.modulated import ModulatedLinear
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrepsConfig:
+    """Defaults are the released 256 x 256 network: 30.5 M parameters, 13.1 M with style_dim = 64.
+
+    sentence_dim: 0 = unconditional. style_dim: width of z and of the style code. convention: endpoints reads every view
+    with samples on its borders, as CREPS was trained; centers is the house's. The rest is named as in `EidganConfig`.
+    """
+
+    kind: ClassVar[str] = "creps"
+    word_dim: ClassVar[int] = 0  # reads no words
+
+    sentence_dim: int = 0
+    style_dim: int = 512
+    mapping_layers: int = 8
+    channels: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 256)
+    thickness: int = 8
+    features: int = 32
+    decoder_hidden: tuple[int, ...] = (64, 128, 64)
+    refinement: tuple[int, ...] = (128, 64)
+    bandwidth: float = 10.0
+    convention: Convention = "centers"
+    output: Literal["linear", "tanh"] = "linear"
+
+    def __post_init__(self) -> None:
+        if not self.channels or any(width < 2 or width % 2 for width in self.channels):
+            raise UserError(f"generator.channels: needs at least one width, all even and positive, got {self.channels}")
+        for name in ("style_dim", "mapping_layers", "thickness", "features"):
+            if getattr(self, name) < 1:
+                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
+
+    def with_text(self, sentence_dim: int, word_dim: int) -> CrepsConfig:
+        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
+
+    def build(self) -> Creps:
+        return Creps(self)
+
+
+class StyledBlock(nn.Module):
+    """Trunk block: two modulated layers (one in the first block); emits line features."""
+
+    def __init__(self, in_channels: int, out_channels: int, features: int, style_dim: int, *, first: bool) -> None:
+        super().__init__()
+        widths = [in_channels, out_channels] if first else [in_channels, out_channels, out_channels]
+        self.layers = nn.ModuleList(ModulatedLinear(a, b, style_dim) for a, b in zip(widths, widths[1:]))
+        self.to_lines = ModulatedLinear(out_channels, features, style_dim, demodulate=False, activate=False)
+
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for layer in self.layers:
+            x = layer(x, style)
+        return x, self.to_lines(x, style)
+
+
+class Creps(Generator):
+    """See the module; `config` is kept as `.config`."""
+
+    def __init__(self, config: CrepsConfig) -> None:
+        super().__init__(token_shape=(1, config.style_dim))
+        self.config = config
+        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
+                                            sentence_dim=config.sentence_dim)
+        widths = (config.channels[0], *config.channels)
+        self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim)
+        self.blocks = nn.ModuleList(StyledBlock(a, b, config.features, config.style_dim, first=i == 0)
+                                    for i, (a, b) in enumerate(zip(widths, widths[1:])))
+        self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
+                                   config.style_dim)
+
+    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
+        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
+        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
+
+    def prepare(self, codes: Codes, view: View) -> BilineState:
+        if self.config.convention == "endpoints":
+            view = replace(view, convention="endpoints")
+        style = codes.tokens[:, 0]
+        x = self.lines(view, style)
+        rows, columns = [], []
+        split = view.height * self.config.thickness
+        for block in self.blocks:
+            x, lines = block(x, style)
+            rows.append(lines[:, :split].unflatten(1, (view.height, -1)))
+            columns.append(lines[:, split:].unflatten(1, (view.width, -1)))
+        return BilineState(tuple(rows), tuple(columns), style)
+
+    def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
+        image = self.pixels(prepared, rows, columns)
+        return image.tanh() if self.config.output == "tanh" else image

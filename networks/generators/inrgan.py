@@ -1,0 +1,211 @@
+"""INR-GAN (Skorokhodov et al., CVPR 2021): multi-scale implicit representation with factorised multiplicative modulation.
+
+Every scale reads coordinates and the features of its parent cell (nearest upsampling); a layer's weights are
+W * (A B) with A, B of rank 10 made from the style code. Scales below the trained resolution lie on the cells of the trained
+frame, the last one on the samples of the view: so a pixel is a function of its place alone, and tiles and windows are exact.
+
+Shapes: N batch, d style width, H x W grid of a scale, C features, E coordinate features, r rank.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.generators.native import scale_widths
+from networks.interfaces import Codes, Generator, TextFeatures
+from networks.layers.cell_embedding import CellEmbedding
+from networks.layers.linear import EqualLinear
+from networks.layers.mapping import TokenMapping
+from networks.layers.modulated import ModulatedLinear
+from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE
+
+
+@dataclass(frozen=True, kw_only=True)
+class InrganConfig:
+    """Defaults are the paper's 256 x 256 size, 73 M parameters with ViT-B/32 sentences.
+
+    resolution: side of the trained frame in cells, a power of two. start_resolution: the smallest grid; scales below lie
+    on it as well. extra_from: scales from here on have a third layer (the very first scale has one). embedding: width of the learned vector of a cell, half of it
+    from extra_from on. modulation: demod normalises the rows of W * (A B), sigmoid is the paper's W * sigmoid(A B).
+    """
+
+    kind: ClassVar[str] = "inrgan"
+    word_dim: ClassVar[int] = 0  # reads no words
+
+    resolution: int = 256
+    sentence_dim: int = 0
+    style_dim: int = 512
+    mapping_layers: int = 2
+    channel_base: int = 32768
+    channel_max: int = 512
+    rank: int = 10
+    start_resolution: int = 32
+    extra_from: int = 128
+    embedding: int = 128
+    modulation: Literal["demod", "sigmoid"] = "demod"
+    output: Literal["linear", "tanh"] = "linear"
+
+    def __post_init__(self) -> None:
+        scale_widths(self.resolution, self.channel_base, self.channel_max)
+        if self.start_resolution not in scale_widths(self.resolution, self.channel_base, self.channel_max):
+            raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, got {self.start_resolution}")
+        for name, least in (("rank", 1), ("embedding", 2), ("mapping_layers", 1), ("style_dim", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"generator.{name}: must be at least {least}, got {getattr(self, name)}")
+
+    def with_text(self, sentence_dim: int, word_dim: int) -> InrganConfig:
+        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
+
+    def build(self) -> Inrgan:
+        return Inrgan(self)
+
+
+class FactorisedLinear(nn.Module):
+    """x [N, P, I], style [N, d] -> [N, P, O], leaky ReLU: per-sample weights W * m(A B / r), A [N, O, r], B [N, r, I] affine."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, rank: int, modulation: str) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.affine = EqualLinear(style_dim, rank * (in_channels + out_channels), bias_init=1.0 if modulation == "demod" else 0.0)
+        self.rank, self.modulation = rank, modulation
+
+    def weights(self, style: torch.Tensor) -> torch.Tensor:
+        """Per-sample weights with the activation's gain inside.  # [N, O, I]"""
+        out_channels, in_channels = self.weight.shape
+        left, right = self.affine(style).split([self.rank * out_channels, self.rank * in_channels], dim=1)
+        product = torch.bmm(left.unflatten(1, (out_channels, self.rank)), right.unflatten(1, (self.rank, in_channels))).float()
+        if self.modulation == "sigmoid":
+            return self.weight * product.sigmoid() * (2 * LEAKY_GAIN / math.sqrt(in_channels))  # 2: sigmoid(0) is a half
+        modulated = self.weight * (product / self.rank)
+        return modulated * ((modulated.square().sum(dim=2, keepdim=True) + DEMODULATION_EPS).rsqrt() * LEAKY_GAIN)
+
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        weights = self.weights(style).to(x.dtype)
+        y = torch.baddbmm((self.bias * LEAKY_GAIN).to(x.dtype), x, weights.transpose(1, 2))
+        return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True)
+
+
+class ScaleBlock(nn.Module):
+    """Layers of one scale on its own grid; the first also reads the coordinates. RGB adds to the parent cell's."""
+
+    def __init__(self, config: InrganConfig, scale: int, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.grid = max(scale, config.start_resolution)
+        large = scale >= config.extra_from
+        self.embedding = CellEmbedding(config.embedding // 2 if large else config.embedding, self.grid)
+        # Octaves from one cycle a frame up to the grid's Nyquist frequency, along both axes and both diagonals.
+        octaves = 2.0 ** torch.arange(self.grid.bit_length() - 1)
+        self.register_buffer("octaves", octaves, persistent=False)
+        num_coordinates = self.embedding.weight.shape[2] + 8 * len(octaves)
+        depth = 3 if large else 2 if in_channels else 1
+        widths = [in_channels + num_coordinates, *[out_channels] * depth]
+        self.layers = nn.ModuleList(FactorisedLinear(a, b, config.style_dim, config.rank, config.modulation)
+                                    for a, b in zip(widths, widths[1:]))
+        self.to_rgb = ModulatedLinear(out_channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
+
+    def coordinates(self, ys: torch.Tensor, xs: torch.Tensor) -> torch.Tensor:
+        """ys [H], xs [W] on the CPU -> [H, W, E]: sines and cosines of x, y, x + y, x - y, and the cells' vectors."""
+        y, x = (values.to(self.octaves.device) for values in (ys[:, None].expand(-1, len(xs)), xs.expand(len(ys), -1)))
+        phases = torch.stack([x, y, x + y, x - y], dim=2)[..., None] * (self.octaves * math.pi)
+        waves = torch.cat([phases.sin(), phases.cos()], dim=3).flatten(2) * math.sqrt(2)
+        return torch.cat([waves, self.embedding(ys, xs)], dim=2)
+
+    def forward(self, x: torch.Tensor | None, rgb: torch.Tensor | None, style: torch.Tensor, ys: torch.Tensor,
+                xs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x [N, H, W, C] and rgb [N, H, W, 3] of the parent cells, or None at the first scale."""
+        e = self.coordinates(ys, xs).expand(len(style), -1, -1, -1)
+        y = (e if x is None else torch.cat([x, e.to(x.dtype)], dim=3)).flatten(1, 2)
+        for layer in self.layers:
+            y = layer(y, style)
+        own = self.to_rgb(y, style).unflatten(1, e.shape[1:3])
+        return y.unflatten(1, e.shape[1:3]), own if rgb is None else rgb + own
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The grid that a scale needs for a view: cell numbers of its rows and columns, sorted, each once, on the CPU."""
+
+    grid: int
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    @staticmethod
+    def under(ys: torch.Tensor, xs: torch.Tensor, grid: int) -> Cells:
+        return Cells(grid, *((values * grid).floor().long().unique() for values in (ys, xs)))
+
+    @property
+    def centres(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return (self.rows + 0.5) / self.grid, (self.columns + 0.5) / self.grid
+
+    def places(self, ys: torch.Tensor, xs: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the cells of these samples stand in `rows` and `columns`."""
+        return tuple(torch.searchsorted(known, (values * self.grid).floor().long()).to(device)
+                     for known, values in ((self.rows, ys), (self.columns, xs)))
+
+
+@dataclass(frozen=True)
+class InrganState:
+    """What is known before the last scale: features and RGB of the cells under the view (None: all scales are the last)."""
+
+    cells: Cells | None
+    x: torch.Tensor | None
+    rgb: torch.Tensor | None
+    style: torch.Tensor
+    ys: torch.Tensor
+    xs: torch.Tensor
+
+
+class Inrgan(Generator):
+    """See the module; `config` is kept as `.config`."""
+
+    def __init__(self, config: InrganConfig) -> None:
+        super().__init__((1, config.style_dim))
+        self.config = config
+        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
+                                            sentence_dim=config.sentence_dim)
+        widths = scale_widths(config.resolution, config.channel_base, config.channel_max)
+        inputs = [0, *widths.values()]
+        blocks = [ScaleBlock(config, scale, before, width) for before, (scale, width) in zip(inputs, widths.items())]
+        self.coarse = nn.ModuleList(block for block in blocks if block.grid < config.resolution)
+        self.fine = nn.ModuleList(block for block in blocks if block.grid == config.resolution)
+
+    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
+        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
+        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
+
+    def prepare(self, codes: Codes, view: View) -> InrganState:
+        style, ys, xs = codes.tokens[:, 0], view.rows(), view.columns()
+        cells, x, rgb = None, None, None
+        for block in self.coarse:
+            if cells is None or cells.grid != block.grid:
+                own = Cells.under(ys, xs, block.grid)
+                x, rgb = self._below(cells, x, rgb, *own.centres)
+                cells = own
+            x, rgb = block(x, rgb, style, *cells.centres)
+        return InrganState(cells, x, rgb, style, ys, xs)
+
+    def render(self, prepared: InrganState, rows: slice, columns: slice) -> torch.Tensor:
+        ys, xs = prepared.ys[rows], prepared.xs[columns]
+        x, rgb = self._below(prepared.cells, prepared.x, prepared.rgb, ys, xs)
+        for block in self.fine:
+            x, rgb = block(x, rgb, prepared.style, ys, xs)
+        image = rgb.float().permute(0, 3, 1, 2)
+        return image.tanh() if self.config.output == "tanh" else image
+
+    @staticmethod
+    def _below(cells: Cells | None, x: torch.Tensor | None, rgb: torch.Tensor | None, ys: torch.Tensor,
+               xs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Nearest upsampling: features and RGB of the cells that hold these samples."""
+        if cells is None:
+            return None, None
+        rows, columns = cells.places(ys, xs, x.device)
+        return tuple(values.index_select(1, rows).index_select(2, columns) for values in (x, rgb))

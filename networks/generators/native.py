@@ -1,0 +1,44 @@
+"""What generators with one size of picture share: any other view is a typed error, and a crop is cut from the picture."""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.interfaces import Codes, Generator, ViewError
+
+
+def scale_widths(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
+    """Channels of every scale from 4 up to `resolution`: min(channel_base / scale, channel_max). Raises `UserError`."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise UserError(f"generator.resolution: must be a power of two of at least 8, got {resolution}")
+    if channel_base < resolution or channel_max < 2:
+        raise UserError(f"generator.channel_base: must be at least the resolution ({resolution}) and channel_max at least 2, "
+                        f"got {channel_base} and {channel_max}")
+    return {2 ** i: min(channel_base // 2 ** i, channel_max) for i in range(2, resolution.bit_length())}
+
+
+class NativeGenerator(Generator):
+    """Base of convolutional generators: the trained frame at `resolution` is the only view; subclasses paint it."""
+
+    def __init__(self, token_shape: tuple[int, int], resolution: int) -> None:
+        super().__init__(token_shape)
+        self.resolution = resolution
+
+    @abc.abstractmethod
+    def paint(self, codes: Codes) -> torch.Tensor:
+        """The whole picture.  # [N, 3, resolution, resolution]"""
+
+    def prepare(self, codes: Codes, view: View) -> torch.Tensor:
+        """Raises `ViewError` for any view but the trained frame at the trained resolution."""
+        if view != View.square(self.resolution):
+            window = "" if view.box == (0, 0, 1, 1) else f" of window {','.join(map(str, view.box))}"
+            raise ViewError(f"a {self.config.kind} network draws {self.resolution}x{self.resolution} of the whole frame only, not "
+                            f"{view.width}x{view.height}{window} ({view.convention}); any-scale systems: eidgan, creps, inrgan, cips")
+        return self.paint(codes)
+
+    def render(self, prepared: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
+        return prepared[:, :, rows, columns]
