@@ -70,16 +70,18 @@ class Codes:
 
     tokens:   [N, k, d] style codes (k = 1 for systems with a single style vector).
     sentence: [N, d_s] sentence embedding that bypasses the mapping network; [N, 0] without text.
+    commitment: [N] weighted commitment loss of a vector quantiser in front, None without one.
     """
 
     tokens: torch.Tensor
     sentence: torch.Tensor
+    commitment: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor) -> Codes:
-        return Codes(self.tokens[rows], self.sentence[rows])
+        return Codes(self.tokens[rows], self.sentence[rows], None if self.commitment is None else self.commitment[rows])
 
 
 class ViewError(UserError):
@@ -125,6 +127,14 @@ class Generator(nn.Module, abc.ABC):
     def synthesis(self, codes: Codes, view: View) -> torch.Tensor:
         """The whole view at once: [N, 3, view.height, view.width], in [-1, 1] up to overshoot."""
         return self.render(self.prepare(codes, view), slice(0, view.height), slice(0, view.width))
+
+    def condition(self, text: TextFeatures | None) -> TextFeatures | None:
+        """What the discriminator is told of the text, without gradient: the text, or what a quantiser makes of it."""
+        return text
+
+    def end_step(self) -> dict[str, torch.Tensor]:
+        """Once a training step, on every rank: what no optimiser moves (code books). Returns scalars to log by name."""
+        return {}
 
     def forward(self, z: torch.Tensor, text: TextFeatures | None, view: View) -> torch.Tensor:
         return self.synthesis(self.mapping(z, text), view)

@@ -12,7 +12,9 @@ from typing import Literal
 from dnnlib.errors import UserError
 from metrics.protocols import protocols_named
 from networks.discriminators import DiscriminatorConfig
-from networks.generators import GeneratorConfig
+from networks.generators import GeneratorConfig, QuantizedConfig, VqcganConfig
+from networks.interfaces import Generator
+from networks.layers.vector_quantizer import VectorQuantizerConfig
 
 
 def _check(condition: bool, message: str) -> None:
@@ -117,9 +119,11 @@ class TextConfig:
 
     All losses see the noisy sentence, sampling never does. It keeps G from leaning on the exact embeddings of the training
     captions; the fixed perturbation of LAFITE (Zhou et al. 2022) on text features.
+    quantizer: vector quantisation of sentence and words before the networks read them (None = as the encoder gives them).
     """
 
     noise: float = 0.0
+    quantizer: VectorQuantizerConfig | None = None
 
     def __post_init__(self) -> None:
         _check(self.noise >= 0, f"text.noise: must not be negative, got {self.noise}")
@@ -180,9 +184,15 @@ class TrainConfig:
         _check(self.batch_gpu is None or self.batch_gpu >= 1, f"batch_gpu: must be at least 1, got {self.batch_gpu}")
         _check(self.discriminator.resolution == self.resolution,
                f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
+        size = getattr(self.generator, "resolution", self.resolution)
+        _check(size == self.resolution, f"generator.resolution: {size} differs from resolution = {self.resolution}")
         unconditional = not (self.generator.sentence_dim or self.generator.word_dim)
         _check(not (unconditional and (self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp)),
                "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text")
+        if self.text.quantizer is not None:
+            _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
+                   f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
+            _check(not unconditional, "text.quantizer: the generator is unconditional, it reads no text")
         if self.metrics:
             protocols_named(self.metrics)
         unknown = set(self.report_to) - {"tensorboard", "wandb"}
@@ -210,9 +220,15 @@ class TrainConfig:
         """The same run with the networks' text widths set to those of the encoder that was loaded."""
         generator = self.generator.with_text(sentence_dim, word_dim)
         conditional = bool(generator.sentence_dim or generator.word_dim)
-        discriminator = self.discriminator.with_io(
-            self.resolution, sentence_dim if conditional else 0, sentence_dim if self.loss.cond else 0)
+        told = generator.condition_dim if isinstance(generator, VqcganConfig) else sentence_dim if conditional else 0
+        discriminator = self.discriminator.with_io(self.resolution, told, sentence_dim if self.loss.cond else 0)
         return replace(self, generator=generator, discriminator=discriminator)
+
+    def build_generator(self) -> Generator:
+        """The generator, behind `text.quantizer` where there is one."""
+        if self.text.quantizer is None:
+            return self.generator.build()
+        return QuantizedConfig(generator=self.generator, quantizer=self.text.quantizer).build()
 
 
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves

@@ -86,10 +86,11 @@ class GanLoss:
             with torch.no_grad():
                 fakes = self.generator.synthesis(self.codes(micro, "z-d"), self.view)
             fakes = self.augment(fakes, micro.uniform("augment-d-fake", NUM_UNIFORMS))
-            fake = self.discriminator(fakes, micro.text).logits
+            text = told = self.generator.condition(micro.text)
+            fake = self.discriminator(fakes, told).logits
 
             reals = self.augment(micro.images, micro.uniform("augment-d-real", NUM_UNIFORMS)).detach()
-            text, penalise = micro.text, bool(config.r1_gamma and regularise)
+            penalise = bool(config.r1_gamma and regularise)
             if penalise or config.matching_aware_gp:
                 reals.requires_grad_(True)
             if config.matching_aware_gp:
@@ -99,7 +100,7 @@ class GanLoss:
 
             fake_term = losses.logistic_fake(fake)
             if config.mismatch:
-                wrong = self.discriminator.judge(hidden, micro.text.roll(1)).logits
+                wrong = self.discriminator.judge(hidden, told.roll(1)).logits
                 fake_term = (fake_term + config.mismatch * losses.logistic_fake(wrong)) / (1 + config.mismatch)
                 report("Logits/mismatch", wrong)
             loss = fake_term + losses.logistic_real(real.logits)
@@ -130,8 +131,12 @@ class GanLoss:
             codes = self.codes(micro, "z-g")
             fakes = self.generator.synthesis(codes, self.view)
             shown = self.augment(fakes, micro.uniform("augment-g", NUM_UNIFORMS))
-            loss = losses.logistic_real(self.discriminator(shown, micro.text).logits)
+            loss = losses.logistic_real(self.discriminator(shown, self.generator.condition(micro.text)).logits)
             report("Loss/G", loss)
+            if codes.commitment is not None:
+                term = codes.commitment.mean()
+                report("Loss/commitment", term)
+                loss = loss + term
             if config.cong:
                 images = self.encoder.encode_image(fakes)
                 term = losses.info_nce(images, micro.text.sentence, config.temperature)
@@ -144,6 +149,8 @@ class GanLoss:
         config = self.config
         with autocast(micro.images.device, self.precision):
             codes = self.codes(micro, "z-path")
+            if not codes.tokens.requires_grad:  # no mapping network: the codes are the latents
+                codes = replace(codes, tokens=codes.tokens.requires_grad_(True))
             images = self.generator.synthesis(codes, self.view)
             lengths = losses.path_lengths(images, codes.tokens, micro.normal("path", images.shape[1:]))
         mean = lengths.detach().mean() if self.path_length_mean is None else self.path_length_mean.to(lengths.device)

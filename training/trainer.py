@@ -59,7 +59,7 @@ class Trainer:
         self.text_encoder = text_encoder or encoder
         self.micro_size, self.rounds = config.micro_batches(world_size())
         torch.manual_seed(seed_for(config.seed, "init"))  # the only draw from torch's global stream
-        generator, discriminator = config.generator.build(), config.discriminator.build()
+        generator, discriminator = config.build_generator(), config.discriminator.build()
         self.generator = generator.to(device)
         self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
         self.collector = Collector()
@@ -92,6 +92,8 @@ class Trainer:
             length = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
             if length is not None:
                 self.loss.track_path_length(length)
+        for name, value in self.generator.end_step().items():
+            self.collector.report(name, value)
         self.progress.images += config.batch
         self.augment.adapt(self.progress.images, config.batch)
         self.ema.update(self.generator, self.progress.images, config.batch)

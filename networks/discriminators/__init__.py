@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from networks.discriminators.dcgan import DcganDiscriminatorConfig
 from networks.discriminators.stylegan2 import Stylegan2DiscriminatorConfig
 from networks.discriminators.wavelet import WaveletDiscriminatorConfig
 
-DiscriminatorConfig = WaveletDiscriminatorConfig | Stylegan2DiscriminatorConfig
+DiscriminatorConfig = WaveletDiscriminatorConfig | Stylegan2DiscriminatorConfig | DcganDiscriminatorConfig
 
-DISCRIMINATORS = {config.kind: config for config in (WaveletDiscriminatorConfig, Stylegan2DiscriminatorConfig)}
+DISCRIMINATORS = {config.kind: config for config in get_args(DiscriminatorConfig)}

@@ -10,9 +10,13 @@ from networks.generators.cips import CipsConfig
 from networks.generators.creps import CrepsConfig
 from networks.generators.eidgan import EidganConfig
 from networks.generators.inrgan import InrganConfig
+from networks.generators.quantized import QuantizedConfig
 from networks.generators.stylegan2 import Stylegan2Config
+from networks.generators.systems import SystemConfig
+from networks.generators.vqcgan import VqcganConfig
+from networks.layers.vector_quantizer import VectorQuantizerConfig
 
-GeneratorConfig = EidganConfig | CrepsConfig | InrganConfig | CipsConfig | Stylegan2Config  # the codec tells them apart by `kind`
+GeneratorConfig = SystemConfig | QuantizedConfig
 
 GENERATORS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in get_args(GeneratorConfig)}
 
@@ -29,6 +33,7 @@ PRESETS: dict[str, GeneratorConfig] = {
     "inrganclip": InrganConfig(sentence_dim=512),
     "cipsclip": CipsConfig(sentence_dim=512),
     "stylegan2clip": Stylegan2Config(sentence_dim=512),
+    "vqcgan": VqcganConfig(),
     # For tests: every part present, nothing wide.
     "eidgan-tiny": EidganConfig(
         sentence_dim=64, word_dim=64, num_tokens=4, token_dim=16, mapping_layers=2, channels=(32, 32), thickness=2,
@@ -41,7 +46,11 @@ PRESETS: dict[str, GeneratorConfig] = {
                             embedding=16, bandwidth=2.0),
     "stylegan2-tiny": Stylegan2Config(resolution=32, sentence_dim=64, style_dim=16, mapping_layers=2, channel_base=512,
                                       channel_max=32),
+    "vqcgan-tiny": VqcganConfig(resolution=32, sentence_dim=64, word_dim=64, latent_dim=16, channel_base=512, channel_max=32,
+                                quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=8)),
 }
+PRESETS["quantized-tiny"] = QuantizedConfig(
+    generator=PRESETS["eidgan-tiny"], quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4))
 
 
 def preset(name: str) -> GeneratorConfig:

@@ -16,13 +16,16 @@ from networks.snapshot import Snapshot
 
 TINY = {kind: preset(f"{kind}-tiny") for kind in GENERATORS}
 SIDE = 32  # of the stand-ins that have a size of their own
-NATIVE = {"stylegan2"}  # draw the whole frame at their own size only
+NATIVE = {"stylegan2", "vqcgan"}  # draw the whole frame at their own size only
 VARIANTS = TINY | {
     "eidgan-nospectral": replace(preset("eidgan-tiny"), spectral=False),
     "eidgan-noattention": replace(preset("eidgan-tiny"), attention=False),
     "eidgan-uncond": replace(preset("eidgan-tiny"), sentence_dim=0, word_dim=0),
     "eidgan-sentence": replace(preset("eidgan-tiny"), word_dim=0),
     "eidgan-words": replace(preset("eidgan-tiny"), sentence_dim=0),
+    "vqcgan-uncond": replace(preset("vqcgan-tiny"), sentence_dim=0, word_dim=0),
+    "vqcgan-sentence": replace(preset("vqcgan-tiny"), word_dim=0),
+    "vqcgan-words": replace(preset("vqcgan-tiny"), sentence_dim=0),
     "inrgan-sigmoid": replace(preset("inrgan-tiny"), modulation="sigmoid"),
 } | {f"{kind}-uncond": replace(config, sentence_dim=0) for kind, config in TINY.items() if not config.word_dim}
 ANY_SCALE = [name for name, config in VARIANTS.items() if config.kind not in NATIVE]
@@ -42,7 +45,16 @@ def text_for(config, n, seed=0):
 def build(name, seed=0):
     torch.manual_seed(seed)
     config = VARIANTS[name]
-    return config, config.build().eval()  # batch statistics and code books move in training only
+    generator = config.build()
+    norms = [module for module in generator.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    if norms:  # running statistics of one batch, so that pictures have contrast in eval mode
+        for norm in norms:
+            norm.momentum = 1.0
+        with torch.no_grad():
+            generator(latents(generator, 8), text_for(config, 8), view_for(config))
+        for norm in norms:
+            norm.momentum = 0.1
+    return config, generator.eval()
 
 
 def latents(generator, n, seed=1):
@@ -187,6 +199,7 @@ def test_twenty_steps_lower_the_loss_on_eight_pictures(name):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        generator.end_step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
 

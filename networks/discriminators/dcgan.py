@@ -1,0 +1,74 @@
+"""DCGAN's discriminator (Radford et al. 2016) with the text beside the 4 x 4 features, as Reed et al. 2016 put it there.
+
+Strided convolutions, batch norm, leaky ReLU; at 4 x 4 the projected text is repeated over the positions, a 1 x 1 layer joins
+both, a 4 x 4 layer gives the logit. Its losses are binary cross-entropies: the logistic terms of training/losses.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from networks.discriminators.wavelet import scale_widths
+from networks.interfaces import Discriminator, TextFeatures, Verdict
+from networks.layers.dcgan import dcgan_init
+from networks.layers.linear import EqualLinear, unit_second_moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class DcganDiscriminatorConfig:
+    """resolution: side of the pictures, a power of two. sentence_dim: width of what it is told of the text, 0 = nothing;
+    text_dim: width of its projection. feature_dim: of f_D for ConD, 0 = none.
+    """
+
+    kind: ClassVar[str] = "dcgan"
+
+    resolution: int = 256
+    channel_base: int = 8192
+    channel_max: int = 512
+    sentence_dim: int = 512
+    feature_dim: int = 0
+    text_dim: int = 128
+
+    def __post_init__(self) -> None:
+        scale_widths(self.resolution, self.channel_base, self.channel_max)
+
+    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> DcganDiscriminatorConfig:
+        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+
+    def build(self) -> DcganDiscriminator:
+        return DcganDiscriminator(self)
+
+
+class DcganDiscriminator(Discriminator):
+    """See the module; `config` is kept as `.config`."""
+
+    def __init__(self, config: DcganDiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = list(scale_widths(config.resolution, config.channel_base, config.channel_max).values())[1:]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        for before, width in zip(widths, widths[1:]):
+            layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]
+        self.layers = nn.Sequential(*layers)
+        self.channels = widths[-1]
+        self.project_text = EqualLinear(config.sentence_dim, config.text_dim, activate=True) if config.sentence_dim else None
+        joined = self.channels + (config.text_dim if config.sentence_dim else 0)
+        self.join = nn.Sequential(nn.Conv2d(joined, self.channels, 1), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(self.channels, 1, 4))
+        self.features = EqualLinear(self.channels * 16, config.feature_dim) if config.feature_dim else None
+        self.apply(dcgan_init)
+
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images).flatten(1)
+
+    def judge(self, hidden: torch.Tensor, text: TextFeatures | None) -> Verdict:
+        with torch.autocast(hidden.device.type, enabled=False):  # a logit of 8 bits is none
+            hidden = hidden.float()
+            x = hidden.unflatten(1, (self.channels, 4, 4))
+            if self.project_text is not None:
+                told = self.project_text(unit_second_moment(text.sentence.float()))
+                x = torch.cat([x, told[:, :, None, None].expand(-1, -1, 4, 4)], dim=1)
+            return Verdict(self.join(x).flatten(), self.features(hidden) if self.features is not None else None)

@@ -1,0 +1,88 @@
+"""Any system behind a vector quantiser of its text: what `--set text.quantizer={}` trains.
+
+Sentence and words each pass a code book (networks/layers/vector_quantizer.py) before the system reads them; the discriminator is
+told the quantised text too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.generators.systems import SystemConfig
+from networks.interfaces import Codes, Generator, TextFeatures
+from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedConfig:
+    """generator: the system behind; quantizer: of the code books, one for the sentence and one for the words."""
+
+    kind: ClassVar[str] = "quantized"
+
+    generator: SystemConfig
+    quantizer: VectorQuantizerConfig = field(default_factory=VectorQuantizerConfig)
+
+    def __post_init__(self) -> None:
+        if not (self.sentence_dim or self.word_dim):
+            raise UserError("text.quantizer: the generator is unconditional, it reads no text")
+
+    @property
+    def sentence_dim(self) -> int:
+        return self.generator.sentence_dim
+
+    @property
+    def word_dim(self) -> int:
+        return self.generator.word_dim
+
+    def with_text(self, sentence_dim: int, word_dim: int) -> QuantizedConfig:
+        return replace(self, generator=self.generator.with_text(sentence_dim, word_dim))
+
+    def build(self) -> QuantizedGenerator:
+        return QuantizedGenerator(self)
+
+
+class QuantizedGenerator(Generator):
+    """See the module; `config` is kept as `.config`, the system as `.generator`."""
+
+    def __init__(self, config: QuantizedConfig) -> None:
+        generator = config.generator.build()
+        super().__init__(tuple(generator.tokens_mean.shape))
+        self.config, self.generator, self.latent_shape = config, generator, generator.latent_shape
+        widths = {"sentence": config.sentence_dim, "words": config.word_dim}
+        self.quantizers = nn.ModuleDict({name: FeatureQuantizer(width, config.quantizer) for name, width in widths.items() if width})
+
+    def quantize(self, text: TextFeatures | None) -> tuple[TextFeatures, torch.Tensor]:
+        """The text of codes only, and the commitment loss of each sample [N]."""
+        text, commitment = self.require_text(text), 0.0
+        if "sentence" in self.quantizers:
+            found = self.quantizers["sentence"](text.sentence.unsqueeze(1))
+            text, commitment = replace(text, sentence=found.codes.squeeze(1)), commitment + found.commitment
+        if "words" in self.quantizers:
+            found = self.quantizers["words"](text.words, text.mask)
+            text, commitment = replace(text, words=found.codes), commitment + found.commitment
+        return text, commitment
+
+    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
+        quantized, commitment = self.quantize(text)
+        codes = self.generator.mapping(z, quantized)
+        return replace(codes, commitment=commitment if codes.commitment is None else commitment + codes.commitment)
+
+    def prepare(self, codes: Codes, view: View) -> Any:
+        return self.generator.prepare(codes, view)
+
+    def render(self, prepared: Any, rows: slice, columns: slice) -> torch.Tensor:
+        return self.generator.render(prepared, rows, columns)
+
+    @torch.no_grad()
+    def condition(self, text: TextFeatures | None) -> TextFeatures | None:
+        return self.generator.condition(self.quantize(text)[0])
+
+    def end_step(self) -> dict[str, torch.Tensor]:
+        return self.generator.end_step() | {f"Codebook/{part}_{name}": value for part, quantizer in self.quantizers.items()
+                                            for name, value in quantizer.quantizer.end_step().items()}

@@ -1,0 +1,122 @@
+"""VQ-CGAN (Pavani et al., "Textual Vision Using Quantized Latent Spaces"): DCGAN on a vector-quantised text code.
+
+The sentence asks the words (attention, one query a slot), the answer is quantised, and a DCGAN generator (Radford et al. 2016:
+transposed convolutions, batch norm, ReLU, tanh) draws from z and the codes; the discriminator is told the codes too. One size only.
+
+Shapes: N batch, L words, S slots, c code width, d latent width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.generators.native import NativeGenerator, scale_widths
+from networks.interfaces import Codes, TextFeatures
+from networks.layers.dcgan import dcgan_init
+from networks.layers.linear import EqualLinear, unit_second_moment
+from networks.layers.vector_quantizer import Quantized, VectorQuantizer, VectorQuantizerConfig
+from torch_utils.distributed import broadcast_from_main
+
+
+@dataclass(frozen=True, kw_only=True)
+class VqcganConfig:
+    """resolution: side of the pictures, a power of two. sentence_dim, word_dim: 0 = without that input (both 0: unconditional).
+
+    latent_dim: width of z; the widths of the scales are min(channel_base / scale, channel_max).
+    """
+
+    kind: ClassVar[str] = "vqcgan"
+
+    resolution: int = 256
+    sentence_dim: int = 512
+    word_dim: int = 512
+    latent_dim: int = 100
+    channel_base: int = 8192
+    channel_max: int = 1024
+    quantizer: VectorQuantizerConfig = field(default_factory=VectorQuantizerConfig)
+
+    def __post_init__(self) -> None:
+        scale_widths(self.resolution, self.channel_base, self.channel_max)
+        if self.latent_dim < 1:
+            raise UserError(f"generator.latent_dim: must be at least 1, got {self.latent_dim}")
+
+    @property
+    def condition_dim(self) -> int:
+        """Width of the flattened codes, which is what the discriminator is told of the text."""
+        return self.quantizer.slots * self.quantizer.code_dim if self.sentence_dim or self.word_dim else 0
+
+    def with_text(self, sentence_dim: int, word_dim: int) -> VqcganConfig:
+        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0, word_dim=word_dim if self.word_dim else 0)
+
+    def build(self) -> Vqcgan:
+        return Vqcgan(self)
+
+
+class WordAttention(nn.Module):
+    """Sentence [N, d_s] and words [N, L, d_w] with mask -> S vectors [N, S, c]: queries from the sentence, plus what the words answer.
+
+    Without a sentence the queries are learned; without words they are the answer.
+    """
+
+    def __init__(self, config: VqcganConfig) -> None:
+        super().__init__()
+        self.slots, width = config.quantizer.slots, config.quantizer.code_dim
+        self.query = EqualLinear(config.sentence_dim, self.slots * width) if config.sentence_dim else None
+        self.learned = nn.Parameter(torch.randn(self.slots, width)) if not config.sentence_dim else None
+        self.key = EqualLinear(config.word_dim, width) if config.word_dim else None
+        self.value = EqualLinear(config.word_dim, width) if config.word_dim else None
+
+    def forward(self, text: TextFeatures) -> torch.Tensor:
+        query = self.learned.expand(len(text), -1, -1) if self.query is None else \
+            self.query(unit_second_moment(text.sentence)).unflatten(1, (self.slots, -1))
+        if self.key is None:
+            return query
+        words = unit_second_moment(text.words)
+        scores = (query @ self.key(words).transpose(1, 2)).float() / math.sqrt(query.shape[2])  # [N, S, L]
+        weights = scores.masked_fill(~text.mask.unsqueeze(1), -torch.inf).softmax(dim=2)
+        return query + weights.to(query.dtype) @ self.value(words)
+
+
+class Vqcgan(NativeGenerator):
+    """See the module; `config` is kept as `.config`."""
+
+    def __init__(self, config: VqcganConfig) -> None:
+        super().__init__((1, config.latent_dim), config.resolution)
+        self.config = config
+        self.attention = WordAttention(config) if config.condition_dim else None
+        self.quantizer = VectorQuantizer(config.quantizer) if config.condition_dim else None
+        widths = list(scale_widths(config.resolution, config.channel_base, config.channel_max).values())[:-1]
+        layers: list[nn.Module] = []
+        for index, (before, width) in enumerate(zip([config.latent_dim + config.condition_dim, *widths], widths)):
+            stride, padding = (2, 1) if index else (1, 0)
+            layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1))
+        self.layers.apply(dcgan_init)
+
+    def text_codes(self, text: TextFeatures | None) -> Quantized:
+        return self.quantizer(self.attention(self.require_text(text)))
+
+    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
+        if self.quantizer is None:
+            return Codes(z, z.new_zeros(len(z), 0))
+        found = self.text_codes(text)
+        return Codes(z, found.codes.flatten(1), found.commitment)
+
+    def paint(self, codes: Codes) -> torch.Tensor:
+        x = torch.cat([codes.tokens.flatten(1), codes.sentence.to(codes.tokens.dtype)], dim=1)
+        return self.layers(x[:, :, None, None]).float().tanh()
+
+    @torch.no_grad()
+    def condition(self, text: TextFeatures | None) -> TextFeatures | None:
+        return text if self.quantizer is None else replace(text, sentence=self.text_codes(text).codes.flatten(1))
+
+    def end_step(self) -> dict[str, torch.Tensor]:
+        # The running statistics are rank 0's, as under DDP, so that the average of every rank draws the same pictures.
+        broadcast_from_main(b for layer in self.layers if isinstance(layer, nn.BatchNorm2d) for b in layer.buffers())
+        return {} if self.quantizer is None else {f"Codebook/{name}": value for name, value in self.quantizer.end_step().items()}

@@ -1,0 +1,138 @@
+"""Vector quantisation of features (van den Oord et al. 2017): a code book learned by moving averages, with restarts.
+
+Forward: each vector becomes the nearest of K codes; backward: straight through. The commitment loss pulls vectors to their
+codes; codes follow the mean of their vectors (their appendix A.1); a code that hardly anything chooses is moved onto a vector of
+the batch. Code books move once a training step, by `end_step`, over all ranks and accumulation rounds together.
+
+Shapes: N batch, K codes, c code width, S slots, T vectors of a sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from networks.layers.linear import EqualLinear, unit_second_moment
+from torch_utils.distributed import broadcast_from_main, sum_over_ranks
+from torch_utils.precision import no_autocast
+from torch_utils.rng import generator_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorQuantizerConfig:
+    """num_codes: K; code_dim: c; slots: codes that stand for one feature vector (K^slots values). decay: of the moving averages, a
+    step. commitment: weight of the commitment loss. restart_below: a code is moved when its average use falls below this share of
+    an equal share.
+    """
+
+    num_codes: int = 512
+    code_dim: int = 32
+    slots: int = 8
+    decay: float = 0.99
+    commitment: float = 0.25
+    restart_below: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_codes", 2), ("code_dim", 1), ("slots", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"quantizer.{name}: must be at least {least}, got {getattr(self, name)}")
+        for name in ("decay", "restart_below"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"quantizer.{name}: must lie in [0, 1), got {getattr(self, name)}")
+        if self.commitment < 0:
+            raise UserError(f"quantizer.commitment: must not be negative, got {self.commitment}")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """codes: as the input, each vector replaced by a code; indices [N, T]; commitment: weighted loss of each sample [N]."""
+
+    codes: torch.Tensor
+    indices: torch.Tensor
+    commitment: torch.Tensor
+
+
+class VectorQuantizer(nn.Module):
+    """x [N, T, c], mask [N, T] or None -> `Quantized`. Vectors are brought to unit second moment first.
+
+    The code book starts empty: the first `end_step` lays every code onto a vector of its batch.
+    """
+
+    def __init__(self, config: VectorQuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("codebook", torch.randn(config.num_codes, config.code_dim))
+        self.register_buffer("use", torch.zeros(config.num_codes))  # average number of vectors a step
+        self.register_buffer("total", torch.zeros(config.num_codes, config.code_dim))  # average sum of those vectors
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.long))
+        self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
+        with no_autocast(x.device):  # distances of 8 bits would choose wrong codes
+            x = unit_second_moment(x.float())
+            scores = x.detach() @ self.codebook.T - 0.5 * self.codebook.square().sum(dim=1)
+            indices = scores.argmax(dim=2)  # the largest x.c - |c|^2 / 2 is the nearest code
+            codes = self.codebook[indices]
+            distances = (x - codes).square().mean(dim=2)
+        weights = torch.ones_like(distances) if mask is None else mask.to(distances.dtype)
+        commitment = (distances * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        if self.training and torch.is_grad_enabled():
+            self._seen.append((x.detach(), indices, torch.ones_like(indices, dtype=torch.bool) if mask is None else mask))
+        return Quantized(x + (codes - x).detach(), indices, commitment * self.config.commitment)
+
+    @torch.no_grad()
+    def end_step(self) -> dict[str, torch.Tensor]:
+        """Move the code book by what the forwards with gradient saw since the last call; a collective call.
+
+        Returns scalars: perplexity (exponential of the entropy of the averaged use; K at best), used (share of codes that the step
+        chose), restarts (codes moved), error (mean squared distance of a vector to its code). Nothing seen: nothing moves.
+        """
+        if not self._seen:
+            return {}
+        x, indices = (torch.cat(parts) for parts in zip(*((x[mask], indices[mask]) for x, indices, mask in self._seen)))
+        self._seen.clear()
+        config, before = self.config, self.codebook[indices]
+        choice = nn.functional.one_hot(indices, config.num_codes).to(x.dtype)
+        counts, sums = sum_over_ranks(choice.sum(dim=0)), sum_over_ranks(choice.T @ x)
+        error = sum_over_ranks((x - before).square().mean(dim=1).sum())
+        if not (torch.isfinite(sums).all() and counts.sum() > 0):
+            return {}  # a step that the nan policy skips
+        self.use.lerp_(counts, 1 - config.decay)
+        self.total.lerp_(sums, 1 - config.decay)
+        self.codebook.copy_(self.total / self.use.clamp(min=1e-8)[:, None])
+        restarts = self._restart(x, counts.sum() / config.num_codes)
+        share = self.use / self.use.sum()
+        return {"perplexity": (-share * share.clamp(min=1e-12).log()).sum().exp(), "used": (counts > 0).float().mean(),
+                "restarts": restarts, "error": error / counts.sum()}
+
+    def _restart(self, x: torch.Tensor, equal_share: torch.Tensor) -> torch.Tensor:
+        """Lay idle codes onto vectors of rank 0's batch, with an equal share of use; returns their number."""
+        rows = torch.randint(len(x), (self.config.num_codes,), generator=generator_for("code book", int(self.num_steps)))
+        fresh = x[rows.to(x.device)]
+        broadcast_from_main([fresh])
+        idle = self.use < self.config.restart_below * equal_share
+        self.codebook.copy_(torch.where(idle[:, None], fresh, self.codebook))
+        self.use.copy_(torch.where(idle, equal_share, self.use))
+        self.total.copy_(self.codebook * self.use[:, None])
+        self.num_steps += 1
+        return idle.sum()
+
+
+class FeatureQuantizer(nn.Module):
+    """Features [N, T, C] -> the same shape through `slots` codes each: linear, quantised, linear. `.quantizer` is the code book."""
+
+    def __init__(self, channels: int, config: VectorQuantizerConfig) -> None:
+        super().__init__()
+        self.slots = config.slots
+        self.encode = EqualLinear(channels, config.slots * config.code_dim)
+        self.quantizer = VectorQuantizer(config)
+        self.decode = EqualLinear(config.slots * config.code_dim, channels)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
+        vectors = self.encode(unit_second_moment(x)).unflatten(2, (self.slots, -1)).flatten(1, 2)
+        mask = None if mask is None else mask.repeat_interleave(self.slots, dim=1)
+        found = self.quantizer(vectors, mask)
+        return Quantized(self.decode(found.codes.unflatten(1, (x.shape[1], self.slots)).flatten(2)), found.indices, found.commitment)
