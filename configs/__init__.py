@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from configs.eidgan import eidgan_coco256, eidgan_cub256, eidgan_openmoji32, eidgan_openmoji64, debug
+from configs.systems import SYSTEM_RECIPES
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from training.config import TrainConfig
@@ -15,7 +16,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "eidgan-openmoji64": eidgan_openmoji64,
     "eidgan-openmoji32": eidgan_openmoji32,
     "debug": debug,
-}
+} | SYSTEM_RECIPES
 
 
 def recipe(name: str) -> TrainConfig:

@@ -34,6 +34,17 @@ PRESETS: dict[str, GeneratorConfig] = {
     "cipsclip": CipsConfig(sentence_dim=512),
     "stylegan2clip": Stylegan2Config(sentence_dim=512),
     "vqcgan": VqcganConfig(),
+    # The others beside eidgan-small: about its multiply-adds at 64 x 64.
+    "crepsclip-small": CrepsConfig(
+        sentence_dim=256, style_dim=128, mapping_layers=4, channels=(256, 256, 256, 128), thickness=4, features=16,
+        decoder_hidden=(32, 32), refinement=(32, 32), bandwidth=3.0, output="tanh"),
+    "inrganclip-small": InrganConfig(
+        resolution=64, sentence_dim=256, style_dim=128, channel_base=6144, channel_max=160, start_resolution=8, extra_from=32,
+        embedding=32, output="tanh"),
+    "cipsclip-small": CipsConfig(resolution=64, sentence_dim=256, style_dim=128, channels=96, num_layers=8, embedding=32, output="tanh"),
+    "stylegan2clip-small": Stylegan2Config(
+        resolution=64, sentence_dim=256, style_dim=128, mapping_layers=4, channel_base=3072, channel_max=160, output="tanh"),
+    "vqcgan-small": VqcganConfig(resolution=64, sentence_dim=256, word_dim=384, channel_base=4096, channel_max=512),
     # For tests: every part present, nothing wide.
     "eidgan-tiny": EidganConfig(
         sentence_dim=64, word_dim=64, num_tokens=4, token_dim=16, mapping_layers=2, channels=(32, 32), thickness=2,

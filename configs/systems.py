@@ -1,0 +1,99 @@
+"""Recipes of every other system and of EIDGAN's ablations, on EIDGAN's data and schedule: `<system>-openmoji64`, `<system>-coco256`.
+
+What is compared is the generator: all systems with text share EIDGAN's discriminator, losses and schedule, but stylegan2clip, which has
+its own residual discriminator, and vqcgan, whose discriminator, losses and optimiser are DCGAN's. `creps` is the published
+unconditional network: end-point coordinates, path length, residual discriminator. docs/configs.md has the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from configs.eidgan import eidgan_coco256, eidgan_openmoji64
+from networks.discriminators import DcganDiscriminatorConfig, Stylegan2DiscriminatorConfig
+from networks.generators import CrepsConfig, EidganConfig, preset
+from training.config import AdamConfig, LossConfig, TrainConfig
+
+BASES: dict[str, Callable[[], TrainConfig]] = {"openmoji64": eidgan_openmoji64, "coco256": eidgan_coco256}
+
+
+def nodual(creps: CrepsConfig) -> EidganConfig:
+    """EIDGAN of that network's sizes without its two modulations: the same function, weight for weight (a test)."""
+    return EidganConfig(
+        sentence_dim=creps.sentence_dim, word_dim=0, num_tokens=1, token_dim=creps.style_dim, mapping_layers=creps.mapping_layers,
+        channels=creps.channels, thickness=creps.thickness, features=creps.features, decoder_hidden=creps.decoder_hidden,
+        refinement=creps.refinement, bandwidth=creps.bandwidth, output=creps.output,
+        spectral=False, attention=False, bypass=False, styled_lines=True)
+
+
+def _unconditional(base: TrainConfig, **loss: float) -> LossConfig:
+    return replace(base.loss, mismatch=0.0, cong=0.0, **loss)
+
+
+def _residual(base: TrainConfig) -> Stylegan2DiscriminatorConfig:
+    own = base.discriminator
+    return Stylegan2DiscriminatorConfig(
+        resolution=own.resolution, channel_base=own.channel_base, channel_max=own.channel_max, sentence_dim=own.sentence_dim,
+        feature_dim=own.feature_dim, group_size=own.group_size)
+
+
+def _swap(generator: str, base: TrainConfig) -> TrainConfig:
+    """Nothing but the generator changes."""
+    return replace(base, generator=preset(generator if base.resolution == 256 else f"{generator}-small"))
+
+
+def _creps(base: TrainConfig) -> TrainConfig:
+    config = _swap("crepsclip", base)
+    return replace(config, generator=replace(config.generator, sentence_dim=0, convention="endpoints"), discriminator=_residual(base),
+                   loss=_unconditional(base, cond=0.0, path_length=2.0, path_length_interval=4))
+
+
+def _stylegan2clip(base: TrainConfig) -> TrainConfig:
+    return replace(_swap("stylegan2clip", base), discriminator=_residual(base))
+
+
+def _vqcgan(base: TrainConfig) -> TrainConfig:
+    adam = AdamConfig(lr=0.0002, beta1=0.5, beta2=0.999)
+    width = (2048, 256) if base.resolution == 64 else (8192, 512)
+    return replace(
+        _swap("vqcgan", base), optimizer_g=adam, optimizer_d=adam, loss=LossConfig(r1_gamma=0.0, mismatch=1.0),
+        discriminator=DcganDiscriminatorConfig(resolution=base.resolution, channel_base=width[0], channel_max=width[1]))
+
+
+def _ablated(base: TrainConfig, **fields: object) -> TrainConfig:
+    return replace(base, generator=replace(base.generator, **fields))
+
+
+def _nodual(base: TrainConfig) -> TrainConfig:
+    config = _swap("crepsclip", base)
+    return replace(config, generator=nodual(config.generator))
+
+
+def _uncond(base: TrainConfig) -> TrainConfig:
+    return _ablated(replace(base, loss=_unconditional(base)), sentence_dim=0, word_dim=0)
+
+
+SYSTEMS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
+    "creps": _creps,
+    "crepsclip": partial(_swap, "crepsclip"),
+    "inrganclip": partial(_swap, "inrganclip"),
+    "cipsclip": partial(_swap, "cipsclip"),
+    "stylegan2clip": _stylegan2clip,
+    "vqcgan": _vqcgan,
+    "eidgan-nospectral": partial(_ablated, spectral=False),
+    # Words reach the codes by cross-attention too, so they leave with it.
+    "eidgan-noattention": partial(_ablated, attention=False, word_dim=0),
+    "eidgan-nodual": _nodual,
+    "eidgan-uncond": _uncond,
+    "eidgan-sentence": partial(_ablated, word_dim=0),
+    "eidgan-words": partial(_ablated, sentence_dim=0),
+}
+
+
+def system_recipe(system: str, base: str) -> TrainConfig:
+    return replace(SYSTEMS[system](BASES[base]()), recipe=f"{system}-{base}")
+
+
+SYSTEM_RECIPES = {f"{system}-{base}": partial(system_recipe, system, base) for base in BASES for system in SYSTEMS}

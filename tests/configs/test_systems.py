@@ -1,0 +1,115 @@
+"""Every recipe starts, trains, resumes and generates (tiny sizes); EIDGAN without its modulations is CREPS + CLIP."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from configs import RECIPES, recipe
+from configs.systems import BASES, SYSTEMS, nodual
+from dnnlib.config_codec import override
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.discriminators import WaveletDiscriminatorConfig
+from networks.generators import EidganConfig, preset
+from networks.interfaces import TextFeatures
+from networks.sampling import iterate_images
+from networks.snapshot import Snapshot
+from training.config import TextConfig
+from training.launch import run
+
+
+def tiny(config):
+    """The same recipe in miniature: its systems, switches and loss terms, but those that need an image tower."""
+    own, small = config.generator, preset(f"{config.generator.kind}-tiny")
+    switches = ("spectral", "attention", "bypass", "styled_lines", "convention", "output", "modulation")
+    fields = {name: getattr(own, name) for name in switches if hasattr(own, name)}
+    for name in ("sentence_dim", "word_dim"):
+        if not getattr(own, name) and getattr(small, name):
+            fields[name] = 0
+    if isinstance(own, EidganConfig) and own.num_tokens == 1:
+        fields["num_tokens"] = 1
+    judge = config.discriminator
+    scale = {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}
+    return replace(
+        config, generator=replace(small, **fields), resolution=32, text_encoder="hashed", text_cache=False,
+        discriminator=replace(judge, resolution=32, channel_base=256, channel_max=32, **scale),
+        loss=replace(config.loss, cond=0.0, cong=0.0, r1_interval=2, path_length_interval=2),
+        batch=4, tick_kimg=0.008, snapshot_ticks=3, metrics=(), workers=0, report_to=(), device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch):
+    monkeypatch.setattr("faulthandler.enable", lambda: None)  # needs a real stderr
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "debug"])
+def test_a_recipe_trains_three_ticks_resumes_and_generates(name, openmoji32, tmp_path, capsys):
+    config = replace(tiny(recipe(name)), data=str(openmoji32))
+    assert run(replace(config, kimg=0.024), tmp_path)
+    assert run(replace(config, kimg=0.032), tmp_path)
+    assert "Resumed from training-state-000000.pt at 24 images" in capsys.readouterr().out
+    ticks = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [tick["images"] for tick in ticks] == [8, 16, 24, 32] and ticks[-1]["skipped"] == 0
+    wanted = {"Loss/G", "Loss/D", "Gradient/G", "Gradient/D"} | ({"Loss/R1"} if config.loss.r1_gamma else set()) \
+        | ({"Loss/path_length"} if config.loss.path_length else set()) | ({"Codebook/perplexity"} if "vqcgan" in name else set())
+    assert wanted <= ticks[-1].keys()
+    snapshot = Snapshot.from_pretrained(tmp_path)
+    pictures = list(iterate_images(snapshot.generator, snapshot.load_encoder(), ["a red apple"] * 2, [0, 1], View.square(32)))
+    assert all(picture.image.isfinite().all() for picture in pictures)
+    assert (pictures[0].image - pictures[1].image).abs().max() > 1e-4
+
+
+def test_the_table_is_whole():
+    assert {f"{system}-{base}" for system in SYSTEMS for base in BASES} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_nodual_is_crepsclip(base):
+    """Same run, same parameters by name and shape; below, the same pictures."""
+    a, b = recipe(f"eidgan-nodual-{base}"), recipe(f"crepsclip-{base}")
+    assert a.generator.kind == "eidgan" and b.generator.kind == "creps"
+    assert replace(a, recipe=b.recipe, generator=b.generator) == b
+    with torch.device("meta"):
+        shapes = [{name: value.shape for name, value in config.generator.build().state_dict().items()} for config in (a, b)]
+    assert shapes[0] == shapes[1]
+
+
+def test_nodual_draws_what_crepsclip_draws_bit_for_bit():
+    creps = preset("crepsclip-small")
+    generators = []
+    for config in (creps, nodual(creps)):
+        torch.manual_seed(0)  # the same draws in the same order
+        generators.append(config.build())
+    z = torch.randn(2, *generators[0].latent_shape)
+    text = TextFeatures(torch.randn(2, 256), torch.randn(2, 5, 384), torch.ones(2, 5, dtype=torch.bool))
+    a, b = (generator(z, text, View(height=48, width=40)) for generator in generators)
+    assert torch.equal(a, b) and a.std() > 0.05
+
+
+def test_a_quantiser_goes_in_front_of_eidgan_by_a_flag(openmoji32, tmp_path):
+    config = override(replace(tiny(recipe("eidgan-openmoji64")), data=str(openmoji32)),
+                      ['text.quantizer={"num_codes": 32, "code_dim": 8, "slots": 2}'])
+    assert run(replace(config, kimg=0.024), tmp_path)
+    record = json.loads((tmp_path / "stats.jsonl").read_text().splitlines()[-1])
+    for part in ("sentence", "words"):
+        assert 1 < record[f"Codebook/{part}_perplexity"] <= 32 and 0 < record[f"Codebook/{part}_used"] <= 1
+    assert record["Loss/commitment"] > 0
+    generator = Snapshot.from_pretrained(tmp_path).generator
+    assert generator.config.kind == "quantized" and generator.quantizers["words"].quantizer.num_steps == 6
+
+
+@pytest.mark.parametrize("name, message", [("vqcgan", "has its own; set generator.quantizer"), ("eidgan-uncond", "unconditional")])
+def test_a_quantiser_that_cannot_be_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        override(recipe(f"{name}-openmoji64"), ["text.quantizer={}"])
+    assert recipe(f"{name}-openmoji64").text == TextConfig()
+
+
+def test_a_generator_of_another_size_is_refused():
+    config = recipe("cipsclip-openmoji64")
+    with pytest.raises(UserError, match="generator.resolution: 32 differs"):
+        replace(config, generator=replace(config.generator, resolution=32))
