@@ -1,0 +1,200 @@
+"""Every system side by side: parameters, multiply-adds, seconds and memory of a forward, seconds of a training step.
+
+`python -m benchmarks.systems --json benchmarks/results/NAME.json`. All timings of a kind are interleaved, round by round, in one process,
+so that load of the machine falls on all alike; the median of the rounds counts. A forward is what generate.py runs: text
+features to one picture, float32, in tiles of 65,536 pixels. Memory is what a forward adds at its peak, measured in a process of its
+own on a CPU. A training step is `Trainer.step` of the 64 x 64 recipe, R1 steps and text tower left out.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from configs import recipe
+from dnnlib.console import report_user_errors
+from dnnlib.files import write_json
+from networks.coordinates import View
+from networks.describe import describe
+from networks.generators import preset
+from networks.interfaces import TextFeatures, ViewError
+from networks.sampling import render_tiled
+from networks.text_encoders import load_encoder
+from training.trainer import Trainer
+
+SYSTEMS = ("eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
+
+
+def hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    return f"{', '.join(sorted(names)) or platform.processor()}, {torch.get_num_threads()} threads"
+
+
+def forward(name: str, resolution: int, device: torch.device) -> Callable[[], torch.Tensor]:
+    """A call that draws one picture."""
+    torch.manual_seed(0)
+    config = preset(name)
+    generator = config.build().eval().requires_grad_(False).to(device)
+    z = torch.randn(1, *generator.latent_shape, device=device)
+    text = TextFeatures(torch.randn(1, config.sentence_dim), torch.randn(1, 77, config.word_dim),
+                        torch.ones(1, 77, dtype=torch.bool)).to(device)
+
+    def draw() -> torch.Tensor:
+        with torch.no_grad():
+            return render_tiled(generator, generator.mapping(z, text), View.square(resolution))
+    return draw
+
+
+def training_step(name: str, batch: int, device: torch.device) -> Callable[[], None]:
+    """A call that trains one step of the 64 x 64 recipe on noise, R1 left out."""
+    base = recipe(f"{name}-openmoji64")
+    config = replace(base, batch=batch, text_encoder="hashed", device=str(device), loss=replace(base.loss, r1_gamma=0.0))
+    encoder = load_encoder("hashed", device)
+    trainer = Trainer(config.for_encoder(encoder.sentence_dim, encoder.word_dim), encoder, device)
+    images = torch.randint(0, 256, (batch, 3, 64, 64), dtype=torch.uint8)
+    captions = [f"picture number {i} of noise" for i in range(batch)]
+    return lambda: trainer.step(images, captions)
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Elapsed seconds, and processor seconds of this process: those hardly feel what else the machine does."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began, began_cpu = time.perf_counter(), time.process_time()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, time.process_time() - began_cpu
+
+
+def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, dict[str, float]]:
+    """Seconds of each call over the rounds, after one untimed call of each: median, least and greatest, and processor seconds."""
+    for call in calls.values():
+        call()
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name].append(seconds(call, device))
+    result = {}
+    for name, pairs in found.items():
+        elapsed, processor = zip(*pairs)
+        result[name] = {"median_s": statistics.median(elapsed), "min_s": min(elapsed), "max_s": max(elapsed),
+                        "cpu_s": statistics.median(processor)}
+    return result
+
+
+def peak_bytes(name: str, resolution: int, device: torch.device) -> int:
+    """What one forward adds to the memory of a process that has built the network."""
+    if device.type == "cuda":
+        draw = forward(name, resolution, device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        draw()
+        return torch.cuda.max_memory_allocated(device) - before
+    done = subprocess.run([sys.executable, "-m", "benchmarks.systems", "--memory-of", name, "--resolutions", str(resolution)],
+                          capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def own_peak(name: str, resolution: int) -> int:
+    """Linux: reset the kernel's high-water mark, draw, read it."""
+    draw = forward(name, resolution, torch.device("cpu"))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_kib("VmRSS")
+    draw()
+    return (_status_kib("VmHWM") - before) * 1024
+
+
+def _status_kib(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def measure(systems: list[str], resolutions: list[int], rounds: int, limit_gmac: float, train_batch: int, device: torch.device) -> dict:
+    """One record a system and resolution, and one a training step."""
+    records, steps = [], []
+    for resolution in resolutions:
+        rows = {}
+        for name in systems:
+            row = {"system": name, "resolution": resolution}
+            try:
+                counts = describe(preset(name), View.square(resolution))
+                row |= {"params": counts["params"], "macs": counts["macs"]}
+                if counts["macs"] > limit_gmac * 1e9:
+                    row["note"] = f"more than {limit_gmac:g} GMAC: not run"
+                else:
+                    rows[name] = row
+            except ViewError:
+                row["note"] = "one size only"
+            records.append(row)
+        timed = interleaved({name: forward(name, resolution, device) for name in rows}, rounds, device)
+        for name, row in rows.items():
+            row |= timed[name] | {"peak_bytes": peak_bytes(name, resolution, device)}
+            click.echo(line(row), err=True)
+    if train_batch:
+        timed = interleaved({name: training_step(name, train_batch, device) for name in systems}, rounds, device)
+        steps = [{"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times for name, times in timed.items()]
+    return {"date": datetime.date.today().isoformat(), "hardware": hardware(device), "torch": torch.__version__, "rounds": rounds,
+            "forwards": records, "training_steps": steps}
+
+
+def line(row: dict) -> str:
+    if "median_s" not in row:
+        counts = f"{row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f}" if "params" in row else "|"
+        return f"| {row['system']} | {row['resolution']} | {counts} | {row['note']} | | |"
+    return (f"| {row['system']} | {row['resolution']} | {row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f} | {row['median_s']:.3f} "
+            f"({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} | {row['peak_bytes'] / 2**20:.0f} |")
+
+
+def table(result: dict) -> str:
+    """The result as Markdown."""
+    lines = [f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of {result['rounds']} interleaved rounds.", "",
+             "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | Peak memory, MiB |",
+             "|---|---|---|---|---|---|---|"]
+    lines += [line(row) for row in result["forwards"]]
+    if result["training_steps"]:
+        lines += ["", "| Recipe | Batch | Training step, s (least to most) | processor s |", "|---|---|---|---|"]
+        lines += [f"| {row['recipe']} | {row['batch']} | {row['median_s']:.3f} ({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} |"
+                  for row in result["training_steps"]]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--systems", default=",".join(SYSTEMS), show_default=True, help="Presets at 256 x 256.")
+@click.option("--resolutions", default="256,512,1024,2048", show_default=True)
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--limit-gmac", default=2000.0, show_default=True, help="Forwards of more multiply-adds are counted, not run.")
+@click.option("--train-batch", default=8, show_default=True, help="Pictures of a training step; 0 = none.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--json", "path", metavar="FILE", help="Write the result here as well.")
+@click.option("--memory-of", hidden=True)
+@report_user_errors
+def main(systems: str, resolutions: str, rounds: int, limit_gmac: float, train_batch: int, device: str, path: str | None,
+         memory_of: str | None) -> None:
+    """Measure every system in one interleaved run."""
+    sizes = [int(size) for size in resolutions.split(",")]
+    if memory_of:
+        click.echo(own_peak(memory_of, sizes[0]))
+        return
+    result = measure(systems.split(","), sizes, rounds, limit_gmac, train_batch, torch.device(device))
+    click.echo(table(result))
+    if path:
+        write_json(Path(path), json.loads(json.dumps(result)))
+
+
+if __name__ == "__main__":
+    main()
