@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,3 +115,13 @@ def test_a_generator_of_another_size_is_refused():
     config = recipe("cipsclip-openmoji64")
     with pytest.raises(UserError, match="generator.resolution: 32 differs"):
         replace(config, generator=replace(config.generator, resolution=32))
+
+
+def test_the_cost_table_is_current():
+    """docs/configs.md holds what is counted from the recipes' networks; `python docs/cost_table.py` writes it anew."""
+    path = Path(__file__).parents[2] / "docs" / "cost_table.py"
+    spec = importlib.util.spec_from_file_location("cost_table", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.PAGE.read_text(encoding="utf-8")
+    assert module.updated(text) == text, "run python docs/cost_table.py"
