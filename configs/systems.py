@@ -1,8 +1,9 @@
-"""Recipes of every other system and of EIDGAN's ablations, on EIDGAN's data and schedule: `<system>-openmoji64`, `<system>-coco256`.
+"""Recipes of every other system and of EIDGAN's ablations, on EIDGAN's data and schedule: `<system>-<openmoji64|coco256>`.
 
-What is compared is the generator: all systems with text share EIDGAN's discriminator, losses and schedule, but stylegan2clip, which has
-its own residual discriminator, and vqcgan, whose discriminator, losses and optimiser are DCGAN's. `creps` is the published
-unconditional network: end-point coordinates, path length, residual discriminator. docs/configs.md has the table.
+What is compared is the generator: all systems with text share EIDGAN's discriminator, losses and schedule, but
+stylegan2clip, which has its own residual discriminator, and vqcgan, whose discriminator, losses and optimiser are DCGAN's.
+`creps` is the published unconditional network: end-point coordinates, path length, residual discriminator. docs/configs.md
+has the table.
 """
 
 from __future__ import annotations

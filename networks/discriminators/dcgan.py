@@ -57,7 +57,8 @@ class DcganDiscriminator(Discriminator):
         self.channels = widths[-1]
         self.project_text = EqualLinear(config.sentence_dim, config.text_dim, activate=True) if config.sentence_dim else None
         joined = self.channels + (config.text_dim if config.sentence_dim else 0)
-        self.join = nn.Sequential(nn.Conv2d(joined, self.channels, 1), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(self.channels, 1, 4))
+        self.join = nn.Sequential(nn.Conv2d(joined, self.channels, 1), nn.LeakyReLU(0.2, inplace=True),
+                                  nn.Conv2d(self.channels, 1, 4))
         self.features = EqualLinear(self.channels * 16, config.feature_dim) if config.feature_dim else None
         self.apply(dcgan_init)
 

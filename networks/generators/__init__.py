@@ -41,7 +41,8 @@ PRESETS: dict[str, GeneratorConfig] = {
     "inrganclip-small": InrganConfig(
         resolution=64, sentence_dim=256, style_dim=128, channel_base=6144, channel_max=160, start_resolution=8, extra_from=32,
         embedding=32, output="tanh"),
-    "cipsclip-small": CipsConfig(resolution=64, sentence_dim=256, style_dim=128, channels=96, num_layers=8, embedding=32, output="tanh"),
+    "cipsclip-small": CipsConfig(
+        resolution=64, sentence_dim=256, style_dim=128, channels=96, num_layers=8, embedding=32, output="tanh"),
     "stylegan2clip-small": Stylegan2Config(
         resolution=64, sentence_dim=256, style_dim=128, mapping_layers=4, channel_base=3072, channel_max=160, output="tanh"),
     "vqcgan-small": VqcganConfig(resolution=64, sentence_dim=256, word_dim=384, channel_base=4096, channel_max=512),

@@ -33,8 +33,9 @@ class InrganConfig:
     """Defaults are the paper's 256 x 256 size, 73 M parameters with ViT-B/32 sentences.
 
     resolution: side of the trained frame in cells, a power of two. start_resolution: the smallest grid; scales below lie
-    on it as well. extra_from: scales from here on have a third layer (the very first scale has one). embedding: width of the learned vector of a cell, half of it
-    from extra_from on. modulation: demod normalises the rows of W * (A B), sigmoid is the paper's W * sigmoid(A B).
+    on it as well. extra_from: scales from here on have a third layer (the very first scale has one). embedding: width of
+    the learned vector of a cell, half of it from extra_from on. modulation: demod normalises the rows of W * (A B),
+    sigmoid is the paper's W * sigmoid(A B).
     """
 
     kind: ClassVar[str] = "inrgan"
@@ -56,7 +57,8 @@ class InrganConfig:
     def __post_init__(self) -> None:
         scale_widths(self.resolution, self.channel_base, self.channel_max)
         if self.start_resolution not in scale_widths(self.resolution, self.channel_base, self.channel_max):
-            raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, got {self.start_resolution}")
+            raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, "
+                            f"got {self.start_resolution}")
         for name, least in (("rank", 1), ("embedding", 2), ("mapping_layers", 1), ("style_dim", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"generator.{name}: must be at least {least}, got {getattr(self, name)}")
@@ -69,7 +71,10 @@ class InrganConfig:
 
 
 class FactorisedLinear(nn.Module):
-    """x [N, P, I], style [N, d] -> [N, P, O], leaky ReLU: per-sample weights W * m(A B / r), A [N, O, r], B [N, r, I] affine."""
+    """x [N, P, I], style [N, d] -> [N, P, O], leaky ReLU; per-sample weights W * m(A B / r).
+
+    A [N, O, r] and B [N, r, I] are affine in the style.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, rank: int, modulation: str) -> None:
         super().__init__()

@@ -36,8 +36,9 @@ class NativeGenerator(Generator):
         """Raises `ViewError` for any view but the trained frame at the trained resolution."""
         if view != View.square(self.resolution):
             window = "" if view.box == (0, 0, 1, 1) else f" of window {','.join(map(str, view.box))}"
-            raise ViewError(f"a {self.config.kind} network draws {self.resolution}x{self.resolution} of the whole frame only, not "
-                            f"{view.width}x{view.height}{window} ({view.convention}); any-scale systems: eidgan, creps, inrgan, cips")
+            raise ViewError(f"a {self.config.kind} network draws {self.resolution}x{self.resolution} of the whole frame only, "
+                            f"not {view.width}x{view.height}{window} ({view.convention}); systems for any size: eidgan, "
+                            "creps, inrgan, cips")
         return self.paint(codes)
 
     def render(self, prepared: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:

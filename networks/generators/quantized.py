@@ -55,7 +55,8 @@ class QuantizedGenerator(Generator):
         super().__init__(tuple(generator.tokens_mean.shape))
         self.config, self.generator, self.latent_shape = config, generator, generator.latent_shape
         widths = {"sentence": config.sentence_dim, "words": config.word_dim}
-        self.quantizers = nn.ModuleDict({name: FeatureQuantizer(width, config.quantizer) for name, width in widths.items() if width})
+        self.quantizers = nn.ModuleDict({name: FeatureQuantizer(width, config.quantizer)
+                                         for name, width in widths.items() if width})
 
     def quantize(self, text: TextFeatures | None) -> tuple[TextFeatures, torch.Tensor]:
         """The text of codes only, and the commitment loss of each sample [N]."""

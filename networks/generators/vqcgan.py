@@ -1,7 +1,8 @@
 """VQ-CGAN (Pavani et al., "Textual Vision Using Quantized Latent Spaces"): DCGAN on a vector-quantised text code.
 
-The sentence asks the words (attention, one query a slot), the answer is quantised, and a DCGAN generator (Radford et al. 2016:
-transposed convolutions, batch norm, ReLU, tanh) draws from z and the codes; the discriminator is told the codes too. One size only.
+The sentence asks the words (attention, one query a slot), the answer is quantised, and a DCGAN generator (Radford et al.
+2016: transposed convolutions, batch norm, ReLU, tanh) draws from z and the codes; the discriminator is told the codes too.
+One size only.
 
 Shapes: N batch, L words, S slots, c code width, d latent width.
 """
@@ -52,14 +53,15 @@ class VqcganConfig:
         return self.quantizer.slots * self.quantizer.code_dim if self.sentence_dim or self.word_dim else 0
 
     def with_text(self, sentence_dim: int, word_dim: int) -> VqcganConfig:
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0, word_dim=word_dim if self.word_dim else 0)
+        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0,
+                       word_dim=word_dim if self.word_dim else 0)
 
     def build(self) -> Vqcgan:
         return Vqcgan(self)
 
 
 class WordAttention(nn.Module):
-    """Sentence [N, d_s] and words [N, L, d_w] with mask -> S vectors [N, S, c]: queries from the sentence, plus what the words answer.
+    """Sentence [N, d_s] and words [N, L, d_w] with mask -> S vectors [N, S, c]: the sentence's queries plus the words' answers.
 
     Without a sentence the queries are learned; without words they are the answer.
     """
@@ -95,7 +97,8 @@ class Vqcgan(NativeGenerator):
         layers: list[nn.Module] = []
         for index, (before, width) in enumerate(zip([config.latent_dim + config.condition_dim, *widths], widths)):
             stride, padding = (2, 1) if index else (1, 0)
-            layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width),
+                       nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1))
         self.layers.apply(dcgan_init)
 

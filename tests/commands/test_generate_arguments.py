@@ -1,10 +1,13 @@
 """What generate.py makes of seeds, prompts and sizes before anything is loaded."""
 
 import pytest
+from click.testing import CliRunner
 
 from dnnlib.errors import UserError
-from generate import parse_seeds, read_prompts, slug
+from generate import main, parse_seeds, read_prompts, slug
 from networks.coordinates import check_picture_size
+from networks.generators import preset
+from networks.snapshot import Snapshot
 
 
 def test_seeds():
@@ -43,3 +46,10 @@ def test_sizes_that_no_picture_has():
     for size in ((2_000_000, 2_000_000), (65537, 1), (65536, 16385)):
         with pytest.raises(UserError, match="at most 65536 pixels a side"):
             check_picture_size(*size)
+
+
+def test_a_system_with_one_size_refuses_another_in_one_line(tmp_path):
+    Snapshot(preset("stylegan2-tiny").build(), "hashed", 32).save_pretrained(tmp_path / "s")
+    done = CliRunner().invoke(main, ["--network", str(tmp_path / "s"), "--prompts", "x", "--size", "48x32", "--outdir", str(tmp_path / "out")])
+    assert done.exit_code == 1 and not list(tmp_path.glob("out/*.png"))
+    assert "Error: a stylegan2 network draws 32x32 of the whole frame only, not 48x32" in done.stderr and "Traceback" not in done.stderr

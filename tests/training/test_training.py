@@ -298,3 +298,19 @@ def test_a_run_with_metrics_equals_one_without_bit_for_bit(openmoji32, tmp_path)
 def test_recipes_watch_a_cheap_proxy(name):
     config = RECIPES[name]()
     assert config.metrics == ("kid_lite2",) and config.metric_num <= PROTOCOLS["kid_lite2"].pictures.num_images
+
+
+@pytest.mark.multi_process
+@pytest.mark.slow
+def test_code_books_and_running_statistics_are_the_same_on_every_rank(openmoji32, tmp_path):
+    """Averages over both ranks' vectors: one process with two rounds finds the same use of the codes."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    book = '{"num_codes": 16, "code_dim": 4, "slots": 2, "restart_below": 0.0}'
+    flags = ("--kimg", "0.016", "--set", f"text.quantizer={book}")
+    train(tmp_path / "ranks", openmoji32, *flags, launcher=launcher)
+    train(tmp_path / "rounds", openmoji32, *flags, "--batch-gpu", "4")
+    a, b = state_of(tmp_path / "ranks")["generator"], state_of(tmp_path / "rounds")["generator"]
+    for part in ("sentence", "words"):
+        use = a[f"quantizers.{part}.quantizer.use"]
+        assert use.sum() > 0 and torch.equal(a[f"quantizers.{part}.quantizer.num_steps"], torch.tensor(2))
+        torch.testing.assert_close(use.sum(), b[f"quantizers.{part}.quantizer.use"].sum())
