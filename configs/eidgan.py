@@ -51,9 +51,9 @@ def eidgan_openmoji32() -> TrainConfig:
         base, recipe="eidgan-openmoji32", resolution=32,
         generator=replace(base.generator, channels=(192, 192, 192, 128), bandwidth=1.5),
         discriminator=replace(base.discriminator, resolution=32, channel_base=1024, spectral_scale=8),
-        text=TextConfig(noise=0.75), loss=replace(base.loss, r1_gamma=0.5, mismatch=0.25, cong=0.1),
-        optimizer_g=AdamConfig(lr=0.0035), optimizer_d=AdamConfig(lr=0.0035), lr_decay=0.6,
-        ema=EmaConfig(half_life_kimg=0.5, rampup=0.25), augment=AugmentConfig(mode="noaug"),
+        text=TextConfig(noise=0.75), loss=replace(base.loss, r1_gamma=1.0, mismatch=0.5, cong=0.1),
+        optimizer_g=AdamConfig(lr=0.003), optimizer_d=AdamConfig(lr=0.003), lr_decay=0.6,
+        ema=EmaConfig(half_life_kimg=2.0, rampup=0.25), augment=AugmentConfig(mode="noaug"),
         batch=8, kimg=12.0, tick_kimg=1.0, snapshot_ticks=4, metrics=())
 
 
