@@ -9,13 +9,12 @@ own on a CPU. A training step is `Trainer.step` of the 64 x 64 recipe, R1 steps 
 from __future__ import annotations
 
 import datetime
-import json
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,9 +123,16 @@ def _status_kib(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def measure(systems: list[str], resolutions: list[int], rounds: int, limit_gmac: float, train_batch: int, device: torch.device) -> dict:
-    """One record a system and resolution, and one a training step."""
+def measure(systems: list[str], resolutions: list[int], rounds: int, limit_gmac: float, train_batch: int,
+            device: torch.device) -> Iterator[dict]:
+    """The result so far, after the training steps and after every resolution, so that a run that is ended keeps what it has."""
     records, steps = [], []
+    result = {"date": datetime.date.today().isoformat(), "hardware": hardware(device), "torch": torch.__version__, "rounds": rounds,
+              "forwards": records, "training_steps": steps}
+    if train_batch:
+        timed = interleaved({name: training_step(name, train_batch, device) for name in systems}, rounds, device)
+        steps += [{"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times for name, times in timed.items()]
+        yield result
     for resolution in resolutions:
         rows = {}
         for name in systems:
@@ -145,11 +151,7 @@ def measure(systems: list[str], resolutions: list[int], rounds: int, limit_gmac:
         for name, row in rows.items():
             row |= timed[name] | {"peak_bytes": peak_bytes(name, resolution, device)}
             click.echo(line(row), err=True)
-    if train_batch:
-        timed = interleaved({name: training_step(name, train_batch, device) for name in systems}, rounds, device)
-        steps = [{"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times for name, times in timed.items()]
-    return {"date": datetime.date.today().isoformat(), "hardware": hardware(device), "torch": torch.__version__, "rounds": rounds,
-            "forwards": records, "training_steps": steps}
+        yield result
 
 
 def line(row: dict) -> str:
@@ -190,10 +192,10 @@ def main(systems: str, resolutions: str, rounds: int, limit_gmac: float, train_b
     if memory_of:
         click.echo(own_peak(memory_of, sizes[0]))
         return
-    result = measure(systems.split(","), sizes, rounds, limit_gmac, train_batch, torch.device(device))
+    for result in measure(systems.split(","), sizes, rounds, limit_gmac, train_batch, torch.device(device)):
+        if path:
+            write_json(Path(path), result)
     click.echo(table(result))
-    if path:
-        write_json(Path(path), json.loads(json.dumps(result)))
 
 
 if __name__ == "__main__":
