@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -24,6 +25,8 @@ def has_compiler() -> str | None:
         build.find_ninja()
     except build.BuildError as error:
         return str(error)
+    if shutil.which(os.environ.get("CXX") or "c++") is None:
+        return "no C++ compiler"
     return None if torch.version.cuda else "this PyTorch is built without CUDA"
 
 
