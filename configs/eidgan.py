@@ -54,7 +54,7 @@ def eidgan_openmoji32() -> TrainConfig:
         text=TextConfig(noise=0.75), loss=replace(base.loss, r1_gamma=1.0, mismatch=0.5, cong=0.1),
         optimizer_g=AdamConfig(lr=0.003), optimizer_d=AdamConfig(lr=0.003), lr_decay=0.6,
         ema=EmaConfig(half_life_kimg=2.0, rampup=0.25), augment=AugmentConfig(mode="noaug"),
-        batch=8, kimg=12.0, tick_kimg=1.0, snapshot_ticks=4, metrics=())
+        batch=8, kimg=8.0, tick_kimg=1.0, snapshot_ticks=4, metrics=())
 
 
 def debug() -> TrainConfig:
