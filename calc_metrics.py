@@ -20,6 +20,9 @@ _NUM = click.option("--num-images", "--num", "num", type=int, metavar="N",
                          "[default: the protocol's own]")
 _TRUNC = click.option("--trunc", type=float, metavar="PSI", help="Truncation of the latent.  [default: the protocol's own]")
 
+_OPS = click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), default="auto", show_default=True,
+                    help="Which implementation of the operators to use.")
+
 
 def _on_device(command: Callable) -> Callable:
     """Where the networks run."""
@@ -50,14 +53,15 @@ def main() -> None:
 @click.option("--seed", metavar="LIST", help="Blocks of captions and latents, such as 0-2.  [default: the protocol's own]")
 @_TRUNC
 @_on_device
+@_OPS
 @_local_weights
 @click.option("--cache", default="data/.cache", show_default=True, metavar="DIR",
               help="Where features of real pictures are kept; the user's cache folder if one cannot write there.")
 @click.option("--out", metavar="FILE.jsonl", help="Append the records to this file as well.")
 @report_user_errors
 def calc(network: str | None, images: str | None, data: str | None, ref: str | None, data_large: str | None, metrics: str,
-         num: int | None, seed: str | None, trunc: float | None, device: str, batch_gpu: int, weights: tuple[str, ...],
-         cache: str, out: str | None) -> None:
+         num: int | None, seed: str | None, trunc: float | None, device: str, batch_gpu: int, ops: str,
+         weights: tuple[str, ...], cache: str, out: str | None) -> None:
     """Compute scores, one JSON line each. Runs under torchrun as well, whose own --num... wants --num-images in full here.
 
     A protocol that cannot be computed is named on stderr with what it lacks; the others go on, and the exit code is 1.
@@ -82,8 +86,10 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     from metrics.subjects import FolderSubject
     from torch_utils.distributed import from_main, is_main, process_group, resolve_device
     from torch_utils.memory import memory_errors
+    from torch_utils.ops import check_backend
 
     where = resolve_device(device)
+    check_backend(ops)
     sources = Sources(*(Path(text) if text else None for text in (data, ref, data_large)), _weights(weights))
     _check_files(sources.data, sources.reference, sources.large)
     if out:
@@ -150,9 +156,10 @@ def ref(data: str, metrics: str, dest: str, device: str, batch_gpu: int, weights
 @click.option("--seed", type=int, metavar="N", help="Block of captions and latents.  [default: the protocol's own]")
 @_TRUNC
 @_on_device
+@_OPS
 @report_user_errors
 def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed: int | None, trunc: float | None, device: str,
-        batch_gpu: int) -> None:
+        batch_gpu: int, ops: str) -> None:
     """Write the pictures that a protocol scores as PNG files, for other tools; `calc --images` gives the same numbers.
 
     captions.jsonl holds the captions, pictures.json where each picture comes from.
@@ -165,8 +172,10 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
     from metrics.write_pictures import write_pictures
     from torch_utils.distributed import is_main, process_group, resolve_device
     from torch_utils.memory import memory_errors
+    from torch_utils.ops import check_backend
 
     where = resolve_device(device)
+    check_backend(ops)
     with process_group(where), memory_errors("lower --batch-gpu"):
         write_pictures(load_subject(network, where), Path(data), protocol, Path(outdir), device=where, batch_size=batch_gpu,
                        progress=_print_progress if is_main() else _silent)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.harness import machine
 from metrics.detectors import Detector, load_detector
 from metrics.features import Want, decoding_threads, extract, read_batches
 from metrics.picture_folder import PictureFolder
@@ -92,13 +91,6 @@ def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, de
     return found | {"share": statistics.median(shares), "share_min": min(shares), "share_max": max(shares)}
 
 
-def machine(device: torch.device) -> dict[str, object]:
-    """What the numbers hang on; the load says whether the machine was shared."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"device": name, "threads": torch.get_num_threads(), "decoding_threads": decoding_threads(), "torch": torch.__version__,
-            "python": platform.python_version(), "load": os.getloadavg()[0]}
-
-
 @click.command()
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 @click.option("--detectors", default=DETECTORS, show_default=True, metavar="A,B")
@@ -121,8 +113,8 @@ def main(device: str, detectors: str, num: int, side: int, suffix: str, batch: i
             click.echo("  ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
                                  for key, value in rows[-1].items()))
     if json_path:
-        record = {"benchmark": "metrics", "date": datetime.date.today().isoformat(), "machine": machine(where),
-                  "arguments": arguments, "rows": rows}
+        record = {"benchmark": "metrics", "date": datetime.date.today().isoformat(), "arguments": arguments,
+                  "machine": machine(where) | {"decoding_threads": decoding_threads()}, "rows": rows}
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

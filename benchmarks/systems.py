@@ -9,7 +9,6 @@ own on a CPU. A training step is `Trainer.step` of the 64 x 64 recipe, R1 steps 
 from __future__ import annotations
 
 import datetime
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 import click
 import torch
 
+from benchmarks.harness import machine
 from configs import recipe
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
@@ -33,14 +33,6 @@ from networks.text_encoders import load_encoder
 from training.trainer import Trainer
 
 SYSTEMS = ("eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
-
-
-def hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    return f"{', '.join(sorted(names)) or platform.processor()}, {torch.get_num_threads()} threads"
 
 
 def forward(name: str, resolution: int, device: torch.device) -> Callable[[], torch.Tensor]:
@@ -126,9 +118,10 @@ def _status_kib(field: str) -> int:
 def measure(systems: list[str], resolutions: list[int], rounds: int, limit_gmac: float, train_batch: int,
             device: torch.device) -> Iterator[dict]:
     """The result so far, after the training steps and after every resolution, so that a run that is ended keeps what it has."""
-    records, steps = [], []
-    result = {"date": datetime.date.today().isoformat(), "hardware": hardware(device), "torch": torch.__version__, "rounds": rounds,
-              "forwards": records, "training_steps": steps}
+    records, steps, where = [], [], machine(device)
+    result = {"date": datetime.date.today().isoformat(), "hardware": f"{where['device']}, {where['threads']} threads",
+              "torch": where["torch"], "rounds": rounds, "forwards": records,
+              "training_steps": steps}
     if train_batch:
         timed = interleaved({name: training_step(name, train_batch, device) for name in systems}, rounds, device)
         steps += [{"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times for name, times in timed.items()]

@@ -6,7 +6,6 @@ Batches only bound memory: rows come in picture order, and moments are sums, wha
 from __future__ import annotations
 
 import os
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,7 +111,6 @@ def _ahead(read: Callable[[int], torch.Tensor], indices: range, batch_size: int,
 
 def decoding_threads() -> int:
     """This rank's share of the cores, at least one, at most 16."""
-
     local = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world_size()))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores // max(1, local)))

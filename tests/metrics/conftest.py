@@ -6,7 +6,10 @@ import torch
 
 from datasets.archive import Picture, write_archive
 from metrics.subjects import Subject
+from networks.generators import preset
 from networks.interfaces import Codes, Generator
+from networks.pretrained.inception import FidInception
+from networks.snapshot import Snapshot
 from networks.text_encoders.hashed import HashedEncoder
 from torch_utils.rng import generator_for
 
@@ -81,3 +84,29 @@ def encoders():
 @pytest.fixture
 def subject(encoders):
     return Subject(Waves(), encoders["small"], "small", RESOLUTION)
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = preset("eidgan-tiny").build().eval()
+    folder = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
+    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_inception(tmp_path_factory):
+    """Inception's weights drawn at random, lively enough that features differ; a stand-in for the real file."""
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = FidInception()
+        for part in model.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(part.weight)
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.normal_(0, 0.1)
+    torch.save(model.net.state_dict(), path)
+    return path

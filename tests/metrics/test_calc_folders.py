@@ -6,14 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from PIL import Image
 
 import calc_metrics
-from networks.generators import preset
-from networks.pretrained.inception import FidInception
-from networks.snapshot import Snapshot
 
 
 def run(*arguments):
@@ -27,32 +23,6 @@ def calc(*arguments):
 def records_of(result):
     assert result.exit_code == 0, result.stderr
     return {record["metric"]: record for record in map(json.loads, result.stdout.splitlines())}
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        generator = preset("eidgan-tiny").build().eval()
-    folder = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
-    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def random_inception(tmp_path_factory):
-    """Inception's weights drawn at random, lively enough that features differ; a stand-in for the real file."""
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = FidInception()
-        for part in model.modules():
-            if isinstance(part, torch.nn.Conv2d):
-                torch.nn.init.kaiming_normal_(part.weight)
-            if isinstance(part, torch.nn.BatchNorm2d):
-                part.running_mean.normal_(0, 0.1)
-    torch.save(model.net.state_dict(), path)
-    return path
 
 
 def write_folder(folder, count, seed, size=20, low=0):

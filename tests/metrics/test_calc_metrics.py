@@ -14,20 +14,9 @@ from click.testing import CliRunner
 import calc_metrics
 import train
 from metrics.protocols import PROTOCOLS
-from networks.generators import preset
 from networks.snapshot import Snapshot
 
 ROOT = Path(calc_metrics.__file__).parent
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        generator = preset("eidgan-tiny").build().eval()
-    folder = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
-    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(folder)
-    return folder
 
 
 def calc(*arguments):
@@ -74,6 +63,7 @@ def test_json_lines_on_stdout_and_in_the_file(network, archive, tmp_path):
     ({"--network": "no/such/run"}, "no/such/run"),
     ({"--data": "no/such.zip"}, "no/such.zip"),
     ({"--device": "gpu7"}, "--device gpu7"),
+    pytest.param({"--ops": "cuda"}, "--ops cuda: ", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")),
 ])
 def test_mistakes_are_one_line(network, archive, tmp_path, change, complaint):
     options = {"--network": str(network), "--data": str(archive), "--metrics": "tile_exact", "--cache": str(tmp_path)}

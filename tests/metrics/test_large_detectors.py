@@ -8,7 +8,6 @@ import torch
 from dnnlib.errors import UserError
 from metrics.detectors import load_detector
 from networks.pretrained import inception
-from networks.pretrained.inception import FidInception
 
 CPU = torch.device("cpu")
 
@@ -17,23 +16,10 @@ def pictures(size=40, count=2):
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = FidInception()
-        for part in model.modules():
-            if isinstance(part, torch.nn.Conv2d):
-                torch.nn.init.kaiming_normal_(part.weight)
-    torch.save(model.net.state_dict(), path)
-    return path
-
-
-def test_inception_modes_and_names(weights):
+def test_inception_modes_and_names(random_inception):
     found = {}
     for name in ("inception", "inception:clean", "inception:legacy_pytorch"):
-        detector = load_detector(name, CPU, weights={"inception": weights})
+        detector = load_detector(name, CPU, weights={"inception": random_inception})
         found[name] = detector(pictures())
         assert found[name].shape == (2, 2048) and found[name].dtype == torch.float32 and detector.name == name
         assert len(detector.weights_sha256) == 64 and "299 px" in detector.resize
@@ -41,10 +27,10 @@ def test_inception_modes_and_names(weights):
     assert not torch.allclose(found["inception"], found["inception:legacy_pytorch"], rtol=1e-2)
 
 
-def test_inception_is_torch_fidelitys(weights):
+def test_inception_is_torch_fidelitys(random_inception):
     theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    net = theirs.FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(weights))
-    ours = load_detector("inception", CPU, weights={"inception": weights})
+    net = theirs.FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(random_inception))
+    ours = load_detector("inception", CPU, weights={"inception": random_inception})
     assert torch.allclose(ours(pictures()), net(pictures())[0], rtol=1e-6, atol=1e-6)
 
 
