@@ -25,6 +25,12 @@ def low_pass(name: Down) -> torch.Tensor:
     return torch.outer(taps, taps) / taps.sum().square()
 
 
+def folding_matrix(kernel: int, down: Down) -> torch.Tensor:
+    """What takes a flattened kernel to its convolution with the filter of `down`.  # [kernel ** 2, (kernel + T - 1) ** 2]"""
+    unit_kernels = torch.eye(kernel * kernel).unflatten(1, (1, kernel, kernel))
+    return functional.conv_transpose2d(unit_kernels, low_pass(down)[None, None]).flatten(1)
+
+
 class EqualConv2d(nn.Module):
     """[N, C, H, W] -> [N, O, H, W], or half the size with `down`; kernel 1 or 3, leaky ReLU with gain sqrt(2) if `activate`."""
 
@@ -36,15 +42,14 @@ class EqualConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.weight_gain, self.bias_gain = gain / math.sqrt(in_channels * kernel * kernel), gain
-        self.register_buffer("filter", low_pass(down)[None, None] if down else None, persistent=False)
+        self.register_buffer("fold", folding_matrix(kernel, down) if down else None, persistent=False)
         self.stride = 2 if down else 1
         self.padding = kernel // 2 + (len(FILTERS[down]) // 2 - 1 if down else 0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = self.weight * self.weight_gain, None if self.bias is None else self.bias * self.bias_gain
-        if self.filter is not None:
-            kernels = functional.conv_transpose2d(weight.flatten(0, 1).unsqueeze(1), self.filter)
-            weight = kernels.squeeze(1).unflatten(0, weight.shape[:2])
+        if self.fold is not None:
+            weight = (weight.flatten(2) @ self.fold).unflatten(2, (math.isqrt(self.fold.shape[1]), -1))
         y = functional.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), self.stride, self.padding)
         return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
 

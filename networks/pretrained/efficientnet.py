@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from networks.pretrained.frozen import fit_square, freeze, package_file
+from networks.pretrained.frozen import fit_square, fold_batch_norm, freeze, package_file
 
 Variant = Literal["lite0", "lite2"]
 
@@ -69,14 +69,15 @@ class EfficientNetFeatures(nn.Module):
         self.weights_sha256 = WEIGHTS[variant].sha256
         self.trunk = timm.create_model(WEIGHTS[variant].timm_name, pretrained=False, num_classes=0)
         load_into(self.trunk, variant)
-        freeze(self)
+        fold_batch_norm(freeze(self)).to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> EfficientNetFeatures:
         """Stays in evaluation mode: batch statistics are part of the weights."""
         return super().train(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.trunk(to_tower_range(fit_square(images, self.input_px)))
+        images = to_tower_range(fit_square(images, self.input_px))
+        return self.trunk(images.contiguous(memory_format=torch.channels_last))
 
 
 def efficientnet_features(variant: Variant, input_px: int = 128) -> EfficientNetFeatures:

