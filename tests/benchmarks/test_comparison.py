@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from benchmarks import comparison_runs
 from benchmarks.comparison import Run, check_comparable, main, spread
 from benchmarks.systems import interleaved, table
 from configs import recipe
@@ -75,3 +76,16 @@ def test_calls_are_interleaved_and_the_table_names_what_did_not_run():
     text = table({"date": "d", "hardware": "h", "torch": "t", "rounds": 2, "training_steps": [],
                   "forwards": [row, {"system": "y", "resolution": 9, "note": "one size only"}]})
     assert "| x | 8 | 2.0 M | 1.0 |" in text and "one size only" in text
+
+
+def test_trainings_are_started_side_by_side_once_and_stop_at_a_failure(openmoji32, tmp_path):
+    def train_all(*arguments):
+        return CliRunner().invoke(comparison_runs.main, ["--data", str(openmoji32), "--outdir", str(tmp_path), "--kimg", "0.008", "--recipes", "debug",
+                                                         "--seeds", "0,1", "--jobs", "2", "--", "--device", "cpu", "--report-to", "none", *arguments])
+
+    assert train_all().exit_code == 0
+    logs = [tmp_path / f"debug-seed{seed}" / "stats.jsonl" for seed in (0, 1)]
+    before = [log.read_text() for log in logs]
+    assert train_all().exit_code == 0 and [log.read_text() for log in logs] == before and before[0] != before[1]
+    failed = train_all("--batch", "0")
+    assert failed.exit_code == 1 and "debug-seed0: " in failed.stderr and "--batch" in failed.stderr and "Traceback" not in failed.stderr
