@@ -27,9 +27,10 @@ class LossConfig:
     """Weights of the loss terms; 0 switches a term off and its work away.
 
     r1_gamma, r1_interval: R1 every so many D steps, scaled by the interval. mismatch: D on real pictures with another
-    picture's text. cond, cong: ConD and ConG with their temperature. matching_aware_gp: weight of MA-GP (2 in DF-GAN),
-    every D step. path_length, path_length_interval: StyleGAN2's regulariser. style_mixing: probability that the style
-    codes behind a random cut come from a second latent.
+    picture's text. cond, cong: ConD and ConG with their temperature; cong_interval: ConG every so many G steps, scaled by
+    the interval, where the image tower is dear beside a small G. matching_aware_gp: weight of MA-GP (2 in DF-GAN), every D
+    step. path_length, path_length_interval: StyleGAN2's regulariser. style_mixing: probability that the style codes behind
+    a random cut come from a second latent.
     """
 
     r1_gamma: float = 1.0
@@ -37,6 +38,7 @@ class LossConfig:
     mismatch: float = 0.0
     cond: float = 0.0
     cong: float = 0.0
+    cong_interval: int = 1
     temperature: float = 0.1
     matching_aware_gp: float = 0.0
     path_length: float = 0.0
@@ -48,7 +50,7 @@ class LossConfig:
         for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp", "path_length"):
             _check(getattr(self, name) >= 0, f"loss.{name}: must not be negative, got {getattr(self, name)}")
         _check(self.temperature > 0, f"loss.temperature: must be positive, got {self.temperature}")
-        for name in ("r1_interval", "path_length_interval"):
+        for name in ("r1_interval", "cong_interval", "path_length_interval"):
             _check(getattr(self, name) >= 1, f"loss.{name}: must be at least 1, got {getattr(self, name)}")
         _check(0 <= self.style_mixing <= 1, f"loss.style_mixing: is a probability, got {self.style_mixing}")
 

@@ -124,8 +124,8 @@ class GanLoss:
                 loss = loss + term * (config.r1_gamma / 2 * config.r1_interval)
         return loss, real.logits.detach().sum()
 
-    def generator_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Non-saturating logistic loss and ConG; also the sum of this micro batch's style codes [k, d]."""
+    def generator_loss(self, micro: MicroBatch, *, contrast: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Non-saturating logistic loss; ConG, times its interval, where `contrast`; also the sum of the style codes [k, d]."""
         config, report = self.config, self.collector.report
         with autocast(micro.images.device, self.precision):
             codes = self.codes(micro, "z-g")
@@ -137,11 +137,11 @@ class GanLoss:
                 term = codes.commitment.mean()
                 report("Loss/commitment", term)
                 loss = loss + term
-            if config.cong:
+            if config.cong and contrast:
                 images = self.encoder.encode_image(fakes)
                 term = losses.info_nce(images, micro.text.sentence, config.temperature)
                 report("Loss/ConG", term)
-                loss = loss + config.cong * term
+                loss = loss + term * (config.cong * config.cong_interval)
         return loss, codes.tokens.detach().float().sum(dim=0)
 
     def path_length_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -83,9 +83,9 @@ class Trainer:
         for player in (self.player_d, self.player_g):
             player.scale_lr(config.lr_scale(self.progress.images))
         micro_batches = self._split(images, captions)
-        regularise = index % config.loss.r1_interval == 0
+        regularise, contrast = index % config.loss.r1_interval == 0, index % config.loss.cong_interval == 0
         self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))
-        tokens = self._play(self.player_g, micro_batches, self.loss.generator_loss)
+        tokens = self._play(self.player_g, micro_batches, partial(self.loss.generator_loss, contrast=contrast))
         if tokens is not None:
             self.generator.tokens_mean.lerp_(tokens, 1 - TOKENS_MEAN_DECAY)
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
