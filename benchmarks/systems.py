@@ -35,14 +35,14 @@ from training.trainer import Trainer
 SYSTEMS = ("eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
 
 
-def forward(name: str, resolution: int, device: torch.device) -> Callable[[], torch.Tensor]:
-    """A call that draws one picture."""
+def forward(name: str, resolution: int, batch: int, device: torch.device) -> Callable[[], torch.Tensor]:
+    """A call that draws `batch` pictures."""
     torch.manual_seed(0)
     config = preset(name)
     generator = config.build().eval().requires_grad_(False).to(device)
-    z = torch.randn(1, *generator.latent_shape, device=device)
-    text = TextFeatures(torch.randn(1, config.sentence_dim), torch.randn(1, 77, config.word_dim),
-                        torch.ones(1, 77, dtype=torch.bool)).to(device)
+    z = torch.randn(batch, *generator.latent_shape, device=device)
+    text = TextFeatures(torch.randn(batch, config.sentence_dim), torch.randn(batch, 77, config.word_dim),
+                        torch.ones(batch, 77, dtype=torch.bool)).to(device)
 
     def draw() -> torch.Tensor:
         with torch.no_grad():
@@ -88,22 +88,22 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: tor
     return result
 
 
-def peak_bytes(name: str, resolution: int, device: torch.device) -> int:
+def peak_bytes(name: str, resolution: int, batch: int, device: torch.device) -> int:
     """What one forward adds to the memory of a process that has built the network."""
     if device.type == "cuda":
-        draw = forward(name, resolution, device)
+        draw = forward(name, resolution, batch, device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         draw()
         return torch.cuda.max_memory_allocated(device) - before
-    done = subprocess.run([sys.executable, "-m", "benchmarks.systems", "--memory-of", name, "--resolutions", str(resolution)],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.systems", "--memory-of", name, "--resolutions", str(resolution),
+                           "--batch", str(batch)], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
-def own_peak(name: str, resolution: int) -> int:
+def own_peak(name: str, resolution: int, batch: int) -> int:
     """Linux: reset the kernel's high-water mark, draw, read it."""
-    draw = forward(name, resolution, torch.device("cpu"))
+    draw = forward(name, resolution, batch, torch.device("cpu"))
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_kib("VmRSS")
     draw()
@@ -115,13 +115,12 @@ def _status_kib(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def measure(systems: list[str], resolutions: list[int], rounds: int, limit_gmac: float, train_batch: int,
+def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int, limit_gmac: float, train_batch: int,
             device: torch.device) -> Iterator[dict]:
     """The result so far, after the training steps and after every resolution, so that a run that is ended keeps what it has."""
     records, steps, where = [], [], machine(device)
     result = {"date": datetime.date.today().isoformat(), "hardware": f"{where['device']}, {where['threads']} threads",
-              "torch": where["torch"], "rounds": rounds, "forwards": records,
-              "training_steps": steps}
+              "torch": where["torch"], "rounds": rounds, "batch": batch, "forwards": records, "training_steps": steps}
     if train_batch:
         timed = interleaved({name: training_step(name, train_batch, device) for name in systems}, rounds, device)
         steps += [{"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times for name, times in timed.items()]
@@ -140,9 +139,9 @@ def measure(systems: list[str], resolutions: list[int], rounds: int, limit_gmac:
             except ViewError:
                 row["note"] = "one size only"
             records.append(row)
-        timed = interleaved({name: forward(name, resolution, device) for name in rows}, rounds, device)
+        timed = interleaved({name: forward(name, resolution, batch, device) for name in rows}, rounds, device)
         for name, row in rows.items():
-            row |= timed[name] | {"peak_bytes": peak_bytes(name, resolution, device)}
+            row |= timed[name] | {"peak_bytes": peak_bytes(name, resolution, batch, device)}
             click.echo(line(row), err=True)
         yield result
 
@@ -157,7 +156,8 @@ def line(row: dict) -> str:
 
 def table(result: dict) -> str:
     """The result as Markdown."""
-    lines = [f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of {result['rounds']} interleaved rounds.", "",
+    lines = [f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of {result['rounds']} interleaved rounds, "
+             f"{result['batch']} pictures a forward.", "",
              "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | Peak memory, MiB |",
              "|---|---|---|---|---|---|---|"]
     lines += [line(row) for row in result["forwards"]]
@@ -171,6 +171,7 @@ def table(result: dict) -> str:
 @click.command()
 @click.option("--systems", default=",".join(SYSTEMS), show_default=True, help="Presets at 256 x 256.")
 @click.option("--resolutions", default="256,512,1024,2048", show_default=True)
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures of a forward.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--limit-gmac", default=2000.0, show_default=True, help="Forwards of more multiply-adds are counted, not run.")
 @click.option("--train-batch", default=8, show_default=True, help="Pictures of a training step; 0 = none.")
@@ -178,14 +179,14 @@ def table(result: dict) -> str:
 @click.option("--json", "path", metavar="FILE", help="Write the result here as well.")
 @click.option("--memory-of", hidden=True)
 @report_user_errors
-def main(systems: str, resolutions: str, rounds: int, limit_gmac: float, train_batch: int, device: str, path: str | None,
-         memory_of: str | None) -> None:
+def main(systems: str, resolutions: str, batch: int, rounds: int, limit_gmac: float, train_batch: int, device: str,
+         path: str | None, memory_of: str | None) -> None:
     """Measure every system in one interleaved run."""
     sizes = [int(size) for size in resolutions.split(",")]
     if memory_of:
-        click.echo(own_peak(memory_of, sizes[0]))
+        click.echo(own_peak(memory_of, sizes[0], batch))
         return
-    for result in measure(systems.split(","), sizes, rounds, limit_gmac, train_batch, torch.device(device)):
+    for result in measure(systems.split(","), sizes, batch, rounds, limit_gmac, train_batch, torch.device(device)):
         if path:
             write_json(Path(path), result)
     click.echo(table(result))

@@ -35,8 +35,9 @@ class EidganConfig:
     channels: trunk width of each block; each block emits lines, so len(channels) is the number of levels.
     thickness: D, lines a side; features: K, composed channels; decoder_hidden: per-pixel MLP between levels.
     refinement: widths of the two modulated pairs at the end; bandwidth: cycles per frame (standard deviation).
-    bypass: the sentence joins the style codes; without, it enters the mapping network instead. styled_lines: an affine of
-    the style on every Fourier feature of every line, as in CREPS. Both exist so that CREPS + CLIP is a special case.
+    bypass: the sentence joins the style codes; without, it enters the mapping network instead, as in CREPS + CLIP.
+    styled_lines: an affine of the style on every Fourier feature of every line, as in CREPS; without, the lines that enter
+    are the same for all samples, and pictures of a short run share a pattern (docs/experiment_log.md).
     output: linear as in StyleGAN2, or tanh, which makes flat white and black easy (drawings).
     """
 

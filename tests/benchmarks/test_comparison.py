@@ -73,7 +73,7 @@ def test_calls_are_interleaved_and_the_table_names_what_did_not_run():
     found = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, 2, torch.device("cpu"))
     assert order == list("ababab") and found["a"]["min_s"] <= found["a"]["median_s"] <= found["a"]["max_s"]
     row = {"system": "x", "resolution": 8, "params": 2e6, "macs": 1e9, "peak_bytes": 2**20} | found["a"]
-    text = table({"date": "d", "hardware": "h", "torch": "t", "rounds": 2, "training_steps": [],
+    text = table({"date": "d", "hardware": "h", "torch": "t", "rounds": 2, "batch": 1, "training_steps": [],
                   "forwards": [row, {"system": "y", "resolution": 9, "note": "one size only"}]})
     assert "| x | 8 | 2.0 M | 1.0 |" in text and "one size only" in text
 
