@@ -24,7 +24,7 @@ def nodual(creps: CrepsConfig) -> EidganConfig:
     """EIDGAN of that network's sizes without its two modulations: the same function, weight for weight (a test)."""
     return EidganConfig(
         sentence_dim=creps.sentence_dim, word_dim=0, num_tokens=1, token_dim=creps.style_dim, mapping_layers=creps.mapping_layers,
-        mapping_lr_multiplier=creps.mapping_lr_multiplier, channels=creps.channels, thickness=creps.thickness,
+        channels=creps.channels, thickness=creps.thickness,
         features=creps.features, decoder_hidden=creps.decoder_hidden, refinement=creps.refinement, bandwidth=creps.bandwidth,
         output=creps.output, spectral=False, attention=False, bypass=False, styled_lines=True)
 

@@ -39,7 +39,6 @@ class CipsConfig:
     sentence_dim: int = 0
     style_dim: int = 512
     mapping_layers: int = 4
-    mapping_lr_multiplier: float = 0.01
     channels: int = 512
     num_layers: int = 14
     embedding: int = 512
@@ -67,7 +66,7 @@ class Cips(Generator):
         super().__init__((1, config.style_dim))
         self.config = config
         self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            lr_multiplier=config.mapping_lr_multiplier, sentence_dim=config.sentence_dim)
+                                            sentence_dim=config.sentence_dim)
         self.frequencies = nn.Parameter(torch.randn(config.channels, 2) * (2 * math.pi * config.bandwidth))  # x, y
         self.phases = nn.Parameter(torch.rand(config.channels) * (2 * math.pi))
         self.embedding = CellEmbedding(config.embedding, config.resolution)

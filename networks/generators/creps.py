@@ -38,7 +38,6 @@ class CrepsConfig:
     sentence_dim: int = 0
     style_dim: int = 512
     mapping_layers: int = 8
-    mapping_lr_multiplier: float = 0.01
     channels: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 256)
     thickness: int = 8
     features: int = 32
@@ -84,7 +83,7 @@ class Creps(Generator):
         super().__init__(token_shape=(1, config.style_dim))
         self.config = config
         self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            lr_multiplier=config.mapping_lr_multiplier, sentence_dim=config.sentence_dim)
+                                            sentence_dim=config.sentence_dim)
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim)
         self.blocks = nn.ModuleList(StyledBlock(a, b, config.features, config.style_dim, first=i == 0)

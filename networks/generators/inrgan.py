@@ -45,7 +45,6 @@ class InrganConfig:
     sentence_dim: int = 0
     style_dim: int = 512
     mapping_layers: int = 2
-    mapping_lr_multiplier: float = 0.01
     channel_base: int = 32768
     channel_max: int = 512
     rank: int = 10
@@ -177,7 +176,7 @@ class Inrgan(Generator):
         super().__init__((1, config.style_dim))
         self.config = config
         self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            lr_multiplier=config.mapping_lr_multiplier, sentence_dim=config.sentence_dim)
+                                            sentence_dim=config.sentence_dim)
         widths = scale_widths(config.resolution, config.channel_base, config.channel_max)
         inputs = [0, *widths.values()]
         blocks = [ScaleBlock(config, scale, before, width) for before, (scale, width) in zip(inputs, widths.items())]

@@ -41,7 +41,6 @@ class Stylegan2Config:
     sentence_dim: int = 0
     style_dim: int = 512
     mapping_layers: int = 8
-    mapping_lr_multiplier: float = 0.01
     channel_base: int = 32768
     channel_max: int = 512
     output: Literal["linear", "tanh"] = "linear"
@@ -118,7 +117,7 @@ class Stylegan2(NativeGenerator):
         super().__init__((1, config.style_dim), config.resolution)
         self.config = config
         self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            lr_multiplier=config.mapping_lr_multiplier, sentence_dim=config.sentence_dim)
+                                            sentence_dim=config.sentence_dim)
         widths = list(scale_widths(config.resolution, config.channel_base, config.channel_max).values())
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.blocks = nn.ModuleList(SkipBlock(a, b, config.style_dim, first=i == 0)

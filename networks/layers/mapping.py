@@ -20,7 +20,7 @@ class TokenMapping(nn.Module):
     lr_multiplier: StyleGAN's 0.01 keeps long runs steady; in a few thousand steps the MLP hardly moves at it.
     """
 
-    def __init__(self, num_tokens: int, dim: int, *, num_layers: int, lr_multiplier: float, sentence_dim: int = 0,
+    def __init__(self, num_tokens: int, dim: int, *, num_layers: int, lr_multiplier: float = 0.01, sentence_dim: int = 0,
                  word_dim: int = 0, attention_dim: int = 0, num_heads: int = 1) -> None:
         super().__init__()
         widths = [dim * 2 if sentence_dim else dim, *[dim] * num_layers]

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from networks.pretrained.frozen import fit_square, fold_batch_norm, freeze, package_file
+from networks.pretrained.frozen import fit_square, fold_batch_norm, package_file
 
 Variant = Literal["lite0", "lite2"]
 
@@ -69,7 +69,7 @@ class EfficientNetFeatures(nn.Module):
         self.weights_sha256 = WEIGHTS[variant].sha256
         self.trunk = timm.create_model(WEIGHTS[variant].timm_name, pretrained=False, num_classes=0)
         load_into(self.trunk, variant)
-        fold_batch_norm(freeze(self)).to(memory_format=torch.channels_last)
+        fold_batch_norm(self).to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> EfficientNetFeatures:
         """Stays in evaluation mode: batch statistics are part of the weights."""

@@ -18,22 +18,19 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Fold every timm batch norm that follows a convolution into it, in place: the same function in fewer passes.
+    """Fold every timm batch norm that follows a convolution into it, in place, and freeze: the same function in fewer passes.
 
-    For frozen towers whose layers run in the order they are registered in, as EfficientNet's do.
+    For towers whose layers run in the order they are registered in, as EfficientNet's do.
     """
     from timm.layers import BatchNormAct2d
 
-    previous = None
-    for name, child in module.named_children():
-        if isinstance(child, BatchNormAct2d) and isinstance(previous, nn.Conv2d):
-            weight, bias = fuse_conv_bn_weights(previous.weight, previous.bias, child.running_mean, child.running_var,
-                                                child.eps, child.weight, child.bias)
-            previous.weight, previous.bias = weight, bias
-            setattr(module, name, nn.Sequential(child.drop, child.act))
-        else:
-            fold_batch_norm(child)
-        previous = child
+    for parent in list(module.modules()):
+        children = list(parent.named_children())
+        for (_, conv), (name, norm) in zip(children, children[1:]):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+                setattr(parent, name, nn.Sequential(norm.drop, norm.act))
     return freeze(module)
 
 

@@ -120,14 +120,14 @@ def render(rows, columns, decoders, refinement, widths, refinement_widths, norma
     levels = [*(scaled_last(level, HALF) for level in levels[:-1]), levels[-1]]
     rows = [wide(line) * ((HALF if level else 1) / math.sqrt(depth)) for level, line in enumerate(rows)]
     columns = [wide(line) for line in columns]
-    shapes = refinement_shapes(channels, refinement_widths)
+    shapes, refinement = refinement_shapes(channels, refinement_widths), refinement.to(like.dtype)
     workspaces = Workspace(mlp_shapes(widths), like), Workspace(shapes, like)
     for n, h, w in tiles(batch, height, width):
         features = _levels_tile([(row[n, h], column[n, w]) for row, column in zip(rows, columns)], levels, workspaces[0], like)
         if normalise:
             features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
         for sample, tile in zip(range(n.start, batch), features):
-            rgb = _refine_tile(tile.flatten(0, 1), unpack(refinement[sample].to(like.dtype), shapes), workspaces[1])
+            rgb = _refine_tile(tile.flatten(0, 1), unpack(refinement[sample], shapes), workspaces[1])
             image[sample, :, h, w] = rgb.t().unflatten(1, tile.shape[:2])
     return image
 
