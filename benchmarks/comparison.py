@@ -2,13 +2,15 @@
 
 `python -m benchmarks.comparison --data data/openmoji64.zip runs/compare/*`. Every folder is a run of train.py; runs of one recipe are its
 seeds. Scores are kept in each folder (comparison.jsonl) by snapshot and protocol, so a second call computes what is new.
-Runs must have seen the same data and the same number of images: anything else is refused.
+Runs must have seen the same data and the same number of images under the same `SETTINGS`: anything else is refused.
 """
 
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,14 @@ from networks.describe import describe
 from networks.snapshot import Snapshot
 
 METRICS = "kid_lite2,clip_s_small_heldout,clip_r_small,scale_x2"
+SETTINGS = ("batch", "augment.mode", "mirror", "text.noise", "lr_decay", "ema.half_life_kimg", "ema.rampup", "precision", "text_encoder")
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
            "#393b79", "#637939", "#843c39", "#7b4173")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its options, its newest snapshot's facts, the curve of one metric, its scores by protocol."""
+    """A finished run: what it was asked (settings: the fields that all must share), its curve of one metric, its scores by protocol."""
 
     folder: Path
     recipe: str
@@ -39,6 +42,7 @@ class Run:
     dataset_hash: str
     curve: list[tuple[float, float]]
     scores: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
 
 
 def read_run(folder: Path, data: str, metrics: list[str], num: int | None, curve: str, device: torch.device) -> Run:
@@ -52,7 +56,8 @@ def read_run(folder: Path, data: str, metrics: list[str], num: int | None, curve
     points = [(record["images"] / 1000, record["value"]) for record in read_json_lines(folder / f"metric-{curve}.jsonl")
               if record["value"] is not None]
     return Run(folder, options["recipe"], options["seed"], ticks[-1]["images"], ticks[-1]["elapsed_s"] / 3600,
-               snapshot.info["dataset_hash"], points, scores_of(folder, snapshot.sha256, data, metrics, num, device))
+               snapshot.info["dataset_hash"], points, scores_of(folder, snapshot.sha256, data, metrics, num, device),
+               {name: reduce(getitem, name.split("."), options) for name in SETTINGS})
 
 
 def scores_of(folder: Path, sha256: str, data: str, metrics: list[str], num: int | None, device: torch.device) -> dict[str, dict]:
@@ -76,13 +81,16 @@ def scores_of(folder: Path, sha256: str, data: str, metrics: list[str], num: int
 
 
 def check_comparable(runs: list[Run]) -> None:
-    """Raises `UserError` where two runs differ in data, images seen, or in the measure of their scores."""
+    """Raises `UserError` where two runs differ in data, images seen, settings, or in the measure of their scores."""
     first = runs[0]
     for run in runs[1:]:
         if run.dataset_hash != first.dataset_hash:
             raise UserError(f"{run.folder} was trained on other data than {first.folder}; compare runs of one data set")
         if run.images != first.images:
             raise UserError(f"{run.folder} has seen {run.images} images, {first.folder} {first.images}; train all to the same --kimg")
+        for name, value in run.settings.items():
+            if value != first.settings[name]:
+                raise UserError(f"{run.folder} was trained with {name} {value}, {first.folder} with {first.settings[name]}; train all alike")
         for name, record in run.scores.items():
             if record["protocol"] != first.scores[name]["protocol"] or record["dataset"] != first.scores[name]["dataset"]:
                 raise UserError(f"{run.folder}: {name} was measured otherwise than in {first.folder}; delete its comparison.jsonl")
@@ -178,7 +186,7 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
     return list(chosen.prompts)
 
 
-def page(groups: dict[str, list[Run]], metrics: list[str], curve: str, prompts: list[str], pictures: str) -> str:
+def page(groups: dict[str, list[Run]], metrics: list[str], curve: str, prompts: list[str], pictures: str, note: str) -> str:
     runs = [run for group in groups.values() for run in group]
     record = runs[0].scores[metrics[0]]
     pieces = [
@@ -187,6 +195,8 @@ def page(groups: dict[str, list[Run]], metrics: list[str], curve: str, prompts: 
         f"(`{record['dataset']['content_hash'][:12]}`) in the same loop; all are scored by the same protocols ([evaluation](evaluation.md)), "
         f"{record['num_generated']} pictures for `{metrics[0]}`. A cell is the mean over seeds, with the least and the greatest beside it. "
         "A dash: the system cannot make what the protocol asks for (one size only).", "",
+        "All trained with " + ", ".join(f"`{name}` {value}" for name, value in runs[0].settings.items()) + "; what a recipe is beside that, "
+        "[configs](configs.md) says.", "", *([note, ""] if note else []),
         *score_table(groups, metrics), "", "## From best to worst", "", *ranking(groups, metrics), "",
         "Read differences that lie within the spread over seeds as nothing.", "",
         "## Learning curves", "", f"![`{curve}` over kimg]({pictures}/comparison-curves.svg)", "",
@@ -202,10 +212,11 @@ def page(groups: dict[str, list[Run]], metrics: list[str], curve: str, prompts: 
 @click.option("--metrics", default=METRICS, show_default=True, help="Protocols; see calc_metrics.py list.")
 @click.option("--num-images", type=int, help="Generated pictures a protocol.  [default: the protocol's own]")
 @click.option("--curve", default="kid_lite2", show_default=True, help="Metric that the runs computed while training.")
+@click.option("--note", default="", help="A line on these runs for the page: date, hardware, commit.")
 @click.option("--out", default="docs/comparison.md", show_default=True, help="The page; pictures go to pictures/ beside it.")
 @click.option("--device", default="cpu", show_default=True)
 @report_user_errors
-def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | None, curve: str, out: str, device: str) -> None:
+def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | None, curve: str, note: str, out: str, device: str) -> None:
     """Compare finished runs and write the page."""
     from metrics.protocols import protocols_named
 
@@ -218,7 +229,7 @@ def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | No
     curves = curves_svg(groups, curve)
     prompts = sample_grid(groups, data, pictures / "comparison.png", where)
     write_text(pictures / "comparison-curves.svg", curves)
-    write_text(Path(out), page(groups, names, curve, prompts, "pictures"))
+    write_text(Path(out), page(groups, names, curve, prompts, "pictures", note))
     click.echo(out)
 
 

@@ -19,7 +19,7 @@ from metrics.picture_folder import PictureFolder
 from metrics.protocols import PROTOCOLS_VERSION
 from metrics.reference import reference_features
 from metrics.reference_file import Entry, write_reference
-from metrics.runner import check_source, untouched_rng
+from metrics.runner import source_problem, untouched_rng
 from metrics.session import want_of
 from metrics.sights import real_view
 from torch_utils.distributed import main_first, on_main
@@ -41,7 +41,8 @@ def make_reference(data: Path, protocols: Sequence[Protocol], dest: Path, *, dev
     for (reference, name), want in wants.items():
         pictures = PictureFolder(data) if plain else TextImageDataset(data, split=reference.split)
         for protocol in protocols:
-            check_source(protocol, None if plain else pictures, data, pictures.resolution)
+            if problem := source_problem(protocol, None if plain else pictures, data, pictures.resolution):
+                raise UserError(f"{protocol.name}: {problem}")
         view = real_view(pictures, reference, pictures.resolution[0], 0, f"--data {data}")
         with untouched_rng(device):
             detector = main_first(lambda name=name: load_detector(name, device, weights=weights))

@@ -58,7 +58,7 @@ def evaluate(
     then says so under `overrides`. batch_size is per rank. cache_dir keeps features of real pictures (None = no cache).
     encoders: loaded dual encoders by spec, so that they are not loaded again. A network that cannot make a view, or makes
     pictures that are not finite, gets value None and a `note`. Raises `UserError` for what does not fit and for missing
-    files; with `on_refusal` that is called instead, and the other protocols go on.
+    files, its protocol first; with `on_refusal` that is called instead, and the other protocols go on.
     """
     device = torch.device(device)
     sources = data if isinstance(data, Sources) else Sources(data=Path(data))
@@ -74,7 +74,7 @@ def evaluate(
                 return action(session, protocol)
         except UserError as error:
             if on_refusal is None:
-                raise
+                raise UserError(f"{protocol.name}: {error}") from error
             on_refusal(protocol, error)
 
     # What is missing is told before the first picture is made.
@@ -148,18 +148,20 @@ def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
 def _check_data(session: Session, protocol: Protocol) -> None:
     side = session.subject.resolution
     named = protocol.data is not None and session.sources.data is not None
-    check_source(protocol, session.dataset(protocol.pictures.split) if named else None, session.sources.data, (side, side))
+    if problem := source_problem(protocol, session.dataset(protocol.pictures.split) if named else None, session.sources.data, (side, side)):
+        raise UserError(problem)
 
 
-def check_source(protocol: Protocol, dataset: TextImageDataset | None, path: Path | None, size: tuple[int, int]) -> None:
-    """A protocol that names its data set and size is not reported on another one. Raises `UserError`."""
+def source_problem(protocol: Protocol, dataset: TextImageDataset | None, path: Path | None, size: tuple[int, int]) -> str | None:
+    """Why these pictures are not those the protocol names: it is not reported on another data set or size. None: they are."""
     if protocol.resolution is not None and size != (protocol.resolution,) * 2:
-        raise UserError(f"{protocol.name} is defined at {protocol.resolution}x{protocol.resolution}, these pictures have "
-                        f"{size[0]}x{size[1]}; fid10k, kid10k, ... take any data set")
+        return (f"defined at {protocol.resolution}x{protocol.resolution}, these pictures have {size[0]}x{size[1]}; "
+                "fid10k, kid10k, ... take any data set")
     source = "" if dataset is None else str(dataset.info.get("source", ""))
     if protocol.data is not None and dataset is not None and not source.startswith(protocol.data):
-        raise UserError(f"{protocol.name} is defined on {protocol.data}, but {path} says it is {source!r}; import the official "
-                        "files with dataset_tool.py coco or cub; fid10k, kid10k, ... take any data set")
+        return (f"defined on {protocol.data}, but {path} says it is {source!r}; import the official files with dataset_tool.py "
+                "coco or cub; fid10k, kid10k, ... take any data set")
+    return None
 
 
 def _data_fields(session: Session, protocol: Protocol) -> dict[str, Any]:

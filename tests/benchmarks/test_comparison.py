@@ -32,7 +32,7 @@ def runs(tmp_path_factory, openmoji32):
 
 def compare(openmoji32, out, *folders, metrics="scale_x2,tile_exact"):
     return CliRunner().invoke(main, [*map(str, folders), "--data", str(openmoji32), "--metrics", metrics, "--num-images", "2",
-                                     "--curve", "scale_x2", "--out", str(out)], catch_exceptions=False)
+                                     "--curve", "scale_x2", "--note", "Of today.", "--out", str(out)], catch_exceptions=False)
 
 
 def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
@@ -42,7 +42,7 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
     rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if line.startswith("| `")}
     assert set(rows) == {"`creps`", "`stylegan2`"} and rows["`creps`"][0] == "0, 1" and rows["`stylegan2`"][0] == "0"
     assert " to " in rows["`creps`"][3] and rows["`stylegan2`"][3] == "-"  # scale_x2: one size only
-    assert "All saw 8 images" in text and "- `scale_x2`: creps " in text
+    assert "All saw 8 images" in text and "`batch` 8, `augment.mode` ada" in text and "Of today." in text and "- `scale_x2`: creps " in text
     svg = (tmp_path / "pictures" / "comparison-curves.svg").read_text()
     assert svg.count("<polyline") == 3 and "stylegan2" in svg
     from PIL import Image
@@ -56,9 +56,10 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
 
 def test_runs_that_cannot_be_compared_are_refused():
     def one(folder, **fields):
-        return Run(**dict(folder=folder, recipe="a", seed=0, images=8, hours=0.1, dataset_hash="x", curve=[], scores={}) | fields)
+        return Run(**dict(folder=folder, recipe="a", seed=0, images=8, hours=0.1, dataset_hash="x", curve=[], scores={}, settings={"batch": 8}) | fields)
 
-    for fields, message in (({"images": 16}, "has seen 16 images"), ({"dataset_hash": "y"}, "other data"), ({}, "same recipe and seed")):
+    for fields, message in (({"images": 16}, "has seen 16 images"), ({"dataset_hash": "y"}, "other data"),
+                            ({"settings": {"batch": 4}}, "with batch 4, r1 with 8"), ({}, "same recipe and seed")):
         with pytest.raises(UserError, match=message):
             check_comparable([one("r1"), one("r2", **fields)])
     check_comparable([one("r1"), one("r2", seed=1)])

@@ -74,11 +74,11 @@ def test_a_row_that_lacks_something_does_not_stop_the_others(network, archive, t
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     result = calc("--network", network, "--data", archive, "--num-images", 3, "--cache", tmp_path, "--metrics",
-                  "fid30k_coco256,fid10k,kid10k,detail_x2_lite2,clip_s,tile_exact")
+                  "fid30k_coco256,kid30k_coco256,fid10k,kid10k,detail_x2_lite2,clip_s,tile_exact")
     assert result.exit_code == 1
     assert [json.loads(line)["metric"] for line in result.stdout.splitlines()] == ["tile_exact"]
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert any(line.startswith("Error: fid30k_coco256: fid30k_coco256 is defined at 256x256") for line in errors)
+    assert any(line.startswith("Error: fid30k_coco256, kid30k_coco256: defined at 256x256") for line in errors)
     assert any(line.startswith("Error: fid10k, kid10k: ") and "weights-inception-2015-12-05" in line and "github.com" in line
                for line in errors)
     assert any(line.startswith("Error: detail_x2_lite2: --data-large is missing") for line in errors)

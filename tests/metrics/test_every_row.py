@@ -90,7 +90,7 @@ def test_a_missing_file_is_named_with_its_origin(detector, monkeypatch, tmp_path
 def test_a_row_of_a_data_set_refuses_another(subject, places, stand_ins):
     row = PROTOCOLS["fid30k_coco256"]
     birds = replace(subject, resolution=256)
-    with pytest.raises(UserError, match="is defined on MS-COCO, but .* says it is 'CUB'; import .* dataset_tool.py coco"):
+    with pytest.raises(UserError, match="fid30k_coco256: defined on MS-COCO, but .* says it is 'CUB'; import .* dataset_tool.py coco"):
         list(evaluate(birds, places("CUB", 256), [row], num=7, encoders=stand_ins))
     with pytest.raises(UserError, match="defined at 256x256, these pictures have 16x16; fid10k"):
         list(evaluate(subject, places("MS-COCO", 16), [row], num=7, encoders=stand_ins))
