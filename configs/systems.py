@@ -26,7 +26,8 @@ def nodual(creps: CrepsConfig) -> EidganConfig:
         sentence_dim=creps.sentence_dim, word_dim=0, num_tokens=1, token_dim=creps.style_dim, mapping_layers=creps.mapping_layers,
         channels=creps.channels, thickness=creps.thickness,
         features=creps.features, decoder_hidden=creps.decoder_hidden, refinement=creps.refinement, bandwidth=creps.bandwidth,
-        output=creps.output, spectral=False, attention=False, bypass=False, styled_lines=True)
+        output=creps.output, spectral=False, attention=False, bypass=False, styled_lines=True,
+        summed_lines=creps.summed_lines)
 
 
 def _unconditional(base: TrainConfig, **loss: float) -> LossConfig:
@@ -48,7 +49,7 @@ def _swap(generator: str, base: TrainConfig) -> TrainConfig:
 def _creps(base: TrainConfig) -> TrainConfig:
     config = _swap("crepsclip", base)
     return replace(config, generator=replace(config.generator, sentence_dim=0, convention="endpoints"), discriminator=_residual(base),
-                   loss=_unconditional(base, cond=0.0, path_length=2.0, path_length_interval=4))
+                   loss=_unconditional(base, cond=0.0, path_length=0.1, path_length_interval=4))  # see losses.path_lengths
 
 
 def _stylegan2clip(base: TrainConfig) -> TrainConfig:

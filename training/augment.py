@@ -40,6 +40,7 @@ class Augmentation:
     def load_state_dict(self, state: dict) -> None:
         self.p = state["p"]
         self.total.copy_(state["total"])
+        self.signs.zero_()  # of a step that was rolled back
 
     def observe(self, real_logits: torch.Tensor) -> None:
         """Count D's verdict on augmented real pictures; one that is not finite does not count."""

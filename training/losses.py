@@ -43,7 +43,8 @@ def path_lengths(images: torch.Tensor, tokens: torch.Tensor, noise: torch.Tensor
     """|J^T y| of StyleGAN2's path length regularisation, per sample.  # [N]
 
     noise: standard normal, shaped like images; y = noise / sqrt(H W). The norm sums over a code's width and averages
-    over the k codes, as StyleGAN2 does over its layers.
+    over the k codes. One code drives every affine here, so its gradient adds theirs up; StyleGAN2 averages over a copy of the code
+    for each layer: with k = 1 the squared length is about (number of affines) times theirs, and a published weight is to be divided by it.
     """
     scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
     gradient, = torch.autograd.grad((images * scaled).sum(), tokens, create_graph=True)

@@ -15,7 +15,7 @@ from torch import nn
 from networks.discriminators.wavelet import scale_widths
 from networks.interfaces import Discriminator, TextFeatures, Verdict
 from networks.layers.dcgan import dcgan_init
-from networks.layers.linear import EqualLinear, unit_second_moment
+from networks.layers.linear import unit_second_moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,12 @@ class DcganDiscriminator(Discriminator):
             layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers)
         self.channels = widths[-1]
-        self.project_text = EqualLinear(config.sentence_dim, config.text_dim, activate=True) if config.sentence_dim else None
+        self.project_text = nn.Sequential(
+            nn.Linear(config.sentence_dim, config.text_dim), nn.LeakyReLU(0.2, inplace=True)) if config.sentence_dim else None
         joined = self.channels + (config.text_dim if config.sentence_dim else 0)
         self.join = nn.Sequential(nn.Conv2d(joined, self.channels, 1), nn.LeakyReLU(0.2, inplace=True),
                                   nn.Conv2d(self.channels, 1, 4))
-        self.features = EqualLinear(self.channels * 16, config.feature_dim) if config.feature_dim else None
+        self.features = nn.Linear(self.channels * 16, config.feature_dim) if config.feature_dim else None
         self.apply(dcgan_init)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:

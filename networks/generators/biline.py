@@ -8,12 +8,14 @@ Shapes: N batch, H rows, W columns, D thickness, K feature channels, B levels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from networks.coordinates import View
 from networks.layers.linear import EqualLinear, unit_second_moment
 from networks.layers.modulated import ModulatedLinear
 from torch_utils.ops.biline import biline_compose, biline_decode, biline_render, pixel_mlp
@@ -29,6 +31,19 @@ class BilineState:
     rows: tuple[torch.Tensor, ...]
     columns: tuple[torch.Tensor, ...]
     style: torch.Tensor
+
+    @classmethod
+    def from_lines(cls, lines: Iterable[torch.Tensor], view: View, style: torch.Tensor, *, summed: bool) -> BilineState:
+        """lines: what each block emitted, [N, (H + W) * D, K], rows before columns. summed: a level composes the running
+        sum of the lines up to it, l_n = (l_{n-1} + lines_n) / sqrt(2), as the released CREPS does, instead of its own (eq. 4).
+        """
+        rows, columns, level = [], [], None
+        for own in lines:
+            level = own if level is None or not summed else (level + own) * math.sqrt(0.5)
+            of_rows, of_columns = level.unflatten(1, (view.height + view.width, -1)).split([view.height, view.width], dim=1)
+            rows.append(of_rows)
+            columns.append(of_columns)
+        return cls(tuple(rows), tuple(columns), style)
 
 
 class PixelDecoder(nn.Module):

@@ -29,7 +29,8 @@ class CipsConfig:
     """Defaults are the paper's 256 x 256 size: 14 layers of width 512, 44.3 M parameters, 33.6 M of them vectors of cells.
 
     resolution: side of the trained frame in cells. sentence_dim: 0 = unconditional. embedding: width of a cell's vector.
-    bandwidth: of the Fourier features at the start, cycles per frame (standard deviation); they are learned from there.
+    bandwidth: of the Fourier features at the start, cycles per frame (standard deviation), as released: half a wave across the
+    frame; they are learned from there, and the cells' vectors carry what is finer.
     """
 
     kind: ClassVar[str] = "cips"
@@ -42,7 +43,7 @@ class CipsConfig:
     channels: int = 512
     num_layers: int = 14
     embedding: int = 512
-    bandwidth: float = 3.0
+    bandwidth: float = 0.4
     output: Literal["linear", "tanh"] = "linear"
 
     def __post_init__(self) -> None:

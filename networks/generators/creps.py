@@ -44,6 +44,7 @@ class CrepsConfig:
     decoder_hidden: tuple[int, ...] = (64, 128, 64)
     refinement: tuple[int, ...] = (128, 64)
     bandwidth: float = 10.0
+    summed_lines: bool = True
     convention: Convention = "centers"
     output: Literal["linear", "tanh"] = "linear"
 
@@ -99,14 +100,11 @@ class Creps(Generator):
         if self.config.convention == "endpoints":
             view = replace(view, convention="endpoints")
         style = codes.tokens[:, 0]
-        x = self.lines(view, style)
-        rows, columns = [], []
-        split = view.height * self.config.thickness
+        x, emitted = self.lines(view, style), []
         for block in self.blocks:
             x, lines = block(x, style)
-            rows.append(lines[:, :split].unflatten(1, (view.height, -1)))
-            columns.append(lines[:, split:].unflatten(1, (view.width, -1)))
-        return BilineState(tuple(rows), tuple(columns), style)
+            emitted.append(lines)
+        return BilineState.from_lines(emitted, view, style, summed=self.config.summed_lines)
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         image = self.pixels(prepared, rows, columns)

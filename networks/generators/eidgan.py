@@ -38,6 +38,7 @@ class EidganConfig:
     bypass: the sentence joins the style codes; without, it enters the mapping network instead, as in CREPS + CLIP.
     styled_lines: an affine of the style on every Fourier feature of every line, as in CREPS; without, the lines that enter
     are the same for all samples, and pictures of a short run share a pattern (docs/experiment_log.md).
+    summed_lines: a level composes the sum of all lines emitted so far, as the released CREPS does, instead of its own.
     output: linear as in StyleGAN2, or tanh, which makes flat white and black easy (drawings).
     """
 
@@ -61,6 +62,7 @@ class EidganConfig:
     attention: bool = True
     bypass: bool = True
     styled_lines: bool = False
+    summed_lines: bool = False
     output: Literal["linear", "tanh"] = "linear"
 
     def __post_init__(self) -> None:
@@ -147,14 +149,11 @@ class Eidgan(Generator):
         # Independent latents average out: the root of k gives the pooled code back the variance of one.
         pooled = codes.tokens.mean(dim=1) * math.sqrt(codes.tokens.shape[1])
         style = torch.cat([pooled, codes.sentence.to(codes.tokens.dtype)], dim=1)
-        x = self.lines(view, style)
-        rows, columns = [], []
-        split = view.height * self.config.thickness
+        x, emitted = self.lines(view, style), []
         for block in self.blocks:
             x, lines = block(x, codes, style)
-            rows.append(lines[:, :split].unflatten(1, (view.height, -1)))
-            columns.append(lines[:, split:].unflatten(1, (view.width, -1)))
-        return BilineState(tuple(rows), tuple(columns), style)
+            emitted.append(lines)
+        return BilineState.from_lines(emitted, view, style, summed=self.config.summed_lines)
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         image = self.pixels(prepared, rows, columns)

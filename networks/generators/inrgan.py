@@ -71,7 +71,7 @@ class InrganConfig:
 
 
 class FactorisedLinear(nn.Module):
-    """x [N, P, I], style [N, d] -> [N, P, O], leaky ReLU; per-sample weights W * m(A B / r).
+    """x [N, P, I], style [N, d] -> [N, P, O], leaky ReLU; per-sample weights W * m(A B / sqrt(r)).
 
     A [N, O, r] and B [N, r, I] are affine in the style.
     """
@@ -80,7 +80,7 @@ class FactorisedLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.affine = EqualLinear(style_dim, rank * (in_channels + out_channels), bias_init=1.0 if modulation == "demod" else 0.0)
+        self.affine = EqualLinear(style_dim, rank * (in_channels + out_channels))
         self.rank, self.modulation = rank, modulation
 
     def weights(self, style: torch.Tensor) -> torch.Tensor:
@@ -88,9 +88,10 @@ class FactorisedLinear(nn.Module):
         out_channels, in_channels = self.weight.shape
         left, right = self.affine(style).split([self.rank * out_channels, self.rank * in_channels], dim=1)
         product = torch.bmm(left.unflatten(1, (out_channels, self.rank)), right.unflatten(1, (self.rank, in_channels))).float()
+        product = product / math.sqrt(self.rank)
         if self.modulation == "sigmoid":
             return self.weight * product.sigmoid() * (2 * LEAKY_GAIN / math.sqrt(in_channels))  # 2: sigmoid(0) is a half
-        modulated = self.weight * (product / self.rank)
+        modulated = self.weight * (1 + product)
         return modulated * ((modulated.square().sum(dim=2, keepdim=True) + DEMODULATION_EPS).rsqrt() * LEAKY_GAIN)
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
@@ -107,7 +108,7 @@ class ScaleBlock(nn.Module):
         self.grid = max(scale, config.start_resolution)
         large = scale >= config.extra_from
         self.embedding = CellEmbedding(config.embedding // 2 if large else config.embedding, self.grid)
-        # Octaves from one cycle a frame up to the grid's Nyquist frequency, along both axes and both diagonals.
+        # Octaves from half a cycle a frame up to half of the grid's Nyquist frequency, along both axes and both diagonals.
         octaves = 2.0 ** torch.arange(self.grid.bit_length() - 1)
         self.register_buffer("octaves", octaves, persistent=False)
         num_coordinates = self.embedding.weight.shape[2] + 8 * len(octaves)

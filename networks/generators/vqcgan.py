@@ -20,7 +20,7 @@ from dnnlib.errors import UserError
 from networks.generators.native import NativeGenerator, scale_widths
 from networks.interfaces import Codes, TextFeatures
 from networks.layers.dcgan import dcgan_init
-from networks.layers.linear import EqualLinear, unit_second_moment
+from networks.layers.linear import unit_second_moment
 from networks.layers.vector_quantizer import Quantized, VectorQuantizer, VectorQuantizerConfig
 from torch_utils.distributed import broadcast_from_main
 
@@ -69,10 +69,10 @@ class WordAttention(nn.Module):
     def __init__(self, config: VqcganConfig) -> None:
         super().__init__()
         self.slots, width = config.quantizer.slots, config.quantizer.code_dim
-        self.query = EqualLinear(config.sentence_dim, self.slots * width) if config.sentence_dim else None
+        self.query = nn.Linear(config.sentence_dim, self.slots * width) if config.sentence_dim else None
         self.learned = nn.Parameter(torch.randn(self.slots, width)) if not config.sentence_dim else None
-        self.key = EqualLinear(config.word_dim, width) if config.word_dim else None
-        self.value = EqualLinear(config.word_dim, width) if config.word_dim else None
+        self.key = nn.Linear(config.word_dim, width) if config.word_dim else None
+        self.value = nn.Linear(config.word_dim, width) if config.word_dim else None
 
     def forward(self, text: TextFeatures) -> torch.Tensor:
         query = self.learned.expand(len(text), -1, -1) if self.query is None else \
@@ -100,7 +100,7 @@ class Vqcgan(NativeGenerator):
             layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width),
                        nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1))
-        self.layers.apply(dcgan_init)
+        self.apply(dcgan_init)
 
     def text_codes(self, text: TextFeatures | None) -> Quantized:
         return self.quantizer(self.attention(self.require_text(text)))

@@ -58,7 +58,7 @@ class Quantized:
 class VectorQuantizer(nn.Module):
     """x [N, T, c], mask [N, T] or None -> `Quantized`. Vectors are brought to unit second moment first.
 
-    The code book starts empty: the first `end_step` lays every code onto a vector of its batch.
+    The code book starts at random: idle codes move onto vectors of the batch, at most one for each vector a step.
     """
 
     def __init__(self, config: VectorQuantizerConfig) -> None:
@@ -67,8 +67,11 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("codebook", torch.randn(config.num_codes, config.code_dim))
         self.register_buffer("use", torch.zeros(config.num_codes))  # average number of vectors a step
         self.register_buffer("total", torch.zeros(config.num_codes, config.code_dim))  # average sum of those vectors
+        self.register_buffer("chosen", torch.zeros(config.num_codes))  # `use` without what restarts were credited
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.long))
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        # What a step saw before it was rolled back is not the next one's.
+        self.register_load_state_dict_post_hook(lambda module, _: module._seen.clear())
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         with no_autocast(x.device):  # distances of 8 bits would choose wrong codes
@@ -102,19 +105,25 @@ class VectorQuantizer(nn.Module):
             return {}  # a step that the nan policy skips
         self.use.lerp_(counts, 1 - config.decay)
         self.total.lerp_(sums, 1 - config.decay)
-        self.codebook.copy_(self.total / self.use.clamp(min=1e-8)[:, None])
+        self.chosen.lerp_(counts, 1 - config.decay)
+        known = (self.use > 0)[:, None]  # a code that nothing ever chose stays where it started
+        self.codebook.copy_(torch.where(known, self.total / self.use.clamp(min=1e-8)[:, None], self.codebook))
         restarts = self._restart(x, counts.sum() / config.num_codes)
-        share = self.use / self.use.sum()
+        share = self.chosen / self.chosen.sum()
         return {"perplexity": (-share * share.clamp(min=1e-12).log()).sum().exp(), "used": (counts > 0).float().mean(),
                 "restarts": restarts, "error": error / counts.sum()}
 
     def _restart(self, x: torch.Tensor, equal_share: torch.Tensor) -> torch.Tensor:
-        """Lay idle codes onto vectors of rank 0's batch, with an equal share of use; returns their number."""
-        rows = torch.randint(len(x), (self.config.num_codes,), generator=generator_for("code book", int(self.num_steps)))
-        fresh = x[rows.to(x.device)]
-        broadcast_from_main([fresh])
+        """Lay idle codes onto vectors of rank 0's batch, a vector each, with an equal share of use; returns their number."""
+        rows = torch.randperm(len(x), generator=generator_for("code book", int(self.num_steps)))[:self.config.num_codes].to(x.device)
+        fresh = torch.zeros_like(self.codebook)
+        fresh[:len(rows)] = x[rows]
+        number = torch.tensor(len(rows), device=x.device)
+        broadcast_from_main([fresh, number])
         idle = self.use < self.config.restart_below * equal_share
-        self.codebook.copy_(torch.where(idle[:, None], fresh, self.codebook))
+        order = (idle.cumsum(0) - 1).clamp(min=0)
+        idle = idle & (order < number)  # the others wait for the next step
+        self.codebook.copy_(torch.where(idle[:, None], fresh[order], self.codebook))
         self.use.copy_(torch.where(idle, equal_share, self.use))
         self.total.copy_(self.codebook * self.use[:, None])
         self.num_steps += 1

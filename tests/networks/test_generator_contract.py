@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from configs.systems import nodual
+from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.describe import describe
 from networks.generators import GENERATORS, PRESETS, preset
@@ -19,7 +21,10 @@ SIDE = 32  # of the stand-ins that have a size of their own
 NATIVE = {"stylegan2", "vqcgan"}  # draw the whole frame at their own size only
 VARIANTS = TINY | {
     "eidgan-nospectral": replace(preset("eidgan-tiny"), spectral=False),
-    "eidgan-noattention": replace(preset("eidgan-tiny"), attention=False),
+    "eidgan-noattention": replace(preset("eidgan-tiny"), attention=False, word_dim=0),
+    "eidgan-noattention-words": replace(preset("eidgan-tiny"), attention=False),
+    "eidgan-nodual": nodual(preset("creps-tiny")),
+    "eidgan-lines": replace(preset("eidgan-tiny"), styled_lines=True, summed_lines=True),
     "eidgan-uncond": replace(preset("eidgan-tiny"), sentence_dim=0, word_dim=0),
     "eidgan-sentence": replace(preset("eidgan-tiny"), word_dim=0),
     "eidgan-words": replace(preset("eidgan-tiny"), sentence_dim=0),
@@ -59,6 +64,17 @@ def build(name, seed=0):
 
 def latents(generator, n, seed=1):
     return torch.randn(n, *generator.latent_shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_creps_reads_end_points_where_it_was_trained_so():
+    config = replace(preset("creps-tiny"), convention="endpoints")
+    torch.manual_seed(0)
+    generator = config.build()
+    z, text = latents(generator, 2), text_for(config, 2)
+    asked = View(height=16, width=9, convention="endpoints")
+    assert torch.equal(generator(z, text, View(height=16, width=9)), generator(z, text, asked))
+    with pytest.raises(UserError, match="endpoints"):
+        generator(z, text, View(height=1, width=9))
 
 
 def test_every_kind_has_a_stand_in():

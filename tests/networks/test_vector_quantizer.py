@@ -47,12 +47,22 @@ def test_one_step_is_the_moving_average_of_its_equation():
     torch.testing.assert_close(quantizer.codebook[used], (total / use[:, None])[used])
 
 
-def test_an_empty_book_is_laid_onto_the_first_batch_and_idle_codes_restart():
-    quantizer, x = build(), vectors(40)
-    quantizer(x)
-    assert quantizer.end_step()["restarts"] > 0
-    rows = unit_second_moment(x).flatten(0, 1)
-    assert torch.cdist(quantizer.codebook, rows).amin(dim=1).max() < 1.0
+def test_idle_codes_move_onto_vectors_of_the_batch_at_most_one_each():
+    quantizer, few = build(num_codes=64), vectors(5, 2)
+    start = quantizer.codebook.clone()
+    quantizer(few)
+    assert quantizer.end_step()["restarts"] == 10
+    places = torch.cdist(quantizer.codebook, unit_second_moment(few).flatten(0, 1)) < 1e-6
+    moved = (quantizer.codebook != start).any(dim=1)
+    assert places.any(dim=0).all() and places[moved].sum(dim=1).max() == 1
+    assert torch.equal(quantizer.codebook[~moved], start[~moved]) and (~moved).sum() > 40
+
+
+def test_idle_codes_restart_until_all_are_in_use():
+    quantizer = build()
+    for step in range(3):
+        quantizer(vectors(40, seed=step))
+        quantizer.end_step()
     far = torch.full((40, 5, 4), 1.0) + 0.01 * vectors(40)  # one small cluster: most codes fall idle
     restarts = 0
     for _ in range(60):
@@ -60,6 +70,33 @@ def test_an_empty_book_is_laid_onto_the_first_batch_and_idle_codes_restart():
         restarts += int(quantizer.end_step()["restarts"])
     assert restarts > 5
     assert torch.cdist(quantizer.codebook, unit_second_moment(far).flatten(0, 1)).amin(dim=1).max() < 0.2
+
+
+def test_nothing_restarts_where_it_is_switched_off():
+    quantizer, x = build(restart_below=0.0), vectors(1, 2)
+    start = quantizer.codebook.clone()
+    indices = quantizer(x).indices.flatten()
+    assert quantizer.end_step()["restarts"] == 0
+    others = torch.ones(16, dtype=torch.bool).index_fill(0, indices, False)
+    assert torch.equal(quantizer.codebook[others], start[others])
+
+
+def test_restarts_do_not_flatter_the_perplexity():
+    quantizer = build(num_codes=64)
+    corners = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [-1, -1, 1, 1], [-1, 1, 1, -1.0]])
+    for _ in range(80):
+        quantizer(corners.repeat(8, 1)[:, None])
+        stats = quantizer.end_step()
+        assert stats["perplexity"] < 16
+    assert 3 < stats["perplexity"] < 6
+
+
+def test_what_a_rolled_back_step_saw_is_forgotten():
+    quantizer = build()
+    state = quantizer.state_dict()
+    quantizer(vectors())
+    quantizer.load_state_dict(state)
+    assert quantizer.end_step() == {}
 
 
 def test_perplexity_counts_the_codes_in_use():

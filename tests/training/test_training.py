@@ -21,9 +21,12 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
 from metrics.protocols import PROTOCOLS
+from networks.discriminators import DcganDiscriminatorConfig
+from networks.generators import preset
+from networks.layers.vector_quantizer import VectorQuantizerConfig
 from networks.text_encoders import load_encoder
 from training.checkpoint import CheckpointIO
-from training.config import TextConfig, TrainConfig
+from training.config import LossConfig, TextConfig, TrainConfig
 from training.optimize import NonFiniteError
 from training.trainer import Trainer
 
@@ -67,14 +70,20 @@ def assert_same_state(a, b):
     assert not different, different[:5]
 
 
-def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(openmoji32, tmp_path):
-    unbroken = make_trainer(recipe("debug"))
+QUANTIZED = replace(recipe("debug"), text=TextConfig(quantizer=VectorQuantizerConfig(num_codes=16, code_dim=4, slots=2)))
+VQCGAN = replace(recipe("debug"), generator=preset("vqcgan-tiny"), discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256),
+                 loss=LossConfig(r1_gamma=0.0, mismatch=1.0))
+
+
+@pytest.mark.parametrize("config", [recipe("debug"), QUANTIZED, VQCGAN], ids=["debug", "quantized", "vqcgan"])
+def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(config, openmoji32, tmp_path):
+    unbroken = make_trainer(config)
     run_steps(unbroken, openmoji32, 6)
-    first = make_trainer(recipe("debug"))
+    first = make_trainer(config)
     run_steps(first, openmoji32, 3)
     CheckpointIO(tmp_path, first.objects).save(first.progress.images)
     del first
-    second = make_trainer(replace(recipe("debug")))
+    second = make_trainer(config)
     torch.manual_seed(12345)  # nothing may hang on the global stream
     CheckpointIO(tmp_path, second.objects).load_latest()
     run_steps(second, openmoji32, 3)
@@ -311,6 +320,7 @@ def test_code_books_and_running_statistics_are_the_same_on_every_rank(openmoji32
     train(tmp_path / "rounds", openmoji32, *flags, "--batch-gpu", "4")
     a, b = state_of(tmp_path / "ranks")["generator"], state_of(tmp_path / "rounds")["generator"]
     for part in ("sentence", "words"):
-        use = a[f"quantizers.{part}.quantizer.use"]
-        assert use.sum() > 0 and torch.equal(a[f"quantizers.{part}.quantizer.num_steps"], torch.tensor(2))
-        torch.testing.assert_close(use.sum(), b[f"quantizers.{part}.quantizer.use"].sum())
+        own = {name: value for name, value in a.items() if name.startswith(f"quantizers.{part}.quantizer.")}
+        assert own[f"quantizers.{part}.quantizer.use"].sum() > 0 and own[f"quantizers.{part}.quantizer.num_steps"] == 2
+        for name, value in own.items():
+            torch.testing.assert_close(value, b[name], rtol=1e-4, atol=1e-5)
