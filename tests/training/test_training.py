@@ -71,7 +71,8 @@ def assert_same_state(a, b):
 
 
 QUANTIZED = replace(recipe("debug"), text=TextConfig(quantizer=VectorQuantizerConfig(num_codes=16, code_dim=4, slots=2)))
-VQCGAN = replace(recipe("debug"), generator=preset("vqcgan-tiny"), discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256),
+VQCGAN = replace(recipe("debug"), generator=preset("vqcgan-tiny"),
+                 discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, sentence_dim=64),
                  loss=LossConfig(r1_gamma=0.0, mismatch=1.0))
 
 
