@@ -69,14 +69,14 @@ def slug(prompt: str) -> str:
 @click.option("--grid", is_flag=True, help="Also write grid.png: a row a prompt, a column a seed.")
 @click.option("--outdir", default="out", show_default=True, metavar="DIR", help="Where the pictures go.")
 @click.option("--batch-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures made at once.")
-@click.option("--tile", type=click.IntRange(min=1), default=65536, show_default=True,
-              help="Most pixels rendered at once; bounds memory, changes nothing else.")
+@click.option("--tile", type=click.IntRange(min=1), help="Most pixels rendered at once; bounds memory, changes nothing else."
+              "  [default: what suits the device]")
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), default="auto", show_default=True,
               help="Which implementation of the operators to use.")
 @report_user_errors
 def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
-         trunc: float, trunc_center: str, grid: bool, outdir: str, batch_gpu: int, tile: int, device: str, ops: str) -> None:
+         trunc: float, trunc_center: str, grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str, ops: str) -> None:
     """Draw every prompt with every seed.
 
     \b

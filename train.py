@@ -35,7 +35,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")
 @click.option("--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written.")
-@click.option("--init-from", metavar="PATH", help="Start from a snapshot's weights (transfer; not resuming).")
+@click.option("--init-from", metavar="PATH", help="Start from a snapshot's weights, of a run folder D's too (transfer; not resuming).")
 @click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")

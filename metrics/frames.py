@@ -21,7 +21,7 @@ def generated_frames(subject: Subject, chosen: ImageSet, pictures: Pictures, sha
                      device: torch.device, progress: Progress) -> Iterator[torch.Tensor]:
     """uint8 [3, h, w] of these indices, one by one. large: side of the real pictures that windows are cut from."""
     side = subject.resolution
-    options = {"batch_size": batch_size, "tile_px": 65536, "device": device, "progress": progress}
+    options = {"batch_size": batch_size, "device": device, "progress": progress}
     if pictures.view == "patch":
         yield from _windows(subject, chosen, pictures, share, large, options)
         return
@@ -36,7 +36,7 @@ def generated_frames(subject: Subject, chosen: ImageSet, pictures: Pictures, sha
 
 
 def rendered(subject: Subject, chosen: ImageSet, pictures: Pictures, share: range, view: View, *, batch_size: int,
-             tile_px: int | None, device: torch.device, progress: Progress) -> Iterator[torch.Tensor]:
+             tile_px: int | None = None, device: torch.device, progress: Progress) -> Iterator[torch.Tensor]:
     """Pictures in floats, [3, H, W] each. Raises `FloatingPointError` for one that is not finite."""
     samples = iterate_images(
         subject.generator, subject.encoder, [chosen.prompts[i] for i in share], [chosen.seeds[i] for i in share], view,

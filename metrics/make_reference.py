@@ -23,6 +23,7 @@ from metrics.runner import source_problem, untouched_rng
 from metrics.session import want_of
 from metrics.sights import real_view
 from torch_utils.distributed import main_first, on_main
+from torch_utils.precision import no_tf32
 
 
 def make_reference(data: Path, protocols: Sequence[Protocol], dest: Path, *, device: torch.device, batch_size: int,
@@ -44,7 +45,7 @@ def make_reference(data: Path, protocols: Sequence[Protocol], dest: Path, *, dev
             if problem := source_problem(protocol, None if plain else pictures, data, pictures.resolution):
                 raise UserError(f"{protocol.name}: {problem}")
         view = real_view(pictures, reference, pictures.resolution[0], 0, f"--data {data}")
-        with untouched_rng(device):
+        with untouched_rng(device), no_tf32():
             detector = main_first(lambda name=name: load_detector(name, device, weights=weights))
             features = reference_features(view, "", detector, want, device=device, batch_size=batch_size, cache_dir=None,
                                           progress=progress)

@@ -31,6 +31,7 @@ from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder, ViewError
 from networks.snapshot import Snapshot
+from torch_utils.precision import no_tf32
 
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def evaluate(
     def attempt(action: Callable[[Session, Protocol], T], protocol: Protocol) -> T | None:
         # Between two records the caller may do as it likes, so both guards close before each yield.
         try:
-            with untouched_rng(device), _eval_mode(subject):
+            with untouched_rng(device), no_tf32(), _eval_mode(subject):
                 return action(session, protocol)
         except UserError as error:
             if on_refusal is None:

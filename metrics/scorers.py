@@ -158,7 +158,7 @@ def _tile_exact(session: Session, protocol: Protocol) -> Fields:
 
     def differences(share: range, view: View) -> list[float]:
         # One picture a batch, so that the tiles are the same for any batch size and number of ranks.
-        pieces = (session.render(pictures, share, view, batch_size=1, tile_px=px) for px in (None, tile_px(view)))
+        pieces = (session.render(pictures, share, view, batch_size=1, tile_px=px) for px in (view.height * view.width, tile_px(view)))
         return [(whole - tiled).abs().max().item() for whole, tiled in zip(*pieces)]
 
     largest = {name: max(over_ranks(pictures.num_images, partial(differences, view=view)))

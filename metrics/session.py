@@ -121,7 +121,7 @@ class Session:
         return [first[item] for item in range(len(first))]
 
     def render(self, pictures: Pictures, share: range, view: View, *, batch_size: int | None = None,
-               tile_px: int | None = 65536) -> Iterator[torch.Tensor]:
+               tile_px: int | None = None) -> Iterator[torch.Tensor]:
         """The pictures of these indices in floats, one by one, each [3, H, W]. Raises `UserError` for a folder.
 
         Raises `FloatingPointError` for a picture that is not finite.

@@ -21,6 +21,7 @@ from torch_utils.rng import normal_per_seed, seed_for
 TruncationCenter = Literal["prompt", "global"]
 NUM_CENTER_LATENTS = 64
 MAX_BATCH_PX = 1 << 22  # pixels of all pictures of a batch, 50 MB of float32
+TILE_PX = {"cpu": 1 << 16, "cuda": 1 << 20, "mps": 1 << 20}  # a CPU: what its caches hold; a GPU: few launches, 1 to 2 GB
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class ImageStream:
 
 def iterate_images(
     generator: Generator, encoder: TextEncoder, prompts: Sequence[str], seeds: Sequence[int], view: View, *,
-    truncation: float = 1.0, center: TruncationCenter = "prompt", batch_size: int = 16, tile_px: int | None = 65536,
+    truncation: float = 1.0, center: TruncationCenter = "prompt", batch_size: int = 16, tile_px: int | None = None,
     device: torch.device | str = "cpu",
 ) -> ImageStream:
     """Pictures of `prompts[i]` with latent seed `seeds[i]`, in order.
 
     truncation: psi, 1 = none. center: see `truncate`. tile_px: most pixels of a batch that are rendered at once
-    (None = the whole view in one piece). The generator is used as it is: put it on `device`, in eval mode.
+    (None = as many as suit the device, `TILE_PX`). The generator is used as it is: put it on `device`, in eval mode.
     Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is bounded by one large picture and its lines.
     """
     assert len(prompts) == len(seeds)
@@ -103,13 +104,15 @@ def truncate(generator: Generator, codes: Codes, text: TextFeatures | None, psi:
     return replace(codes, tokens=mean + psi * (codes.tokens - mean))
 
 
-def render_tiled(generator: Generator, codes: Codes, view: View, *, tile_px: int | None = 65536) -> torch.Tensor:
-    """The view of every code, [N, 3, H, W] float32 on the CPU, rendered in tiles of at most `tile_px` pixels a batch.
+def render_tiled(generator: Generator, codes: Codes, view: View, *, tile_px: int | None = None) -> torch.Tensor:
+    """The view of every code, [N, 3, H, W] float32 on the CPU, rendered in tiles of at most `tile_px` pixels a batch
+    (None: `TILE_PX` of the device).
 
     What does not grow with the pixels (the lines) is computed once for the whole view.
     """
     prepared = generator.prepare(codes, view)
-    height, width = tile_shape(view.height, view.width, None if tile_px is None else max(1, tile_px // len(codes)))
+    tile_px = tile_px or TILE_PX[codes.tokens.device.type]
+    height, width = tile_shape(view.height, view.width, max(1, tile_px // len(codes)))
     if (height, width) == (view.height, view.width):
         return generator.render(prepared, slice(0, height), slice(0, width)).float().cpu()
     image = torch.empty(len(codes), 3, view.height, view.width)
@@ -121,9 +124,9 @@ def render_tiled(generator: Generator, codes: Codes, view: View, *, tile_px: int
     return image
 
 
-def tile_shape(height: int, width: int, max_px: int | None) -> tuple[int, int]:
+def tile_shape(height: int, width: int, max_px: int) -> tuple[int, int]:
     """Rows and columns of a tile of at most `max_px` pixels: whole rows where they fit, else pieces of one row."""
-    if max_px is None or height * width <= max_px:
+    if height * width <= max_px:
         return height, width
     if width <= max_px:
         return max_px // width, width

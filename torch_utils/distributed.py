@@ -36,6 +36,8 @@ def resolve_device(name: str) -> torch.device:
     """'auto' -> cuda, mps or cpu, whichever is there; a CUDA device gets this process's LOCAL_RANK."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--device {name}: one GPU for several processes; --device cuda gives each its own")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if not re.fullmatch(r"cpu|mps|cuda:\d+", name):
@@ -51,7 +53,9 @@ def resolve_device(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator[None]:
-    """Join torchrun's group for the length of the block; does nothing outside torchrun."""
+    """Join torchrun's group for the length of the block; outside torchrun only choose the GPU."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # for what asks the current one: pinning threads, limits of kernels
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -59,8 +63,6 @@ def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator
     # group that outlives this block has threads that abort a process on its way out, once in twenty runs.
     import torch.distributed.nn.functional  # noqa: F401
 
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
     try:

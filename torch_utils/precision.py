@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
@@ -22,6 +23,20 @@ def resolve(device: torch.device, precision: str = "auto") -> str:
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
     """A context for forwards in `resolve(device, precision)`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=resolve(device, precision) == "bf16")
+
+
+@contextlib.contextmanager
+def no_tf32() -> Iterator[None]:
+    """Float32 on GPUs means float32: cuDNN rounds convolutions to TF32's 10 bits by default."""
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for place, allowed in zip(places, before):
+            place.allow_tf32 = allowed
 
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager:

@@ -23,6 +23,11 @@ def generator_for(*parts: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(*parts))
 
 
+def normal_per_row(rows: Sequence[int], shape: Sequence[int], *parts: int | str) -> torch.Tensor:
+    """Standard normal noise with one stream per row, `generator_for(*parts, row)`.  # [N, *shape] float32"""
+    return torch.stack([torch.randn(tuple(shape), generator=generator_for(*parts, int(row))) for row in rows])
+
+
 def normal_per_seed(seeds: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
-    """Standard normal noise with one stream per row, so row i depends on `seeds[i]` alone.  # [N, *shape] float32"""
-    return torch.stack([torch.randn(tuple(shape), generator=generator_for("noise", int(seed))) for seed in seeds])
+    """The latents of pictures: row i depends on `seeds[i]` alone.  # [N, *shape] float32"""
+    return normal_per_row(seeds, shape, "noise")

@@ -17,12 +17,15 @@ class Ema:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.config = config
 
+    def decay(self, images_seen: int, batch: int) -> float:
+        """What stays of an average after a step of `batch` images at `images_seen`: 0.5^(batch / half-life)."""
+        half_life = min(self.config.half_life_kimg * 1000, images_seen * self.config.rampup)
+        return 0.5 ** (batch / max(half_life, 1e-8))
+
     @torch.no_grad()
     def update(self, model: nn.Module, images_seen: int, batch: int) -> None:
-        """After a step of `batch` images at `images_seen`: weight 0.5^(batch / half-life) stays on the average."""
-        half_life = min(self.config.half_life_kimg * 1000, images_seen * self.config.rampup)
-        decay = 0.5 ** (batch / max(half_life, 1e-8))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        """After a step of `batch` images at `images_seen`."""
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - self.decay(images_seen, batch))
         for own, new in zip(self.model.buffers(), model.buffers()):
             own.copy_(new)
 

@@ -3,7 +3,7 @@
 Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so a picture's
 draws do not depend on how the batch is split. Four terms look at the other rows of the same forward and so do see the
 split: minibatch deviation, mismatched texts, the negatives of ConD and ConG (those of all ranks), and the target of
-the path length. N ranks equal one rank with N accumulation rounds in all of them but the negatives.
+the path length; so does batch norm (vqcgan). N ranks equal one rank with N accumulation rounds in all of them but the negatives.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from networks.coordinates import View
 from networks.interfaces import Codes, Discriminator, Generator, ImageTextEncoder, TextEncoder, TextFeatures
 from torch_utils.precision import autocast
-from torch_utils.rng import generator_for
+from torch_utils.rng import generator_for, normal_per_row
+from torch_utils.tensors import to_device
 from torch_utils.training_stats import Collector
 from training import losses
 from training.augment import NUM_UNIFORMS, Augmentation
@@ -38,13 +39,18 @@ class MicroBatch:
 
     def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Standard normal [n, *shape] on the images' device."""
-        draws = torch.randn(self.batch, *shape, generator=generator_for(*self.stream, purpose))
-        return draws[self.rows].to(self.images.device)
+        return self._mine(torch.randn(self.batch, *shape, generator=generator_for(*self.stream, purpose)))
 
     def uniform(self, purpose: str, width: int) -> torch.Tensor:
         """Uniform in [0, 1), [n, width] on the images' device."""
-        draws = torch.rand(self.batch, width, generator=generator_for(*self.stream, purpose))
-        return draws[self.rows].to(self.images.device)
+        return self._mine(torch.rand(self.batch, width, generator=generator_for(*self.stream, purpose)))
+
+    def large_normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        """As `normal`, of a stream for each row, where drawing the other rows' would cost more than the streams."""
+        return to_device(normal_per_row(range(self.rows.start, self.rows.stop), shape, *self.stream, purpose), self.images.device)
+
+    def _mine(self, draws: torch.Tensor) -> torch.Tensor:
+        return to_device(draws[self.rows], self.images.device)
 
 
 class GanLoss:
@@ -76,20 +82,21 @@ class GanLoss:
             codes = replace(codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens))
         return codes
 
-    def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logistic loss, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`.
+    def _shown(self, images: torch.Tensor, micro: MicroBatch, purpose: str) -> torch.Tensor:
+        """What D sees of pictures."""
+        return self.augment(images, micro.uniform(purpose, NUM_UNIFORMS)) if self.augment.p else images
 
-        Returns the loss and the sum of the real logits.
-        """
+    def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, None]:
+        """Logistic loss, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
         config, report = self.config, self.collector.report
         with autocast(micro.images.device, self.precision):
             with torch.no_grad():
                 fakes = self.generator.synthesis(self.codes(micro, "z-d"), self.view)
-            fakes = self.augment(fakes, micro.uniform("augment-d-fake", NUM_UNIFORMS))
+            fakes = self._shown(fakes, micro, "augment-d-fake")
             text = told = self.generator.condition(micro.text)
             fake = self.discriminator(fakes, told).logits
 
-            reals = self.augment(micro.images, micro.uniform("augment-d-real", NUM_UNIFORMS)).detach()
+            reals = self._shown(micro.images, micro, "augment-d-real").detach()
             penalise = bool(config.r1_gamma and regularise)
             if penalise or config.matching_aware_gp:
                 reals.requires_grad_(True)
@@ -122,7 +129,7 @@ class GanLoss:
                 term = losses.r1_penalty(real.logits, reals)
                 report("Loss/R1", term)
                 loss = loss + term * (config.r1_gamma / 2 * config.r1_interval)
-        return loss, real.logits.detach().sum()
+        return loss, None
 
     def generator_loss(self, micro: MicroBatch, *, contrast: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Non-saturating logistic loss; ConG, times its interval, where `contrast`; also the sum of the style codes [k, d]."""
@@ -130,8 +137,7 @@ class GanLoss:
         with autocast(micro.images.device, self.precision):
             codes = self.codes(micro, "z-g")
             fakes = self.generator.synthesis(codes, self.view)
-            shown = self.augment(fakes, micro.uniform("augment-g", NUM_UNIFORMS))
-            loss = losses.logistic_real(self.discriminator(shown, self.generator.condition(micro.text)).logits)
+            loss = losses.logistic_real(self.discriminator(self._shown(fakes, micro, "augment-g"), self.generator.condition(micro.text)).logits)
             report("Loss/G", loss)
             if codes.commitment is not None:
                 term = codes.commitment.mean()
@@ -152,7 +158,7 @@ class GanLoss:
             if not codes.tokens.requires_grad:  # no mapping network: the codes are the latents
                 codes = replace(codes, tokens=codes.tokens.requires_grad_(True))
             images = self.generator.synthesis(codes, self.view)
-            lengths = losses.path_lengths(images, codes.tokens, micro.normal("path", images.shape[1:]))
+            lengths = losses.path_lengths(images, codes.tokens, micro.large_normal("path", images.shape[1:]))
         mean = lengths.detach().mean() if self.path_length_mean is None else self.path_length_mean.to(lengths.device)
         target = mean.lerp(lengths.detach().mean(), config.path_length_decay)
         penalty = (lengths - target).square().mean()

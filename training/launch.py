@@ -20,6 +20,7 @@ from networks.text_encoders.cache import CachedTextEncoder
 from torch_utils.distributed import from_main, is_main, on_main, process_group, resolve_device, world_size
 from torch_utils.memory import memory_errors
 from torch_utils.ops import check_backend
+from torch_utils.precision import no_tf32, resolve
 from training.checkpoint import PREFIX
 from training.config import RESUMABLE, TrainConfig
 from training.training_loop import TrainingLoop
@@ -47,6 +48,8 @@ def run(config: TrainConfig, run_dir: Path) -> bool:
         on_main(lambda: keep_options(config, run_dir))
         cache_dir = feature_cache(config, run_dir)
         text_encoder = cached(encoder, config, dataset, cache_dir)
+        if resolve(device, config.precision) == "fp32":
+            stack.enter_context(no_tf32())
         with memory_errors("give a smaller --batch-gpu; --batch stays and the rest accumulates"):
             return TrainingLoop(config, run_dir, dataset, encoder, text_encoder, device, cache_dir).run()
 

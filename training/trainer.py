@@ -23,8 +23,6 @@ from training.ema import Ema
 from training.gan_loss import GanLoss, MicroBatch
 from training.optimize import Player
 
-TOKENS_MEAN_DECAY = 0.995  # per step, of the running mean of the style codes
-
 
 @dataclass
 class Progress:
@@ -86,8 +84,8 @@ class Trainer:
         regularise, contrast = index % config.loss.r1_interval == 0, index % config.loss.cong_interval == 0
         self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))
         tokens = self._play(self.player_g, micro_batches, partial(self.loss.generator_loss, contrast=contrast))
-        if tokens is not None:
-            self.generator.tokens_mean.lerp_(tokens, 1 - TOKENS_MEAN_DECAY)
+        if tokens is not None:  # the truncation centre follows the averaged weights
+            self.generator.tokens_mean.lerp_(tokens, 1 - self.ema.decay(self.progress.images + config.batch, config.batch))
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
             length = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
             if length is not None:
@@ -119,15 +117,15 @@ class Trainer:
         return bool(self.config.generator.sentence_dim or self.config.generator.word_dim)
 
     def _play(self, player: Player, micro_batches: list[MicroBatch],
-              loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor | None:
-        """One optimiser step of a loss -> (loss, observed sum): the observed mean over the batch, None if skipped."""
+              loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor | None:
+        """One optimiser step of a loss -> (loss, sum of what else it saw): that sum's mean over the batch; None if skipped."""
         player.begin()
         self.discriminator.requires_grad_(player is self.player_d)
-        observed = 0.0
+        totals = []
         for micro in micro_batches:
             value, total = loss(micro)
             (value * (self.micro_size / self.config.batch)).backward()
-            observed = observed + total
-        if not player.step(self.config.nan_policy, self.collector):
+            totals.append(total)
+        if not player.step(self.config.nan_policy, self.collector) or totals[0] is None:
             return None
-        return sum_over_ranks(observed) / self.config.batch
+        return sum_over_ranks(sum(totals)) / self.config.batch

@@ -31,6 +31,10 @@ from training.optimize import NonFiniteError
 from training.run_log import RunLog
 from training.sample_grid import SampleGrid
 from training.trainer import Trainer
+from training.transfer import start_from
+
+
+CHECKPOINT_SECONDS = 900.0  # a killed run loses no more than this and a tick
 
 
 class TrainingLoop:
@@ -45,6 +49,7 @@ class TrainingLoop:
         self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch
         self.tick_images = max(round(config.tick_kimg * 1000), 1)
         self.stop_requested = False
+        self.saved_at = time.monotonic()
         self.log: RunLog | None = None
 
     def run(self) -> bool:
@@ -72,7 +77,10 @@ class TrainingLoop:
         if resumed is None:
             progress.run_id = from_main(uuid.uuid4().hex)
             progress.dataset_hash = self.dataset.content_hash
-            self._start_weights()
+            if self.config.init_from is not None:
+                told = start_from(self.config.init_from, self.trainer)
+                if is_main():
+                    print("\n".join(told))
             for network in (self.trainer.generator, self.trainer.discriminator, self.trainer.ema.model):
                 broadcast_from_main(network.state_dict().values())
         elif progress.dataset_hash != self.dataset.content_hash:
@@ -83,22 +91,6 @@ class TrainingLoop:
     def _open_log(self) -> None:
         progress = self.trainer.progress
         self.log = RunLog(self.run_dir, progress.images, self.config.report_to, progress.run_id, to_dict(self.config))
-
-    def _start_weights(self) -> None:
-        """`--init-from`: copy the tensors that fit into G and its average; say which did not."""
-        if self.config.init_from is None:
-            return
-        source = Snapshot.from_pretrained(self.config.init_from).generator.state_dict()
-        own = self.trainer.generator.state_dict()
-        fitting = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
-        if not fitting:
-            raise UserError(f"--init-from {self.config.init_from}: no tensor fits this generator")
-        for model in (self.trainer.generator, self.trainer.ema.model):
-            model.load_state_dict(fitting, strict=False)
-        if is_main():
-            fresh = sorted(own.keys() - fitting.keys())
-            print(f"Started from {self.config.init_from}: {len(fitting)} tensors taken, {len(fresh)} new"
-                  + (f" ({', '.join(fresh[:5])} ...)" if fresh else ""))
 
     def _announce(self, resumed: Path | None) -> None:
         config, progress = self.config, self.trainer.progress
@@ -142,7 +134,7 @@ class TrainingLoop:
                 self._tick(progress.images - tick_start, seconds)
                 if done or self._crossed(self.tick_images * self.config.snapshot_ticks):
                     self._save()
-                elif stop:
+                elif stop or from_main(time.monotonic() - self.saved_at > CHECKPOINT_SECONDS):
                     self._save_checkpoint()
                 tick_start, tick_began = progress.images, time.monotonic()
             if stop and not done:
@@ -194,6 +186,7 @@ class TrainingLoop:
 
     def _save_checkpoint(self) -> None:
         on_main(lambda: self.checkpoint.save(self.trainer.progress.images))
+        self.saved_at = time.monotonic()
 
     def _save(self) -> None:
         """Pictures and snapshot, then the checkpoint that vouches for them, then metrics: a resumed run makes up for those."""

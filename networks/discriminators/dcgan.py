@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from networks.discriminators.wavelet import scale_widths
 from networks.interfaces import Discriminator, TextFeatures, Verdict
 from networks.layers.dcgan import dcgan_init
 from networks.layers.linear import unit_second_moment
+from networks.layers.scale_widths import scale_widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class DcganDiscriminatorConfig:
     text_dim: int = 128
 
     def __post_init__(self) -> None:
-        scale_widths(self.resolution, self.channel_base, self.channel_max)
+        scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
 
     def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> DcganDiscriminatorConfig:
         return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
@@ -49,7 +49,7 @@ class DcganDiscriminator(Discriminator):
     def __init__(self, config: DcganDiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = list(scale_widths(config.resolution, config.channel_base, config.channel_max).values())[1:]
+        widths = list(scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max).values())[1:]
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         for before, width in zip(widths, widths[1:]):
             layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from networks.discriminators.head import TextProjectionHead
-from networks.discriminators.wavelet import scale_widths
 from networks.interfaces import Discriminator, TextFeatures, Verdict
 from networks.layers.conv import EqualConv2d, ResidualDown
+from networks.layers.scale_widths import scale_widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Stylegan2DiscriminatorConfig:
     group_size: int = 4
 
     def __post_init__(self) -> None:
-        scale_widths(self.resolution, self.channel_base, self.channel_max)
+        scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
 
     def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> Stylegan2DiscriminatorConfig:
         return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
@@ -43,7 +43,7 @@ class Stylegan2Discriminator(Discriminator):
     def __init__(self, config: Stylegan2DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = scale_widths(config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
         self.blocks = nn.ModuleList(ResidualDown(widths[a], widths[b], "binomial") for a, b in zip(scales, scales[1:]))

@@ -20,20 +20,10 @@ from dnnlib.errors import UserError
 from networks.discriminators.head import TextProjectionHead
 from networks.interfaces import Discriminator, TextFeatures, Verdict
 from networks.layers.conv import EqualConv2d, ResidualDown
+from networks.layers.scale_widths import scale_widths
 from torch_utils.ops.haar_wavelet import haar_wavelet
 from torch_utils.ops.modulated_linear import spectral_fold
 from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
-
-
-def scale_widths(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """Channels of every scale from `resolution` down to 4: min(channel_base / scale, channel_max)."""
-    if resolution < 8 or resolution & (resolution - 1):
-        raise UserError(f"discriminator.resolution: must be a power of two of at least 8, got {resolution}")
-    if channel_base < resolution or channel_max < 2:
-        raise UserError(f"discriminator.channel_base: must be at least the resolution ({resolution}) and channel_max at "
-                        f"least 2, got {channel_base} and {channel_max}")
-    scales = [2 ** i for i in range(resolution.bit_length() - 1, 1, -1)]
-    return {scale: min(channel_base // scale, channel_max) for scale in scales}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +44,7 @@ class WaveletDiscriminatorConfig:
     group_size: int = 4
 
     def __post_init__(self) -> None:
-        scales = scale_widths(self.resolution, self.channel_base, self.channel_max)
+        scales = scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
         if self.spectral_scale and self.spectral_scale not in list(scales)[1:]:
             raise UserError(f"discriminator.spectral_scale: {self.spectral_scale} is none of {list(scales)[1:]} (0 = none)")
 
@@ -87,7 +77,7 @@ class WaveletDiscriminator(Discriminator):
     def __init__(self, config: WaveletDiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = scale_widths(config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
         self.blocks = nn.ModuleList(ResidualDown(widths[a], widths[b], "box") for a, b in zip(scales, scales[1:]))

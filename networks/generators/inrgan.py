@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.generators.native import scale_widths
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.cell_embedding import CellEmbedding
 from networks.layers.linear import EqualLinear
 from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
+from networks.layers.scale_widths import scale_widths
 from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE
 
 
@@ -55,8 +55,8 @@ class InrganConfig:
     output: Literal["linear", "tanh"] = "linear"
 
     def __post_init__(self) -> None:
-        scale_widths(self.resolution, self.channel_base, self.channel_max)
-        if self.start_resolution not in scale_widths(self.resolution, self.channel_base, self.channel_max):
+        scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
+        if self.start_resolution not in scale_widths("generator", self.resolution, self.channel_base, self.channel_max):
             raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, "
                             f"got {self.start_resolution}")
         for name, least in (("rank", 1), ("embedding", 2), ("mapping_layers", 1), ("style_dim", 1)):
@@ -178,7 +178,7 @@ class Inrgan(Generator):
         self.config = config
         self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
                                             sentence_dim=config.sentence_dim)
-        widths = scale_widths(config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths("generator", config.resolution, config.channel_base, config.channel_max)
         inputs = [0, *widths.values()]
         blocks = [ScaleBlock(config, scale, before, width) for before, (scale, width) in zip(inputs, widths.items())]
         self.coarse = nn.ModuleList(block for block in blocks if block.grid < config.resolution)

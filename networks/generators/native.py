@@ -6,19 +6,8 @@ import abc
 
 import torch
 
-from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.interfaces import Codes, Generator, ViewError
-
-
-def scale_widths(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """Channels of every scale from 4 up to `resolution`: min(channel_base / scale, channel_max). Raises `UserError`."""
-    if resolution < 8 or resolution & (resolution - 1):
-        raise UserError(f"generator.resolution: must be a power of two of at least 8, got {resolution}")
-    if channel_base < resolution or channel_max < 2:
-        raise UserError(f"generator.channel_base: must be at least the resolution ({resolution}) and channel_max at least 2, "
-                        f"got {channel_base} and {channel_max}")
-    return {2 ** i: min(channel_base // 2 ** i, channel_max) for i in range(2, resolution.bit_length())}
 
 
 class NativeGenerator(Generator):

@@ -19,11 +19,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from networks.generators.native import NativeGenerator, scale_widths
+from networks.generators.native import NativeGenerator
 from networks.interfaces import Codes, TextFeatures
 from networks.layers.conv import low_pass
 from networks.layers.linear import EqualLinear
 from networks.layers.mapping import TokenMapping
+from networks.layers.scale_widths import scale_widths
 from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE
 
 
@@ -46,7 +47,7 @@ class Stylegan2Config:
     output: Literal["linear", "tanh"] = "linear"
 
     def __post_init__(self) -> None:
-        scale_widths(self.resolution, self.channel_base, self.channel_max)
+        scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
 
     def with_text(self, sentence_dim: int, word_dim: int) -> Stylegan2Config:
         return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
@@ -118,7 +119,7 @@ class Stylegan2(NativeGenerator):
         self.config = config
         self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
                                             sentence_dim=config.sentence_dim)
-        widths = list(scale_widths(config.resolution, config.channel_base, config.channel_max).values())
+        widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.blocks = nn.ModuleList(SkipBlock(a, b, config.style_dim, first=i == 0)
                                     for i, (a, b) in enumerate(zip([widths[0], *widths], widths)))

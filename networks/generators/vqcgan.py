@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from dnnlib.errors import UserError
-from networks.generators.native import NativeGenerator, scale_widths
+from networks.generators.native import NativeGenerator
 from networks.interfaces import Codes, TextFeatures
 from networks.layers.dcgan import dcgan_init
 from networks.layers.linear import unit_second_moment
+from networks.layers.scale_widths import scale_widths
 from networks.layers.vector_quantizer import Quantized, VectorQuantizer, VectorQuantizerConfig
 from torch_utils.distributed import broadcast_from_main
 
@@ -43,7 +44,7 @@ class VqcganConfig:
     quantizer: VectorQuantizerConfig = field(default_factory=VectorQuantizerConfig)
 
     def __post_init__(self) -> None:
-        scale_widths(self.resolution, self.channel_base, self.channel_max)
+        scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
         if self.latent_dim < 1:
             raise UserError(f"generator.latent_dim: must be at least 1, got {self.latent_dim}")
 
@@ -93,7 +94,7 @@ class Vqcgan(NativeGenerator):
         self.config = config
         self.attention = WordAttention(config) if config.condition_dim else None
         self.quantizer = VectorQuantizer(config.quantizer) if config.condition_dim else None
-        widths = list(scale_widths(config.resolution, config.channel_base, config.channel_max).values())[:-1]
+        widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())[:-1]
         layers: list[nn.Module] = []
         for index, (before, width) in enumerate(zip([config.latent_dim + config.condition_dim, *widths], widths)):
             stride, padding = (2, 1) if index else (1, 0)

@@ -17,6 +17,7 @@ import torch
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path
 from networks.interfaces import TextEncoder, TextFeatures
+from torch_utils.tensors import to_device
 
 _FORMAT = 1
 _BATCH = 128
@@ -75,7 +76,7 @@ class CachedTextEncoder:
         words = np.zeros((*mask.shape, self.word_dim), np.float32)
         for row, (start, length) in enumerate(zip(starts, lengths)):
             words[row, :length] = self._words[start : start + length]
-        return TextFeatures(*(torch.from_numpy(a) for a in (self._sentences[rows], words, mask))).to(self.device)
+        return TextFeatures(*(to_device(torch.from_numpy(a), self.device) for a in (self._sentences[rows], words, mask)))
 
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         path = self.folder / name

@@ -15,6 +15,15 @@ def test_auto_is_bf16_where_the_device_is_fast_at_it(monkeypatch, fast):
     assert (precision.resolve(CPU, "bf16"), precision.resolve(CPU, "fp32")) == ("bf16", "fp32")
 
 
+def test_float32_stays_float32_and_the_setting_comes_back():
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [place.allow_tf32 for place in places]
+    with pytest.raises(ValueError), precision.no_tf32():
+        assert not any(place.allow_tf32 for place in places)
+        raise ValueError
+    assert [place.allow_tf32 for place in places] == before
+
+
 @pytest.mark.parametrize("name,dtype", [("bf16", torch.bfloat16), ("fp32", torch.float32)])
 def test_autocast_multiplies_in_the_precision_asked_for(name, dtype):
     with precision.autocast(CPU, name):

@@ -24,11 +24,14 @@ from metrics.protocols import PROTOCOLS
 from networks.discriminators import DcganDiscriminatorConfig
 from networks.generators import preset
 from networks.layers.vector_quantizer import VectorQuantizerConfig
+from networks.snapshot import Snapshot
 from networks.text_encoders import load_encoder
 from training.checkpoint import CheckpointIO
 from training.config import LossConfig, TextConfig, TrainConfig
+from training.launch import run
 from training.optimize import NonFiniteError
 from training.trainer import Trainer
+from training.transfer import start_from
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +92,32 @@ def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(co
     CheckpointIO(tmp_path, second.objects).load_latest()
     run_steps(second, openmoji32, 3)
     assert_same_state(flat_state(unbroken), flat_state(second))
+
+
+def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_path):
+    first, folder, state = make_trainer(recipe("debug")), tmp_path / "network-snapshot-000000", tmp_path / "training-state-000000.pt"
+    Snapshot(first.ema.model, "hashed", 32, {}).save_pretrained(folder)
+    run_steps(first, openmoji32, 1)
+    CheckpointIO(tmp_path, first.objects).save(0)
+    second = make_trainer(replace(recipe("debug"), seed=1))
+    assert "D taken, 0 new" in start_from(str(tmp_path), second)[1]
+    assert all(torch.equal(value, second.discriminator.state_dict()[name]) for name, value in first.discriminator.state_dict().items())
+    other = make_trainer(replace(recipe("debug"), seed=1))
+    before = other.discriminator.state_dict()["from_rgb.weight"].clone()
+    assert "D starts fresh" in start_from(str(folder), other)[1]
+    assert torch.equal(before, other.discriminator.state_dict()["from_rgb.weight"])
+    state.write_bytes(b"no state")
+    with pytest.raises(UserError, match="training-state-000000.pt cannot be read"):
+        start_from(str(tmp_path), other)
+
+
+def test_a_long_run_is_also_saved_by_the_clock(openmoji32, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr("faulthandler.enable", lambda: None)  # needs a real stderr
+    monkeypatch.setattr("training.training_loop.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(CheckpointIO, "save", lambda self, images_seen: saved.append(images_seen))
+    assert run(replace(recipe("debug"), data=str(openmoji32), kimg=0.048, snapshot_ticks=100, report_to=(), device="cpu"), tmp_path)
+    assert saved == [0, 16, 32, 48]
 
 
 def test_accumulation_over_two_rounds_equals_one_large_batch(openmoji32):
