@@ -128,8 +128,8 @@ def ranking(groups: Groups, metrics: list[str]) -> list[str]:
         return [*lines, "", "No recipe has two seeds, and one seed tells nothing about the spread over seeds: differences here may be chance."]
     return [*lines, "", *table, "",
             "The standard deviation is pooled over the recipes with two values or more, as if all scattered alike. Least "
-            f"difference of two means that is worth reading: the two-sided {CONFIDENCE:.0%} t quantile x deviation x sqrt(2 / seeds). It holds for one "
-            "pair that was named beforehand; of the many pairs here some exceed it by chance."]
+            f"difference of two means that is worth reading: the two-sided {CONFIDENCE:.0%} t quantile x deviation x sqrt(2 / seeds). It holds for "
+            "one pair that was named beforehand; of the many pairs here some exceed it by chance."]
 
 
 def references(groups: Groups, metrics: list[str], curve: str) -> list[str]:
@@ -177,7 +177,8 @@ def cautions(groups: Groups, metrics: list[str]) -> list[str]:
     """What a reader must know of these columns."""
     runs = [run for group in groups.values() for run in group]
     lines = ["A cell is the mean over seeds, with the least and the greatest beside it. \"none\": no seed has a value, and the note says "
-             "why. \"no text\": the system reads none, so it is left out of that metric. Hours are of one training among several on a shared machine: they tell what it cost, not which is faster."]
+             "why. \"no text\": the system reads none, so it is left out of that metric. Hours are of one training among several on "
+             "a shared machine: they tell what it cost, not which is faster."]
     for metric in metrics:
         if any(run.scores[metric].get("teacher") for run in runs):
             lines.append(f"`{metric}` is scored by the encoder that the networks were trained with, so it flatters those that lean on it.")
