@@ -1,7 +1,7 @@
 """What a frozen evaluation protocol is made of: which pictures, against which real ones, read by which measure.
 
-`metrics/protocols.py` holds the table. A measure says which network looks (`detector`) and what it needs of its features
-(`needs`: rows or moments).
+`metrics/protocols.py` holds the table. A measure says which network looks (`detector`), what it needs of its features
+(`needs`: rows or moments) and which way its `value` is good (`lower_is_better`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Frechet:
     """Frechet distance of Gaussians fitted to detector features of generated and real pictures; covariance ddof 1."""
 
     kind: ClassVar[str] = "frechet"
+    lower_is_better: ClassVar[bool] = True
     needs: ClassVar[str] = "moments"
     detector: str
 
@@ -31,6 +32,7 @@ class Kid:
     """
 
     kind: ClassVar[str] = "kid"
+    lower_is_better: ClassVar[bool] = True
     needs: ClassVar[str] = "rows"
     detector: str
     num_subsets: int = 0
@@ -42,6 +44,7 @@ class Cmmd:
     """1000 x biased Gaussian MMD^2 between unit CLIP embeddings."""
 
     kind: ClassVar[str] = "cmmd"
+    lower_is_better: ClassVar[bool] = True
     needs: ClassVar[str] = "rows"
     detector: str
     sigma: float = 10.0
@@ -52,6 +55,7 @@ class PrecisionRecall:
     """Shares of pictures inside the other set's k-nearest-neighbour balls; `value` is precision."""
 
     kind: ClassVar[str] = "precision_recall"
+    lower_is_better: ClassVar[bool] = False
     needs: ClassVar[str] = "rows"
     detector: str
     k: int = 3
@@ -62,6 +66,7 @@ class DensityCoverage:
     """Density and coverage of real k-nearest-neighbour balls; `value` is density."""
 
     kind: ClassVar[str] = "density_coverage"
+    lower_is_better: ClassVar[bool] = False
     needs: ClassVar[str] = "rows"
     detector: str
     k: int = 5
@@ -72,6 +77,7 @@ class Detail:
     """KID of native renders at factor x S, beside that of renders at S enlarged bicubically; real pictures are that large."""
 
     kind: ClassVar[str] = "detail"
+    lower_is_better: ClassVar[bool] = True
     needs: ClassVar[str] = "rows"
     detector: str
     factor: int
@@ -82,6 +88,7 @@ class ClipScore:
     """Mean cosine between a generated picture and its caption under a dual encoder."""
 
     kind: ClassVar[str] = "clip_score"
+    lower_is_better: ClassVar[bool] = False
     needs: ClassVar[str] = "rows"
     detector: str
 
@@ -94,6 +101,7 @@ class RPrecision:
     """
 
     kind: ClassVar[str] = "r_precision"
+    lower_is_better: ClassVar[bool] = False
     needs: ClassVar[str] = "rows"
     detector: str
     num_distractors: int = 99
@@ -105,6 +113,7 @@ class ScaleConsistency:
     """PSNR and SSIM between a render at S and one at factor * S brought down by an exact area average."""
 
     kind: ClassVar[str] = "scale_consistency"
+    lower_is_better: ClassVar[bool] = False
     detector: ClassVar[None] = None
     factor: int
 
@@ -114,6 +123,7 @@ class TileExact:
     """Largest absolute difference between a view made in one piece and the same made in tiles."""
 
     kind: ClassVar[str] = "tile_exact"
+    lower_is_better: ClassVar[bool] = True
     detector: ClassVar[None] = None
 
 

@@ -140,6 +140,11 @@ def protocols_named(names: Iterable[str]) -> list[Protocol]:
     return list(chosen.values())
 
 
+def lower_is_better(name: str) -> bool:
+    """Whether less of that protocol's `value` is better. Raises `UserError` for names that are not in the table."""
+    return protocols_named([name])[0].measure.lower_is_better
+
+
 def overrides_of(protocol: Protocol) -> dict[str, object]:
     """Fields of the pictures in which `protocol` differs from the table's row of its name."""
     row = PROTOCOLS.get(protocol.name, protocol).pictures

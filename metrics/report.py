@@ -13,9 +13,8 @@ from typing import Any
 
 from dnnlib.errors import UserError
 from dnnlib.files import read_json_lines
+from metrics.protocols import lower_is_better
 
-# Where less is better; everything else is better when it is more.
-_LOWER = ("fid", "kid", "cmmd", "fd_", "pfid", "pkid", "detail", "tile")
 _DOWN, _UP, _PLUS_MINUS, _LATEX_PLUS_MINUS = "\u2193", "\u2191", " \u00b1 ", r" \pm "
 
 
@@ -80,7 +79,7 @@ def markdown(table: Table) -> str:
     """A pipe table; the best of each column is bold, `(n)` is the number of seed blocks where there are several."""
     names = columns(table)
     best = {metric: _best(table, metric) for metric in names}
-    lines = ["| | " + " | ".join(f"{name} {_DOWN if _lower(name) else _UP}" for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = ["| | " + " | ".join(f"{name} {_DOWN if lower_is_better(name) else _UP}" for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     for label, row in table.items():
         cells = []
         for metric in names:
@@ -95,7 +94,7 @@ def latex(table: Table) -> str:
     """A booktabs tabular with the same content."""
     names = columns(table)
     best = {metric: _best(table, metric) for metric in names}
-    arrows = [f"{_escape(name)} $\\{'down' if _lower(name) else 'up'}arrow$" for name in names]
+    arrows = [f"{_escape(name)} $\\{'down' if lower_is_better(name) else 'up'}arrow$" for name in names]
     lines = [r"\begin{tabular}{l" + "r" * len(names) + "}", r"\toprule", " & ".join(["", *arrows]) + r" \\", r"\midrule"]
     for label, row in table.items():
         cells = []
@@ -136,15 +135,11 @@ def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return [field for field in a if a[field] != b[field]]
 
 
-def _lower(metric: str) -> bool:
-    return metric.startswith(_LOWER)
-
-
 def _best(table: Table, metric: str) -> set[str]:
     means = {label: row[metric].mean for label, row in table.items() if metric in row}
     if len(means) < 2:
         return set()
-    top = min(means.values()) if _lower(metric) else max(means.values())
+    top = min(means.values()) if lower_is_better(metric) else max(means.values())
     return {label for label, mean in means.items() if mean == top}
 
 

@@ -8,7 +8,7 @@ import pytest
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
 from metrics.measures import Protocol
-from metrics.protocols import PROTOCOLS, overrides_of, protocols_named
+from metrics.protocols import PROTOCOLS, lower_is_better, overrides_of, protocols_named
 
 
 def test_rows_are_frozen_and_named():
@@ -17,6 +17,13 @@ def test_rows_are_frozen_and_named():
         for part, field in ((row, "name"), (row.pictures, "seed"), (row.measure, "detector")):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(part, field, "x")
+
+
+def test_every_row_knows_which_way_is_better():
+    more = {name for name in PROTOCOLS if not lower_is_better(name)}
+    assert more == {name for name in PROTOCOLS if re.match("pr|dc|clip_|scale_", name)}
+    with pytest.raises(UserError, match="no such protocol"):
+        lower_is_better("kid_lite")
 
 
 def test_no_stand_in_is_called_fid_or_clip_score():
