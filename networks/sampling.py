@@ -56,7 +56,8 @@ def iterate_images(
 
     truncation: psi, 1 = none. center: see `truncate`. tile_px: most pixels of a batch that are rendered at once
     (None = as many as suit the device, `TILE_PX`). The generator is used as it is: put it on `device`, in eval mode.
-    Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is bounded by one large picture and its lines.
+    Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is
+    bounded by one large picture and its lines.
     """
     assert len(prompts) == len(seeds)
     if not math.isfinite(truncation):
