@@ -176,11 +176,26 @@ def test_cuda_never_falls_back(fresh):
 
 def test_the_variable_decides_where_the_flag_does_not(fresh):
     fresh.setenv("EIDGAN_OPS", "ref")
-    assert check_backend("auto") == "ref" and not registered("biline", "cpu", cpu=True)
+    assert check_backend("auto") == "plain PyTorch (ref)" and not registered("biline", "cpu", cpu=True)
     fresh.setenv("EIDGAN_OPS", "fast")
     with pytest.raises(UserError, match="EIDGAN_OPS=fast"):
         check_backend("auto")
-    assert check_backend("ref") == "ref"
+    assert check_backend("ref") == "plain PyTorch (ref)"
+
+
+def test_what_runs_is_said_and_loaded_at_the_start(fresh):
+    loaded = []
+    fresh.setattr(build, "load", loaded.append)
+    assert check_backend("auto") == check_backend("auto", "mps") == "plain PyTorch" and not loaded
+    assert check_backend("auto", "cuda:0") == "CUDA kernels" and loaded == list(build.PLUGINS)
+    assert check_backend("ref", "cuda") == "plain PyTorch (ref)"
+
+
+def test_the_reason_is_said_where_nothing_could_be_loaded(fresh):
+    fresh.setattr(build, "load", no_plugin)
+    with pytest.warns(RuntimeWarning, match="nvcc was not found"):
+        said = check_backend("auto", torch.device("cuda", 0))
+    assert said == "plain PyTorch (modulated_linear, biline: no CUDA compiler: nvcc was not found)"
 
 
 def test_no_compiler_is_one_line_with_the_remedy(monkeypatch):
