@@ -11,8 +11,8 @@ import ctypes
 import pytest
 import torch
 
-from tests.torch_utils.emulation import DTYPES, TF32, Configuration, call, compiler, library, poisoned, structure
 from networks.generators import preset
+from tests.torch_utils.emulation import DTYPES, TF32, Configuration, call, compiler, library, poisoned, structure
 from torch_utils.ops.biline import formula
 from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, refinement_shapes
 
