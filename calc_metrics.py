@@ -89,7 +89,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     from torch_utils.ops import check_backend
 
     where = resolve_device(device)
-    check_backend(ops)
+    check_backend(ops, where)
     sources = Sources(*(Path(text) if text else None for text in (data, ref, data_large)), _weights(weights))
     _check_files(sources.data, sources.reference, sources.large)
     if out:
@@ -175,7 +175,7 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
     from torch_utils.ops import check_backend
 
     where = resolve_device(device)
-    check_backend(ops)
+    check_backend(ops, where)
     with process_group(where), memory_errors("lower --batch-gpu"):
         write_pictures(load_subject(network, where), Path(data), protocol, Path(outdir), device=where, batch_size=batch_gpu,
                        progress=_print_progress if is_main() else _silent)

@@ -93,7 +93,7 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     from torch_utils.ops import check_backend
 
     where = resolve_device(device)
-    implementation = check_backend(ops)
+    implementation = check_backend(ops, where)
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)

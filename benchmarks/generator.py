@@ -40,7 +40,17 @@ def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, lite
 
 
 def as_graph(call):
-    """The call captured in a CUDA graph."""
+    """`call` as a CUDA graph: captured the first time, replayed from then on."""
+    graph = []
+
+    def run():
+        if not graph:
+            graph.append(captured(call))
+        graph[0].replay()
+    return run
+
+
+def captured(call) -> torch.cuda.CUDAGraph:
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for _ in range(3):
@@ -49,7 +59,7 @@ def as_graph(call):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    return graph.replay
+    return graph
 
 
 def variants_of(generator, inputs, view: View, dtype: torch.dtype, wanted: list[str]) -> dict:
@@ -71,7 +81,7 @@ def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, v
          json_path: Path | None) -> None:
     """Time a generator's forward."""
     arguments = dict(locals())
-    bench, wanted = Bench("generator", device, rounds, seconds), variants.split(",")
+    bench, wanted = Bench("generator", arguments), variants.split(",")
     for name in names.split(","):
         config = preset(name)
         torch.manual_seed(0)
@@ -86,7 +96,6 @@ def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, v
                                variants_of(generator, inputs, view, DTYPES[dtype], wanted), images=batch, dtype=dtype,
                                flops=2.0 * macs * batch, bytes_moved=parameter_bytes + 12.0 * batch * resolution ** 2, compare=True)
                     torch._dynamo.reset()
-    bench.write(json_path, arguments)
 
 
 if __name__ == "__main__":

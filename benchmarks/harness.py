@@ -9,7 +9,6 @@ measured to copy and to multiply in the same run: limit = max(bytes / bandwidth,
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 import statistics
@@ -20,6 +19,8 @@ from pathlib import Path
 
 import click
 import torch
+
+from dnnlib.files import write_json
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 VARIANTS = ("eager", "compile", "ours")
@@ -48,10 +49,11 @@ def benchmark_options(resolutions: str, batches: str):
 
 
 class Bench:
-    """Times variants of a case and collects rows."""
+    """Times variants of a case, collects rows and writes them to --json after every case. `arguments` are the flags."""
 
-    def __init__(self, title: str, device: str, rounds: int, seconds: float) -> None:
-        self.title, self.device, self.rounds, self.seconds = title, torch.device(device), rounds, seconds
+    def __init__(self, title: str, arguments: dict) -> None:
+        self.title, self.arguments, self.path = title, arguments, arguments["json_path"]
+        self.device, self.rounds, self.seconds = torch.device(arguments["device"]), arguments["rounds"], arguments["seconds"]
         self.rows: list[dict] = []
         self.ceilings: dict[str, float] = {}
 
@@ -68,7 +70,7 @@ class Bench:
 
     def case(self, labels: dict, variants: dict[str, Callable[[], object]], *, flops: float = 0, bytes_moved: float = 0,
              images: int = 0, dtype: str = "fp32", compare: bool = False) -> None:
-        """Time every variant and print one row each. A variant that runs out of memory is recorded as such."""
+        """Time every variant and print one row each. A variant that fails is recorded with what it said."""
         alive, problems, peaks, deviations, expected = {}, {}, {}, {}, None
         for name, call in variants.items():
             try:
@@ -80,8 +82,8 @@ class Bench:
                 self.once(call)
                 peaks[name] = self.peak_bytes(call)
                 alive[name] = max(self.once(call), 1e-7)
-            except torch.OutOfMemoryError:
-                problems[name] = "out of memory"
+            except RuntimeError as error:  # out of memory, a launch, a capture or a compilation that failed
+                problems[name] = _problem(error)
         rounds = max(3, min(self.rounds, int(self.seconds / max(sum(alive.values()), 1e-7))))
         # Short calls are repeated within a round, so that the clock is not what is measured.
         repeats = {name: max(1, min(100, int(0.002 / seconds))) for name, seconds in alive.items()}
@@ -95,7 +97,7 @@ class Bench:
                 before = time.process_time()
                 times[name].append(self.once(many) / repeats[name])
                 busy[name].append((time.process_time() - before) / repeats[name])
-        limit = self.limit_s(flops, bytes_moved, dtype)
+        limit = self.limit_s(flops, bytes_moved, dtype) if alive else 0.0
         for name in variants:
             row = labels | {"dtype": dtype, "variant": name}
             if name in problems:
@@ -105,6 +107,7 @@ class Bench:
                 "peak_mib": peaks[name] / 2**20, "gflop": flops / 1e9, "gbyte": bytes_moved / 1e9,
                 "share_of_limit": limit / self.chosen(times, busy, name)} | deviations.get(name, {})
                 | ({"ms_per_image": self.chosen(times, busy, name) * 1e3 / images} if images else {}))
+        self.write()
 
     def chosen(self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str) -> float:
         """Seconds that shares and ratios stand on: processor time on one CPU thread, else the clock."""
@@ -173,14 +176,19 @@ class Bench:
         a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
         return 2 * side ** 3 / self.fastest(lambda: a @ b)
 
-    def write(self, path: Path | None, arguments: dict) -> None:
+    def write(self) -> None:
+        """All rows so far, where --json asks for a record."""
         record = {"benchmark": self.title, "date": datetime.date.today().isoformat(), "machine": machine(self.device),
-                  "arguments": {key: str(value) for key, value in arguments.items() if key != "json_path"},
+                  "arguments": {key: str(value) for key, value in self.arguments.items() if key != "json_path"},
                   "ceilings": self.ceilings, "rows": self.rows}
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            click.echo(f"wrote {path}")
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, record)
+
+
+def _problem(error: RuntimeError) -> str:
+    lines = str(error).strip().splitlines()
+    return "out of memory" if isinstance(error, torch.OutOfMemoryError) else f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _resident() -> int:

@@ -102,6 +102,7 @@ def time_pixels(bench: Bench, config, resolution: int, batch: int, name: str, wa
     total = flops * levels + 2.0 * pixels * sum(o * c for o, c in shapes)
 
     def plain():
+        from networks.layers.linear import unit_second_moment
         from torch_utils.ops.biline import biline_compose, pixel_mlp
         from torch_utils.ops.biline.reference import biline_decode as plain_decode
         from torch_utils.ops.biline.reference import refine
@@ -109,7 +110,7 @@ def time_pixels(bench: Bench, config, resolution: int, batch: int, name: str, wa
         phi = biline_compose(case[0][0], case[1][0])
         for (w, b), rows, columns in zip(decoders, case[0][1:], case[1][1:]):
             phi = plain_decode(phi, rows, columns, w, b)
-        return refine(pixel_mlp(phi, *decoders[-1]).flatten(1, 2), *case[3:])
+        return refine(unit_second_moment(pixel_mlp(phi, *decoders[-1])).flatten(1, 2), *case[3:])
 
     chain = variants_of(plain, [v for v in wanted if v != "ours"])
     if "ours" in wanted:
@@ -125,14 +126,13 @@ def main(generator: str, device: str, resolutions: str, batches: str, dtypes: st
          json_path: Path | None) -> None:
     """Time the operators."""
     arguments = dict(locals())
-    bench, config, wanted = Bench("ops", device, rounds, seconds), preset(generator), variants.split(",")
+    bench, config, wanted = Bench("ops", arguments), preset(generator), variants.split(",")
     for name in dtypes.split(","):
         for resolution in numbers(resolutions):
             for batch in numbers(batches):
                 time_linear(bench, config, resolution, batch, name, wanted)
                 time_pixels(bench, config, resolution, batch, name, wanted)
                 torch._dynamo.reset()
-    bench.write(json_path, arguments)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, va
          json_path: Path | None) -> None:
     """Time the training step."""
     arguments = dict(locals())
-    bench, wanted = Bench("training_step", device, rounds, seconds), variants.split(",")
+    bench, wanted = Bench("training_step", arguments), variants.split(",")
     for dtype in dtypes.split(","):
         for resolution in numbers(resolutions):
             for batch in numbers(batches):
@@ -111,7 +111,7 @@ def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, va
                                **work(name, resolution, batch, device, DTYPES[dtype], call))
                 for variant in wanted:
                     add_whole_step(bench, bench.rows[start:], variant, labels, dtype, batch)
-    bench.write(json_path, arguments)
+    bench.write()
 
 
 def add_whole_step(bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int) -> None:

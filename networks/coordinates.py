@@ -53,18 +53,18 @@ class View:
 
     def rows(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """y of every row.  # [height] float32"""
-        return _samples(self.box[1], self.box[3], self.height, self.convention).to(device)
+        return _samples(self.box[1], self.box[3], self.height, self.convention, torch.device(device))
 
     def columns(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """x of every column.  # [width] float32"""
-        return _samples(self.box[0], self.box[2], self.width, self.convention).to(device)
+        return _samples(self.box[0], self.box[2], self.width, self.convention, torch.device(device))
 
 
-def _samples(low: float, high: float, count: int, convention: Convention) -> torch.Tensor:
-    # float64 on the CPU and one rounding at the end: devices without float64 get the same numbers.
-    index = torch.arange(count, dtype=torch.float64)
+def _samples(low: float, high: float, count: int, convention: Convention, device: torch.device) -> torch.Tensor:
+    # float64 and one rounding at the end. Where `device` has it, nothing is copied to it: a copy would wait, and break CUDA graphs.
+    index = torch.arange(count, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
     fraction = (index + 0.5) / count if convention == "centers" else index / (count - 1)
-    return (low + (high - low) * fraction).to(torch.float32)
+    return (low + (high - low) * fraction).to(torch.float32).to(device)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -32,10 +32,10 @@ def run(config: TrainConfig, run_dir: Path) -> bool:
     Raises `UserError` for what a user can mend, on every rank alike.
     """
     faulthandler.enable()
-    check_backend(config.ops)
+    device = resolve_device(config.device)
+    check_backend(config.ops, device)
     if "wandb" in config.report_to and importlib.util.find_spec("wandb") is None:
         raise UserError("--report-to wandb: the package is not installed; pip install wandb, or leave it out")
-    device = resolve_device(config.device)
     dataset = open_dataset(config)
     with process_group(device), contextlib.ExitStack() as stack:
         config.micro_batches(world_size())

@@ -97,7 +97,7 @@ class TrainingLoop:
         params = [sum(p.numel() for p in net.parameters()) / 1e6 for net in (self.trainer.generator, self.trainer.discriminator)]
         print(f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; {len(self.dataset)} pictures of "
               f"{self.dataset.name}; {self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
-              f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops)}; "
+              f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops, self.device)}; "
               f"precision: {resolve(self.device, config.precision)}")
         if resumed is not None:
             print(f"Resumed from {resumed.name} at {progress.images} images.")

@@ -105,7 +105,7 @@ class BilinePixels(nn.Module):
     def _render(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor | None:
         """Inference: everything in one operator, where it has a kernel for this configuration."""
         return biline_render([line[:, rows] for line in state.rows], [line[:, columns] for line in state.columns],
-                             [decoder.folded() for decoder in self.decoders], *self.refinement.folded(state.style), normalise=True)
+                             [decoder.folded() for decoder in self.decoders], *self.refinement.folded(state.style))
 
     def _by_level(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         features = biline_compose(state.rows[0][:, rows], state.columns[0][:, columns])

@@ -37,6 +37,24 @@ def test_it_runs_and_writes_its_record(module, arguments, label, small_discrimin
     assert record["machine"]["torch"] == torch.__version__ and record["date"]
 
 
+def test_a_variant_that_fails_is_a_note_and_every_case_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness.Bench, "limit_s", lambda *_: 0.0)
+    path = tmp_path / "r.json"
+    bench = harness.Bench("test", {"device": "cpu", "rounds": 3, "seconds": 0.0, "json_path": path})
+
+    def broken():
+        raise RuntimeError("capture failed\nat length")
+
+    def too_large():
+        raise torch.OutOfMemoryError("no")
+
+    bench.case({"part": 1}, {"broken": broken, "large": too_large, "ours": lambda: torch.ones(1)})
+    rows = json.loads(path.read_text())["rows"]
+    assert [row.get("problem") for row in rows] == ["RuntimeError: capture failed", "out of memory", None] and rows[2]["ms"] > 0
+    bench.case({"part": 2}, {"broken": broken})
+    assert len(json.loads(path.read_text())["rows"]) == 4
+
+
 def test_the_literal_form_is_the_same_function():
     torch.manual_seed(0)
     network = preset("eidgan-tiny").build()

@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_that_users_look_for(run):
         assert word in line
     card = (run / "network-snapshot-000000" / "README.md").read_text()
     assert "| Recipe | debug |" in card and "hashed-64-v1" in card
-    assert "kimg 0.064 " in line and "operators: auto" in (run / "log.txt").read_text()
+    assert "kimg 0.064 " in line and "operators: plain PyTorch;" in (run / "log.txt").read_text()
 
 
 def test_a_dry_run_prints_what_would_run(tmp_path):

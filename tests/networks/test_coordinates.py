@@ -19,6 +19,14 @@ def test_conventions():
     assert View(height=3, width=3, convention="endpoints").rows().tolist() == [0.0, 0.5, 1.0]
 
 
+def test_coordinates_are_made_on_their_device(monkeypatch):
+    """A copy from the CPU would synchronise in every forward, and cannot be captured in a CUDA graph."""
+    devices, arange = [], torch.arange
+    monkeypatch.setattr(torch, "arange", lambda *sizes, device=None, **rest: devices.append(device) or arange(*sizes, device=device, **rest))
+    assert View.square(4).rows("meta").device.type == "meta" and View.square(4).columns().device.type == "cpu"
+    assert devices == [torch.device("meta"), torch.device("cpu")]
+
+
 def test_a_window_samples_what_the_whole_samples_there():
     whole = View.square(64)
     part = View(height=16, width=32, box=(0.25, 0.5, 0.75, 0.75))

@@ -55,12 +55,16 @@ def test_every_plugin_compiles_links_and_binds_without_a_gpu():
 @pytest.mark.parametrize("text,values", [
     ("8.0;9.0", ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90"]),
     ("9.0+PTX", ["arch=compute_90,code=compute_90", "arch=compute_90,code=sm_90"]),
+    ("Ada;Hopper", ["arch=compute_89,code=compute_89", "arch=compute_89,code=sm_89", "arch=compute_90,code=compute_90",
+                    "arch=compute_90,code=sm_90"]),
+    ("Ampere", ["arch=compute_80,code=sm_80", "arch=compute_86,code=compute_86", "arch=compute_86,code=sm_86"]),
     ("10.3", ["arch=compute_100,code=compute_100"])])  # newer than the compiler: PTX of the newest that it knows
 def test_architectures(text, values):
-    assert build.wanted_architectures([80, 86, 90, 100], text) == values
+    assert build.wanted_architectures([80, 86, 89, 90, 100], text) == values
 
 
-@pytest.mark.parametrize("text,word", [("7.5", "too old"), ("ninety", "not of the form")])
+@pytest.mark.parametrize("text,word", [("7.5", "too old"), ("8.0;7.5", "7.5 is too old"), ("Volta", "7.0 is too old"),
+                                        ("ninety", "not of the form")])
 def test_architectures_that_cannot_be(text, word):
     with pytest.raises(build.BuildError, match=word):
         build.wanted_architectures([80, 90], text)
@@ -69,6 +73,38 @@ def test_architectures_that_cannot_be(text, word):
 def test_torch_cuda_arch_list_is_respected(monkeypatch):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.6")
     assert build.wanted_architectures([80, 86, 90]) == ["arch=compute_86,code=sm_86"]
+
+
+@pytest.mark.parametrize("text", ["7.0 8.0 9.0+PTX", "Volta;8.0;Hopper"])
+def test_what_is_too_old_in_the_variable_is_left_out(monkeypatch, text):
+    """Containers set it for torch, which may be older than the kernels can be."""
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", text)
+    with pytest.warns(RuntimeWarning, match="7.0 left out"):
+        values = build.wanted_architectures([80, 90])
+    assert values == ["arch=compute_80,code=sm_80", "arch=compute_90,code=compute_90", "arch=compute_90,code=sm_90"]
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.0;7.5")
+    with pytest.raises(build.BuildError, match="7.0, 7.5 is too old"):
+        build.wanted_architectures([80, 90])
+
+
+def test_a_variable_without_the_visible_gpu_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
+    monkeypatch.setenv("EIDGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "visible_capabilities", lambda: [(8, 6)])
+    monkeypatch.setattr(build, "build", lambda name: tmp_path / "biline.so")
+    with pytest.raises(build.BuildError, match="TORCH_CUDA_ARCH_LIST=9.0 has nothing .* 8.6"):
+        build.load("biline")
+
+
+def test_a_compiler_of_another_cuda_is_named_with_the_remedy(monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    nvcc = tmp_path / "bin/nvcc"
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 12.4, V12.4.131'\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(build.BuildError, match=r"of CUDA 12\.4, this PyTorch of CUDA 13\.0.*set CUDA_HOME"):
+        build.build("biline", "8.0")
 
 
 def test_key_changes_with_what_goes_in(monkeypatch, tmp_path):
@@ -140,11 +176,26 @@ def test_cuda_never_falls_back(fresh):
 
 def test_the_variable_decides_where_the_flag_does_not(fresh):
     fresh.setenv("EIDGAN_OPS", "ref")
-    assert check_backend("auto") == "ref" and not registered("biline", "cpu", cpu=True)
+    assert check_backend("auto") == "plain PyTorch (ref)" and not registered("biline", "cpu", cpu=True)
     fresh.setenv("EIDGAN_OPS", "fast")
     with pytest.raises(UserError, match="EIDGAN_OPS=fast"):
         check_backend("auto")
-    assert check_backend("ref") == "ref"
+    assert check_backend("ref") == "plain PyTorch (ref)"
+
+
+def test_what_runs_is_said_and_loaded_at_the_start(fresh):
+    loaded = []
+    fresh.setattr(build, "load", loaded.append)
+    assert check_backend("auto") == check_backend("auto", "mps") == "plain PyTorch" and not loaded
+    assert check_backend("auto", "cuda:0") == "CUDA kernels" and loaded == list(build.PLUGINS)
+    assert check_backend("ref", "cuda") == "plain PyTorch (ref)"
+
+
+def test_the_reason_is_said_where_nothing_could_be_loaded(fresh):
+    fresh.setattr(build, "load", no_plugin)
+    with pytest.warns(RuntimeWarning, match="nvcc was not found"):
+        said = check_backend("auto", torch.device("cuda", 0))
+    assert said == "plain PyTorch (modulated_linear, biline: no CUDA compiler: nvcc was not found)"
 
 
 def test_no_compiler_is_one_line_with_the_remedy(monkeypatch):

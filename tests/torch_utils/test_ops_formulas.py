@@ -8,6 +8,7 @@ import torch
 from networks.coordinates import View
 from networks.generators import preset
 from networks.interfaces import TextFeatures
+from torch_utils.ops import biline
 from torch_utils.ops.backend import using
 from torch_utils.ops.biline import biline_decode, biline_render, formula, reference, tiles
 from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, pack, refinement_shapes, unpack
@@ -29,9 +30,9 @@ def linear_case(n=2, p=3, c=6, o=4, spectral=True, dtype=torch.float64):
     return [rand(n, p, c), rand(o, c), rand(n, c), rand(o), spectrum]
 
 
-def registered_linear(x, weight, style, bias, spectrum=None, demodulate=True, activate=True, clamp=None):
+def registered_linear(x, weight, style, bias, spectrum=None, demodulate=True, activate=True):
     return linear_formula.modulated_linear(x, weight, style, bias, spectrum=spectrum, demodulate=demodulate, activate=activate,
-                                           clamp=clamp, gain=linear_reference.LEAKY_GAIN if activate else 1.0)
+                                           gain=linear_reference.LEAKY_GAIN if activate else 1.0)
 
 
 def decode_case(n=2, h=3, w=4, d=2, widths=(3, 5, 3), dtype=torch.float64):
@@ -51,10 +52,10 @@ def test_modulated_linear_derivatives(channels, spectral, demodulate):
     inputs = with_grad(linear_case(c=channels, spectral=spectral))
 
     def op(*tensors):
-        return registered_linear(*tensors, demodulate=demodulate, clamp=3.0)
+        return registered_linear(*tensors, demodulate=demodulate)
 
     assert torch.equal(op(*inputs), linear_reference.modulated_linear(
-        *inputs[:4], spectrum=inputs[4] if spectral else None, demodulate=demodulate, clamp=3.0))
+        *inputs[:4], spectrum=inputs[4] if spectral else None, demodulate=demodulate))
     assert torch.autograd.gradcheck(op, inputs)
     assert torch.autograd.gradgradcheck(op, inputs)
 
@@ -106,6 +107,7 @@ def by_level(rows, columns, decoders, pairs, to_rgb):
     for (weights, biases), r, c in zip(decoders, rows[1:], columns[1:]):
         features = reference.biline_decode(features, r, c, weights, biases)
     features = reference.pixel_mlp(features, *decoders[-1])
+    features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
     return reference.refine(features.flatten(1, 2), pairs, to_rgb).transpose(1, 2).unflatten(2, features.shape[1:3])
 
 
@@ -126,6 +128,20 @@ def test_decode_and_its_gradients_in_several_tiles(size):
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
     for a, b in zip(torch.autograd.grad(actual, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent)):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_training_is_plain_where_only_the_forward_has_a_kernel(monkeypatch, grad):
+    """The backward in tiles is for CPUs: on a GPU without the kernel it would be thousands of launches a step."""
+    monkeypatch.setattr(formula, "covers", lambda operator, *_: operator != "biline_decode_backward")
+    monkeypatch.setattr(biline, "registered", lambda *_, **__: True)
+    (features, rows, columns, params), widths = decode_case()
+    weights, biases = zip(*unpack(params, mlp_shapes(widths)))
+    called = []
+    monkeypatch.setattr(reference, "biline_decode", lambda *tensors: called.append(tensors))
+    with torch.set_grad_enabled(grad):
+        biline_decode(features.requires_grad_(), rows, columns, weights, biases)
+    assert len(called) == grad
 
 
 def test_strided_inputs_give_the_same():
@@ -178,11 +194,11 @@ def opcheck_cases():
     layers = [to_rgb[0], *zip(*pairs[0]), to_rgb[1], *zip(*pairs[1]), to_rgb[2]]
     return {
         "modulated_weights": (*with_grad([weight, style, parts]), True, 1.4, torch.float64),
-        "linear_act": (*with_grad([x, prepared, bias]), True, 2.0),
-        "act_backward": (*with_grad([x]), x, True, None),
+        "linear_act": (*with_grad([x, prepared, bias]), True),
+        "act_backward": (*with_grad([x]), x, True),
         "biline_decode": (*with_grad(tensors), widths),
         "biline_decode_backward": (*with_grad([tensors[0] * 2, *tensors]), widths),
-        "biline_render": (rows, columns, torch.stack([pack(*d) for d in decoders]), pack(*zip(*layers)), [3, 5, 3], [4, 6], True),
+        "biline_render": (rows, columns, torch.stack([pack(*d) for d in decoders]), pack(*zip(*layers)), [3, 5, 3], [4, 6]),
     }
 
 
@@ -195,7 +211,7 @@ def test_normalised_features_have_mean_square_one():
     rows, columns, decoders, _, _ = render_case(levels=1)
     identity = [(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))]
     with torch.no_grad():
-        rgb = biline_render(rows, columns, decoders, [], identity, normalise=True)
+        rgb = biline_render(rows, columns, decoders, [], identity)
     torch.testing.assert_close(rgb.square().mean(dim=1), torch.ones(2, 3, 5, dtype=torch.float64))
 
 

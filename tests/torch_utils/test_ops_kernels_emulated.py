@@ -11,6 +11,7 @@ import ctypes
 import pytest
 import torch
 
+from networks.generators import preset
 from tests.torch_utils.emulation import DTYPES, TF32, Configuration, call, compiler, library, poisoned, structure
 from torch_utils.ops.biline import formula
 from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, refinement_shapes
@@ -30,18 +31,38 @@ def decode_case(widths, n=2, h=5, w=7, d=3, dtype=torch.float32, seed=0):
 
 
 def no_worse_than(actual, plain, exact, factor=2.0):
-    """Relative error against float64 at most `factor` times that of plain PyTorch in the same precision."""
-    error, allowed = ((x.double() - exact).norm() / exact.norm() for x in (actual, plain))
-    assert error <= factor * allowed + 1e-7, (float(error), float(allowed))
+    """Relative error against float64 at most `factor` times that of plain PyTorch in the same precision; NaN where that has it."""
+    assert torch.equal(actual.isnan(), plain.isnan())
+    actual, plain, exact = (x[~plain.isnan()].double() for x in (actual, plain, exact))
+    error, allowed, scale = ((x - y).norm() for x, y in ((actual, exact), (plain, exact), (exact, 0)))
+    assert error <= factor * allowed + 1e-7 * scale, (float(error), float(allowed), float(scale))
+
+
+@pytest.fixture
+def shared_memory():
+    """(source, KiB) -> its library on a GPU whose blocks have that much shared memory."""
+    changed = []
+
+    def of(source: str, kib: int) -> ctypes.CDLL:
+        kernels = library(source)
+        changed.append(ctypes.c_size_t.in_dll(kernels, "eidgan_emulated_shared_bytes"))
+        changed[-1].value = kib * 1024
+        return kernels
+
+    yield of
+    for size in changed:
+        size.value = 227 * 1024
 
 
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 7), (1, 33, 17)], ids=str)
-def test_decode(widths, dtype, size):
+@pytest.mark.parametrize("size,nan", [((1, 1, 1), False), ((2, 5, 7), True), ((1, 33, 17), False)], ids=str)
+def test_decode(widths, dtype, size, nan):
     widths = WIDTHS[widths]
     n, h, w = size
     tensors = decode_case(widths, n, h, w, dtype=dtype)
+    if nan:
+        tensors[0][1, 2, 3, 4] = float("nan")
     out = poisoned(n, h, w, widths[0], dtype=dtype)
     call(library("biline/cuda/decode.cu").eidgan_decode, ctypes.byref(Configuration(DTYPES[dtype], widths)),
          DecodeParams(*(t.data_ptr() for t in (*tensors, out)), n, h, w, 3))
@@ -61,15 +82,21 @@ def test_decode_in_tf32_is_as_good_as_tf32():
 
 
 RenderParams = structure(("rows", "levels"), ("columns", "levels"), *((n, "p") for n in ("decoders", "refinement", "image")),
-                         *((n, "i") for n in ("batch", "height", "width", "depth", "levels", "refinement_numbers", "normalise", "sets")))
+                         *((n, "i") for n in ("batch", "height", "width", "depth", "levels", "refinement_numbers", "sets")))
 
 
-@pytest.mark.parametrize("name,dtype,size,normalise", [
-    ("paper", torch.bfloat16, (1, 5, 7), False), ("paper", torch.float32, (1, 3, 5), True), ("paper", torch.float16, (2, 1, 1), True),
-    ("small", torch.bfloat16, (2, 33, 37), False), ("small", torch.float32, (1, 20, 30), True)], ids=str)
-def test_render(name, dtype, size, normalise):
-    (n, h, w), widths, refinement, levels, d = size, WIDTHS[name], {"paper": [128, 64], "small": [32, 32]}[name], 3, 2
+@pytest.mark.parametrize("name,refinement,dtype,size,nan", [
+    ("paper", [128, 64], torch.bfloat16, (1, 33, 37), False),
+    ("paper", [128, 64], torch.bfloat16, (1, 5, 7), False), ("paper", [128, 64], torch.float32, (1, 3, 5), True),
+    ("paper", [128, 64], torch.float16, (2, 1, 1), False), ("small", [64, 32], torch.bfloat16, (1, 9, 11), True),
+    ("small", [64, 32], torch.float32, (1, 5, 7), False), ("small", [32, 32], torch.bfloat16, (2, 33, 37), False),
+    ("small", [32, 32], torch.float32, (1, 20, 30), False)], ids=str)
+def test_render(name, refinement, dtype, size, nan, shared_memory):
+    """16 bits: with the shared memory of a GeForce, so that large pictures take fewer pixels a block."""
+    (n, h, w), widths, levels, d = size, WIDTHS[name], 3, 2
     cases = [decode_case(widths, n, h, w, d, dtype, seed) for seed in range(levels)]
+    if nan:
+        cases[1][1][0, h // 2] = float("nan")  # one row of the second level
     rows, columns = ([case[i] for case in cases] for i in (1, 2))
     decoders = torch.stack([case[3] for case in cases])
     shapes = refinement_shapes(widths[0], refinement)
@@ -78,14 +105,16 @@ def test_render(name, dtype, size, normalise):
                              for o, c in shapes], dim=1).to(dtype)
     image = poisoned(n, 3, h, w)
     pointers = [(ctypes.c_void_p * 16)(*(t.data_ptr() for t in lines)) for lines in (rows, columns)]
-    call(library("biline/cuda/render.cu").eidgan_render, ctypes.byref(Configuration(DTYPES[dtype], widths, refinement)),
+    kernels = shared_memory("biline/cuda/render.cu", 227 if dtype == torch.float32 else 99)
+    call(kernels.eidgan_render, ctypes.byref(Configuration(DTYPES[dtype], widths, refinement)),
          RenderParams(*pointers, decoders.data_ptr(), refinements.data_ptr(), image.data_ptr(), n, h, w, d, levels,
-                      refinements.shape[1], normalise, 0))
+                      refinements.shape[1], 0))
 
     def plain(to):
         return torch.ops.eidgan.biline_render([t.to(to) for t in rows], [t.to(to) for t in columns], decoders.to(to),
-                                              refinements.to(to), widths, refinement, normalise)
+                                              refinements.to(to), widths, refinement)
 
+    assert bool(image.isnan().any()) == nan
     no_worse_than(image, plain(dtype), plain(torch.float64))
 
 
@@ -96,15 +125,19 @@ LinesParams = structure(*((n, "p") for n in ("grad", "other", "d_line")),
                         *((n, "l") for n in ("batch_stride", "stride", "other_stride")), ("scale", "f"))
 
 
-@pytest.mark.parametrize("name,dtype,size,depth", [
-    ("paper", torch.bfloat16, (2, 5, 31), 8), ("paper", torch.float16, (1, 1, 1), 1), ("small", torch.bfloat16, (1, 23, 17), 4),
-    ("small", torch.float16, (2, 9, 30), 2)], ids=str)
-def test_decode_backward(name, dtype, size, depth):
+@pytest.mark.parametrize("name,dtype,size,depth,shared_kib,nan", [
+    ("paper", torch.bfloat16, (2, 5, 31), 8, 227, None), ("paper", torch.float16, (1, 1, 1), 1, 163, None),
+    ("small", torch.bfloat16, (1, 23, 17), 4, 227, None), ("small", torch.float16, (2, 9, 30), 2, 40, None),
+    ("small", torch.bfloat16, (1, 5, 7), 2, 227, "features"), ("small", torch.float16, (1, 5, 7), 2, 227, "grad")], ids=str)
+def test_decode_backward(name, dtype, size, depth, shared_kib, nan, shared_memory):
+    """At 227 KiB of shared memory with eight warps, at 163 and 40 with four."""
     (n, h, w), widths = size, WIDTHS[name]
     tensors = decode_case(widths, n, h, w, depth, dtype)
     features, rows, columns, params = tensors
     grad = decode_case(widths, n, h, w, depth, dtype, seed=1)[0]
-    kernels = library("biline/cuda/backward.cu")
+    if nan:
+        {"features": features, "grad": grad}[nan][0, 1, 2, 3] = float("nan")
+    kernels = shared_memory("biline/cuda/backward.cu", shared_kib)
     blocks = kernels.eidgan_backward_blocks(n, h, w)
     d_features, partial = poisoned(*features.shape, dtype=dtype), poisoned(blocks, len(params))
     call(kernels.eidgan_decode_backward, ctypes.byref(Configuration(DTYPES[dtype], widths)), BackwardParams(
@@ -122,12 +155,37 @@ def test_decode_backward(name, dtype, size, depth):
         no_worse_than(a, p, e)
 
 
+@pytest.mark.parametrize("name,dtype,kib,forward,backward", [
+    ("paper", torch.bfloat16, 227, True, True), ("paper", torch.bfloat16, 152, True, True), ("paper", torch.bfloat16, 99, True, False),
+    ("small", torch.float16, 99, True, True), ("small", torch.float16, 47, True, True), ("small", torch.float16, 24, True, False),
+    ("small", torch.float32, 227, True, False), ("paper", torch.float32, 99, True, False), ("paper", torch.float32, 48, False, False)])
+def test_what_is_covered_follows_from_shared_memory(shared_memory, name, dtype, kib, forward, backward):
+    """99 KiB: GeForce and the like (8.6, 8.9, 12.0); 163: A100; 227: H100, B200."""
+    asked = ctypes.byref(Configuration(DTYPES[dtype], WIDTHS[name]))
+    for source, function, covered in (("decode", "eidgan_decode_covered", forward),
+                                      ("backward", "eidgan_decode_backward_covered", backward)):
+        kernels = shared_memory(f"biline/cuda/{source}.cu", kib)
+        getattr(kernels, function).restype = ctypes.c_bool
+        assert getattr(kernels, function)(asked) == covered, function
+
+
+@pytest.mark.parametrize("name", ["eidgan", "eidgan-fast", "eidgan-small"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_presets_for_sampling_have_a_render_kernel(shared_memory, name, dtype):
+    config = preset(name)
+    widths = [config.features, *config.decoder_hidden, config.features]
+    kernels = shared_memory("biline/cuda/render.cu", 227 if dtype == torch.float32 and name == "eidgan" else 99)
+    kernels.eidgan_render_covered.restype = ctypes.c_bool
+    assert kernels.eidgan_render_covered(ctypes.byref(Configuration(DTYPES[dtype], widths, config.refinement)))
+    assert len(config.channels) <= formula.MAX_LEVELS
+
+
 WeightsParams = structure(*((n, "p") for n in ("weight", "style", "spectrum", "out")),
                           *((n, "i") for n in ("batch", "outputs", "channels", "demodulate")), ("gain", "f"), ("num_factors", "i"),
                           *((f"factor{i}", "i") for i in range(12)))
-ActParams = structure(("y", "p"), ("bias", "p"), ("rows", "l"), ("outputs", "i"), ("activate", "i"), ("clamp", "f"))
+ActParams = structure(("y", "p"), ("bias", "p"), ("rows", "l"), ("outputs", "i"), ("activate", "i"))
 ActBackwardParams = structure(*((n, "p") for n in ("grad", "y", "d_x", "partial")), ("rows", "l"),
-                              *((n, "i") for n in ("outputs", "activate", "chunks")), ("clamp", "f"))
+                              *((n, "i") for n in ("outputs", "activate", "chunks")))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 7, 16, 45, 64, 352])  # radices 2, 4, 8, odd, prime, and 32 x 11 as in the preset
@@ -151,20 +209,23 @@ def test_modulated_weights(channels, spectral):
 
 @pytest.mark.parametrize("outputs", [5, 64])  # scalar and vector path
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("activate,clamp", [(True, None), (True, 0.5), (False, 0.7)])
-def test_activation_and_its_gradient(outputs, dtype, activate, clamp):
+@pytest.mark.parametrize("activate", [True, False])
+def test_activation_and_its_gradient(outputs, dtype, activate):
     g = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(2, 33, outputs, generator=g).to(dtype) for _ in range(2))
-    bias, limit = torch.randn(outputs, generator=g).to(dtype), float("inf") if clamp is None else clamp
+    bias = torch.randn(outputs, generator=g).to(dtype)
+    x[0, 1, 2] = x[0, 1, 4] = grad[1, 2, 3] = float("nan")
+    x[0, 2, 0], x[0, 2, 1] = float("inf"), -float("inf")
     kernels, y = library("modulated_linear/cuda/modulated_linear.cu"), x.clone()
-    call(kernels.eidgan_act, DTYPES[dtype], ActParams(y.data_ptr(), bias.data_ptr(), 66, outputs, activate, limit))
+    call(kernels.eidgan_act, DTYPES[dtype], ActParams(y.data_ptr(), bias.data_ptr(), 66, outputs, activate))
     expected = x.float() + bias.float()
     expected = torch.nn.functional.leaky_relu(expected, 0.2) if activate else expected
-    torch.testing.assert_close(y, expected.clamp(-limit, limit).to(dtype))
+    torch.testing.assert_close(y, expected.to(dtype), equal_nan=True)
 
     d_x, partial = poisoned(2, 33, outputs, dtype=dtype), poisoned(3, outputs)
     call(kernels.eidgan_act_backward, DTYPES[dtype], ActBackwardParams(
-        grad.data_ptr(), y.data_ptr(), d_x.data_ptr(), partial.data_ptr(), 66, outputs, activate, 3, limit))
-    expected, d_bias = torch.ops.eidgan.act_backward(grad, y, activate, clamp)
-    torch.testing.assert_close(d_x, expected)
-    torch.testing.assert_close(partial.sum(dim=0), d_bias.float(), rtol=2e-2, atol=2e-2 if dtype != torch.float32 else 1e-4)
+        grad.data_ptr(), y.data_ptr(), d_x.data_ptr(), partial.data_ptr(), 66, outputs, activate, 3))
+    expected, d_bias = torch.ops.eidgan.act_backward(grad, y, activate)
+    torch.testing.assert_close(d_x, expected, equal_nan=True)
+    torch.testing.assert_close(partial.sum(dim=0), d_bias.float(), rtol=2e-2, atol=2e-2 if dtype != torch.float32 else 1e-4,
+                               equal_nan=True)

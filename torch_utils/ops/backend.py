@@ -39,23 +39,26 @@ def chosen() -> str:
     return choice
 
 
-def check_backend(ops: str) -> str:
-    """Take over `--ops auto|cuda|ref`; returns what will be used. Raises `UserError` where `cuda` cannot be.
+def check_backend(ops: str, device: torch.device | str = "cpu") -> str:
+    """Take over `--ops auto|cuda|ref`; returns what runs on `device`, in words. Raises `UserError` where `cuda` cannot be.
 
-    With `cuda` every plugin is built and loaded now, so that a failure shows before any work is done.
+    For a CUDA device, and with `cuda` always, every plugin is built and loaded now: no step waits for it, and a failure
+    shows before any work is done.
     """
     if ops not in CHOICES:
         raise UserError(f"--ops {ops}: expected auto, cuda or ref")
     _state.flag = ops
-    choice = chosen()
-    if choice == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError("--ops cuda: PyTorch sees no CUDA device; use --ops auto or --ops ref")
-        from torch_utils.ops.build import PLUGINS
+    choice, on_cuda = chosen(), torch.device(device).type == "cuda"
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise UserError("--ops cuda: PyTorch sees no CUDA device; use --ops auto or --ops ref")
+    if choice == "ref":
+        return "plain PyTorch (ref)"
+    from torch_utils.ops.build import PLUGINS
 
-        for name in PLUGINS:
-            _load(name, choice)
-    return choice
+    missing = [name for name in PLUGINS if not _load(name, choice)] if on_cuda or choice == "cuda" else []
+    if missing:
+        return f"plain PyTorch ({', '.join(missing)}: {str(_state.plugins[missing[0]]).splitlines()[0]})"
+    return "CUDA kernels" if on_cuda else "plain PyTorch"
 
 
 @contextlib.contextmanager

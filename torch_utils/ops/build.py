@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,10 @@ from dnnlib.files import user_cache_folder
 OPS = Path(__file__).parent
 PLUGINS = {"modulated_linear": OPS / "modulated_linear" / "cuda", "biline": OPS / "biline" / "cuda"}
 LOCK_TIMEOUT_S = 600
+OLDEST = 80  # compute capability times 10
+# torch's names for architectures, as TORCH_CUDA_ARCH_LIST takes them.
+NAMES = {"Kepler": "3.5", "Maxwell": "5.0", "Pascal": "6.0", "Volta": "7.0", "Turing": "7.5", "Ampere": "8.0;8.6+PTX",
+         "Ampere+Tegra": "8.7", "Ada": "8.9+PTX", "Hopper": "9.0+PTX", "Blackwell": "10.0;10.3;12.0;12.1+PTX", "Blackwell+Tegra": "11.0"}
 CXX_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-w"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "--expt-relaxed-constexpr", "-Xcompiler", "-fPIC", "-Xcompiler", "-fvisibility=hidden"]
 
@@ -77,23 +82,24 @@ def known_architectures(home: Path) -> list[int]:
 
 
 def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[str]:
-    """`8.0;9.0+PTX`, TORCH_CUDA_ARCH_LIST or the visible GPUs -> nvcc's -gencode values."""
-    text = arch or os.environ.get("TORCH_CUDA_ARCH_LIST") or ""
-    wanted = []
-    for part in re.split(r"[;, ]+", text.strip()):
-        if not part:
-            continue
-        found = re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", part)
-        if found is None:
-            raise BuildError(f"architecture {part!r} is not of the form 9.0 or 9.0+PTX; mend --arch or TORCH_CUDA_ARCH_LIST")
-        wanted.append((int(found[1]) * 10 + int(found[2]), bool(found[3])))
-    wanted = wanted or [(major * 10 + minor, False) for major, minor in visible_capabilities()]
+    """`8.0;9.0+PTX`, `Ampere;Hopper`, TORCH_CUDA_ARCH_LIST or the visible GPUs -> nvcc's -gencode values. Raises `BuildError`.
+
+    Containers set the variable for torch: what is too old in it is left out with a warning, unless nothing else is there.
+    """
+    listed = "" if arch else os.environ.get("TORCH_CUDA_ARCH_LIST") or ""
+    wanted = _parsed(arch or listed) or [(major * 10 + minor, False) for major, minor in visible_capabilities()]
     if not wanted:
         raise BuildError('no GPU is visible and no architecture is named; use --arch "8.0;9.0" or TORCH_CUDA_ARCH_LIST')
+    old = [f"{number / 10}" for number, _ in wanted if number < OLDEST]
+    if old and (not listed or len(old) == len(wanted)):
+        raise BuildError(f"compute capability {', '.join(old)} is too old: the kernels need 8.0 (Ampere) or newer")
+    if old:
+        warnings.warn(f"TORCH_CUDA_ARCH_LIST={listed}: {', '.join(old)} left out, the kernels need 8.0 (Ampere) or newer", RuntimeWarning,
+                      stacklevel=2)
     values = []
     for number, ptx in wanted:
-        if number < 80:
-            raise BuildError(f"compute capability {number / 10} is too old: the kernels need 8.0 (Ampere) or newer")
+        if number < OLDEST:
+            continue
         if number not in known:  # newer than the compiler: the driver compiles PTX of the nearest older architecture
             number, ptx = max((k for k in known if k < number), default=known[0]), True
             values.append(f"arch=compute_{number},code=compute_{number}")
@@ -102,6 +108,18 @@ def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[
         if ptx:
             values.append(f"arch=compute_{number},code=compute_{number}")
     return sorted(set(values))
+
+
+def _parsed(text: str) -> list[tuple[int, bool]]:
+    """Architectures by number or name -> (compute capability times 10, with PTX)."""
+    wanted = []
+    for part in ";".join(NAMES.get(part, part) for part in re.split(r"[;, ]+", text.strip()) if part).split(";"):
+        found = re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", part)
+        if part and found is None:
+            raise BuildError(f"architecture {part!r} is not of the form 9.0, 9.0+PTX or Hopper; mend --arch or TORCH_CUDA_ARCH_LIST")
+        if found:
+            wanted.append((int(found[1]) * 10 + int(found[2]), bool(found[3])))
+    return wanted
 
 
 def visible_capabilities() -> list[tuple[int, int]]:
@@ -156,6 +174,10 @@ def build(name: str, arch: str | None = None) -> Path:
     if torch.version.cuda is None:
         raise BuildError("this PyTorch is built without CUDA; install a CUDA build of torch")
     home = cuda_home()
+    major, minor = compiler_version(home)
+    if str(major) != torch.version.cuda.split(".")[0]:
+        raise BuildError(f"nvcc in {home} is of CUDA {major}.{minor}, this PyTorch of CUDA {torch.version.cuda}: the first number must be "
+                         f"the same; set CUDA_HOME to a toolkit of torch's, or install a torch built for CUDA {major}")
     architectures = wanted_architectures(known_architectures(home), arch)
     library = plugin_path(name, home, architectures)
     if library.exists():
@@ -173,7 +195,11 @@ def build(name: str, arch: str | None = None) -> Path:
 
 def load(name: str) -> None:
     """Build if needed and bind the plugin's kernels to the registered operators. Raises `BuildError`."""
-    library = built(name, visible_capabilities()) or build(name)
+    visible = visible_capabilities()
+    library = built(name, visible) or build(name)
+    if visible and not any(built(name, [one]) for one in visible):
+        raise BuildError(f"TORCH_CUDA_ARCH_LIST={os.environ.get('TORCH_CUDA_ARCH_LIST')} has nothing that runs on the visible GPUs of "
+                         f"{', '.join(f'{major}.{minor}' for major, minor in visible)}; add them, or unset it")
     try:
         torch.ops.load_library(str(library))
     except OSError as error:

@@ -31,20 +31,24 @@ def biline_decode(
     _check_lines("biline_decode", rows, columns)
     dtype, device = compute_dtype(features), features.device.type
     widths = [features.shape[3], *(weight.shape[0] for weight in weights)]
-    if not registered("biline", device, cpu=True) or not formula.covers(device, dtype, widths, rows.shape[2]):
+    fused = registered("biline", device, cpu=True) and formula.covers("biline_decode", device, dtype, widths)
+    if fused and torch.is_grad_enabled():
+        fused = formula.covers("biline_decode_backward", device, dtype, widths, rows.shape[2])
+    if not fused:
         return reference.biline_decode(features, rows, columns, weights, biases)
     return torch.ops.eidgan.biline_decode(features.to(dtype), rows.to(dtype), columns.to(dtype), pack(weights, biases), widths)
 
 
 def biline_render(
     rows: Sequence[torch.Tensor], columns: Sequence[torch.Tensor], decoders: Sequence[Mlp], pairs: Sequence[Mlp],
-    to_rgb: Sequence[tuple[torch.Tensor, torch.Tensor]], *, normalise: bool = False,
+    to_rgb: Sequence[tuple[torch.Tensor, torch.Tensor]],
 ) -> torch.Tensor | None:
-    """Lines in, RGB out, for inference: phi_0 = F_0, phi_n = (MLP_n(phi) + F_n) / sqrt(2), a last MLP, the refinement.
+    """Lines in, RGB out, for inference: phi_0 = F_0, phi_n = (MLP_n(phi) + F_n) / sqrt(2), a last MLP, whose result is
+    scaled to mean square 1, the refinement.
 
     rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; decoders: B (weights, biases) as in `biline_decode`;
     pairs: per-sample (weights [N, O, C], biases [O]) of the refinement's pairs of layers; to_rgb: one more than pairs,
-    (weight [N, 3, C] or [3, C], bias [3]). normalise: scale the last features to mean square 1 before the refinement.
+    (weight [N, 3, C] or [3, C], bias [3]).
     Returns float32 [N, 3, H, W], or None where no fused form applies: gradients are enabled, --ops ref, or
     a configuration without a kernel; the caller then goes level by level. Raises `ValueError` for empty inputs.
     """
@@ -54,7 +58,7 @@ def biline_render(
     widths = [rows[0].shape[3], *(weight.shape[0] for weight in decoders[0][0])]
     refinement_widths = [weights[0].shape[1] for weights, _ in pairs]
     fused = not torch.is_grad_enabled() and registered("biline", device, cpu=True) and len(rows) <= formula.MAX_LEVELS
-    if not fused or not formula.covers(device, dtype, widths, rows[0].shape[2], refinement_widths):
+    if not fused or not formula.covers("biline_render", device, dtype, widths, refinement_widths):
         return None
     packed = torch.stack([pack(weights, biases) for weights, biases in decoders])
     layers = [to_rgb[0]]
@@ -65,7 +69,7 @@ def biline_render(
         refinement = refinement.expand(rows[0].shape[0], -1)
     return torch.ops.eidgan.biline_render(
         [line.to(dtype) for line in rows], [line.to(dtype) for line in columns], packed, refinement.contiguous(), widths,
-        refinement_widths, normalise)
+        refinement_widths)
 
 
 def _check_lines(name: str, rows: torch.Tensor, columns: torch.Tensor) -> None:

@@ -18,13 +18,11 @@ LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
 LIBRARY.define("biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, int[] widths) -> Tensor")
 LIBRARY.define("biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
                "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)")
-LIBRARY.define("biline_decode_backward_plain(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
-               "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)")  # where the CUDA plugin has no kernel
 LIBRARY.define("biline_render(Tensor[] rows, Tensor[] columns, Tensor decoders, Tensor refinement, int[] widths, "
-               "int[] refinement_widths, bool normalise) -> Tensor")
+               "int[] refinement_widths) -> Tensor")
 
 for _name, _kernel in {"biline_decode": tiles.decode, "biline_decode_backward": tiles.decode_backward,
-                       "biline_decode_backward_plain": tiles.decode_backward, "biline_render": tiles.render}.items():
+                       "biline_render": tiles.render}.items():
     LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
 
 
@@ -39,17 +37,19 @@ def _(grad, features, rows, columns, params, widths):
 
 
 @torch.library.register_fake("eidgan::biline_render", lib=LIBRARY)
-def _(rows, columns, decoders, refinement, widths, refinement_widths, normalise):
+def _(rows, columns, decoders, refinement, widths, refinement_widths):
     batch, height = rows[0].shape[:2]
     return rows[0].new_empty(batch, 3, height, columns[0].shape[1], dtype=torch.promote_types(rows[0].dtype, torch.float32))
 
 
 @torch.compiler.assume_constant_result
-def covers(device: str, dtype: torch.dtype, widths: Sequence[int], depth: int, refinement: Sequence[int] | None = None) -> bool:
-    """Whether the kernels of `device` take this configuration; `refinement` for `biline_render`. CPU kernels take all."""
-    if device == "cpu":
-        return True
-    return torch.ops.eidgan.biline_covers(dtype, list(widths), depth, list(refinement or []), refinement is not None)
+def covers(operator: str, device: str, dtype: torch.dtype, *sizes: Sequence[int] | int) -> bool:
+    """Whether the kernel of `operator` on `device` takes these sizes; CPU kernels take all.
+
+    sizes: widths for biline_decode, widths and thickness for biline_decode_backward, widths and those of the refinement
+    for biline_render.
+    """
+    return device == "cpu" or getattr(torch.ops.eidgan, f"{operator}_covers")(dtype, *sizes)
 
 
 def _save_inputs(ctx, inputs, output):

@@ -111,7 +111,7 @@ def _mlp_backward(grad: torch.Tensor, x: torch.Tensor, layers: Layers, d_layers:
     return grad
 
 
-def render(rows, columns, decoders, refinement, widths, refinement_widths, normalise):
+def render(rows, columns, decoders, refinement, widths, refinement_widths):
     """Kernel of eidgan::biline_render."""
     like = rows[0]
     (batch, height, depth, channels), width = like.shape, columns[0].shape[1]
@@ -124,8 +124,7 @@ def render(rows, columns, decoders, refinement, widths, refinement_widths, norma
     workspaces = Workspace(mlp_shapes(widths), like), Workspace(shapes, like)
     for n, h, w in tiles(batch, height, width):
         features = _levels_tile([(row[n, h], column[n, w]) for row, column in zip(rows, columns)], levels, workspaces[0], like)
-        if normalise:
-            features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
+        features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
         for sample, tile in zip(range(n.start, batch), features):
             rgb = _refine_tile(tile.flatten(0, 1), unpack(refinement[sample], shapes), workspaces[1])
             image[sample, :, h, w] = rgb.t().unflatten(1, tile.shape[:2])

@@ -30,6 +30,8 @@ inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 
+extern "C" { inline size_t eidgan_emulated_shared_bytes = 227 * 1024; }  // of a block; tests change it
+
 namespace emulate {
 
 enum State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };

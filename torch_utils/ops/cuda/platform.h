@@ -1,4 +1,4 @@
-// What the kernels stand on: storage types, tensor-core products, launches. Compiled by nvcc for GPUs, and by any C++
+// What the kernels stand on: storage types, leaky ReLU, tensor-core products, launches. Compiled by nvcc for GPUs, and by any C++
 // compiler with the emulation of emulate.h for tests.
 #pragma once
 #include <cstddef>
@@ -43,6 +43,9 @@ DEVICE float from_bits(uint32_t bits) {
     return x;
 #endif
 }
+
+constexpr float kSlope = 0.2f;
+DEVICE float leaky(float x) { return fmaxf(x, kSlope * x); }  // NaN stays: both operands are
 
 DEVICE float to_float(float x) { return x; }
 DEVICE float to_float(tf32 x) { return x.value; }
@@ -98,7 +101,7 @@ DEVICE uint32_t round_tf32(float x) {
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(result) : "f"(x));
     return result;
 #else
-    return (bits_of(x) + 0x1000) & ~0x1fffu;
+    return x != x ? bits_of(x) : (bits_of(x) + 0x1000) & ~0x1fffu;
 #endif
 }
 
@@ -163,8 +166,13 @@ inline DeviceLimits device_limits() {
     cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     return {multiprocessors, size_t(bytes)};
 #else
-    return {2, 227 * 1024};
+    return {2, eidgan_emulated_shared_bytes};
 #endif
+}
+
+// Nullptr, or that a block of this device has less.
+inline const char* too_large(size_t shared_bytes) {
+    return device_limits().shared_bytes >= shared_bytes ? nullptr : "too little shared memory on this GPU";
 }
 
 template <class Params>

@@ -32,9 +32,9 @@ def modulated_weights(
 
 def modulated_linear(
     x: torch.Tensor, weight: torch.Tensor, style: torch.Tensor, bias: torch.Tensor, *,
-    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True, clamp: float | None = None,
+    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True,
 ) -> torch.Tensor:
-    """y = lrelu(x W'^T + b) * sqrt(2), clamped; without `activate` y = x W'^T + b.
+    """y = lrelu(x W'^T + b) * sqrt(2); without `activate` y = x W'^T + b.
 
     x [N, P, C] or [P, C] (shared by all samples), any strides; weight [O, C], style [N, C], bias [O], spectrum [N, F]
     complex or None. Returns [N, P, O] in x's dtype (autocast's under autocast): float32 (TF32 as
@@ -45,6 +45,6 @@ def modulated_linear(
         raise ValueError(f"modulated_linear: empty input, x {tuple(x.shape)} and style {tuple(style.shape)}")
     if not registered("modulated_linear", x.device.type, cpu=False) or x.dtype == torch.float64:
         return reference.modulated_linear(x, weight, style, bias, spectrum=spectrum, demodulate=demodulate,
-                                          activate=activate, clamp=clamp)
+                                          activate=activate)
     return formula.modulated_linear(x.to(compute_dtype(x)), weight, style, bias, spectrum=spectrum, demodulate=demodulate,
-                                    activate=activate, clamp=clamp, gain=LEAKY_GAIN if activate else 1.0)
+                                    activate=activate, gain=LEAKY_GAIN if activate else 1.0)

@@ -1,6 +1,6 @@
 """Registered operators behind `modulated_linear`, each with one autograd formula for every device.
 
-`modulated_weights`: style, spectral fold and demodulation in one. `linear_act`: GEMM with bias, leaky ReLU and clamp.
+`modulated_weights`: style, spectral fold and demodulation in one. `linear_act`: GEMM with bias and leaky ReLU.
 `act_backward`: the gradient through the activation and the sum that is the bias' gradient. The kernels registered here
 are plain PyTorch; the CUDA plugin replaces them for CUDA tensors. The formulas consist of differentiable operators, so
 every order of derivative exists.
@@ -22,8 +22,8 @@ from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_S
 LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
 LIBRARY.define("modulated_weights(Tensor weight, Tensor style, Tensor? spectrum, bool demodulate, float gain, "
                "ScalarType dtype) -> Tensor")
-LIBRARY.define("linear_act(Tensor x, Tensor weight, Tensor bias, bool activate, float? clamp) -> Tensor")
-LIBRARY.define("act_backward(Tensor grad, Tensor y, bool activate, float? clamp) -> (Tensor, Tensor)")
+LIBRARY.define("linear_act(Tensor x, Tensor weight, Tensor bias, bool activate) -> Tensor")
+LIBRARY.define("act_backward(Tensor grad, Tensor y, bool activate) -> (Tensor, Tensor)")
 
 
 def _modulated_weights(weight, style, spectrum, demodulate, gain, dtype):
@@ -33,22 +33,18 @@ def _modulated_weights(weight, style, spectrum, demodulate, gain, dtype):
     return prepared.to(dtype).contiguous()  # as the fake kernel says; an inverse FFT may return other strides
 
 
-def _linear_act(x, weight, bias, activate, clamp):
+def _linear_act(x, weight, bias, activate):
     y = torch.baddbmm(bias, x, weight.transpose(1, 2))
-    if activate:
-        y = torch.nn.functional.leaky_relu(y, LEAKY_SLOPE, inplace=True)
-    return y if clamp is None else y.clamp_(-clamp, clamp)
+    return torch.nn.functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if activate else y
 
 
-def _through_act(grad, y, activate, clamp):
-    """The gradient in front of lrelu and clamp, from the one behind them and their result."""
-    if clamp is not None:
-        grad = grad.masked_fill(y.abs() >= torch.full_like(y[0, 0, 0], clamp), 0)  # rounded as clamped results are
+def _through_act(grad, y, activate):
+    """The gradient in front of lrelu, from the one behind it and its result."""
     return torch.ops.aten.leaky_relu_backward(grad, y, LEAKY_SLOPE, True) if activate else grad
 
 
-def _act_backward(grad, y, activate, clamp):
-    grad = _through_act(grad, y, activate, clamp)
+def _act_backward(grad, y, activate):
+    grad = _through_act(grad, y, activate)
     return grad.clone(), grad.sum(dim=(0, 1), dtype=torch.promote_types(grad.dtype, torch.float32)).to(grad.dtype)
 
 
@@ -62,12 +58,12 @@ def _(weight, style, spectrum, demodulate, gain, dtype):
 
 
 @torch.library.register_fake("eidgan::linear_act", lib=LIBRARY)
-def _(x, weight, bias, activate, clamp):
+def _(x, weight, bias, activate):
     return x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
 
 
 @torch.library.register_fake("eidgan::act_backward", lib=LIBRARY)
-def _(grad, y, activate, clamp):
+def _(grad, y, activate):
     return torch.empty_like(grad), grad.new_empty(grad.shape[-1])
 
 
@@ -114,27 +110,27 @@ def _weights_gradients(ctx, grad):
 
 
 def _save_linear(ctx, inputs, output):
-    x, weight, _, ctx.activate, ctx.clamp = inputs
+    x, weight, _, ctx.activate = inputs
     ctx.save_for_backward(x, weight, output)
 
 
 def _linear_backward(ctx, grad):
     x, weight, y = ctx.saved_tensors
-    grad, d_bias = torch.ops.eidgan.act_backward(grad, y, ctx.activate, ctx.clamp)
+    grad, d_bias = torch.ops.eidgan.act_backward(grad, y, ctx.activate)
     d_x = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
     d_weight = torch.bmm(grad.transpose(1, 2), x) if ctx.needs_input_grad[1] else None
-    return d_x, d_weight, d_bias, None, None
+    return d_x, d_weight, d_bias, None
 
 
 def _save_act(ctx, inputs, output):
-    _, y, ctx.activate, ctx.clamp = inputs
+    _, y, ctx.activate = inputs
     ctx.save_for_backward(y)
 
 
 def _act_double_backward(ctx, grad, grad_bias):
     """act_backward is linear in its gradient, and its slopes are constant almost everywhere."""
     (y,) = ctx.saved_tensors
-    return _through_act(grad + grad_bias, y, ctx.activate, ctx.clamp), None, None, None
+    return _through_act(grad + grad_bias, y, ctx.activate), None, None
 
 
 torch.library.register_autograd("eidgan::modulated_weights", _weights_backward, setup_context=_save_weights, lib=LIBRARY)
@@ -142,10 +138,10 @@ torch.library.register_autograd("eidgan::linear_act", _linear_backward, setup_co
 torch.library.register_autograd("eidgan::act_backward", _act_double_backward, setup_context=_save_act, lib=LIBRARY)
 
 
-def modulated_linear(x, weight, style, bias, *, spectrum, demodulate, activate, clamp, gain):
+def modulated_linear(x, weight, style, bias, *, spectrum, demodulate, activate, gain):
     """The public function through the registered operators, on any device."""
     parts = None if spectrum is None else torch.view_as_real(spectrum)
     prepared = torch.ops.eidgan.modulated_weights(weight, style, parts, demodulate, gain, x.dtype)
     if x.ndim == 2:
         x = x.expand(prepared.shape[0], -1, -1)
-    return torch.ops.eidgan.linear_act(x, prepared, (bias * gain).to(x.dtype), activate, clamp)
+    return torch.ops.eidgan.linear_act(x, prepared, (bias * gain).to(x.dtype), activate)

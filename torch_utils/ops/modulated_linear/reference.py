@@ -55,9 +55,9 @@ def modulated_weights(
 
 def modulated_linear(
     x: torch.Tensor, weight: torch.Tensor, style: torch.Tensor, bias: torch.Tensor, *,
-    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True, clamp: float | None = None,
+    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True,
 ) -> torch.Tensor:
-    """y = lrelu(x W'^T + b) * sqrt(2), clamped; without `activate` y = x W'^T + b.
+    """y = lrelu(x W'^T + b) * sqrt(2); without `activate` y = x W'^T + b.
 
     x [N, P, C] or [P, C] (shared by all samples), weight [O, C], style [N, C], bias [O], spectrum [N, F] complex or
     None; returns [N, P, O] in x's dtype (autocast's under autocast). Differentiable to any order in every tensor.
@@ -67,14 +67,12 @@ def modulated_linear(
     if x.ndim == 2:
         x = x.expand(prepared.shape[0], -1, -1)
     y = torch.baddbmm((bias * gain).to(x.dtype), x, prepared.transpose(1, 2))
-    if activate:
-        y = functional.leaky_relu(y, LEAKY_SLOPE, inplace=True)
-    return y if clamp is None else y.clamp(-clamp, clamp)
+    return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if activate else y
 
 
 def modulated_linear_literal(
     x: torch.Tensor, weight: torch.Tensor, style: torch.Tensor, bias: torch.Tensor, *,
-    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True, clamp: float | None = None,
+    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True,
 ) -> torch.Tensor:
     """The same function written as the paper does: FFT over the features, modulate, inverse FFT, then the layer.
 
@@ -92,6 +90,4 @@ def modulated_linear_literal(
     else:
         y = y / math.sqrt(weight.shape[1])
     y = y + bias
-    if activate:
-        y = torch.where(y > 0, y, y * LEAKY_SLOPE) * LEAKY_GAIN
-    return y if clamp is None else y.clamp(-clamp, clamp)
+    return torch.where(y > 0, y, y * LEAKY_SLOPE) * LEAKY_GAIN if activate else y

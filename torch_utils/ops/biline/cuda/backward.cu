@@ -168,12 +168,15 @@ template <class T, int K, int WARPS, bool FIRST, int A, int B, int... W> struct 
     }
 };
 
-template <class T, class M, class C, int WARPS> constexpr size_t shared_bytes_of(int transposed) {
-    return sizeof(T) * (M::elements + transposed + (C::channels + C::widest) * pixel_stride<T, WARPS>()) + sizeof(float) * M::biases;
-}
 template <int A, int B, int... W> constexpr int transposed_elements() {
     if constexpr (sizeof...(W) == 0) return layer_elements<A, B>();
     else return layer_elements<A, B>() + transposed_elements<B, W...>();
+}
+template <class T, int WARPS, int K, int... W> constexpr size_t shared_bytes() {
+    typedef Mlp<W...> M;
+    typedef Chain<T, K, WARPS, true, W...> C;
+    constexpr int staged = (C::channels + C::widest) * pixel_stride<T, WARPS>();
+    return sizeof(T) * (M::elements + transposed_elements<W...>() + staged) + sizeof(float) * M::biases;
 }
 
 template <class T, int WARPS, int K, int... W> __global__ void __launch_bounds__(WARPS * 32, 1) backward_kernel(BackwardParams p) {
@@ -213,21 +216,22 @@ template <class T, int WARPS, int K, int... W> __global__ void __launch_bounds__
     chain.store(p.partial + size_t(blockIdx.x) * M::numbers);
 }
 
-template <class T, int WARPS, int K, int... W> const char* run(const BackwardParams& p, cudaStream_t stream, bool* fits) {
-    const size_t bytes = shared_bytes_of<T, Mlp<W...>, Chain<T, K, WARPS, true, W...>, WARPS>(transposed_elements<W...>());
-    *fits = device_limits().shared_bytes >= bytes;
-    return *fits ? launch(backward_kernel<T, WARPS, K, W...>, dim3(p.blocks), WARPS * 32, bytes, stream, p) : nullptr;
+// Eight warps where they fit, else four. Here and below: with p = nullptr only asks whether the kernel fits.
+template <class T, int K, int... W> const char* run(const BackwardParams* p, cudaStream_t stream) {
+    constexpr size_t eight = shared_bytes<T, 8, K, W...>(), four = shared_bytes<T, 4, K, W...>();
+    if (!p || too_large(four)) return too_large(four);
+    if (too_large(eight)) return launch(backward_kernel<T, 4, K, W...>, dim3(p->blocks), 4 * 32, four, stream, *p);
+    return launch(backward_kernel<T, 8, K, W...>, dim3(p->blocks), 8 * 32, eight, stream, *p);
 }
-template <class T, int K, int... W> const char* with_warps(const BackwardParams& p, cudaStream_t stream) {
-    bool fits = false;
-    const char* error = run<T, 8, K, W...>(p, stream, &fits);
-    if (!fits) error = run<T, 4, K, W...>(p, stream, &fits);
-    return fits ? error : "biline_decode_backward: too little shared memory";
-}
-template <int K, int... W> const char* by_dtype(int dtype, const BackwardParams& p, cudaStream_t stream) {
-    if (dtype == kF16) return with_warps<f16, K, W...>(p, stream);
-    if (dtype == kBF16) return with_warps<bf16, K, W...>(p, stream);
+template <int K, int... W> const char* by_dtype(int dtype, const BackwardParams* p, cudaStream_t stream) {
+    if (dtype == kF16) return run<f16, K, W...>(p, stream);
+    if (dtype == kBF16) return run<bf16, K, W...>(p, stream);
     return "biline_decode_backward: no kernel for this dtype";
+}
+const char* by_widths(const Configuration* c, const BackwardParams* p, cudaStream_t stream) {
+    if (same_widths(c->widths, c->num_widths, {32, 64, 128, 64, 32})) return by_dtype<32, 32, 64, 128, 64, 32>(c->dtype, p, stream);
+    if (same_widths(c->widths, c->num_widths, {16, 32, 32, 16})) return by_dtype<16, 16, 32, 32, 16>(c->dtype, p, stream);
+    return "biline_decode_backward: no kernel for these widths";
 }
 
 }  // namespace
@@ -237,8 +241,5 @@ int eidgan_backward_blocks(int batch, int height, int width) {
     return tiles < multiprocessors ? tiles : multiprocessors;
 }
 
-const char* eidgan_decode_backward(const Configuration* c, BackwardParams p, cudaStream_t stream) {
-    if (same_widths(c->widths, c->num_widths, {32, 64, 128, 64, 32})) return by_dtype<32, 32, 64, 128, 64, 32>(c->dtype, p, stream);
-    if (same_widths(c->widths, c->num_widths, {16, 32, 32, 16})) return by_dtype<16, 16, 32, 32, 16>(c->dtype, p, stream);
-    return "biline_decode_backward: no kernel for these widths";
-}
+const char* eidgan_decode_backward(const Configuration* c, BackwardParams p, cudaStream_t stream) { return by_widths(c, &p, stream); }
+bool eidgan_decode_backward_covered(const Configuration* c) { return by_widths(c, nullptr, nullptr) == nullptr; }

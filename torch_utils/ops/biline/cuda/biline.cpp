@@ -1,7 +1,6 @@
 // Binds the kernels to eidgan::biline_decode, biline_decode_backward and biline_render: checks, allocation, launch.
 #include "biline/cuda/biline.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
@@ -21,17 +20,23 @@ Configuration configuration(int dtype, at::IntArrayRef widths, at::IntArrayRef r
     return c;
 }
 
-// Whether kernels exist for this configuration, backward included where the operator has one.
-bool covers(at::ScalarType dtype, at::IntArrayRef widths, int64_t depth, at::IntArrayRef refinement, bool render) {
-    if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16) return false;
-    const Configuration c = configuration(glue::product_code(dtype), widths, refinement);
-    return render ? eidgan_render_covered(&c) : eidgan_decode_covered(&c, false);
-}
+bool has_code(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16; }
 
-bool backward_covered(const at::Tensor& features, const at::Tensor& rows, at::IntArrayRef widths) {
-    const Configuration c = configuration(glue::code(features.scalar_type()), widths);
-    const int64_t depth = rows.size(2);
-    return eidgan_decode_covered(&c, true) && (depth == 1 || depth == 2 || depth == 4 || depth == 8);
+// Whether a kernel exists for these sizes and fits into this GPU's shared memory, one question an operator.
+bool decode_covers(at::ScalarType dtype, at::IntArrayRef widths) {
+    if (!has_code(dtype)) return false;
+    const Configuration c = configuration(glue::product_code(dtype), widths);
+    return eidgan_decode_covered(&c);
+}
+bool decode_backward_covers(at::ScalarType dtype, at::IntArrayRef widths, int64_t depth) {
+    if (!has_code(dtype) || (depth != 1 && depth != 2 && depth != 4 && depth != 8)) return false;
+    const Configuration c = configuration(glue::code(dtype), widths);
+    return eidgan_decode_backward_covered(&c);
+}
+bool render_covers(at::ScalarType dtype, at::IntArrayRef widths, at::IntArrayRef refinement) {
+    if (!has_code(dtype)) return false;
+    const Configuration c = configuration(glue::product_code(dtype), widths, refinement);
+    return eidgan_render_covered(&c);
 }
 
 void check_shapes(const at::Tensor& features, const at::Tensor& rows, const at::Tensor& columns, at::IntArrayRef widths) {
@@ -64,19 +69,9 @@ at::Tensor line_gradient(const at::Tensor& grad, const at::Tensor& other, int64_
     return out;
 }
 
-typedef std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> Gradients;
-
-// float32 and uncommon shapes: the registered plain form, tile by tile.
-Gradients decode_backward_plain(const at::Tensor& grad, const at::Tensor& features, const at::Tensor& rows, const at::Tensor& columns,
-                                const at::Tensor& params, at::IntArrayRef widths) {
-    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("eidgan::biline_decode_backward_plain", "")
-        .typed<Gradients(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, at::IntArrayRef)>();
-    return op.call(grad, features, rows, columns, params, widths);
-}
-
-Gradients decode_backward(const at::Tensor& grad, const at::Tensor& features, const at::Tensor& rows, const at::Tensor& columns,
-                          const at::Tensor& params, at::IntArrayRef widths) {
-    if (!backward_covered(features, rows, widths)) return decode_backward_plain(grad, features, rows, columns, params, widths);
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> decode_backward(
+    const at::Tensor& grad, const at::Tensor& features, const at::Tensor& rows, const at::Tensor& columns, const at::Tensor& params,
+    at::IntArrayRef widths) {
     check_shapes(features, rows, columns, widths);
     const c10::cuda::CUDAGuard guard(features.device());
     const auto dtype = features.scalar_type();
@@ -94,7 +89,7 @@ Gradients decode_backward(const at::Tensor& grad, const at::Tensor& features, co
 }
 
 at::Tensor render(at::TensorList rows, at::TensorList columns, const at::Tensor& decoders, const at::Tensor& refinement,
-                  at::IntArrayRef widths, at::IntArrayRef refinement_widths, bool normalise) {
+                  at::IntArrayRef widths, at::IntArrayRef refinement_widths) {
     TORCH_CHECK(rows.size() == columns.size() && rows.size() <= kMaxLevels, "biline_render: at most ", kMaxLevels, " levels");
     const c10::cuda::CUDAGuard guard(decoders.device());
     const auto dtype = rows[0].scalar_type();
@@ -117,7 +112,6 @@ at::Tensor render(at::TensorList rows, at::TensorList columns, const at::Tensor&
     p.image = image.data_ptr<float>();
     p.batch = n; p.height = h; p.width = w; p.depth = d; p.levels = rows.size();
     p.refinement_numbers = layers.size(1);
-    p.normalise = normalise;
     const Configuration config = configuration(glue::product_code(dtype), widths, refinement_widths);
     glue::check(eidgan_render(&config, p, c10::cuda::getCurrentCUDAStream()));
     return image;
@@ -126,7 +120,9 @@ at::Tensor render(at::TensorList rows, at::TensorList columns, const at::Tensor&
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(eidgan, m) {
-    m.def("biline_covers(ScalarType dtype, int[] widths, int depth, int[] refinement, bool render) -> bool", covers);
+    m.def("biline_decode_covers(ScalarType dtype, int[] widths) -> bool", decode_covers);
+    m.def("biline_decode_backward_covers(ScalarType dtype, int[] widths, int depth) -> bool", decode_backward_covers);
+    m.def("biline_render_covers(ScalarType dtype, int[] widths, int[] refinement) -> bool", render_covers);
 }
 TORCH_LIBRARY_IMPL(eidgan, CUDA, m) {
     m.impl("biline_decode", decode);

@@ -33,7 +33,7 @@ struct RenderParams {
     const void *decoders;    // [levels, numbers]
     const void *refinement;  // [N, refinement numbers]
     float* image;            // [N, 3, H, W]
-    int batch, height, width, depth, levels, refinement_numbers, normalise;
+    int batch, height, width, depth, levels, refinement_numbers;
     int sets;  // chosen at launch
 };
 
@@ -42,7 +42,8 @@ struct Configuration { int dtype, num_widths, widths[8], num_refinement, refinem
 
 // Each returns an error text or nullptr. `covered` says whether kernels exist and fit into this GPU's shared memory.
 extern "C" {
-bool eidgan_decode_covered(const Configuration*, bool backward);
+bool eidgan_decode_covered(const Configuration*);
+bool eidgan_decode_backward_covered(const Configuration*);
 bool eidgan_render_covered(const Configuration*);
 int eidgan_backward_blocks(int batch, int height, int width);
 const char* eidgan_decode(const Configuration*, DecodeParams, cudaStream_t);

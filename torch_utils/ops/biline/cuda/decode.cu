@@ -45,15 +45,19 @@ template <class T, class M, int K> __global__ void __launch_bounds__(kThreads) d
     }
 }
 
-template <class T, class M, int K> const char* run(const DecodeParams& p, cudaStream_t stream) {
+// Here and below: with p = nullptr only asks whether the kernel fits.
+template <class T, class M, int K> const char* run(const DecodeParams* asked, cudaStream_t stream) {
+    constexpr size_t bytes = M::elements * sizeof(T) + M::biases * sizeof(float);
+    if (!asked) return too_large(bytes);
+    const DecodeParams& p = *asked;
     const DeviceLimits limits = device_limits();
     const int tile = kThreads / 2 * groups<T>(), tiles = (p.height * p.width + tile - 1) / tile;
     const int wanted = 2 * limits.multiprocessors / p.batch;
     const dim3 grid(tiles < wanted ? tiles : (wanted > 0 ? wanted : 1), p.batch);
-    return launch(decode_kernel<T, M, K>, grid, kThreads, M::elements * sizeof(T) + M::biases * 4, stream, p);
+    return launch(decode_kernel<T, M, K>, grid, kThreads, bytes, stream, p);
 }
 
-template <class M, int K> const char* by_dtype(const Configuration* c, const DecodeParams& p, cudaStream_t stream) {
+template <class M, int K> const char* by_dtype(const Configuration* c, const DecodeParams* p, cudaStream_t stream) {
     switch (c->dtype) {
         case kF32: return run<float, M, K>(p, stream);
         case kTF32: return run<tf32, M, K>(p, stream);
@@ -63,19 +67,14 @@ template <class M, int K> const char* by_dtype(const Configuration* c, const Dec
     return "biline_decode: no kernel for this dtype";
 }
 
-}  // namespace
-
-// A configuration of decode needs its line here, in backward.cu and in eidgan_decode_covered.
-const char* eidgan_decode(const Configuration* c, DecodeParams p, cudaStream_t stream) {
+// A configuration of decode needs its line here and in backward.cu.
+const char* by_widths(const Configuration* c, const DecodeParams* p, cudaStream_t stream) {
     if (same_widths(c->widths, c->num_widths, {32, 64, 128, 64, 32})) return by_dtype<Mlp<32, 64, 128, 64, 32>, 32>(c, p, stream);
     if (same_widths(c->widths, c->num_widths, {16, 32, 32, 16})) return by_dtype<Mlp<16, 32, 32, 16>, 16>(c, p, stream);
     return "biline_decode: no kernel for these widths";
 }
 
-bool eidgan_decode_covered(const Configuration* c, bool backward) {
-    const bool widths = same_widths(c->widths, c->num_widths, {32, 64, 128, 64, 32}) || same_widths(c->widths, c->num_widths, {16, 32, 32, 16});
-    const bool wide = c->dtype == kF32 || c->dtype == kTF32;
-    // The widest backward has 151 KB with four warps; the forward 93 KB in float, 47 KB otherwise.
-    const size_t needed = backward ? 160 * 1024 : wide ? 96 * 1024 : 48 * 1024;
-    return widths && !(backward && wide) && device_limits().shared_bytes >= needed;
-}
+}  // namespace
+
+const char* eidgan_decode(const Configuration* c, DecodeParams p, cudaStream_t stream) { return by_widths(c, &p, stream); }
+bool eidgan_decode_covered(const Configuration* c) { return by_widths(c, nullptr, nullptr) == nullptr; }

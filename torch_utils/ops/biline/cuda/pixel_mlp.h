@@ -7,12 +7,10 @@
 #pragma once
 #include "cuda/platform.h"
 
-constexpr float kSlope = 0.2f;
 constexpr float kHalf = 0.70710678f;
 constexpr int kPad = 8;  // elements between rows of weights in shared memory: no two lanes of a fragment share a bank
 
 template <int K> DEVICE int channel_of(int logical) { return (logical % 8) / 2 * (K / 4) + logical / 8 * 2 + logical % 2; }
-DEVICE float leaky(float x) { return fmaxf(x, kSlope * x); }
 
 // One n8 tile of activations, ready to be a left fragment.
 template <class T> struct Tile {

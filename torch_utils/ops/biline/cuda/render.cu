@@ -65,15 +65,15 @@ template <class T, class M, int K, class R> constexpr int weight_elements() {
     return M::elements > refinement ? M::elements : refinement;
 }
 template <class M, class R> constexpr int bias_elements() { return M::biases > 8 + R::biases ? M::biases : 8 + R::biases; }
-template <class T, class M, int K, class R> constexpr size_t shared_bytes() {
+template <class T, class M, int K, class R> constexpr size_t shared_bytes(int sets) {
     return weight_elements<T, M, K, R>() * sizeof(T) + bias_elements<M, R>() * sizeof(float)
-        + sizeof(Tile<T>) * max_sets<T>() * groups<T>() * (K / 8) * kThreads;
+        + sizeof(Tile<T>) * sets * groups<T>() * (K / 8) * kThreads;
 }
 
 template <class T, class M, int K, class R> __global__ void __launch_bounds__(kThreads) render_kernel(RenderParams p) {
     constexpr int MT = groups<T>();
     Tile<T>* stash = reinterpret_cast<Tile<T>*>(SHARED_MEMORY) + threadIdx.x;  // a lane's own features: no barrier needed
-    T* weights = reinterpret_cast<T*>(SHARED_MEMORY + sizeof(Tile<T>) * max_sets<T>() * MT * (K / 8) * kThreads);
+    T* weights = reinterpret_cast<T*>(SHARED_MEMORY + sizeof(Tile<T>) * p.sets * MT * (K / 8) * kThreads);
     float* bias = reinterpret_cast<float*>(weights + weight_elements<T, M, K, R>());
     const int pixels = p.height * p.width, warp = threadIdx.x / 32, channel = threadIdx.x % 4 * (K / 4), n = blockIdx.y;
     const size_t row_line = size_t(n) * p.height * p.depth * K, column_line = size_t(n) * p.width * p.depth * K;
@@ -111,7 +111,7 @@ template <class T, class M, int K, class R> __global__ void __launch_bounds__(kT
                         add_composed<T, K>(v[half], static_cast<const T*>(p.rows[level + 1]) + row_line,
                             static_cast<const T*>(p.columns[level + 1]) + column_line, where.row[half],
                             where.column[half], p.depth, kHalf * rsqrtf(float(p.depth)));
-                    else if (p.normalise) normalise<K>(v[half]);
+                    else normalise<K>(v[half]);
                 }
                 to_tiles<T, K>(v, x[m]);
                 UNROLL for (int j = 0; j < K / 8; j++) mine[(m * (K / 8) + j) * kThreads] = x[m][j];
@@ -146,14 +146,15 @@ template <class T, class M, int K, class R> const char* run(RenderParams p, cuda
     const int pixels = p.height * p.width, once = kThreads / 2 * groups<T>();
     p.sets = int(size_t(pixels) * p.batch / (size_t(once) * device_limits().multiprocessors));
     p.sets = p.sets < 1 ? 1 : p.sets > max_sets<T>() ? max_sets<T>() : p.sets;
+    while (p.sets > 1 && too_large(shared_bytes<T, M, K, R>(p.sets))) p.sets--;
     const dim3 grid((pixels + once * p.sets - 1) / (once * p.sets), p.batch);
-    return launch(render_kernel<T, M, K, R>, grid, kThreads, shared_bytes<T, M, K, R>(), stream, p);
+    return launch(render_kernel<T, M, K, R>, grid, kThreads, shared_bytes<T, M, K, R>(p.sets), stream, p);
 }
 
 // With p = nullptr only asks whether the kernel fits.
 template <class T, class M, int K, class R> const char* run_or_fit(const RenderParams* p, cudaStream_t stream) {
     if (p) return run<T, M, K, R>(*p, stream);
-    return device_limits().shared_bytes >= shared_bytes<T, M, K, R>() ? nullptr : "biline_render: too little shared memory";
+    return too_large(shared_bytes<T, M, K, R>(1));
 }
 template <class M, int K, class R> const char* by_dtype(int dtype, const RenderParams* p, cudaStream_t stream) {
     switch (dtype) {
@@ -169,6 +170,7 @@ const char* by_widths(const Configuration* c, const RenderParams* p, cudaStream_
         return same_widths(c->widths, c->num_widths, widths) && same_widths(c->refinement, c->num_refinement, refinement);
     };
     if (is({32, 64, 128, 64, 32}, {128, 64})) return by_dtype<Mlp<32, 64, 128, 64, 32>, 32, Refine<32, 128, 64>>(c->dtype, p, stream);
+    if (is({16, 32, 32, 16}, {64, 32})) return by_dtype<Mlp<16, 32, 32, 16>, 16, Refine<16, 64, 32>>(c->dtype, p, stream);
     if (is({16, 32, 32, 16}, {32, 32})) return by_dtype<Mlp<16, 32, 32, 16>, 16, Refine<16, 32, 32>>(c->dtype, p, stream);
     return "biline_render: no kernel for these widths";
 }

@@ -4,8 +4,6 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include <limits>
-
 #include "cuda/torch_glue.h"
 #include "modulated_linear/cuda/modulated_linear.h"
 
@@ -26,24 +24,22 @@ at::Tensor modulated_weights(const at::Tensor& weight, const at::Tensor& style, 
     return out;
 }
 
-float limit(const std::optional<double>& clamp) { return clamp ? float(*clamp) : std::numeric_limits<float>::infinity(); }
-
-at::Tensor linear_act(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool activate, std::optional<double> clamp) {
+at::Tensor linear_act(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool activate) {
     const c10::cuda::CUDAGuard guard(x.device());
     const at::Tensor y = at::bmm(x, weight.transpose(1, 2)).contiguous(), b = bias.to(y.scalar_type()).contiguous();
-    glue::check(eidgan_act(glue::code(y.scalar_type()), {y.data_ptr(), b.data_ptr(), y.size(0) * y.size(1), int(y.size(2)), activate,
-        limit(clamp)}, c10::cuda::getCurrentCUDAStream()));
+    glue::check(eidgan_act(glue::code(y.scalar_type()), {y.data_ptr(), b.data_ptr(), y.size(0) * y.size(1), int(y.size(2)), activate},
+        c10::cuda::getCurrentCUDAStream()));
     return y;
 }
 
-std::tuple<at::Tensor, at::Tensor> act_backward(const at::Tensor& grad, const at::Tensor& y, bool activate, std::optional<double> clamp) {
+std::tuple<at::Tensor, at::Tensor> act_backward(const at::Tensor& grad, const at::Tensor& y, bool activate) {
     const c10::cuda::CUDAGuard guard(y.device());
     const at::Tensor g = grad.contiguous(), result = y.contiguous(), d_x = at::empty_like(g);
     const int64_t rows = y.size(0) * y.size(1), outputs = y.size(2);
     const int64_t chunks = std::max<int64_t>(1, std::min<int64_t>(256, rows / 64));
     const at::Tensor partial = at::empty({chunks, outputs}, y.options().dtype(at::kFloat));
     glue::check(eidgan_act_backward(glue::code(y.scalar_type()), {g.data_ptr(), result.data_ptr(), d_x.data_ptr(),
-        partial.data_ptr<float>(), rows, int(outputs), activate, int(chunks), limit(clamp)}, c10::cuda::getCurrentCUDAStream()));
+        partial.data_ptr<float>(), rows, int(outputs), activate, int(chunks)}, c10::cuda::getCurrentCUDAStream()));
     return {d_x, partial.sum(0).to(grad.scalar_type())};
 }
 

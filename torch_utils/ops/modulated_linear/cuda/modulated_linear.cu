@@ -9,7 +9,7 @@
 namespace {
 
 constexpr int kThreads = 256;
-constexpr float kSlope = 0.2f, kEps = 1e-8f;
+constexpr float kEps = 1e-8f;
 
 DEVICE float2 times(float2 a, float2 b) { return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x); }
 
@@ -120,13 +120,8 @@ template <class T> const char* weights(WeightsParams p, cudaStream_t stream) {
     return launch(weights_kernel<T, 1>, grid(1), kThreads, weights_bytes<1>(p.channels), stream, p);
 }
 
-// y = clamp(lrelu(y + bias)) in place: VECTOR neighbouring outputs a thread.
+// y = lrelu(y + bias) in place: VECTOR neighbouring outputs a thread.
 template <class T, int VECTOR> struct alignas(sizeof(T) * VECTOR) Vector { T v[VECTOR]; };
-
-DEVICE float activate(float x, bool on, float clamp) {
-    if (on) x = fmaxf(x, kSlope * x);
-    return fminf(fmaxf(x, -clamp), clamp);
-}
 
 template <class T, int VECTOR> __global__ void __launch_bounds__(kThreads) act_kernel(ActParams p) {
     const int64_t count = p.rows * p.outputs / VECTOR;
@@ -134,8 +129,10 @@ template <class T, int VECTOR> __global__ void __launch_bounds__(kThreads) act_k
         Vector<T, VECTOR>* where = static_cast<Vector<T, VECTOR>*>(p.y) + i;
         Vector<T, VECTOR> y = *where;
         const Vector<T, VECTOR> bias = static_cast<const Vector<T, VECTOR>*>(p.bias)[i % (p.outputs / VECTOR)];
-        UNROLL for (int k = 0; k < VECTOR; k++)
-            y.v[k] = from_float<T>(activate(to_float(y.v[k]) + to_float(bias.v[k]), p.activate, p.clamp));
+        UNROLL for (int k = 0; k < VECTOR; k++) {
+            const float x = to_float(y.v[k]) + to_float(bias.v[k]);
+            y.v[k] = from_float<T>(p.activate ? leaky(x) : x);
+        }
         *where = y;
     }
 }
@@ -145,7 +142,6 @@ template <class T> __global__ void __launch_bounds__(kThreads) act_backward_kern
     float* partial = reinterpret_cast<float*>(SHARED_MEMORY);
     const int output = blockIdx.x * 32 + threadIdx.x % 32;
     const int64_t first = p.rows * blockIdx.y / p.chunks, last = p.rows * (blockIdx.y + 1) / p.chunks;
-    const float clamp = to_float(from_float<T>(p.clamp));  // as clamped results are stored
     float sum = 0;
     if (output < p.outputs)
         for (int64_t row = first + threadIdx.x / 32; row < last; row += kThreads / 32) {
@@ -153,7 +149,6 @@ template <class T> __global__ void __launch_bounds__(kThreads) act_backward_kern
             const float y = to_float(static_cast<const T*>(p.y)[i]);
             float grad = to_float(static_cast<const T*>(p.grad)[i]);
             if (p.activate && !(y > 0)) grad *= kSlope;
-            if (!(fabsf(y) < clamp)) grad = 0;
             static_cast<T*>(p.d_x)[i] = from_float<T>(grad);
             sum += grad;
         }

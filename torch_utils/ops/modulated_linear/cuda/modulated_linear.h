@@ -13,11 +13,10 @@ struct WeightsParams {
 };
 
 struct ActParams {
-    void* y;           // [rows, O]: bias, leaky ReLU and clamp in place
+    void* y;           // [rows, O]: bias and leaky ReLU in place
     const void* bias;  // [O]
     int64_t rows;
     int outputs, activate;
-    float clamp;  // infinite for none
 };
 
 struct ActBackwardParams {
@@ -26,7 +25,6 @@ struct ActBackwardParams {
     float* partial;        // [chunks, O], to be summed over chunks
     int64_t rows;
     int outputs, activate, chunks;
-    float clamp;
 };
 
 extern "C" {
