@@ -8,6 +8,7 @@ Shapes: N pictures [N, 3, H, W] in [-1, 1]; each transform is applied to a pictu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
@@ -25,7 +26,7 @@ def perturb_sentences(sentences: torch.Tensor, normal: torch.Tensor, noise: floa
 
 
 class Augmentation:
-    """State: p and, for ADA, the running sums of sign(D(real)). `uniforms` [N, NUM_UNIFORMS] drive `__call__`."""
+    """State: p and, for ADA, the running sums of sign(D(real)). Uniform draws drive `__call__`."""
 
     def __init__(self, config: AugmentConfig, device: torch.device | str) -> None:
         self.config = config
@@ -64,11 +65,13 @@ class Augmentation:
             direction = math.copysign(1.0, total / count - config.target) if total / count != config.target else 0.0
             self.p = min(max(self.p + direction * step, 0.0), 1.0)
 
-    def __call__(self, images: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """Augment; differentiable in the images. With p = 0 the images come back as they are."""
+    def __call__(self, images: torch.Tensor, uniforms: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """Augment; differentiable in the images. uniforms(NUM_UNIFORMS) is asked for the draws [N, NUM_UNIFORMS] in [0, 1);
+        with p = 0 nothing is drawn and the images come back as they are.
+        """
         if self.p == 0:
             return images
-        draws = _Draws(uniforms.to(images.device), self.p)
+        draws = _Draws(uniforms(NUM_UNIFORMS).to(images.device), self.p)
         with torch.autocast(images.device.type, enabled=False):  # bf16 coordinates would move pixels
             images = self._geometry(images.float(), draws)
             images = self._colour(images, draws)

@@ -20,6 +20,32 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
+def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest readable training-state-*.pt of a run folder and its state; None when there is none at all.
+
+    A damaged file is named and passed over for the one before it. Raises `UserError` when all are damaged, or when it is of
+    another format.
+    """
+    files = _files(run_dir)
+    for path in files:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            assert isinstance(state, dict)
+        except Exception as error:  # damaged bytes raise whatever the unpickler trips over
+            print(f"Checkpoint {path} cannot be read ({type(error).__name__}); trying the one before it.")
+            continue
+        if state.get("format") != FORMAT:
+            raise UserError(f"{path}: written by another version of this code; finish the run with that one")
+        return path, state
+    if files:
+        raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; delete them to start over, or restore a backup")
+    return None
+
+
+def _files(run_dir: Path) -> list[Path]:
+    return sorted(run_dir.glob(f"{PREFIX}*.pt"), reverse=True)
+
+
 class CheckpointIO:
     """Save and restore `objects` as training-state-<kimg>.pt in `run_dir`; the newest two are kept."""
 
@@ -32,38 +58,26 @@ class CheckpointIO:
         path = self.run_dir / f"{PREFIX}{images_seen // 1000:06d}.pt"
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
-        for old in self._files()[NUM_KEPT:]:
+        for old in _files(self.run_dir)[NUM_KEPT:]:
             old.unlink()
         return path
 
     def load_latest(self) -> Path | None:
-        """Restore the newest readable checkpoint and return its path; None when there is none at all.
+        """Restore the newest checkpoint, see `read_newest`, and return its path; None when there is none at all.
 
-        A damaged file is named and passed over for the one before it. Raises `UserError` when all are damaged, or
-        when one does not fit these networks.
+        Raises `UserError` also when it does not fit these networks.
         """
-        files = self._files()
-        for path in files:
-            try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-                assert isinstance(state, dict)
-            except Exception as error:  # damaged bytes raise whatever the unpickler trips over
-                print(f"Checkpoint {path} cannot be read ({type(error).__name__}); trying the one before it.")
-                continue
-            self._restore(path, state)
-            return path
-        if files:
-            raise UserError(f"{self.run_dir}: no {PREFIX}*.pt can be read; delete them to start over, or restore a backup")
-        return None
+        found = read_newest(self.run_dir)
+        if found is None:
+            return None
+        self._restore(*found)
+        return found[0]
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        if state.get("format") != FORMAT or set(state) - {"format"} != set(self.objects):
+        if set(state) - {"format"} != set(self.objects):
             raise UserError(f"{path}: written by another version of this code; finish the run with that one")
         for name, item in self.objects.items():
             try:
                 item.load_state_dict(state[name])
             except (RuntimeError, ValueError, KeyError) as error:
                 raise UserError(f"{path}: {name} does not fit this configuration ({str(error).splitlines()[0]})") from None
-
-    def _files(self) -> list[Path]:
-        return sorted(self.run_dir.glob(f"{PREFIX}*.pt"), reverse=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -20,7 +21,7 @@ from torch_utils.rng import generator_for, normal_per_row
 from torch_utils.tensors import to_device
 from torch_utils.training_stats import Collector
 from training import losses
-from training.augment import NUM_UNIFORMS, Augmentation
+from training.augment import Augmentation
 from training.config import LossConfig
 
 
@@ -82,21 +83,17 @@ class GanLoss:
             codes = replace(codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens))
         return codes
 
-    def _shown(self, images: torch.Tensor, micro: MicroBatch, purpose: str) -> torch.Tensor:
-        """What D sees of pictures."""
-        return self.augment(images, micro.uniform(purpose, NUM_UNIFORMS)) if self.augment.p else images
-
     def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, None]:
         """Logistic loss, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
         config, report = self.config, self.collector.report
         with autocast(micro.images.device, self.precision):
             with torch.no_grad():
                 fakes = self.generator.synthesis(self.codes(micro, "z-d"), self.view)
-            fakes = self._shown(fakes, micro, "augment-d-fake")
+            fakes = self.augment(fakes, partial(micro.uniform, "augment-d-fake"))
             text = told = self.generator.condition(micro.text)
             fake = self.discriminator(fakes, told).logits
 
-            reals = self._shown(micro.images, micro, "augment-d-real").detach()
+            reals = self.augment(micro.images, partial(micro.uniform, "augment-d-real")).detach()
             penalise = bool(config.r1_gamma and regularise)
             if penalise or config.matching_aware_gp:
                 reals.requires_grad_(True)
@@ -137,7 +134,8 @@ class GanLoss:
         with autocast(micro.images.device, self.precision):
             codes = self.codes(micro, "z-g")
             fakes = self.generator.synthesis(codes, self.view)
-            loss = losses.logistic_real(self.discriminator(self._shown(fakes, micro, "augment-g"), self.generator.condition(micro.text)).logits)
+            shown = self.augment(fakes, partial(micro.uniform, "augment-g"))
+            loss = losses.logistic_real(self.discriminator(shown, self.generator.condition(micro.text)).logits)
             report("Loss/G", loss)
             if codes.commitment is not None:
                 term = codes.commitment.mean()

@@ -9,13 +9,13 @@ from torch import nn
 
 from dnnlib.errors import UserError
 from networks.snapshot import Snapshot
-from training.checkpoint import PREFIX
+from training.checkpoint import PREFIX, read_newest
 from training.trainer import Trainer
 
 
 def start_from(path: str, trainer: Trainer) -> list[str]:
     """Copy what fits of a snapshot into G and its average and, where `path` is a run folder, of its newest state into D; a
-    line on each player. Raises `UserError` when nothing fits G.
+    line on each player. Raises `UserError` when nothing fits G or no state can be read.
     """
     source = Snapshot.from_pretrained(path).generator.state_dict()
     fresh = _take(trainer.generator, source)
@@ -23,14 +23,11 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
         raise UserError(f"--init-from {path}: no tensor fits this generator")
     _take(trainer.ema.model, source)
     lines = [f"Started from {path}: {_summary('G', trainer.generator, fresh)}"]
-    states = sorted(Path(path).glob(f"{PREFIX}*.pt"))
-    if not states:
+    found = read_newest(Path(path))
+    if found is None:
         return [*lines, f"D starts fresh: {path} holds no {PREFIX}*.pt; give the run folder to take its discriminator too"]
-    try:
-        state = torch.load(states[-1], map_location="cpu", weights_only=True)["discriminator"]
-    except Exception:  # damaged bytes raise whatever the unpickler trips over
-        raise UserError(f"--init-from {path}: {states[-1].name} cannot be read; give a snapshot folder to start D fresh") from None
-    return [*lines, f"{states[-1].name}: {_summary('D', trainer.discriminator, _take(trainer.discriminator, state))}"]
+    state, fresh = found[0], _take(trainer.discriminator, found[1]["discriminator"])
+    return [*lines, f"{state.name}: {_summary('D', trainer.discriminator, fresh)}"]
 
 
 def _take(model: nn.Module, source: dict[str, torch.Tensor]) -> list[str]:

@@ -34,7 +34,7 @@ class InrganConfig:
 
     resolution: side of the trained frame in cells, a power of two. start_resolution: the smallest grid; scales below lie
     on it as well. extra_from: scales from here on have a third layer (the very first scale has one). embedding: width of
-    the learned vector of a cell, half of it from extra_from on. modulation: demod normalises the rows of W * (A B),
+    the learned vector of a cell, half of it from extra_from on. modulation: demod normalises the rows of W * (1 + A B / sqrt(rank)),
     sigmoid is the paper's W * sigmoid(A B).
     """
 
@@ -55,7 +55,6 @@ class InrganConfig:
     output: Literal["linear", "tanh"] = "linear"
 
     def __post_init__(self) -> None:
-        scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
         if self.start_resolution not in scale_widths("generator", self.resolution, self.channel_base, self.channel_max):
             raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, "
                             f"got {self.start_resolution}")

@@ -116,9 +116,9 @@ def test_augmentation_at_zero_is_the_identity_and_at_one_differentiable(seed):
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(seed)).requires_grad_()
     uniforms = torch.rand(4, NUM_UNIFORMS, generator=torch.Generator().manual_seed(seed))
     off = Augmentation(AugmentConfig(mode="fixed", p=0.0), "cpu")
-    assert off(images, uniforms) is images
+    assert off(images, pytest.fail) is images  # nothing is drawn
     on = Augmentation(AugmentConfig(mode="fixed", p=1.0, rotation=0.1), "cpu")
-    augmented = on(images, uniforms)
+    augmented = on(images, lambda width: uniforms)
     assert augmented.shape == images.shape and not torch.allclose(augmented, images)
     gradient, = torch.autograd.grad(augmented.square().sum(), images)
     assert (gradient.flatten(1).abs().sum(dim=1) > 0).all()
@@ -128,10 +128,10 @@ def test_flip_alone_mirrors_and_brightness_alone_shifts():
     images = torch.rand(8, 3, 16, 16)
     none = dict(mode="fixed", p=1.0, flip=False, translation=0, scale=0, rotation=0, brightness=0, contrast=0, saturation=0, cutout=0)
     uniforms = torch.rand(8, NUM_UNIFORMS)
-    flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(images, uniforms)
+    flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(images, lambda width: uniforms)
     for image, out, draw in zip(images, flipped, uniforms[:, 1]):
         torch.testing.assert_close(out, image.flip(-1) if draw < 0.5 else image, atol=1e-5, rtol=0)
-    shifted = Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(images, uniforms) - images
+    shifted = Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(images, lambda width: uniforms) - images
     assert (shifted.flatten(1).std(dim=1) < 1e-5).all() and 0.01 < shifted.abs().max() <= 0.3 + 1e-5
 
 

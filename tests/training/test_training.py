@@ -107,7 +107,7 @@ def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_p
     assert "D starts fresh" in start_from(str(folder), other)[1]
     assert torch.equal(before, other.discriminator.state_dict()["from_rgb.weight"])
     state.write_bytes(b"no state")
-    with pytest.raises(UserError, match="training-state-000000.pt cannot be read"):
+    with pytest.raises(UserError, match="no training-state-.*.pt can be read"):
         start_from(str(tmp_path), other)
 
 
