@@ -59,9 +59,12 @@ def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    # This module keeps the group that exists when it is first imported (by torch's optimisers, in a default argument). A
-    # group that outlives this block has threads that abort a process on its way out, once in twenty runs.
-    import torch.distributed.nn.functional  # noqa: F401
+    # torch's optimisers import this module, and a default argument in it keeps the group that exists
+    # at that moment. A group that outlives this block has threads that abort the process at its exit,
+    # once in twenty runs. So the module is imported here, before there is a group. A plain
+    # `import torch.distributed...` would make `torch` a local name of this function, and
+    # `torch.cuda.set_device` above would fail on every CUDA device.
+    from torch.distributed.nn import functional  # noqa: F401
 
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
