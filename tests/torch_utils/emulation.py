@@ -22,14 +22,17 @@ def compiler() -> str | None:
     return shutil.which("c++")
 
 
-def library(source: str) -> ctypes.CDLL:
-    """Compile `<op>/cuda/<name>.cu`; kept in the temporary folder under the hash of all sources."""
-    text = b"".join(path.read_bytes() for path in sorted(OPS.rglob("cuda/*")) if path.is_file())
-    target = Path(tempfile.gettempdir()) / f"eidgan-emulated-{Path(source).stem}-{hashlib.sha256(text).hexdigest()[:16]}.so"
+def library(source: str | Path) -> ctypes.CDLL:
+    """Compile a `.cu` file, named from `torch_utils/ops` on; kept under the hash of all sources."""
+    path = OPS / source
+    parts = sorted(file for file in OPS.rglob("cuda/*") if file.is_file())
+    text = b"".join(part.read_bytes() for part in [path, *parts])
+    name = f"eidgan-emulated-{path.stem}-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    target = Path(tempfile.gettempdir()) / name
     if not target.exists():
         part = target.with_suffix(f".{id(text)}.part")
-        subprocess.run([compiler(), "-O1", "-std=c++17", "-shared", "-fPIC", "-w", f"-I{OPS}", "-x", "c++", str(OPS / source),
-                        "-o", str(part)], check=True)
+        subprocess.run([compiler(), "-O1", "-std=c++17", "-shared", "-fPIC", "-w", f"-I{OPS}",
+                        "-x", "c++", str(path), "-o", str(part)], check=True)
         part.replace(target)
     return ctypes.CDLL(str(target))
 

@@ -110,6 +110,33 @@ DEVICE uint32_t round_tf32(float x) {
 // TF32, m16n8k8: a = (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b = (t, g), (t + 4, g);
 // d = (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
 #ifndef __CUDACC__
+// Tensor cores cut bits off while they add. A few products and the accumulator are aligned to the
+// largest exponent among them, each loses the bits below the width of the adder, and the sum is
+// rounded toward zero to float32. Measured by Fasi, Higham, Mikaitis and Pranesh ("Numerical
+// behavior of NVIDIA tensor cores", 2021): Volta adds four products at once and keeps no bit below
+// float32's; Ampere adds four in TF32 and eight in 16 bits, and keeps one bit more. For Hopper and
+// Blackwell see Khattak and Mikaitis ("Accurate models of NVIDIA tensor cores", 2025). The emulation
+// adds as Volta does: it is the least exact, and older than any GPU that the kernels run on.
+constexpr int kProductsAtOnce = 4, kExtraBits = 0;
+
+// sum + products[0] + products[1] + ... as above. Infinities and NaN come out as IEEE 754 says.
+inline float truncating_sum(float sum, const double (&products)[kProductsAtOnce]) {
+    double exact = sum, largest = std::fabs(exact);
+    for (double product : products) {
+        exact += product;
+        largest = std::max(largest, std::fabs(product));
+    }
+    if (!std::isfinite(exact) || largest == 0) return float(exact);
+    const int lowest = std::ilogb(largest) - 23 - kExtraBits;  // exponent of the last bit kept
+    const double up = std::ldexp(1.0, -lowest);
+    double total = std::trunc(sum * up);
+    for (double product : products) total += std::trunc(product * up);
+    if (total == 0) return 0;
+    // float32 holds 24 bits, and none below 2^-149.
+    const int cut = std::max({std::ilogb(total) - 23, -149 - lowest, 0});
+    return float(std::ldexp(std::trunc(std::ldexp(total, -cut)), cut + lowest));
+}
+
 template <int K, class Element>
 inline void emulated_mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Element element) {
     auto& exchange = emulate::exchange();
@@ -119,14 +146,15 @@ inline void emulated_mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (
     emulate::wait(emulate::kAtWarpBarrier);
     for (int i = 0; i < 4; i++) {
         unsigned row = lane / 4 + (i / 2) * 8, column = lane % 4 * 2 + i % 2;
-        double sum = d[i];
+        double products[kProductsAtOnce];
         for (int k = 0; k < K; k++) {
             int half = K / 2, per_register = K / 8, t = k % half / per_register, part = k % per_register;
             uint32_t left = exchange.a[row % 8 * 4 + t][row / 8 + k / half * 2];
             uint32_t right = exchange.b[column * 4 + t][k / half];
-            sum += double(element(left, part)) * double(element(right, part));
+            const int place = k % kProductsAtOnce;
+            products[place] = double(element(left, part)) * double(element(right, part));
+            if (place == kProductsAtOnce - 1) d[i] = truncating_sum(d[i], products);
         }
-        d[i] = float(sum);
     }
     emulate::wait(emulate::kAtWarpBarrier);
 }

@@ -44,7 +44,9 @@ template <> DEVICE void multiply16<tf32>(float (&acc)[4], const Tile<tf32>& x0, 
         mma<tf32>(acc, a, b);
     }
 }
-// float: three TF32 products of high and low parts, which lose about 2^-22 of a product.
+// float: three TF32 products of high and low parts, which lose about 2^-22 of a product. Tensor
+// cores cut bits off while they add (platform.h), which over all of k would be many times a float's
+// rounding error. So they add eight products, starting at zero, and ordinary additions do the rest.
 DEVICE void split(float x, uint32_t& high, uint32_t& low) {
     high = round_tf32(x);
     low = round_tf32(x - from_bits(high));
@@ -60,9 +62,11 @@ template <> DEVICE void multiply16<float>(float (&acc)[4], const Tile<float>& x0
         split(x.v[3], high[3], low[3]);
         split(weight.x, b_high[0], b_low[0]);
         split(weight.y, b_high[1], b_low[1]);
-        mma<tf32>(acc, low, b_high);
-        mma<tf32>(acc, high, b_low);
-        mma<tf32>(acc, high, b_high);
+        float small[4] = {}, large[4] = {};
+        mma<tf32>(small, low, b_high);
+        mma<tf32>(small, high, b_low);
+        mma<tf32>(large, high, b_high);
+        UNROLL for (int j = 0; j < 4; j++) acc[j] += large[j] + small[j];
     }
 }
 
