@@ -70,6 +70,29 @@ def test_decode(widths, dtype, size, nan):
     no_worse_than(out, formula.plain(*tensors, widths), exact)
 
 
+@pytest.mark.parametrize("place", ["features", "weight", "bias"])
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")], ids=str)
+@pytest.mark.parametrize("dtype", [0, TF32, 1, 2], ids=["fp32", "tf32", "fp16", "bf16"])
+def test_infinities_and_nan_come_out_as_in_plain_pytorch(dtype, value, place):
+    """With positive weights and inputs an infinity stays one up to the end."""
+    widths = WIDTHS["small"]
+    storage = {code: dtype for dtype, code in DTYPES.items()}.get(dtype, torch.float32)
+    features, rows, columns, params = (t.abs() for t in decode_case(widths, 1, 3, 7, 2, storage))
+    features[0, 0, 1, 2] = 1.0  # a factor without bits below TF32's
+    if place == "features":
+        features[0, 1, 2, 3] = value
+    else:
+        params[{"weight": 2, "bias": widths[1] * widths[0]}[place]] = value
+    out = poisoned(1, 3, 7, widths[0], dtype=storage)
+    call(library("biline/cuda/decode.cu").eidgan_decode, ctypes.byref(Configuration(dtype, widths)),
+         DecodeParams(*(t.data_ptr() for t in (features, rows, columns, params, out)), 1, 3, 7, 2))
+    plain = formula.plain(features, rows, columns, params, widths)
+    tolerance = {0: 1e-5, TF32: 3e-3}.get(dtype, 3e-2)
+    torch.testing.assert_close(out, plain, rtol=tolerance, atol=0, equal_nan=True)
+    reached = out[0, 1, 2] if place == "features" else out
+    torch.testing.assert_close(reached, torch.full_like(reached, value), equal_nan=True)
+
+
 def test_decode_in_tf32_is_as_good_as_tf32():
     widths = WIDTHS["paper"]
     tensors = decode_case(widths)

@@ -115,8 +115,8 @@ DEVICE uint32_t round_tf32(float x) {
 // rounded toward zero to float32. Measured by Fasi, Higham, Mikaitis and Pranesh ("Numerical
 // behavior of NVIDIA tensor cores", 2021): Volta adds four products at once and keeps no bit below
 // float32's; Ampere adds four in TF32 and eight in 16 bits, and keeps one bit more. For Hopper and
-// Blackwell see Khattak and Mikaitis ("Accurate models of NVIDIA tensor cores", 2025). The emulation
-// adds as Volta does: it is the least exact, and older than any GPU that the kernels run on.
+// Blackwell see Khattak and Mikaitis ("Accurate models of NVIDIA tensor cores", 2025). Volta is the
+// least exact of them and older than any GPU that the kernels run on; the emulation adds like it.
 constexpr int kProductsAtOnce = 4, kExtraBits = 0;
 
 // sum + products[0] + products[1] + ... as above. Infinities and NaN come out as IEEE 754 says.

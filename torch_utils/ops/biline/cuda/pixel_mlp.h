@@ -66,7 +66,9 @@ template <> DEVICE void multiply16<float>(float (&acc)[4], const Tile<float>& x0
         mma<tf32>(small, low, b_high);
         mma<tf32>(small, high, b_low);
         mma<tf32>(large, high, b_high);
-        UNROLL for (int j = 0; j < 4; j++) acc[j] += large[j] + small[j];
+        // An infinity has no low part (inf - inf is NaN), and zero parts times it are NaN.
+        UNROLL for (int j = 0; j < 4; j++)
+            acc[j] += fabsf(large[j]) < INFINITY ? large[j] + small[j] : large[j];
     }
 }
 
