@@ -14,7 +14,7 @@ import torch
 from networks.generators import preset
 from tests.torch_utils.emulation import DTYPES, TF32, Configuration, call, compiler, library, poisoned, structure
 from torch_utils.ops.biline import formula
-from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, refinement_shapes
+from torch_utils.ops.biline.packing import mlp_shapes, pack, refinement_shapes
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 WIDTHS = {"paper": [32, 64, 128, 64, 32], "small": [16, 32, 32, 16]}
@@ -26,7 +26,7 @@ def decode_case(widths, n=2, h=5, w=7, d=3, dtype=torch.float32, seed=0):
     g = torch.Generator().manual_seed(seed)
     def rand(*shape):
         return torch.randn(*shape, generator=g).to(dtype)
-    params = torch.cat([torch.cat([rand(o * c) / c ** 0.5, rand(o)]) for o, c in mlp_shapes(widths)])
+    params = pack(*zip(*[(rand(o, c) / c ** 0.5, rand(o)) for o, c in mlp_shapes(widths)]))
     return rand(n, h, w, widths[0]), rand(n, h, d, widths[0]), rand(n, w, d, widths[0]), params
 
 
@@ -124,8 +124,8 @@ def test_render(name, refinement, dtype, size, nan, shared_memory):
     decoders = torch.stack([case[3] for case in cases])
     shapes = refinement_shapes(widths[0], refinement)
     g = torch.Generator().manual_seed(9)
-    refinements = torch.cat([torch.cat([torch.randn(n, o * c, generator=g) / c ** 0.5, torch.randn(n, o, generator=g)], dim=1)
-                             for o, c in shapes], dim=1).to(dtype)
+    refinements = pack(*zip(*[(torch.randn(n, o, c, generator=g) / c ** 0.5, torch.randn(n, o, generator=g))
+                              for o, c in shapes])).to(dtype)
     image = poisoned(n, 3, h, w)
     pointers = [(ctypes.c_void_p * 16)(*(t.data_ptr() for t in lines)) for lines in (rows, columns)]
     kernels = shared_memory("biline/cuda/render.cu", 227 if dtype == torch.float32 else 99)

@@ -1,6 +1,8 @@
 """The weights of the pixel part as one flat tensor, so that a kernel reads them, and adds up their gradient, in one piece.
 
-A layer [O, C] with its bias [O] takes O * C + O numbers, weight first. Per-sample weights [N, O, C] give [N, numbers].
+A layer [O, C] with its bias [O] takes its weight first, then its bias. Both are filled up with zeros to a multiple of eight rows:
+a tensor core multiplies eight rows at a time, and every layer begins where a copy of 16 bytes may begin.
+Per-sample weights [N, O, C] give [N, numbers].
 """
 
 from __future__ import annotations
@@ -8,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn import functional
 
 Shape = tuple[int, int]  # O, C
+ROWS = 8
 
 
 def mlp_shapes(widths: Sequence[int]) -> list[Shape]:
@@ -25,8 +29,13 @@ def refinement_shapes(channels: int, widths: Sequence[int]) -> list[Shape]:
     return shapes
 
 
+def padded(out: int) -> int:
+    """Rows that a layer of `out` outputs takes."""
+    return -(-out // ROWS) * ROWS
+
+
 def num_numbers(shapes: Sequence[Shape]) -> int:
-    return sum(o * c + o for o, c in shapes)
+    return sum(padded(o) * (c + 1) for o, c in shapes)
 
 
 def pack(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -34,7 +43,8 @@ def pack(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> tor
     batch = [weight.shape[0] for weight in weights if weight.ndim == 3][:1]
     parts = []
     for weight, bias in zip(weights, biases, strict=True):
-        flat = weight.flatten(-2)
+        more = padded(weight.shape[-2]) - weight.shape[-2]
+        flat, bias = functional.pad(weight, (0, 0, 0, more)).flatten(-2), functional.pad(bias, (0, more))
         parts += [flat.expand(*batch, -1) if flat.ndim == 1 else flat, bias.expand(*batch, -1)]
     return torch.cat(parts, dim=-1)
 
@@ -43,8 +53,10 @@ def unpack(numbers: torch.Tensor, shapes: Sequence[Shape]) -> list[tuple[torch.T
     """[..., numbers] -> a (weight [..., O, C], bias [..., O]) for each layer, as views."""
     layers, start = [], 0
     for out, channels in shapes:
-        weight = numbers[..., start:start + out * channels].unflatten(-1, (out, channels))
-        layers.append((weight, numbers[..., start + out * channels:start + out * channels + out]))
-        start += out * channels + out
+        rows = padded(out)
+        middle, end = start + rows * channels, start + rows * (channels + 1)
+        weight = numbers[..., start:middle].unflatten(-1, (rows, channels))
+        layers.append((weight[..., :out, :], numbers[..., middle:middle + out]))
+        start = end
     assert start == numbers.shape[-1]
     return layers

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <unordered_set>
 #include <vector>
 
 #include "cuda/interface.h"
@@ -27,10 +28,16 @@ struct float2 { float x, y; };
 struct uint2 { uint32_t x, y; };
 struct uint4 { uint32_t x, y, z, w; };
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+using std::min;
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 
-extern "C" { inline size_t eidgan_emulated_shared_bytes = 227 * 1024; }  // of a block; tests change it
+extern "C" {
+inline size_t eidgan_emulated_shared_bytes = 227 * 1024;  // of a block; tests change it
+// Bytes read by load_global and copy_async since a test set them to 0: by all threads, and without what the same block read before;
+// the most copies that a thread had under way.
+inline size_t eidgan_emulated_bytes_read = 0, eidgan_emulated_bytes_once = 0, eidgan_emulated_copies = 0;
+}
 
 namespace emulate {
 
@@ -38,7 +45,9 @@ enum State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
 
 struct Exchange { uint32_t a[32][4], b[32][2]; float value[32]; };
 
-struct Fiber { ucontext_t context; std::unique_ptr<char[]> stack; State state; };
+struct Copy { void* target; const void* source; int bytes; };
+
+struct Fiber { ucontext_t context; std::unique_ptr<char[]> stack; State state; std::vector<Copy> copies; };
 
 struct Block {
     std::vector<Fiber> fibers;
@@ -46,6 +55,7 @@ struct Block {
     ucontext_t scheduler;
     std::function<void()> body;
     std::vector<char> shared;
+    std::unordered_set<uintptr_t> words_read;  // of global memory, 4 bytes each
     unsigned current = 0;
 };
 
@@ -63,6 +73,35 @@ inline void enter() {
 }
 inline unsigned lane() { return block->current % 32; }
 inline Exchange& exchange() { return block->warps[block->current / 32]; }
+
+inline void check_aligned(const void* address, size_t bytes) {
+    if (reinterpret_cast<uintptr_t>(address) % bytes == 0) return;
+    std::fprintf(stderr, "emulated kernel: an access of %zu bytes is not aligned\n", bytes);
+    std::abort();
+}
+
+inline void read(const void* source, size_t bytes) {
+    check_aligned(source, bytes);
+    eidgan_emulated_bytes_read += bytes;
+    for (size_t word = 0; word < bytes / 4; word++)
+        eidgan_emulated_bytes_once += 4 * block->words_read.insert(reinterpret_cast<uintptr_t>(source) / 4 + word).second;
+}
+
+// Asynchronous copies happen as late as they may, so that what is used too early is still NaN.
+inline void copy_later(void* target, const void* source, int bytes) {
+    check_aligned(target, bytes);
+    read(source, bytes);
+    std::vector<Copy>& copies = block->fibers[block->current].copies;
+    copies.push_back({target, source, bytes});
+    eidgan_emulated_copies = std::max(eidgan_emulated_copies, copies.size());
+}
+inline void make_copies() {
+    std::vector<Copy>& copies = block->fibers[block->current].copies;
+    for (const Copy& copy : copies)
+        for (int word = 0; word < copy.bytes / 4; word++)
+            static_cast<uint32_t*>(copy.target)[word] = static_cast<const uint32_t*>(copy.source)[word];
+    copies.clear();
+}
 
 inline bool release(unsigned first, unsigned last, State state) {
     unsigned waiting = 0, done = 0;
@@ -89,6 +128,7 @@ inline void run_block(unsigned threads, std::mt19937& random) {
         makecontext(&fiber.context, enter, 0);
     }
     std::memset(block->shared.data(), 0xff, block->shared.size());
+    block->words_read.clear();
     for (;;) {
         std::shuffle(order.begin(), order.end(), random);
         bool progress = false;

@@ -9,15 +9,19 @@
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_pipeline_primitives.h>
 #include <cuda_runtime.h>
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
-extern __shared__ char eidgan_shared[];
+#define PRAGMA(TEXT) _Pragma(#TEXT)
+#define UNROLL_BY(N) PRAGMA(unroll N)
+extern __shared__ __align__(16) char eidgan_shared[];
 #define SHARED_MEMORY eidgan_shared
 #else
 #include "cuda/emulate.h"
 #define DEVICE inline
 #define UNROLL
+#define UNROLL_BY(N)
 #define SHARED_MEMORY emulate::shared_memory()
 #endif
 
@@ -102,6 +106,39 @@ DEVICE uint32_t round_tf32(float x) {
     return result;
 #else
     return x != x ? bits_of(x) : (bits_of(x) + 0x1000) & ~0x1fffu;
+#endif
+}
+
+// A vector from and to global memory. The compiler may take a plain assignment of a vector apart into its words.
+template <class Vector> DEVICE Vector load_global(const Vector* source) {
+#ifndef __CUDACC__
+    emulate::read(source, sizeof(Vector));
+#endif
+    return *source;
+}
+template <class Vector> DEVICE void store_global(Vector* target, const Vector& value) {
+#ifdef __CUDACC__
+    __stwb(target, value);
+#else
+    emulate::check_aligned(target, sizeof(Vector));
+    *target = value;
+#endif
+}
+// 4, 8 or 16 bytes from global to shared memory without a register between them; both sides are aligned to that size. A thread's
+// copies are there behind its wait_for_copies(), those of the block behind a barrier after it.
+template <int BYTES> DEVICE void copy_async(void* shared, const void* global) {
+#ifdef __CUDACC__
+    __pipeline_memcpy_async(shared, global, BYTES);
+#else
+    emulate::copy_later(shared, global, BYTES);
+#endif
+}
+DEVICE void wait_for_copies() {
+#ifdef __CUDACC__
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+#else
+    emulate::make_copies();
 #endif
 }
 

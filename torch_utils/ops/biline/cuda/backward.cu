@@ -114,7 +114,7 @@ template <class T, int K, int WARPS, bool FIRST, int A> struct Chain<T, K, WARPS
     static constexpr int channels = 0, widest = A;
     DEVICE void transpose(const T*, T*) {}
     // The end: grad is that of the MLP's result y.
-    DEVICE void run(const Tile<T> (&y)[1][A / 8], const T*, const float*, const T*, T*, T* g_staged, Tile<T> (&grad)[1][A / 8]) {
+    DEVICE void run(const Tile<T> (&y)[1][A / 8], const T*, const T*, const T*, T*, T* g_staged, Tile<T> (&grad)[1][A / 8]) {
         UNROLL for (int j = 0; j < A / 8; j++) {
             float value[4], g[4];
             y[0][j].get(value);
@@ -139,7 +139,7 @@ template <class T, int K, int WARPS, bool FIRST, int A, int B, int... W> struct 
     }
     // x: this layer's input. On the way in grad is that of the MLP's result, `out` the gradient in front of x.
     template <int E>
-    DEVICE void run(const Tile<T> (&x)[1][A / 8], const T* weights, const float* bias, const T* transposed, T* staged, T* g_staged,
+    DEVICE void run(const Tile<T> (&x)[1][A / 8], const T* weights, const T* bias, const T* transposed, T* staged, T* g_staged,
                     Tile<T> (&grad)[1][E / 8], Tile<T> (&out)[1][A / 8]) {
         stage<T, WARPS, A>(x[0], staged);
         Tile<T> y[1][B / 8], g[1][B / 8];
@@ -152,7 +152,7 @@ template <class T, int K, int WARPS, bool FIRST, int A, int B, int... W> struct 
         if (!FIRST) stage<T, WARPS, A>(out[0], g_staged);
     }
     template <int E>
-    DEVICE void descend(const Tile<T> (&y)[1][B / 8], const T* weights, const float* bias, const T* transposed, T* staged, T* g_staged,
+    DEVICE void descend(const Tile<T> (&y)[1][B / 8], const T* weights, const T* bias, const T* transposed, T* staged, T* g_staged,
                         Tile<T> (&grad)[1][E / 8], Tile<T> (&g)[1][B / 8]) {
         if constexpr (LAST) {
             rest.run(y, nullptr, nullptr, nullptr, nullptr, g_staged, grad);
@@ -176,7 +176,7 @@ template <class T, int WARPS, int K, int... W> constexpr size_t shared_bytes() {
     typedef Mlp<W...> M;
     typedef Chain<T, K, WARPS, true, W...> C;
     constexpr int staged = (C::channels + C::widest) * pixel_stride<T, WARPS>();
-    return sizeof(T) * (M::elements + transposed_elements<W...>() + staged) + sizeof(float) * M::biases;
+    return sizeof(T) * (M::elements + transposed_elements<W...>() + staged + M::biases);
 }
 
 template <class T, int WARPS, int K, int... W> __global__ void __launch_bounds__(WARPS * 32, 1) backward_kernel(BackwardParams p) {
@@ -186,32 +186,34 @@ template <class T, int WARPS, int K, int... W> __global__ void __launch_bounds__
     T* transposed = weights + M::elements;
     T* staged = transposed + transposed_elements<W...>();
     T* g_staged = staged + C::channels * pixel_stride<T, WARPS>();
-    float* bias = reinterpret_cast<float*>(g_staged + C::widest * pixel_stride<T, WARPS>());
+    T* bias = g_staged + C::widest * pixel_stride<T, WARPS>();
     C chain;
-    M::template load<K, K>(static_cast<const T*>(p.params), 1.0f, weights, bias);
+    M::template load<WARPS * 32, K, K>(static_cast<const T*>(p.params), weights, bias);
+    wait_for_copies();
     __syncthreads();
     chain.transpose(weights, transposed);
     __syncthreads();
 
-    const int pixels = p.height * p.width, warp = threadIdx.x / 32, channel = threadIdx.x % 4 * (K / 4);
-    const int tiles = (pixels + WARPS * 16 - 1) / (WARPS * 16);
+    const int warp = threadIdx.x / 32, channel = threadIdx.x % 4 * (K / 4);
+    const int tiles = (Patch<1>::count(p.height, p.width) + WARPS - 1) / WARPS;
     for (int tile = blockIdx.x; tile < tiles * p.batch; tile += gridDim.x) {
-        const size_t image = size_t(tile / tiles) * pixels * K;
-        const Pixels where(tile % tiles * WARPS * 16 + warp * 16, p.width, pixels);
+        const size_t image = size_t(tile / tiles) * p.height * p.width * K + channel;
+        const Patch<1> where = Patch<1>::number(tile % tiles * WARPS + warp, p.height, p.width);
         Tile<T> x[1][K / 8], grad[1][K / 8], out[1][K / 8];
         float v[2][K / 4], g[2][K / 4];
         UNROLL for (int half = 0; half < 2; half++) {
-            const size_t offset = image + size_t(where.index[half]) * K + channel;
+            const size_t offset = image + size_t(where.pixel(0, half)) * K;
             load_channels<T, K>(static_cast<const T*>(p.features) + offset, v[half]);
             load_channels<T, K>(static_cast<const T*>(p.grad) + offset, g[half]);
-            UNROLL for (int i = 0; i < K / 4; i++) g[half][i] = where.inside[half] ? g[half][i] * kHalf : 0.0f;
+            UNROLL for (int i = 0; i < K / 4; i++) g[half][i] = where.inside(0, half) ? g[half][i] * kHalf : 0.0f;
         }
         to_tiles<T, K>(v, x[0]);
         to_tiles<T, K>(g, grad[0]);
         chain.template run<K>(x, weights, bias, transposed, staged, g_staged, grad, out);
         from_tiles<T, K>(out[0], v);
         UNROLL for (int half = 0; half < 2; half++)
-            if (where.inside[half]) store_channels<T, K>(static_cast<T*>(p.d_features) + image + size_t(where.index[half]) * K + channel, v[half]);
+            if (where.inside(0, half))
+                store_channels<T, K>(static_cast<T*>(p.d_features) + image + size_t(where.pixel(0, half)) * K, v[half]);
     }
     chain.store(p.partial + size_t(blockIdx.x) * M::numbers);
 }

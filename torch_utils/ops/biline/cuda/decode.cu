@@ -4,7 +4,7 @@
 
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kWarps = kThreads / 32;
 
 // Groups of 16 pixels that a warp takes at once: more of them share a weight fragment, as far as registers last.
 template <class T> constexpr int groups() { return sizeof(T) == 2 ? 2 : 1; }
@@ -12,46 +12,45 @@ template <class T> constexpr int groups() { return sizeof(T) == 2 ? 2 : 1; }
 template <class T, class M, int K> __global__ void __launch_bounds__(kThreads) decode_kernel(DecodeParams p) {
     constexpr int MT = groups<T>();
     T* weights = reinterpret_cast<T*>(SHARED_MEMORY);
-    float* bias = reinterpret_cast<float*>(weights + M::elements);
-    M::template load<K, K>(static_cast<const T*>(p.params), kHalf, weights, bias);
+    T* bias = weights + M::elements;
+    M::template load<kThreads, K, K>(static_cast<const T*>(p.params), weights, bias);
+    wait_for_copies();
     __syncthreads();
 
-    const int pixels = p.height * p.width, warp = threadIdx.x / 32, channel = threadIdx.x % 4 * (K / 4), n = blockIdx.y;
-    const size_t image = size_t(n) * pixels * K;
-    const T* features = static_cast<const T*>(p.features) + image;
+    const int channel = threadIdx.x % 4 * (K / 4), n = blockIdx.y;
+    const size_t image = size_t(n) * p.height * p.width * K;
+    const T* features = static_cast<const T*>(p.features) + image + channel;
     const T* rows = static_cast<const T*>(p.rows) + size_t(n) * p.height * p.depth * K;
     const T* columns = static_cast<const T*>(p.columns) + size_t(n) * p.width * p.depth * K;
-    T* out = static_cast<T*>(p.out) + image;
-    const float scale = kHalf * rsqrtf(float(p.depth));
+    T* out = static_cast<T*>(p.out) + image + channel;
 
-    for (int start = (blockIdx.x * (kThreads / 32) + warp) * 16 * MT; start < pixels; start += gridDim.x * (kThreads / 2) * MT) {
+    const int patches = Patch<MT>::count(p.height, p.width);
+    for (int i = blockIdx.x * kWarps + threadIdx.x / 32; i < patches; i += gridDim.x * kWarps) {
+        const Patch<MT> where = Patch<MT>::number(i, p.height, p.width);
         Tile<T> x[MT][K / 8], y[MT][K / 8];
+        float v[MT][2][K / 4];
         UNROLL for (int m = 0; m < MT; m++) {
-            const Pixels where(start + 16 * m, p.width, pixels);
-            float v[2][K / 4];
-            UNROLL for (int half = 0; half < 2; half++) load_channels<T, K>(features + size_t(where.index[half]) * K + channel, v[half]);
-            to_tiles<T, K>(v, x[m]);
+            UNROLL for (int half = 0; half < 2; half++)
+                load_channels<T, K>(features + size_t(where.pixel(m, half)) * K, v[m][half]);
+            to_tiles<T, K>(v[m], x[m]);
         }
         M::template run<T, MT>(x, weights, bias, y);
-        UNROLL for (int m = 0; m < MT; m++) {
-            const Pixels where(start + 16 * m, p.width, pixels);
-            float v[2][K / 4];
-            from_tiles<T, K>(y[m], v);
-            UNROLL for (int half = 0; half < 2; half++) {
-                add_composed<T, K>(v[half], rows, columns, where.row[half], where.column[half], p.depth, scale);
-                if (where.inside[half]) store_channels<T, K>(out + size_t(where.index[half]) * K + channel, v[half]);
-            }
-        }
+        UNROLL for (int m = 0; m < MT; m++) from_tiles<T, K>(y[m], v[m]);
+        compose<T, K, MT>(v, rows, columns, where, p.depth, kHalf);
+        UNROLL for (int m = 0; m < MT; m++)
+            UNROLL for (int half = 0; half < 2; half++)
+                if (where.inside(m, half))
+                    store_channels<T, K>(out + size_t(where.pixel(m, half)) * K, v[m][half]);
     }
 }
 
 // Here and below: with p = nullptr only asks whether the kernel fits.
 template <class T, class M, int K> const char* run(const DecodeParams* asked, cudaStream_t stream) {
-    constexpr size_t bytes = M::elements * sizeof(T) + M::biases * sizeof(float);
+    constexpr size_t bytes = (M::elements + M::biases) * sizeof(T);
     if (!asked) return too_large(bytes);
     const DecodeParams& p = *asked;
     const DeviceLimits limits = device_limits();
-    const int tile = kThreads / 2 * groups<T>(), tiles = (p.height * p.width + tile - 1) / tile;
+    const int tiles = (Patch<groups<T>()>::count(p.height, p.width) + kWarps - 1) / kWarps;
     const int wanted = 2 * limits.multiprocessors / p.batch;
     const dim3 grid(tiles < wanted ? tiles : (wanted > 0 ? wanted : 1), p.batch);
     return launch(decode_kernel<T, M, K>, grid, kThreads, bytes, stream, p);

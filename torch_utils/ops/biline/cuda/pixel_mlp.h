@@ -11,6 +11,11 @@ constexpr float kHalf = 0.70710678f;
 constexpr int kPad = 8;  // elements between rows of weights in shared memory: no two lanes of a fragment share a bank
 
 template <int K> DEVICE int channel_of(int logical) { return (logical % 8) / 2 * (K / 4) + logical / 8 * 2 + logical % 2; }
+// The inverse; K = 0: not permuted. Channels 2 i and 2 i + 1 stay neighbours.
+template <int K> DEVICE int logical_of(int channel) {
+    if constexpr (K == 0) return channel;
+    else return channel % (K / 4) / 2 * 8 + channel / (K / 4) * 2 + channel % 2;
+}
 
 // One n8 tile of activations, ready to be a left fragment.
 template <class T> struct Tile {
@@ -72,34 +77,43 @@ template <> DEVICE void multiply16<float>(float (&acc)[4], const Tile<float>& x0
     }
 }
 
-// Where a layer [OUT, IN] lies in shared memory: OUT rows of IN + kPad elements; its bias apart, as float.
+// Where a layer [OUT, IN] lies in shared memory: OUT rows of IN + kPad elements; its bias apart.
 template <int OUT, int IN> constexpr int layer_elements() { return OUT * (IN + kPad); }
 
-// Numbers of a layer in global memory -> shared memory, by the whole block. in_k, out_k: K where that side is permuted, else 0.
-// Rows beyond `out` (RGB padded to a tile) become zeros.
-template <int OUT, int IN, int IN_K, int OUT_K, class S, class T>
-DEVICE void load_layer(const S* source, int out, float scale, T* weights, float* bias) {
-    for (int i = threadIdx.x; i < OUT * IN; i += blockDim.x) {
-        const int row = i / IN, column = i % IN;
-        const int o = OUT_K ? channel_of<OUT_K ? OUT_K : 8>(row) : row, c = IN_K ? channel_of<IN_K ? IN_K : 8>(column) : column;
-        weights[row * (IN + kPad) + column] = from_float<T>(o < out ? to_float(source[o * IN + c]) * scale : 0.0f);
+// Numbers of a layer in global memory -> shared memory, by the THREADS of a block: all copies are started here, and are there
+// behind wait_for_copies() and a barrier. `source` is aligned to 16 bytes. IN_K, OUT_K: K where that side is permuted, else 0.
+template <int THREADS, int OUT, int IN, int IN_K, int OUT_K, class T>
+DEVICE void load_layer(const T* source, T* weights, T* bias) {
+    constexpr int vector = 16 / sizeof(T), in = IN_K ? 2 : vector, out = OUT_K ? 2 : vector;
+    constexpr int step = THREADS * in, rows = step / IN;  // numbers and rows that the block copies at once
+    static_assert(step % IN == 0 && OUT <= THREADS * out, "the block copies whole rows, and the bias at once");
+    const int row = threadIdx.x * in / IN, column = threadIdx.x * in % IN;
+    UNROLL for (int i = 0; i < (OUT + rows - 1) / rows; i++) {
+        if (OUT % rows && row + i * rows >= OUT) continue;
+        copy_async<in * sizeof(T)>(
+            weights + logical_of<OUT_K>(row + i * rows) * (IN + kPad) + logical_of<IN_K>(column),
+            source + threadIdx.x * in + i * step);
     }
-    for (int row = threadIdx.x; row < OUT; row += blockDim.x) {
-        const int o = OUT_K ? channel_of<OUT_K ? OUT_K : 8>(row) : row;
-        bias[row] = o < out ? to_float(source[out * IN + o]) * scale : 0.0f;
-    }
+    const int o = threadIdx.x * out;
+    if (o < OUT) copy_async<out * sizeof(T)>(bias + logical_of<OUT_K>(o), source + OUT * IN + o);
+}
+
+// Two neighbouring numbers.
+template <class T> DEVICE float2 pair(const T* source) {
+    if constexpr (sizeof(T) == 2) return unpack2<T>(*reinterpret_cast<const uint32_t*>(source));
+    else return *reinterpret_cast<const float2*>(source);
 }
 
 // y = x W^T + b for MT groups of 16 pixels; ACTIVATE: leaky ReLU.
 template <class T, int MT, int IN, int OUT, bool ACTIVATE = true>
-DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const float* bias, Tile<T> (&y)[MT][OUT / 8]) {
+DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias, Tile<T> (&y)[MT][OUT / 8]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     UNROLL for (int j = 0; j < OUT / 8; j++) {
         float acc[MT][4];
-        const float b0 = bias[8 * j + 2 * t], b1 = bias[8 * j + 2 * t + 1];
+        const float2 b = pair(bias + 8 * j + 2 * t);
         UNROLL for (int m = 0; m < MT; m++) {
-            acc[m][0] = acc[m][2] = b0;
-            acc[m][1] = acc[m][3] = b1;
+            acc[m][0] = acc[m][2] = b.x;
+            acc[m][1] = acc[m][3] = b.y;
         }
         UNROLL for (int k = 0; k < IN / 16; k++)
             UNROLL for (int m = 0; m < MT; m++)
@@ -111,66 +125,93 @@ DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const float*
     }
 }
 
-// A lane's share of a pixel's K channels, K / 4 in a row, to and from tiles: half 0 is pixel g, half 1 pixel g + 8.
-template <class T> struct Channels {  // float, tf32
-    static constexpr int step = 2;
-    static DEVICE void load(const T* source, float* v) {
-        const float2 pair = *reinterpret_cast<const float2*>(source);
-        v[0] = pair.x; v[1] = pair.y;
-    }
-    static DEVICE void store(T* target, const float* v) { *reinterpret_cast<float2*>(target) = make_float2(v[0], v[1]); }
+// A lane's share of a pixel's K channels, K / 4 in a row, moves in vectors of 16 bytes, or of 8 where it is no larger.
+template <class T, int K> struct Share {
+    static constexpr int words = K / 4 * sizeof(T) / 4, step = words % 4 == 0 ? 4 : 2;
+    static_assert(words % 2 == 0, "a lane moves vectors of 8 or 16 bytes");
+    typedef std::conditional_t<step == 4, uint4, uint2> Vector;
 };
-template <class T> struct HalfChannels {
-    static constexpr int step = 4;
-    static DEVICE void load(const T* source, float* v) {
-        const uint2 words = *reinterpret_cast<const uint2*>(source);
-        const float2 low = unpack2<T>(words.x), high = unpack2<T>(words.y);
-        v[0] = low.x; v[1] = low.y; v[2] = high.x; v[3] = high.y;
-    }
-    static DEVICE void store(T* target, const float* v) {
-        *reinterpret_cast<uint2*>(target) = make_uint2(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
-    }
-};
-template <> struct Channels<f16> : HalfChannels<f16> {};
-template <> struct Channels<bf16> : HalfChannels<bf16> {};
+DEVICE void get_words(const uint2& from, uint32_t* to) { to[0] = from.x; to[1] = from.y; }
+DEVICE void get_words(const uint4& from, uint32_t* to) { to[0] = from.x; to[1] = from.y; to[2] = from.z; to[3] = from.w; }
+DEVICE void set_words(uint2& to, const uint32_t* from) { to.x = from[0]; to.y = from[1]; }
+DEVICE void set_words(uint4& to, const uint32_t* from) { to.x = from[0]; to.y = from[1]; to.z = from[2]; to.w = from[3]; }
 
 template <class T, int K> DEVICE void load_channels(const T* source, float (&v)[K / 4]) {
-    static_assert(K % 16 == 0, "a lane moves vectors of 8 bytes");
-    UNROLL for (int i = 0; i < K / 4; i += Channels<T>::step) Channels<T>::load(source + i, v + i);
+    typedef Share<T, K> S;
+    uint32_t words[S::words];
+    UNROLL for (int i = 0; i < S::words / S::step; i++)
+        get_words(load_global(reinterpret_cast<const typename S::Vector*>(source) + i), words + i * S::step);
+    UNROLL for (int i = 0; i < S::words; i++) {
+        if constexpr (sizeof(T) == 2) {
+            const float2 two = unpack2<T>(words[i]);
+            v[2 * i] = two.x; v[2 * i + 1] = two.y;
+        } else v[i] = from_bits(words[i]);
+    }
 }
 template <class T, int K> DEVICE void store_channels(T* target, const float (&v)[K / 4]) {
-    UNROLL for (int i = 0; i < K / 4; i += Channels<T>::step) Channels<T>::store(target + i, v + i);
+    typedef Share<T, K> S;
+    uint32_t words[S::words];
+    UNROLL for (int i = 0; i < S::words; i++) {
+        if constexpr (sizeof(T) == 2) words[i] = pack2<T>(v[2 * i], v[2 * i + 1]);
+        else words[i] = bits_of(v[i]);
+    }
+    UNROLL for (int i = 0; i < S::words / S::step; i++) {
+        typename S::Vector vector;
+        set_words(vector, words + i * S::step);
+        store_global(reinterpret_cast<typename S::Vector*>(target) + i, vector);
+    }
 }
 
-// The two pixels of a lane in a group of 16: index `first + g` and `first + g + 8` of the picture, clamped to its end.
-struct Pixels {
-    int index[2], row[2], column[2];
-    bool inside[2];
-    DEVICE Pixels(int first, int width, int count) {
+// The pixels that a warp takes at once: 2 MT rows of 8. Of a lane's pixels, half h of group m lies in row[m], column[h], so they share
+// lines. What lies outside of the picture is clamped to its edge.
+template <int MT> struct Patch {
+    static constexpr int rows = 2 * MT, columns = 8;
+    int row[MT], column[2], width;
+    bool row_inside[MT], column_inside[2];
+    DEVICE Patch(int top, int left, int height, int width) : width(width) {
+        const int g = threadIdx.x % 32 / 4;
+        UNROLL for (int m = 0; m < MT; m++) {
+            row[m] = top + g / 4 * MT + m;
+            row_inside[m] = row[m] < height;
+            if (!row_inside[m]) row[m] = height - 1;
+        }
         UNROLL for (int half = 0; half < 2; half++) {
-            const int pixel = first + threadIdx.x % 32 / 4 + 8 * half;
-            inside[half] = pixel < count;
-            index[half] = inside[half] ? pixel : count - 1;
-            row[half] = index[half] / width;
-            column[half] = index[half] % width;
+            column[half] = left + g % 4 * 2 + half;
+            column_inside[half] = column[half] < width;
+            if (!column_inside[half]) column[half] = width - 1;
         }
     }
+    // Patches in reading order.
+    static constexpr int across(int width) { return (width + columns - 1) / columns; }
+    static constexpr int count(int height, int width) { return (height + rows - 1) / rows * across(width); }
+    static DEVICE Patch number(int i, int height, int width) {
+        return Patch(i / across(width) * rows, i % across(width) * columns, height, width);
+    }
+    DEVICE bool inside(int m, int half) const { return row_inside[m] && column_inside[half]; }
+    DEVICE int pixel(int m, int half) const { return row[m] * width + column[half]; }
 };
 
-// value += scale sum_d r[row, d] c[column, d] for a lane's K / 4 channels of one pixel.
-template <class T, int K>
-DEVICE void add_composed(float (&value)[K / 4], const T* rows, const T* columns, int row, int column, int depth, float scale) {
+// value = scale (value + sum_d r[row, d] c[column, d] / sqrt(D)) for a lane's K / 4 channels of its pixels. A line that two pixels
+// share is loaded once.
+template <class T, int K, int MT>
+DEVICE void compose(float (&value)[MT][2][K / 4], const T* rows, const T* columns, const Patch<MT>& where, int depth,
+                    float scale) {
     const int channel = threadIdx.x % 4 * (K / 4);
-    const T* r = rows + size_t(row) * depth * K + channel;
-    const T* c = columns + size_t(column) * depth * K + channel;
-    float sum[K / 4] = {};
-    for (int d = 0; d < depth; d++) {
-        float left[K / 4], right[K / 4];
-        load_channels<T, K>(r + d * K, left);
-        load_channels<T, K>(c + d * K, right);
-        UNROLL for (int i = 0; i < K / 4; i++) sum[i] += left[i] * right[i];
+    const float root = rsqrtf(float(depth));
+    const T *r[MT], *c[2];
+    UNROLL for (int m = 0; m < MT; m++) r[m] = rows + size_t(where.row[m]) * depth * K + channel;
+    UNROLL for (int half = 0; half < 2; half++) c[half] = columns + size_t(where.column[half]) * depth * K + channel;
+    UNROLL for (int m = 0; m < MT; m++) UNROLL for (int half = 0; half < 2; half++)
+        UNROLL for (int i = 0; i < K / 4; i++) value[m][half][i] *= depth * root;
+    UNROLL_BY(2) for (int d = 0; d < depth; d++) {
+        float left[MT][K / 4], right[2][K / 4];
+        UNROLL for (int m = 0; m < MT; m++) load_channels<T, K>(r[m], left[m]), r[m] += K;
+        UNROLL for (int half = 0; half < 2; half++) load_channels<T, K>(c[half], right[half]), c[half] += K;
+        UNROLL for (int m = 0; m < MT; m++) UNROLL for (int half = 0; half < 2; half++)
+            UNROLL for (int i = 0; i < K / 4; i++) value[m][half][i] += left[m][i] * right[half][i];
     }
-    UNROLL for (int i = 0; i < K / 4; i++) value[i] += scale * sum[i];
+    UNROLL for (int m = 0; m < MT; m++) UNROLL for (int half = 0; half < 2; half++)
+        UNROLL for (int i = 0; i < K / 4; i++) value[m][half][i] *= scale * root;
 }
 
 // Tiles of K logical channels <-> the K / 4 channels of each of the lane's two pixels.
@@ -192,10 +233,11 @@ template <class T, int K> DEVICE void from_tiles(const Tile<T> (&x)[K / 8], floa
 template <int... W> struct Mlp;
 template <int A, int B> struct Mlp<A, B> {
     static constexpr int elements = layer_elements<B, A>(), biases = B, numbers = A * B + B, last = B;
-    template <int IN_K, int OUT_K, class S, class T> static DEVICE void load(const S* source, float scale, T* weights, float* bias) {
-        load_layer<B, A, IN_K, OUT_K>(source, B, scale, weights, bias);
+    template <int THREADS, int IN_K, int OUT_K, class T>
+    static DEVICE void load(const T* source, T* weights, T* bias) {
+        load_layer<THREADS, B, A, IN_K, OUT_K>(source, weights, bias);
     }
-    template <class T, int MT> static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const float* b, Tile<T> (&y)[MT][B / 8]) {
+    template <class T, int MT> static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const T* b, Tile<T> (&y)[MT][B / 8]) {
         layer<T, MT, A, B>(x, w, b, y);
     }
 };
@@ -203,12 +245,13 @@ template <int A, int B, int C, int... W> struct Mlp<A, B, C, W...> {
     typedef Mlp<B, C, W...> Rest;
     static constexpr int elements = layer_elements<B, A>() + Rest::elements, biases = B + Rest::biases;
     static constexpr int numbers = A * B + B + Rest::numbers, last = Rest::last;
-    template <int IN_K, int OUT_K, class S, class T> static DEVICE void load(const S* source, float scale, T* weights, float* bias) {
-        load_layer<B, A, IN_K, 0>(source, B, 1.0f, weights, bias);
-        Rest::template load<0, OUT_K>(source + A * B + B, scale, weights + layer_elements<B, A>(), bias + B);
+    template <int THREADS, int IN_K, int OUT_K, class T>
+    static DEVICE void load(const T* source, T* weights, T* bias) {
+        load_layer<THREADS, B, A, IN_K, 0>(source, weights, bias);
+        Rest::template load<THREADS, 0, OUT_K>(source + A * B + B, weights + layer_elements<B, A>(), bias + B);
     }
     template <class T, int MT>
-    static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const float* b, Tile<T> (&y)[MT][Rest::last / 8]) {
+    static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const T* b, Tile<T> (&y)[MT][Rest::last / 8]) {
         Tile<T> hidden[MT][B / 8];
         layer<T, MT, A, B>(x, w, b, hidden);
         Rest::template run<T, MT>(hidden, w + layer_elements<B, A>(), b + B, y);

@@ -1,5 +1,5 @@
-// The whole pixel part for inference: lines in, RGB out. A block keeps the K features of its pixels in shared memory, takes
-// the levels' weights one after the other, then all of the refinement. Nothing else touches device memory.
+// The whole pixel part for inference: lines in, RGB out. A block takes a tile of the picture, keeps the K features of its pixels in
+// shared memory, takes the levels' weights one after the other, then all of the refinement. Nothing else touches device memory.
 #include "biline/cuda/biline.h"
 #include "biline/cuda/pixel_mlp.h"
 
@@ -11,12 +11,18 @@ constexpr int kThreads = 256, kWarps = kThreads / 32;
 template <class T> constexpr int groups() { return sizeof(T) == 2 ? 2 : 1; }
 template <class T> constexpr int max_sets() { return sizeof(T) == 2 ? 4 : 2; }
 
+// A tile of a block: four patches across, and two down for each set. So a square one has few lines for its pixels.
+constexpr int kAcross = 4, kDown = kWarps / kAcross;
+template <class T> constexpr int tile_columns() { return kAcross * Patch<groups<T>()>::columns; }
+template <class T> constexpr int tile_rows(int sets) { return sets * kDown * Patch<groups<T>()>::rows; }
+
 // rgb += x W^T + b, three of eight output columns used.
 template <class T, int MT, int IN>
-DEVICE void add_head(const Tile<T> (&x)[MT][IN / 8], const T* weights, const float* bias, float (&rgb)[MT][4]) {
+DEVICE void add_head(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias, float (&rgb)[MT][4]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const float2 b = pair(bias + 2 * t);
     UNROLL for (int m = 0; m < MT; m++) {
-        UNROLL for (int i = 0; i < 4; i++) rgb[m][i] += bias[2 * t + i % 2];
+        UNROLL for (int i = 0; i < 4; i++) rgb[m][i] += i % 2 ? b.y : b.x;
         UNROLL for (int k = 0; k < IN / 16; k++)
             multiply16<T>(rgb[m], x[m][2 * k], x[m][2 * k + 1], weights + g * (IN + kPad) + 16 * k, t);
     }
@@ -25,23 +31,23 @@ DEVICE void add_head(const Tile<T> (&x)[MT][IN / 8], const T* weights, const flo
 // Refinement: RGB of the input, then for each width a pair of layers and its RGB, added up.
 template <int IN, int... W> struct Refine {
     static constexpr int elements = 0, biases = 0;
-    template <int IN_K, class T> static DEVICE void load(const T*, T*, float*) {}
-    template <class T, int MT> static DEVICE void run(const Tile<T> (&)[MT][IN / 8], const T*, const float*, float (&)[MT][4]) {}
+    template <int IN_K, class T> static DEVICE void load(const T*, T*, T*) {}
+    template <class T, int MT> static DEVICE void run(const Tile<T> (&)[MT][IN / 8], const T*, const T*, float (&)[MT][4]) {}
 };
 template <int IN, int A, int... W> struct Refine<IN, A, W...> {
     typedef Refine<A, W...> Rest;
     static constexpr int first = layer_elements<A, IN>(), second = layer_elements<A, A>(), head = layer_elements<8, A>();
     static constexpr int elements = first + second + head + Rest::elements, biases = 2 * A + 8 + Rest::biases;
-    template <int IN_K, class T> static DEVICE void load(const T* source, T* weights, float* bias) {
-        load_layer<A, IN, IN_K, 0>(source, A, 1.0f, weights, bias);
+    template <int IN_K, class T> static DEVICE void load(const T* source, T* weights, T* bias) {
+        load_layer<kThreads, A, IN, IN_K, 0>(source, weights, bias);
         source += A * IN + A;
-        load_layer<A, A, 0, 0>(source, A, 1.0f, weights + first, bias + A);
+        load_layer<kThreads, A, A, 0, 0>(source, weights + first, bias + A);
         source += A * A + A;
-        load_layer<8, A, 0, 0>(source, 3, 1.0f, weights + first + second, bias + 2 * A);
-        Rest::template load<0>(source + 3 * A + 3, weights + first + second + head, bias + 2 * A + 8);
+        load_layer<kThreads, 8, A, 0, 0>(source, weights + first + second, bias + 2 * A);
+        Rest::template load<0>(source + 8 * A + 8, weights + first + second + head, bias + 2 * A + 8);
     }
     template <class T, int MT>
-    static DEVICE void run(const Tile<T> (&x)[MT][IN / 8], const T* w, const float* b, float (&rgb)[MT][4]) {
+    static DEVICE void run(const Tile<T> (&x)[MT][IN / 8], const T* w, const T* b, float (&rgb)[MT][4]) {
         Tile<T> one[MT][A / 8], two[MT][A / 8];
         layer<T, MT, IN, A>(x, w, b, one);
         layer<T, MT, A, A>(one, w + first, b + A, two);
@@ -66,88 +72,86 @@ template <class T, class M, int K, class R> constexpr int weight_elements() {
 }
 template <class M, class R> constexpr int bias_elements() { return M::biases > 8 + R::biases ? M::biases : 8 + R::biases; }
 template <class T, class M, int K, class R> constexpr size_t shared_bytes(int sets) {
-    return weight_elements<T, M, K, R>() * sizeof(T) + bias_elements<M, R>() * sizeof(float)
+    return (weight_elements<T, M, K, R>() + bias_elements<M, R>()) * sizeof(T)
         + sizeof(Tile<T>) * sets * groups<T>() * (K / 8) * kThreads;
 }
 
-template <class T, class M, int K, class R> __global__ void __launch_bounds__(kThreads) render_kernel(RenderParams p) {
+// At least one block a multiprocessor: without the 1, ptxas spills where that makes room for another block.
+template <class T, class M, int K, class R>
+__global__ void __launch_bounds__(kThreads, 1) render_kernel(RenderParams p) {
     constexpr int MT = groups<T>();
+    typedef Patch<MT> P;
     Tile<T>* stash = reinterpret_cast<Tile<T>*>(SHARED_MEMORY) + threadIdx.x;  // a lane's own features: no barrier needed
     T* weights = reinterpret_cast<T*>(SHARED_MEMORY + sizeof(Tile<T>) * p.sets * MT * (K / 8) * kThreads);
-    float* bias = reinterpret_cast<float*>(weights + weight_elements<T, M, K, R>());
-    const int pixels = p.height * p.width, warp = threadIdx.x / 32, channel = threadIdx.x % 4 * (K / 4), n = blockIdx.y;
+    T* bias = weights + weight_elements<T, M, K, R>();
+    const int warp = threadIdx.x / 32, n = blockIdx.y;
     const size_t row_line = size_t(n) * p.height * p.depth * K, column_line = size_t(n) * p.width * p.depth * K;
-    const int base = (blockIdx.x * kWarps + warp) * p.sets * MT * 16;
+    const int across = (p.width + tile_columns<T>() - 1) / tile_columns<T>();
+    const int top = blockIdx.x / across * tile_rows<T>(p.sets) + warp / kAcross * P::rows;
+    const int left = blockIdx.x % across * tile_columns<T>() + warp % kAcross * P::columns;
+    const auto patch = [&](int set) { return P(top + set * kDown * P::rows, left, p.height, p.width); };
+    const int filled = (p.height - top + kDown * P::rows - 1) / (kDown * P::rows);  // sets that reach into the picture
+    const int sets = left < p.width && top < p.height ? min(p.sets, filled) : 0;
 
     for (int level = 0; level < p.levels; level++) {
         __syncthreads();
-        const bool last = level == p.levels - 1;
-        M::template load<K, K>(static_cast<const T*>(p.decoders) + size_t(level) * M::numbers, last ? 1.0f : kHalf, weights, bias);
+        M::template load<kThreads, K, K>(static_cast<const T*>(p.decoders) + size_t(level) * M::numbers, weights, bias);
+        wait_for_copies();
         __syncthreads();
-        // Level 0 composes its own lines first; every level but the last composes those of the next behind its MLP.
-        for (int set = 0; set < p.sets; set++) {
+        for (int set = 0; set < sets; set++) {
             Tile<T>* mine = stash + set * MT * (K / 8) * kThreads;
             Tile<T> x[MT][K / 8], y[MT][K / 8];
-            UNROLL for (int m = 0; m < MT; m++) {
-                if (level == 0) {
-                    const Pixels where(base + (set * MT + m) * 16, p.width, pixels);
-                    float v[2][K / 4] = {};
-                    UNROLL for (int half = 0; half < 2; half++)
-                        add_composed<T, K>(v[half], static_cast<const T*>(p.rows[0]) + row_line,
-                            static_cast<const T*>(p.columns[0]) + column_line, where.row[half], where.column[half], p.depth,
-                            rsqrtf(float(p.depth)));
-                    to_tiles<T, K>(v, x[m]);
-                } else {
-                    UNROLL for (int j = 0; j < K / 8; j++) x[m][j] = mine[(m * (K / 8) + j) * kThreads];
-                }
+            float v[MT][2][K / 4] = {};
+            if (level > 0) UNROLL for (int m = 0; m < MT; m++) {
+                UNROLL for (int j = 0; j < K / 8; j++) y[m][j] = mine[(m * (K / 8) + j) * kThreads];
+                from_tiles<T, K>(y[m], v[m]);
             }
+            compose<T, K, MT>(v, static_cast<const T*>(p.rows[level]) + row_line,
+                              static_cast<const T*>(p.columns[level]) + column_line, patch(set), p.depth,
+                              level > 0 ? kHalf : 1.0f);
+            UNROLL for (int m = 0; m < MT; m++) to_tiles<T, K>(v[m], x[m]);
             M::template run<T, MT>(x, weights, bias, y);
-            UNROLL for (int m = 0; m < MT; m++) {
-                const Pixels where(base + (set * MT + m) * 16, p.width, pixels);
-                float v[2][K / 4];
-                from_tiles<T, K>(y[m], v);
-                UNROLL for (int half = 0; half < 2; half++) {
-                    if (!last)
-                        add_composed<T, K>(v[half], static_cast<const T*>(p.rows[level + 1]) + row_line,
-                            static_cast<const T*>(p.columns[level + 1]) + column_line, where.row[half],
-                            where.column[half], p.depth, kHalf * rsqrtf(float(p.depth)));
-                    else normalise<K>(v[half]);
-                }
-                to_tiles<T, K>(v, x[m]);
-                UNROLL for (int j = 0; j < K / 8; j++) mine[(m * (K / 8) + j) * kThreads] = x[m][j];
-            }
+            UNROLL for (int m = 0; m < MT; m++)
+                UNROLL for (int j = 0; j < K / 8; j++) mine[(m * (K / 8) + j) * kThreads] = y[m][j];
         }
     }
 
     __syncthreads();
     const T* refinement = static_cast<const T*>(p.refinement) + size_t(n) * p.refinement_numbers;
-    load_layer<8, K, K, 0>(refinement, 3, 1.0f, weights, bias);
-    R::template load<K>(refinement + 3 * K + 3, weights + layer_elements<8, K>(), bias + 8);
+    load_layer<kThreads, 8, K, K, 0>(refinement, weights, bias);
+    R::template load<K>(refinement + 8 * K + 8, weights + layer_elements<8, K>(), bias + 8);
+    wait_for_copies();
     __syncthreads();
-    for (int set = 0; set < p.sets; set++) {
+    for (int set = 0; set < sets; set++) {
         Tile<T> x[MT][K / 8];
         float rgb[MT][4] = {};
-        UNROLL for (int m = 0; m < MT; m++)
+        UNROLL for (int m = 0; m < MT; m++) {
             UNROLL for (int j = 0; j < K / 8; j++) x[m][j] = stash[((set * MT + m) * (K / 8) + j) * kThreads];
+            float v[2][K / 4];
+            from_tiles<T, K>(x[m], v);
+            UNROLL for (int half = 0; half < 2; half++) normalise<K>(v[half]);
+            to_tiles<T, K>(v, x[m]);
+        }
         add_head<T, MT, K>(x, weights, bias, rgb);
         R::template run<T, MT>(x, weights + layer_elements<8, K>(), bias + 8, rgb);
-        UNROLL for (int m = 0; m < MT; m++) {
-            const Pixels where(base + (set * MT + m) * 16, p.width, pixels);
+        const P where = patch(set);
+        UNROLL for (int m = 0; m < MT; m++)
             UNROLL for (int i = 0; i < 4; i++) {
-                const int colour = threadIdx.x % 4 * 2 + i % 2;
-                if (colour < 3 && where.inside[i / 2]) p.image[(size_t(n) * 3 + colour) * pixels + where.index[i / 2]] = rgb[m][i];
+                const int colour = threadIdx.x % 4 * 2 + i % 2, half = i / 2;
+                if (colour < 3 && where.inside(m, half))
+                    p.image[(size_t(n) * 3 + colour) * p.height * p.width + where.pixel(m, half)] = rgb[m][i];
             }
-        }
     }
 }
 
 template <class T, class M, int K, class R> const char* run(RenderParams p, cudaStream_t stream) {
     // Large pictures reuse weights; small ones need every multiprocessor.
-    const int pixels = p.height * p.width, once = kThreads / 2 * groups<T>();
-    p.sets = int(size_t(pixels) * p.batch / (size_t(once) * device_limits().multiprocessors));
+    const int once = kThreads / 2 * groups<T>();
+    p.sets = int(size_t(p.height) * p.width * p.batch / (size_t(once) * device_limits().multiprocessors));
     p.sets = p.sets < 1 ? 1 : p.sets > max_sets<T>() ? max_sets<T>() : p.sets;
     while (p.sets > 1 && too_large(shared_bytes<T, M, K, R>(p.sets))) p.sets--;
-    const dim3 grid((pixels + once * p.sets - 1) / (once * p.sets), p.batch);
+    const int down = (p.height + tile_rows<T>(p.sets) - 1) / tile_rows<T>(p.sets);
+    const dim3 grid((p.width + tile_columns<T>() - 1) / tile_columns<T>() * down, p.batch);
     return launch(render_kernel<T, M, K, R>, grid, kThreads, shared_bytes<T, M, K, R>(p.sets), stream, p);
 }
 
