@@ -16,7 +16,10 @@ from typing import Any, TypeVar
 
 from dnnlib.errors import UserError
 
-T = TypeVar("T")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def to_dict(config: Any) -> Any:
@@ -76,7 +79,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
             raise UserError(f"{where}: expected an object, got {value!r}")
         item = typing.get_args(hint)[1]
         return {str(key): _decode(item, entry, f"{where}.{key}") for key, entry in value.items()}
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
     if hint is Any:
         return value
@@ -95,7 +98,7 @@ def _decode_union(members: tuple, value: Any, where: str) -> Any:
     members = tuple(m for m in members if m is not type(None))
     if len(members) == 1:
         return _decode(members[0], value, where)
-    kinds = {m.kind: m for m in members if dataclasses.is_dataclass(m)}
+    kinds = {m.kind: m for m in members if hasattr(m, "kind")}
     if kinds and isinstance(value, dict):
         kind = value.get("kind")
         if kind not in kinds:
@@ -116,7 +119,7 @@ def _decode_tuple(items: tuple, value: Any, where: str) -> tuple:
         items = (items[0],) * len(value)
     if len(items) != len(value):
         raise UserError(f"{where}: expected {len(items)} values, got {len(value)}")
-    return tuple(_decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(items, value)))
+    return tuple(_decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True)))
 
 
 def override(config: T, assignments: typing.Iterable[str]) -> T:
@@ -146,13 +149,13 @@ def override(config: T, assignments: typing.Iterable[str]) -> T:
     return from_dict(type(config), data)
 
 
-def _classes(hint: Any) -> dict[str, type]:
+def _classes(hint: Any) -> dict[str, type[DataclassInstance]]:
     """Dataclasses with a kind that a field of this type can hold."""
     return {member.kind: member for member in typing.get_args(hint) or (hint,) if hasattr(member, "kind")}
 
 
 def _field_hint(hint: Any, owner: dict, name: str) -> Any:
-    cls = _classes(hint).get(owner.get("kind"), hint)
+    cls = _classes(hint).get(owner.get("kind", ""), hint)
     return typing.get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
 
 

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from dnnlib.errors import UserError
 from dnnlib.files import writing
@@ -19,7 +19,7 @@ def report_user_errors(command: Callable) -> Callable:
     """Decorator of a command: a `UserError`, or a full disk wherever it shows, becomes one line on stderr and exit code 1."""
 
     @functools.wraps(command)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except UserError as error:
@@ -36,7 +36,7 @@ def report_user_errors(command: Callable) -> Callable:
 
 def format_time(seconds: float) -> str:
     """'7s', '3m 05s', '2h 03m 10s', '5d 02h 10m'."""
-    s = int(round(seconds))
+    s = round(seconds)
     if s < 60:
         return f"{s}s"
     if s < 3600:
@@ -49,7 +49,7 @@ def format_time(seconds: float) -> str:
 class _Tee:
     """A stream that also writes to a log file, unbuffered, so that nothing is left to fail at the end."""
 
-    def __init__(self, stream, log: BinaryIO) -> None:
+    def __init__(self, stream: TextIO, log: BinaryIO) -> None:
         self.stream, self.log = stream, log
 
     def write(self, text: str) -> int:
@@ -58,7 +58,7 @@ class _Tee:
             self.log.write(text.encode("utf-8", "replace"))
         return length
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
@@ -66,7 +66,7 @@ class _Tee:
 def tee_to(path: Path) -> Iterator[None]:
     """Append everything printed inside the block (stdout and stderr) to the text file `path` as well, and how it failed."""
     with writing(path):
-        log = open(path, "ab", buffering=0)
+        log = open(path, "ab", buffering=0)  # noqa: SIM115 (closed below, after `writing` has named the file of an error)
     with log, contextlib.redirect_stdout(_Tee(sys.stdout, log)), contextlib.redirect_stderr(_Tee(sys.stderr, log)):
         try:
             yield

@@ -74,7 +74,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     the machines of a shared disk. (It also ends when this process opens `.lock` once more and closes it: nobody does.)
     """
     with writing(folder):
-        handle = open(Path(folder) / ".lock", "a")
+        handle = open(Path(folder) / ".lock", "a")  # noqa: SIM115 (closed below)
     with handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
