@@ -6,11 +6,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets.archive import Entry
+    from datasets.folder import Transform
+    from datasets.importing import RawPicture, Report
 
 MAX_SIDE_PX = 4096
 _RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
@@ -67,7 +73,7 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
 @click.option("--test-share", metavar="SHARE", type=click.FloatRange(min=0, max=1, max_open=True), default=0.0, show_default=True,
               help="About this share of the pictures, by the hash of their names, is kept for scores.")
 @report_user_errors
-def folder(source: Path, dest: Path, resolution: str, transform: str, max_images: int | None, test_share: float) -> None:
+def folder(source: Path, dest: Path, resolution: str, transform: Transform, max_images: int | None, test_share: float) -> None:
     """Import a folder of pictures with captions; subfolders are searched too.
 
     A line of captions.jsonl is {"file": "a/b.jpg", "captions": ["...", "..."]}, with "split": "train" or "test" if
@@ -116,7 +122,7 @@ def _import_options(command: Callable) -> Callable:
               help="auto: by the file's name, train is train and val is test.")
 @_import_options
 @report_user_errors
-def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **options) -> None:
+def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **options: Any) -> None:
     """Import MS-COCO 2014 or 2017 from the official pictures and captions. Ids are COCO's.
 
     Captions are stripped and their newlines folded. Pictures without captions, captions without pictures, greyscale
@@ -131,7 +137,7 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **opt
     if len(images) != len(captions):
         raise UserError(f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one")
     report = Report(strict=options.pop("strict"))
-    raws = [raw for folder, file in zip(images, captions)
+    raws = [raw for folder, file in zip(images, captions, strict=True)
             for raw in coco_pictures(folder, file, split_of(file) if split == "auto" else split, report)]
     _import(raws, len(raws), report, f"MS-COCO {', '.join(path.name for path in captions)}", **options)
 
@@ -146,7 +152,7 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **opt
               help="box75: the square about the bounding box that AttnGAN and its successors train and score on.")
 @_import_options
 @report_user_errors
-def cub(root: Path, captions: Path, split: str, crop: str, **options) -> None:
+def cub(root: Path, captions: Path, split: str, crop: str, **options: Any) -> None:
     """Import Caltech-UCSD Birds 200-2011 with the ten captions a picture. Ids are CLASS/NAME.
 
     Pickled file lists are read without running what is in them.
@@ -169,7 +175,7 @@ def cub(root: Path, captions: Path, split: str, crop: str, **options) -> None:
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
 @_import_options
 @report_user_errors
-def webdataset(source: str, split: str, **options) -> None:
+def webdataset(source: str, split: str, **options: Any) -> None:
     """Import tar shards as img2dataset writes them: NAME.jpg with NAME.txt or NAME.json.
 
     Example: dataset_tool.py webdataset --source cc3m --dest data/cc3m256.zip --resolution 256x256
@@ -188,7 +194,7 @@ def webdataset(source: str, split: str, **options) -> None:
 @click.option("--caption-column", metavar="NAME", help="[default: captions, caption, text, ...]")
 @_import_options
 @report_user_errors
-def hf(source: Path, image_column: str | None, caption_column: str | None, **options) -> None:
+def hf(source: Path, image_column: str | None, caption_column: str | None, **options: Any) -> None:
     """Import a data set that the Hugging Face library saved with save_to_disk (needs pyarrow).
 
     Example: dataset_tool.py hf --source flowers --dest data/flowers256.zip --resolution 256x256
@@ -228,7 +234,7 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
         click.echo(f"{made.folder}: {len(captions)} captions of {split} by {encoder.id}")
 
 
-def _import(raws: Iterable, total: int | None, report, source: str, *, dest: Path, resolution: str, transform: str,
+def _import(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *, dest: Path, resolution: str, transform: Transform,
             max_images: int | None, workers: int | None, crop: str = "none", box_scale: float | None = None) -> None:
     from datasets.archive import write_archive
     from datasets.importing import default_threads, import_info, import_pictures
@@ -258,8 +264,9 @@ def verify(source: Path) -> None:
     from datasets.verify import archive_faults
 
     num_faults = 0
-    for num_faults, fault in enumerate(archive_faults(source), start=1):
+    for fault in archive_faults(source):
         click.echo(fault)
+        num_faults += 1
     if num_faults:
         click.echo(f"{source}: {num_faults} faults", err=True)
         sys.exit(1)
@@ -277,7 +284,7 @@ def _picture_size(resolution: str) -> tuple[int, int]:
     return size
 
 
-def _print_summary(dest: Path, entries: list, size: tuple[int, int]) -> None:
+def _print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
     num_test = sum(entry.split == "test" for entry in entries)
     num_captions = sum(len(entry.captions) for entry in entries)
     click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} ({len(entries) - num_test} train, "

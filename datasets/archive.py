@@ -190,7 +190,7 @@ def write_archive(
                 raise UserError(f"{dest}: no usable picture, so nothing was written")
             items = [asdict(entry) for entry in entries]
             index = {"format": FORMAT, **info, "resolution": list(resolution), "items": items}
-            store.write(INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
+            store.add(INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
     return entries
 
 
@@ -211,7 +211,7 @@ def _store_picture(store: Any, number: int, picture: Picture, resolution: tuple[
     buffer = io.BytesIO()
     # Level 0: decoding is then little more than a copy, and the bytes do not depend on the zlib at hand.
     Image.fromarray(picture.image).save(buffer, format="PNG", compress_level=0)
-    store.write(name, buffer.getvalue())
+    store.add(name, buffer.getvalue())
     return Entry(name, picture.id, tuple(picture.captions), picture.split)
 
 
@@ -222,11 +222,11 @@ class _ZipStore(zipfile.ZipFile):
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:
             self.close()
-        else:  # a write cut in the middle cannot be closed properly, and the file is thrown away anyway
+        elif self.fp is not None:  # a write cut in the middle cannot be closed properly, and the file is thrown away anyway
             self.fp.close()
             self.fp = None
 
-    def write(self, name: str, data: bytes) -> None:
+    def add(self, name: str, data: bytes) -> None:
         member = zipfile.ZipInfo(name)  # dated 1980, so that equal input gives equal bytes
         member.external_attr = 0o644 << 16
         member.create_system = 3
@@ -243,6 +243,6 @@ class _FolderStore:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def write(self, name: str, data: bytes) -> None:
+    def add(self, name: str, data: bytes) -> None:
         (self.path / name).parent.mkdir(exist_ok=True)
         (self.path / name).write_bytes(data)

@@ -61,11 +61,11 @@ def _flat(rgba: np.ndarray) -> np.ndarray:
 
 
 def _shares(rgb: np.ndarray) -> dict[str, float]:
-    codes, counts = np.unique(rgb.astype(np.uint32) @ [1 << 16, 1 << 8, 1], return_counts=True)
+    codes, counts = np.unique(rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
     distance = np.linalg.norm(_lab(colours)[:, None] - _ANCHOR_LAB[None], axis=-1)
     shares: dict[str, float] = {}
-    for anchor, count in zip(distance.argmin(axis=1), counts):
+    for anchor, count in zip(distance.argmin(axis=1), counts, strict=True):
         name = _ANCHOR_NAMES[anchor]
         shares[name] = shares.get(name, 0.0) + count / counts.sum()
     return shares

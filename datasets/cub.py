@@ -30,7 +30,8 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
     """
     root = Path(root)
     names = {key: fields[0] for key, fields in _table(root, "images.txt", 1).items()}
-    boxes = {key: tuple(map(float, fields)) for key, fields in _table(root, "bounding_boxes.txt", 4, float).items()}
+    boxes = {key: (float(x), float(y), float(width), float(height))
+             for key, (x, y, width, height) in _table(root, "bounding_boxes.txt", 4, float).items()}
     splits = _splits(root, split, names)
     texts = _captions(Path(captions))
     raws, used = [], set()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -110,14 +110,14 @@ def folder_info(folder: str | os.PathLike, transform: Transform, report: ImportR
     }
 
 
-def load_rgb(path: str | os.PathLike) -> Image.Image:
+def load_rgb(file: str | os.PathLike | BinaryIO) -> Image.Image:
     """A picture file as 8-bit RGB: EXIF rotation applied, 16 bits scaled to 8, transparency over white, first frame.
 
     Raises what Pillow raises for damaged files, and `ValueError` for pixel formats without a known range.
     """
-    with Image.open(path) as picture:
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
+    with Image.open(file) as opened:
+        opened.load()
+        picture = ImageOps.exif_transpose(opened)
     if picture.mode.startswith("I"):
         return _from_16_bit(picture).convert("RGB")
     if picture.mode == "F":

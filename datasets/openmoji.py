@@ -36,9 +36,10 @@ _PERSON, _CHILD, _ELDER, _FAMILY = 0x1F9D1, 0x1F9D2, 0x1F9D3, 0x1F46A
 _NEUTRAL = {0x1F468: _PERSON, 0x1F469: _PERSON, 0x1F466: _CHILD, 0x1F467: _CHILD, 0x1F474: _ELDER, 0x1F475: _ELDER,
             0x1F46B: 0x1F46D, 0x1F46C: 0x1F46D, 0x1FAF1: 0x1FAF2, 0x1F936: 0x1F385, 0x1F57A: 0x1F483}
 # Couples exist as one code point and as a sequence of two people (only the latter can carry two skin tones).
-_SAME = {(_PERSON, 0x1F91D, _PERSON): (0x1F46D,), (_PERSON, 0x2764, _PERSON): (0x1F491,),
-            (_PERSON, 0x2764, 0x1F48B, _PERSON): (0x1F48F,), (0x1FAF2, 0x1FAF2): (0x1F91D,),
-            (_PERSON, 0x1F430, _PERSON): (0x1F46F,), (_PERSON, 0x1FAEF, _PERSON): (0x1F93C,)}
+_SAME: dict[CodePoints, CodePoints] = {
+    (_PERSON, 0x1F91D, _PERSON): (0x1F46D,), (_PERSON, 0x2764, _PERSON): (0x1F491,),
+    (_PERSON, 0x2764, 0x1F48B, _PERSON): (0x1F48F,), (0x1FAF2, 0x1FAF2): (0x1F91D,),
+    (_PERSON, 0x1F430, _PERSON): (0x1F46F,), (_PERSON, 0x1FAEF, _PERSON): (0x1F93C,)}
 # Other pairs of code points with one and the same drawing: flags of dependencies and look-alikes, the empty keycap.
 _TWIN_FLAGS = {"HM": "AU", "CP": "FR", "MF": "FR", "EA": "ES", "MC": "ID", "SJ": "NO", "BV": "NO", "TD": "RO",
                "UM": "US"}

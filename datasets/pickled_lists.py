@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickletools
 from pathlib import Path
+from typing import Any
 
 from dnnlib.errors import UserError
 
@@ -38,7 +39,7 @@ def read_string_list(path: str | os.PathLike) -> list[str]:
 
 def _walk(data: bytes) -> list[str]:
     stack: list = []
-    memo: dict[int, object] = {}
+    memo: dict[Any, object] = {}
     for opcode, argument, _ in pickletools.genops(data):
         name = opcode.name
         if name in _IGNORED:

@@ -28,6 +28,7 @@ def saved_pictures(folder: str | os.PathLike, report: Report, image_column: str 
     records of the Image feature. Raises `UserError` for folders that are something else, and without pyarrow.
     """
     folder = Path(folder)
+    splits: list[str | None]
     if (folder / "dataset_dict.json").is_file():
         splits = read_json(folder / "dataset_dict.json").get("splits", [])
     elif (folder / "state.json").is_file():

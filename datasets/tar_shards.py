@@ -53,7 +53,8 @@ def _check_end(shard: Path) -> None:
 
 def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, bytes by ending) of consecutive members with one key."""
-    key, members = "", {}
+    key = ""
+    members: dict[str, bytes] = {}
     for member in tar:
         if not member.isfile():
             continue
@@ -64,7 +65,8 @@ def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
             yield key, members
             members = {}
         key = own
-        data = tar.extractfile(member).read()
+        file = tar.extractfile(member)
+        data = file.read() if file is not None else b""
         if len(data) != member.size:
             raise tarfile.ReadError(f"{member.name} is cut short")
         members[ending.lower()] = data

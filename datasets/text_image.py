@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,6 @@ from torch.utils.data import Dataset
 
 from datasets.archive import PICTURE_ERRORS, Archive, Entry
 from dnnlib.errors import UserError
-
-Split = Literal["train", "test", "all"]
 
 
 class Record(NamedTuple):
@@ -35,7 +33,7 @@ class TextImageDataset(Dataset):
     damaged or has another size than `dataset.json` says.
     """
 
-    def __init__(self, path: str | os.PathLike, *, split: Split = "train") -> None:
+    def __init__(self, path: str | os.PathLike, *, split: str = "train") -> None:
         if split not in ("train", "test", "all"):
             raise UserError(f"split {split!r}: expected train, test or all")
         self._archive = Archive(path)
