@@ -90,14 +90,15 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
 
     where = resolve_device(device)
     check_backend(ops, where)
-    sources = Sources(*(Path(text) if text else None for text in (data, ref, data_large)), _weights(weights))
+    pictures, reference, large = (Path(text) if text else None for text in (data, ref, data_large))
+    sources = Sources(data=pictures, reference=reference, large=large, weights=_weights(weights))
     _check_files(sources.data, sources.reference, sources.large)
     if out:
         make_folder(Path(out).parent)
     refused: dict[str, list[str]] = {}
     with process_group(where), memory_errors("lower --batch-gpu"):
         cache_dir = from_main(cache_folder(cache, user_cache_folder()) if is_main() else None)
-        subject = load_subject(network, where) if network else FolderSubject(PictureFolder(images))
+        subject = load_subject(network, where) if network else FolderSubject(PictureFolder(images or ""))
         for block in blocks:
             records = evaluate(
                 subject, sources, protocols, num=num, seed=block, truncation=trunc, device=where, batch_size=batch_gpu,

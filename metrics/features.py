@@ -46,7 +46,12 @@ class Features:
 
     def with_moments(self) -> Moments:
         """The moments, from the rows where they were not summed."""
-        return moments_of(self.rows) if self.moments is None else self.moments
+        return moments_of(self.with_rows()) if self.moments is None else self.moments
+
+    def with_rows(self) -> np.ndarray:
+        """The rows, for a measure that said that it needs them."""
+        assert self.rows is not None, "this measure must say that it needs rows"
+        return self.rows
 
 
 def extract(total: int, batches: Callable[[range], Iterable[torch.Tensor]], detectors: Mapping[str, Detector],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ def generated_frames(subject: Subject, chosen: ImageSet, pictures: Pictures, sha
                      device: torch.device, progress: Progress) -> Iterator[torch.Tensor]:
     """uint8 [3, h, w] of these indices, one by one. large: side of the real pictures that windows are cut from."""
     side = subject.resolution
-    options = {"batch_size": batch_size, "device": device, "progress": progress}
+    options: dict[str, Any] = {"batch_size": batch_size, "device": device, "progress": progress}
     if pictures.view == "patch":
         yield from _windows(subject, chosen, pictures, share, large, options)
         return
@@ -48,7 +49,7 @@ def rendered(subject: Subject, chosen: ImageSet, pictures: Pictures, share: rang
         yield sample.image
 
 
-def _windows(subject: Subject, chosen: ImageSet, pictures: Pictures, share: range, large: int, options: dict) -> Iterator[torch.Tensor]:
+def _windows(subject: Subject, chosen: ImageSet, pictures: Pictures, share: range, large: int, options: dict[str, Any]) -> Iterator[torch.Tensor]:
     """Runs of indices in one group share a window, whatever rank or batch they fall into."""
     progress = options.pop("progress")
     start = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,21 @@ def make_reference(data: Path, protocols: Sequence[Protocol], dest: Path, *, dev
             raise UserError(f"{protocol.name} needs no statistics of real pictures, or needs larger ones; leave it out")
         wants[protocol.reference, protocol.measure.detector] |= want_of(protocol)
     plain = data.is_dir() and not (data / INDEX).is_file()
-    entries, pictures = [], None
+    entries: list[Entry] = []
     for (reference, name), want in wants.items():
-        pictures = PictureFolder(data) if plain else TextImageDataset(data, split=reference.split)
+        dataset = None if plain else TextImageDataset(data, split=reference.split)
+        pictures = PictureFolder(data) if dataset is None else dataset
         for protocol in protocols:
-            if problem := source_problem(protocol, None if plain else pictures, data, pictures.resolution):
+            if problem := source_problem(protocol, dataset, data, pictures.resolution):
                 raise UserError(f"{protocol.name}: {problem}")
         view = real_view(pictures, reference, pictures.resolution[0], 0, f"--data {data}")
         with untouched_rng(device), no_tf32():
-            detector = main_first(lambda name=name: load_detector(name, device, weights=weights))
+            detector = main_first(partial(load_detector, name, device, weights=weights))
             features = reference_features(view, "", detector, want, device=device, batch_size=batch_size, cache_dir=None,
                                           progress=progress)
         entries.append(Entry(detector_id(detector), view.tag, features))
     origin = {"name": pictures.name, "content_hash": pictures.content_hash, "resolution": list(pictures.resolution),
-              "source": "" if plain else pictures.info.get("source", ""),
+              "source": "" if dataset is None else dataset.info.get("source", ""),
               "versions": {"protocols": PROTOCOLS_VERSION, "torch": torch.__version__}, "device": device.type}
     on_main(lambda: write_reference(dest, entries, origin))
     return origin | {"file": str(dest), "entries": [

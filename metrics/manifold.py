@@ -30,7 +30,7 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5, device: tor
     real, fake = _tensors(real, fake, k, device)
     radii = _radii(real, k)
     hits, covered = 0, 0
-    for block, radius in zip(blocks(real), blocks(radii)):
+    for block, radius in zip(blocks(real), blocks(radii), strict=True):
         inside = _squared(block, fake) < radius[:, None]
         hits += int(inside.sum())
         covered += int(inside.any(dim=1).sum())

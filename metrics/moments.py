@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -37,33 +38,34 @@ class MomentSums:
 
     def __init__(self) -> None:
         self.count = 0
-        self.rows: torch.Tensor | None = None
-        self.products: torch.Tensor | None = None
+        self._sums: tuple[torch.Tensor, torch.Tensor] | None = None  # of rows [D], of outer products [D, D]
 
     def add(self, features: torch.Tensor) -> None:
         features = features.to(float64_device(features.device)).to(torch.float64)
-        if self.rows is None:
+        if self._sums is None:
             width = features.shape[1]
-            self.rows, self.products = features.new_zeros(width), features.new_zeros(width, width)
+            self._sums = features.new_zeros(width), features.new_zeros(width, width)
+        rows, products = self._sums
         self.count += len(features)
-        self.rows += features.sum(0)
-        self.products.addmm_(features.T, features)
+        rows += features.sum(0)
+        products.addmm_(features.T, features)
 
     def sums(self) -> Sums | None:
         """None when nothing was added, as happens on a rank without pictures."""
-        if self.rows is None:
+        if self._sums is None:
             return None
-        return Sums(self.count, self.rows.cpu().numpy(), self.products.cpu().numpy())
+        rows, products = (x.cpu().numpy() for x in self._sums)
+        return Sums(self.count, rows, products)
 
 
 def moments_of_sums(parts: Iterable[Sums | None]) -> Moments:
     """The moments of all shares together; at least two rows are needed."""
-    parts = [part for part in parts if part is not None]
-    count = sum(part.count for part in parts)
+    added = [part for part in parts if part is not None]
+    count = sum(part.count for part in added)
     if count < 2:
         raise ValueError(f"moments need at least two rows, got {count}")
-    mean = sum(part.rows for part in parts) / count
-    products = sum(part.products for part in parts)
+    mean = reduce(np.add, (part.rows for part in added)) / count
+    products = reduce(np.add, (part.products for part in added))
     return Moments(count, mean, (products - count * np.outer(mean, mean)) / (count - 1))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from datasets.archive import PICTURE_ERRORS
 from datasets.folder import CAPTIONS_FILE, PICTURE_SUFFIXES, ImportReport, find_sources, load_rgb
@@ -82,7 +83,7 @@ class PictureFolder:
         items = read_json(path).get("items", {}) if path.is_file() else {}
         return items if isinstance(items, dict) else {}
 
-    def _load(self, index: int):
+    def _load(self, index: int) -> Image.Image:
         try:
             return load_rgb(self._files[index])
         except PICTURE_ERRORS as error:

@@ -13,8 +13,20 @@ from typing import Any
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from metrics.measures import (
-    ClipScore, Cmmd, DensityCoverage, Detail, Frechet, Kid, Pictures, PrecisionRecall, Protocol, Reference, RPrecision,
-    ScaleConsistency, TileExact,
+    ClipScore,
+    Cmmd,
+    DensityCoverage,
+    Detail,
+    Frechet,
+    Kid,
+    Pictures,
+    PrecisionRecall,
+    Protocol,
+    Reference,
+    RPrecision,
+    ScaleConsistency,
+    Sight,
+    TileExact,
 )
 
 # Raised whenever a change could move any number; written into every result record.
@@ -52,7 +64,8 @@ def _image_set(count: str, suffix: str, words: str, pictures: Pictures, **fixed:
 
 
 def _coco() -> Iterator[Protocol]:
-    pictures, fixed = Pictures(num_images=30_000), {"data": "MS-COCO", "resolution": 256}
+    pictures = Pictures(num_images=30_000)
+    fixed: dict[str, Any] = {"data": "MS-COCO", "resolution": 256}
     yield from _image_set("30k", "_coco256", "COCO val", pictures, **fixed)
     fid = Protocol(name="fid30k_coco256_clean", summary="FID with clean-fid's resize; COCO val", pictures=pictures,
                    measure=Frechet(detector=INCEPTION_CLEAN), **fixed)
@@ -62,7 +75,8 @@ def _coco() -> Iterator[Protocol]:
 
 
 def _cub() -> Iterator[Protocol]:
-    pictures, fixed = Pictures(num_images=30_000), {"data": "CUB", "resolution": 256}
+    pictures = Pictures(num_images=30_000)
+    fixed: dict[str, Any] = {"data": "CUB", "resolution": 256}
     yield from _image_set("30k", "_cub256", "CUB test, plain", pictures, **fixed)
     yield Protocol(name="fid30k_cub256_dfgan", summary="FID, pytorch-fid resize, flipped and shifted CUB test, as DF-GAN",
                    pictures=pictures, measure=Frechet(detector=INCEPTION_PYTORCH),
@@ -82,8 +96,9 @@ def _text() -> Iterator[Protocol]:
 
 
 def _beyond_the_frame() -> Iterator[Protocol]:
-    for factor, view in ((2, "x2"), (4, "x4")):
-        shared = {"pictures": Pictures(view=view), "reference": Reference(view=view)}
+    scales: tuple[tuple[int, Sight], ...] = ((2, "x2"), (4, "x4"))
+    for factor, view in scales:
+        shared: dict[str, Any] = {"pictures": Pictures(view=view), "reference": Reference(view=view)}
         words = f"KID at {factor}S, native against S enlarged; --data-large at {factor}S"
         yield Protocol(name=f"detail_{view}", summary=words, measure=Detail(detector=INCEPTION, factor=factor), **shared)
         yield Protocol(name=f"detail_{view}_lite2", summary=f"{words}; lite2",

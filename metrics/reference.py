@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ def reference_features(view: RealView, content_hash: str, detector: Detector, wa
         if cached is not None:
             return cached
 
-    def batches(share: range):
+    def batches(share: range) -> Iterator[torch.Tensor]:
         return read_batches(view.read, share, batch_size=batch_size, num_threads=decoding_threads(), device=device,
                             progress=progress, what=f"real pictures through {detector.name}")
 
@@ -43,7 +45,7 @@ def reference_features(view: RealView, content_hash: str, detector: Detector, wa
     return features
 
 
-def arrays_of(features: Features, prefix: str = "") -> dict[str, np.ndarray]:
+def arrays_of(features: Features, prefix: str = "") -> dict[str, Any]:
     """What there is of the features, by name, for `numpy.savez`."""
     arrays = {} if features.rows is None else {"rows": features.rows}
     if features.moments is not None:
@@ -53,7 +55,7 @@ def arrays_of(features: Features, prefix: str = "") -> dict[str, np.ndarray]:
 
 def features_of(archive: np.lib.npyio.NpzFile, count: int, prefix: str = "") -> Features:
     """The inverse of `arrays_of`. Raises KeyError or ValueError for an archive that holds neither, or something cut."""
-    rows = archive[f"{prefix}rows"] if f"{prefix}rows" in archive else None
+    rows = archive.get(f"{prefix}rows")
     moments = None
     if f"{prefix}mean" in archive:
         moments = Moments(count, archive[f"{prefix}mean"], archive[f"{prefix}covariance"])

@@ -36,7 +36,7 @@ def write_reference(path: Path, entries: list[Entry], origin: dict[str, Any]) ->
     """Atomically. `origin`: name, content hash and source of the pictures, versions."""
     index = {"format": _FORMAT, "ddof": 1, **origin, "entries": [
         {"detector": entry.detector, "tag": entry.tag, "count": entry.features.count} for entry in entries]}
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for number, entry in enumerate(entries):
         arrays |= arrays_of(entry.features, f"{number}/")
     with atomic_path(path) as temporary:
@@ -62,7 +62,10 @@ class ReferenceFile:
     @property
     def resolution(self) -> tuple[int, int] | None:
         """(width, height) of the pictures, where the file says so."""
-        return tuple(self.index["resolution"]) if "resolution" in self.index else None
+        if "resolution" not in self.index:
+            return None
+        width, height = self.index["resolution"]
+        return width, height
 
     def features(self, detector: Detector, tag: str, rows: bool) -> Features:
         """The entry of this detector (name, weights and resize), for pictures seen as `tag` says. Raises `UserError`."""
@@ -87,6 +90,7 @@ class ReferenceFile:
         return features
 
     def _foreign(self, detector: Detector, rows: bool) -> Features:
+        assert self._mu_sigma is not None
         mean, covariance = (np.asarray(array, np.float64) for array in self._mu_sigma)
         if rows or mean.ndim != 1 or covariance.shape != (len(mean),) * 2:
             raise UserError(f"--ref {self.path} holds only mu and sigma of another tool, which is enough for FID alone")

@@ -14,7 +14,6 @@ from dnnlib.errors import UserError
 from metrics.clip_score import unit_rows
 from torch_utils.rng import generator_for
 
-
 # Cosines that equal up to float64 rounding are ties, in whatever order they were summed.
 _TIE = 1e-9
 
@@ -26,7 +25,7 @@ def r_precision(images: np.ndarray, true_texts: np.ndarray, pool_texts: np.ndarr
     """
     images, true_texts, pool_texts = unit_rows(images), unit_rows(true_texts), unit_rows(pool_texts)
     true = (images * true_texts).sum(axis=1)
-    hits = [own > _TIE + (pool_texts[rows] @ image).max() for image, own, rows in zip(images, true, distractors)]
+    hits = [own > _TIE + (pool_texts[rows] @ image).max() for image, own, rows in zip(images, true, distractors, strict=True)]
     return float(np.mean(hits))
 
 
@@ -39,7 +38,7 @@ def draw_distractors(items: Sequence[int], captions: Sequence[str], pool_caption
     """
     words = np.asarray([_normal(caption) for caption in pool_captions], dtype=object)
     rows = []
-    for index, (item, caption) in enumerate(zip(items, captions)):
+    for index, (item, caption) in enumerate(zip(items, captions, strict=True)):
         order = torch.randperm(len(words), generator=generator_for("distractors", seed, index)).numpy()
         usable = order[(order != item) & (words[order] != _normal(caption))]
         rows.append(usable[:num_distractors])

@@ -33,7 +33,6 @@ from networks.interfaces import ImageTextEncoder, ViewError
 from networks.snapshot import Snapshot
 from torch_utils.precision import no_tf32
 
-
 T = TypeVar("T")
 
 
@@ -77,6 +76,7 @@ def evaluate(
             if on_refusal is None:
                 raise UserError(f"{protocol.name}: {error}") from error
             on_refusal(protocol, error)
+            return None
 
     # What is missing is told before the first picture is made.
     for protocol in [protocol for protocol in rows if attempt(_prepare, protocol)]:

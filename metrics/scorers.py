@@ -17,33 +17,43 @@ from metrics.frechet import frechet_distance
 from metrics.kid import kid, kid_of_subsets
 from metrics.manifold import density_coverage, precision_recall
 from metrics.measures import (
-    ClipScore, Cmmd, DensityCoverage, Detail, Frechet, Kid, PrecisionRecall, Protocol, RPrecision, ScaleConsistency, TileExact,
+    ClipScore,
+    Cmmd,
+    DensityCoverage,
+    Detail,
+    Frechet,
+    Kid,
+    PrecisionRecall,
+    Protocol,
+    RPrecision,
+    ScaleConsistency,
+    TileExact,
 )
 from metrics.ranks import over_ranks
 from metrics.retrieval import draw_distractors, r_precision
 from metrics.scale_consistency import MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
 from metrics.session import Session, passes_of
 from metrics.tile_exactness import tile_px, tile_views
-from networks.coordinates import View
+from networks.coordinates import Convention, View
 
 Fields = dict[str, Any]
 
 
 def score(session: Session, protocol: Protocol) -> Fields:
     """The protocol's `value` and its extra fields, JSON-ready, the same on every rank."""
-    return _SCORERS[type(protocol.measure)](session, protocol)
+    return _SCORERS[type(protocol.measure)](session, protocol, protocol.measure)
 
 
-def _frechet(session: Session, protocol: Protocol) -> Fields:
+def _frechet(session: Session, protocol: Protocol, measure: Frechet) -> Fields:
     real = session.real(protocol)
-    fake = session.generated(protocol.pictures, protocol.measure.detector)
+    fake = session.generated(protocol.pictures, measure.detector)
     value = frechet_distance(real.with_moments(), fake.with_moments(), session.device)
     return {"value": value, "num_real": real.count or None, "ddof": 1}
 
 
-def _kid(session: Session, protocol: Protocol) -> Fields:
-    real, fake = _rows(session, protocol)
-    return _kid_of(protocol.measure, real, fake, session.device) | {"num_real": len(real)}
+def _kid(session: Session, protocol: Protocol, measure: Kid) -> Fields:
+    real, fake = _rows(session, protocol, measure.detector)
+    return _kid_of(measure, real, fake, session.device) | {"num_real": len(real)}
 
 
 def _kid_of(measure: Kid, real: np.ndarray, fake: np.ndarray, device: torch.device) -> Fields:
@@ -54,48 +64,48 @@ def _kid_of(measure: Kid, real: np.ndarray, fake: np.ndarray, device: torch.devi
     return {"value": mean, "spread": spread, "subset_size": min(measure.subset_size, len(real), len(fake))}
 
 
-def _cmmd(session: Session, protocol: Protocol) -> Fields:
-    real, fake = _rows(session, protocol)
-    return {"value": cmmd(real, fake, protocol.measure.sigma, session.device), "num_real": len(real)}
+def _cmmd(session: Session, protocol: Protocol, measure: Cmmd) -> Fields:
+    real, fake = _rows(session, protocol, measure.detector)
+    return {"value": cmmd(real, fake, measure.sigma, session.device), "num_real": len(real)}
 
 
-def _precision_recall(session: Session, protocol: Protocol) -> Fields:
-    real, fake = _rows(session, protocol)
-    precision, recall = precision_recall(real, fake, protocol.measure.k, session.device)
+def _precision_recall(session: Session, protocol: Protocol, measure: PrecisionRecall) -> Fields:
+    real, fake = _rows(session, protocol, measure.detector)
+    precision, recall = precision_recall(real, fake, measure.k, session.device)
     return {"value": precision, "recall": recall, "num_real": len(real)}
 
 
-def _density_coverage(session: Session, protocol: Protocol) -> Fields:
-    real, fake = _rows(session, protocol)
-    density, coverage = density_coverage(real, fake, protocol.measure.k, session.device)
+def _density_coverage(session: Session, protocol: Protocol, measure: DensityCoverage) -> Fields:
+    real, fake = _rows(session, protocol, measure.detector)
+    density, coverage = density_coverage(real, fake, measure.k, session.device)
     return {"value": density, "coverage": coverage, "num_real": len(real)}
 
 
-def _detail(session: Session, protocol: Protocol) -> Fields:
+def _detail(session: Session, protocol: Protocol, measure: Detail) -> Fields:
     """`enlarged`: the KID of renders at S, enlarged. Where `value` is not below it, the detail is not real."""
-    measure, (native, enlarged) = protocol.measure, passes_of(protocol)
-    real = session.real(protocol).rows
-    values = [kid(real, session.generated(pictures, measure.detector).rows, session.device) for pictures in (native, enlarged)]
+    real = session.real(protocol).with_rows()
+    values = [kid(real, session.generated(pictures, measure.detector).with_rows(), session.device)
+              for pictures in passes_of(protocol)]  # native, then enlarged
     return {"value": values[0], "enlarged": values[1], "num_real": len(real)}
 
 
-def _clip_score(session: Session, protocol: Protocol) -> Fields:
-    detector, chosen = protocol.measure.detector, session.image_set(protocol.pictures)
+def _clip_score(session: Session, protocol: Protocol, measure: ClipScore) -> Fields:
+    detector, chosen = measure.detector, session.image_set(protocol.pictures)
     texts = session.text_features(chosen.prompts, detector)
-    images = session.generated(protocol.pictures, detector).rows
+    images = session.generated(protocol.pictures, detector).with_rows()
     return {"value": clip_score(images, texts), "shuffled": mismatched_score(images, texts, chosen.items)}
 
 
-def _r_precision(session: Session, protocol: Protocol) -> Fields:
+def _r_precision(session: Session, protocol: Protocol, measure: RPrecision) -> Fields:
     """`real`: the real pictures with the same captions and distractors; `prime`: the paper's CLIP-R', value / real."""
-    measure, pictures = protocol.measure, protocol.pictures
+    pictures = protocol.pictures
     chosen = session.image_set(pictures)
     pool = session.caption_pool(pictures)
     distractors = draw_distractors(chosen.items, chosen.prompts, pool,
                                    num_distractors=measure.num_distractors, seed=pictures.seed)
     texts = session.text_features(chosen.prompts, measure.detector)
     pool_texts = session.text_features(pool, measure.detector)
-    value = r_precision(session.generated(pictures, measure.detector).rows, texts, pool_texts, distractors)
+    value = r_precision(session.generated(pictures, measure.detector).with_rows(), texts, pool_texts, distractors)
     reals = session.real_items(pictures, measure.detector)
     real = None if reals is None else r_precision(reals, texts, pool_texts, distractors)
     prime = value / real if real else None
@@ -109,64 +119,64 @@ def _r_precision(session: Session, protocol: Protocol) -> Fields:
     return {"value": value} | fields
 
 
-def _rows(session: Session, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+def _rows(session: Session, protocol: Protocol, detector: str) -> tuple[np.ndarray, np.ndarray]:
     """Real and generated rows."""
-    real = session.real(protocol).rows
-    return real, session.generated(protocol.pictures, protocol.measure.detector).rows
+    return session.real(protocol).with_rows(), session.generated(protocol.pictures, detector).with_rows()
 
 
-def _scale_consistency(session: Session, protocol: Protocol) -> Fields:
+def _scale_consistency(session: Session, protocol: Protocol, measure: ScaleConsistency) -> Fields:
     """Each measure for both conventions, and with a bicubic enlargement as the large render (a ceiling).
 
     MS-SSIM is None for pictures below its five octaves, LPIPS for small ones and where its weights are missing.
     """
-    factor, pictures = protocol.measure.factor, protocol.pictures
+    factor, pictures = measure.factor, protocol.pictures
     native = View.square(session.subject.resolution)
-    measures = {"psnr": psnr, "ssim": ssim}
+    distances: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"psnr": psnr, "ssim": ssim}
     if native.height >= MS_SSIM_MIN_PX:
-        measures["ms_ssim"] = ms_ssim
+        distances["ms_ssim"] = ms_ssim
     fields: Fields = {"psnr": {}, "ssim": {}, "ms_ssim": {}, "lpips": {}}
     try:
-        measures["lpips"] = session.lpips()
-        extra = {"lpips_weights_sha256": measures["lpips"].weights_sha256}
+        lpips = distances["lpips"] = session.lpips()
+        extra = {"lpips_weights_sha256": lpips.weights_sha256}
     except UserError as error:
         extra = {"lpips_note": str(error)}
 
     def agreement(share: range, view: View) -> list[dict[str, list[float]]]:
         rows = []
         renders = (session.render(pictures, share, size) for size in (view, view.scaled(factor)))
-        for small, large in zip(*renders):
-            small, large = to_unit(small[None]), to_unit(large[None])
-            others = {view.convention: shrink(large, factor)}
+        for pair in zip(*renders, strict=True):
+            small, large = (to_unit(image[None]) for image in pair)
+            others: dict[str, torch.Tensor] = {view.convention: shrink(large, factor)}
             if view.convention == "centers":
                 others["bicubic"] = shrink(enlarge(small, factor), factor)
-            rows.append({name: [measure(small, x).item() for measure in measures.values()] for name, x in others.items()})
+            rows.append({name: [distance(small, x).item() for distance in distances.values()] for name, x in others.items()})
         return rows
 
-    for convention in ("centers", "endpoints"):
+    conventions: tuple[Convention, ...] = ("centers", "endpoints")
+    for convention in conventions:
         view = replace(native, convention=convention)
         rows = over_ranks(pictures.num_images, partial(agreement, view=view))
         for name in rows[0]:
-            for measure, mean in zip(measures, np.mean([row[name] for row in rows], axis=0).tolist()):
-                fields[measure][name] = mean
+            for distance, mean in zip(distances, np.mean([row[name] for row in rows], axis=0).tolist(), strict=True):
+                fields[distance][name] = mean
     return {"value": fields["psnr"]["centers"], "unit": "dB"} | {name: field or None for name, field in fields.items()} | extra
 
 
-def _tile_exact(session: Session, protocol: Protocol) -> Fields:
+def _tile_exact(session: Session, protocol: Protocol, measure: TileExact) -> Fields:
     """The largest difference of each view; `value` is the largest of them."""
     pictures = protocol.pictures
 
     def differences(share: range, view: View) -> list[float]:
         # One picture a batch, so that the tiles are the same for any batch size and number of ranks.
         pieces = (session.render(pictures, share, view, batch_size=1, tile_px=px) for px in (view.height * view.width, tile_px(view)))
-        return [(whole - tiled).abs().max().item() for whole, tiled in zip(*pieces)]
+        return [(whole - tiled).abs().max().item() for whole, tiled in zip(*pieces, strict=True)]
 
     largest = {name: max(over_ranks(pictures.num_images, partial(differences, view=view)))
                for name, view in tile_views(session.subject.resolution).items()}
     return {"value": max(largest.values()), "unit": "of a range of 2"} | largest
 
 
-_SCORERS: dict[type, Callable[[Session, Protocol], Fields]] = {
+_SCORERS: dict[type, Callable[[Session, Protocol, Any], Fields]] = {
     Frechet: _frechet,
     Kid: _kid,
     Cmmd: _cmmd,

@@ -18,7 +18,7 @@ import torch
 from datasets.archive import INDEX
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
-from metrics.detectors import Detector, load_detector
+from metrics.detectors import Detector, DualDetector, load_detector
 from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
 from metrics.frames import generated_frames, rendered
 from metrics.image_sets import ImageSet, caption_pool, image_set
@@ -26,7 +26,7 @@ from metrics.measures import Detail, Pictures, Protocol, Reference
 from metrics.picture_folder import PictureFolder
 from metrics.reference import reference_features
 from metrics.reference_file import ReferenceFile
-from metrics.sights import RealPictures, RealView, real_view
+from metrics.sights import ENLARGED, RealPictures, RealView, real_view
 from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder
@@ -74,10 +74,11 @@ class Session:
     def expect(self, protocol: Protocol) -> None:
         """Before the first score: this protocol will be asked for."""
         detector = protocol.measure.detector
+        if detector is None:
+            return
         for pictures in passes_of(protocol):
             self._wants[pictures][detector] |= want_of(protocol)
-        if detector is not None:
-            self._real_wants[protocol.reference, detector] |= want_of(protocol)
+        self._real_wants[protocol.reference, detector] |= want_of(protocol)
 
     def generated(self, pictures: Pictures, detector: str) -> Features:
         """Of all generated pictures, in order."""
@@ -85,25 +86,25 @@ class Session:
 
     def real(self, protocol: Protocol) -> Features:
         """Of the real pictures that the protocol names."""
-        reference, path = protocol.reference, self.sources.reference
+        reference, path, detector = protocol.reference, self.sources.reference, protocol.measure.detector
         if reference.view == "native" and path is not None and path.is_file() and path.suffix == ".npz":
             tag = f"{reference.split}, {reference.view}, {reference.expand}"
             file, side = ReferenceFile(path), self.subject.resolution
             if file.resolution not in (None, (side, side)):
                 raise UserError(f"--ref {path} was made of pictures of {file.resolution[0]}x{file.resolution[1]}, the generated "
                                 f"ones have {side}x{side}")
-            return file.features(self.detector(protocol.measure.detector), tag, want_of(protocol).rows)
-        return self._real(reference, protocol.measure.detector, protocol.pictures.num_images)
+            return file.features(self.detector(detector), tag, want_of(protocol).rows)
+        return self._real(reference, detector, protocol.pictures.num_images)
 
     def real_items(self, pictures: Pictures, detector: str) -> np.ndarray | None:
         """Rows of the real pictures whose captions made the generated ones; None where that is not known."""
         if isinstance(self.subject, FolderSubject):
-            places = self._places(pictures)
+            places = self._places(self.subject.folder, pictures)
             if places is None:
                 return None
         else:
-            places = self.image_set(pictures).items
-        return self._real(Reference(split=pictures.split), detector, pictures.num_images).rows[list(places)]
+            places = list(self.image_set(pictures).items)
+        return self._real(Reference(split=pictures.split), detector, pictures.num_images).with_rows()[places]
 
     def text_features(self, captions: Sequence[str], detector: str) -> np.ndarray:
         """float32 [N, D]; equal captions are encoded once. Raises `UserError` where a picture has no caption."""
@@ -117,7 +118,7 @@ class Session:
         if isinstance(self.subject, Subject):
             return caption_pool(self.dataset(pictures.split), seed=pictures.seed)
         chosen = self.image_set(pictures)
-        first = {item: caption for item, caption in zip(reversed(chosen.items), reversed(chosen.prompts))}
+        first = dict(zip(reversed(chosen.items), reversed(chosen.prompts), strict=True))
         return [first[item] for item in range(len(first))]
 
     def render(self, pictures: Pictures, share: range, view: View, *, batch_size: int | None = None,
@@ -153,14 +154,14 @@ class Session:
             return self.subject.image_set(pictures.num_images, "the protocol")
         return image_set(self.dataset(pictures.split), num_images=pictures.num_images, seed=pictures.seed)
 
-    def _places(self, pictures: Pictures) -> list[int] | None:
+    def _places(self, folder: PictureFolder, pictures: Pictures) -> list[int] | None:
         """Position in the split of the item behind each picture of a folder."""
         if self.sources.data is None:
             return None
         dataset = self.dataset(pictures.split)
         place = {dataset.id(index): index for index in range(len(dataset))}
-        found = [place.get(self.subject.folder.item(index) or "") for index in range(pictures.num_images)]
-        return None if None in found else found
+        items = [folder.item(index) or "" for index in range(pictures.num_images)]
+        return [place[item] for item in items] if all(item in place for item in items) else None
 
     def _open_reals(self, reference: Reference) -> tuple[RealPictures, str, bool]:
         """(pictures, option and file for messages, whether features may be cached)."""
@@ -214,7 +215,9 @@ class Session:
     def _encode_text(self, captions: tuple[str, ...], detector: str) -> np.ndarray:
         unique = sorted(set(captions))
         row_of = {caption: row for row, caption in enumerate(unique)}
-        features = self.detector(detector).text(unique).numpy()
+        loaded = self.detector(detector)
+        assert isinstance(loaded, DualDetector)
+        features = loaded.text(unique).numpy()
         return features[[row_of[caption] for caption in captions]]
 
 
@@ -229,5 +232,5 @@ def passes_of(protocol: Protocol) -> list[Pictures]:
     if protocol.measure.detector is None:
         return []
     if isinstance(protocol.measure, Detail):
-        return [protocol.pictures, replace(protocol.pictures, view=f"{protocol.pictures.view}_enlarged")]
+        return [protocol.pictures, replace(protocol.pictures, view=ENLARGED[protocol.pictures.view])]
     return [protocol.pictures]

@@ -12,12 +12,14 @@ from typing import Protocol as Interface
 
 import torch
 
+from datasets.text_image import Record
 from dnnlib.errors import UserError
 from metrics.measures import Reference, Sight
 from networks.coordinates import View
 from torch_utils.rng import seed_for
 
-FACTORS = {"x2": 2, "x4": 4, "x2_enlarged": 2, "x4_enlarged": 4}
+FACTORS: dict[Sight, int] = {"x2": 2, "x4": 4, "x2_enlarged": 2, "x4_enlarged": 4}
+ENLARGED: dict[Sight, Sight] = {"x2": "x2_enlarged", "x4": "x4_enlarged"}  # sights that `Detail` compares
 RING_BOX = (-0.25, -0.25, 1.25, 1.25)
 GREY = 127
 # Generated windows are made in fixed groups that share one window, so that the network is used in batches.
@@ -28,12 +30,18 @@ VARIANTS = 10  # of a picture under flip_shift
 class RealPictures(Interface):
     """The part of `TextImageDataset` and `PictureFolder` that references need."""
 
-    content_hash: str
-    resolution: tuple[int, int]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def content_hash(self) -> str: ...
+
+    @property
+    def resolution(self) -> tuple[int, int]: ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int): ...
+    def __getitem__(self, index: int) -> Record: ...
 
 
 @dataclass(frozen=True)

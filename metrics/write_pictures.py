@@ -42,16 +42,22 @@ def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Pat
     def write(share: range) -> None:
         frames = generated_frames(subject, chosen, pictures, share, large=0, batch_size=batch_size, device=device,
                                   progress=progress)
-        for index, frame in zip(share, frames):
+        for index, frame in zip(share, frames, strict=True):
             save_png(folder / names[index], frame)
 
     shares_over_ranks(len(chosen), write)
     origin = {"protocol": to_dict(protocol), "seed": pictures.seed, **subject.identity(),
               "dataset": {"name": dataset.name, "content_hash": dataset.content_hash},
-              "items": {name: dataset.id(item) for name, item in zip(names, chosen.items)},
-              "latent_seeds": dict(zip(names, chosen.seeds))}
-    lines = [json.dumps({"file": name, "captions": [prompt]}, ensure_ascii=False) for name, prompt in zip(names, chosen.prompts)]
-    on_main(lambda: (write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n"), write_json(folder / ORIGIN_FILE, origin)))
+              "items": {name: dataset.id(item) for name, item in zip(names, chosen.items, strict=True)},
+              "latent_seeds": dict(zip(names, chosen.seeds, strict=True))}
+    lines = [json.dumps({"file": name, "captions": [prompt]}, ensure_ascii=False)
+             for name, prompt in zip(names, chosen.prompts, strict=True)]
+
+    def describe() -> None:
+        write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n")
+        write_json(folder / ORIGIN_FILE, origin)
+
+    on_main(describe)
     return origin
 
 

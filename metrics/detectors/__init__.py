@@ -108,9 +108,11 @@ def _load_dual(name: str, device: torch.device, weights: Path | None) -> Detecto
     if weights is not None:  # the model of the name, with the tensors of the file
         spec = f"{name.partition('/')[0]}/{weights}"
     try:
-        return _dual(name, load_encoder(spec, device), device)
+        encoder = load_encoder(spec, device)
     except UserError as error:
         raise UserError(f"{error}; a scorer's file is given by --weights {name}=FILE") from None
+    assert isinstance(encoder, ImageTextEncoder)
+    return _dual(name, encoder, device)
 
 
 def _member(name: str, known: Mapping[str, object]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -21,7 +23,7 @@ class ToyDetector:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.net = nn.Sequential()
-        for index, (fan_in, fan_out) in enumerate(zip(_WIDTHS, _WIDTHS[1:])):
+        for index, (fan_in, fan_out) in enumerate(pairwise(_WIDTHS)):
             layer = nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, stride=2, padding=1, bias=False)
             weight = torch.randn(layer.weight.shape, generator=generator_for("toy detector", index))
             layer.weight = nn.Parameter(weight * (2 / (9 * fan_in)) ** 0.5, requires_grad=False)
