@@ -8,13 +8,20 @@ element-wise work and FFTs are not in them.
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from dnnlib.console import report_user_errors
 
+if TYPE_CHECKING:
+    import torch
 
-def describe(config, view) -> dict[str, int]:
+    from networks.coordinates import View
+    from networks.generators import GeneratorConfig
+
+
+def describe(config: GeneratorConfig, view: View) -> dict[str, int]:
     """Counts for one picture: params, macs, macs_lines (before the pixels), macs_pixels, activation_bytes.
 
     activation_bytes: float32 tensors that one training forward keeps for its backward, parameters left out.
@@ -22,10 +29,10 @@ def describe(config, view) -> dict[str, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from networks.interfaces import TextFeatures
+    from networks.interfaces import Generator, TextFeatures
 
     with torch.device("meta"):
-        generator = config.build()
+        generator: Generator = config.build()
         z = torch.empty(1, *generator.latent_shape)
         text = TextFeatures(torch.empty(1, config.sentence_dim), torch.empty(1, 77, config.word_dim),
                             torch.ones(1, 77, dtype=torch.bool))

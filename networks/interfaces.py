@@ -99,6 +99,7 @@ class Generator(nn.Module, abc.ABC):
     """
 
     latent_shape: tuple[int, ...]
+    tokens_mean: torch.Tensor
 
     def __init__(self, token_shape: tuple[int, int]) -> None:
         super().__init__()

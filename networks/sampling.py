@@ -76,7 +76,8 @@ def iterate_images(
     return ImageStream(len(seeds), make)
 
 
-def _images(generator, encoder, prompts, seeds, view, truncation, center, tile_px, device) -> torch.Tensor:
+def _images(generator: Generator, encoder: TextEncoder, prompts: Sequence[str], seeds: Sequence[int], view: View,
+            truncation: float, center: TruncationCenter, tile_px: int | None, device: torch.device | str) -> torch.Tensor:
     text = encoder.encode_text(list(prompts)).to(device)
     z = normal_per_seed(seeds, generator.latent_shape).to(device)
     codes = generator.mapping(z, text)

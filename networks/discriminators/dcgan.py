@@ -7,6 +7,7 @@ both, a 4 x 4 layer gives the logit. Its losses are binary cross-entropies: the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -51,7 +52,7 @@ class DcganDiscriminator(Discriminator):
         self.config = config
         widths = list(scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max).values())[1:]
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for before, width in zip(widths, widths[1:]):
+        for before, width in pairwise(widths):
             layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers)
         self.channels = widths[-1]
@@ -71,6 +72,7 @@ class DcganDiscriminator(Discriminator):
             hidden = hidden.float()
             x = hidden.unflatten(1, (self.channels, 4, 4))
             if self.project_text is not None:
+                assert text is not None
                 told = self.project_text(unit_second_moment(text.sentence.float()))
                 x = torch.cat([x, told[:, :, None, None].expand(-1, -1, 4, 4)], dim=1)
             return Verdict(self.join(x).flatten(), self.features(hidden) if self.features is not None else None)

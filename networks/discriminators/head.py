@@ -40,7 +40,8 @@ class TextProjectionHead(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):  # a logit of 8 bits is none
             hidden = hidden.float()
             logits = self.logit(hidden).squeeze(1)
-            if self.project_text is not None:
+            if self.project_text is not None and self.project_image is not None:
+                assert text is not None
                 sentence = self.project_text(unit_second_moment(text.sentence.float()))
                 logits = logits + (self.project_image(hidden) * sentence).sum(dim=1) / math.sqrt(hidden.shape[1])
             return Verdict(logits, self.features(hidden) if self.features is not None else None)

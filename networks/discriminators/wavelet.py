@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -80,7 +81,7 @@ class WaveletDiscriminator(Discriminator):
         widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
-        self.blocks = nn.ModuleList(ResidualDown(widths[a], widths[b], "box") for a, b in zip(scales, scales[1:]))
+        self.blocks = nn.ModuleList(ResidualDown(widths[a], widths[b], "box") for a, b in pairwise(scales))
         self.from_wavelet = nn.ModuleList(EqualConv2d(12, widths[scale], 1) for scale in scales[1:])
         self.spectral_after = scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
         self.spectral = SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
@@ -89,11 +90,11 @@ class WaveletDiscriminator(Discriminator):
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(images)
-        for index, (block, from_wavelet) in enumerate(zip(self.blocks, self.from_wavelet)):
+        for index, (block, from_wavelet) in enumerate(zip(self.blocks, self.from_wavelet, strict=True)):
             bands = haar_wavelet(images)
             images = bands[:, :3] * 0.5
             x = (block(x) + from_wavelet(bands)) * math.sqrt(0.5)
-            if index == self.spectral_after:
+            if self.spectral is not None and index == self.spectral_after:
                 x = self.spectral(x)
         return self.head.trunk(x)
 

@@ -20,7 +20,7 @@ GeneratorConfig = SystemConfig | QuantizedConfig
 
 GENERATORS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in get_args(GeneratorConfig)}
 
-PRESETS: dict[str, GeneratorConfig] = {
+_SYSTEMS: dict[str, SystemConfig] = {
     # The paper's size at 256 x 256: 18 M parameters with ViT-B/32 text.
     "eidgan": EidganConfig(),
     # For fast sampling: the same trunk at half the thickness, a sixth of the pixel part.
@@ -63,8 +63,12 @@ PRESETS: dict[str, GeneratorConfig] = {
     "vqcgan-tiny": VqcganConfig(resolution=32, sentence_dim=64, word_dim=64, latent_dim=16, channel_base=512, channel_max=32,
                                 quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=8)),
 }
-PRESETS["quantized-tiny"] = QuantizedConfig(
-    generator=PRESETS["eidgan-tiny"], quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4))
+PRESETS: dict[str, GeneratorConfig] = {
+    **_SYSTEMS,
+    # For tests: behind a code book.
+    "quantized-tiny": QuantizedConfig(generator=_SYSTEMS["eidgan-tiny"],
+                                      quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4)),
+}
 
 
 def preset(name: str) -> GeneratorConfig:

@@ -10,6 +10,7 @@ Shapes: N batch, d style width, P = (H + W) * D line positions, C channels, K fe
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -68,7 +69,7 @@ class StyledBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, features: int, style_dim: int, *, first: bool) -> None:
         super().__init__()
         widths = [in_channels, out_channels] if first else [in_channels, out_channels, out_channels]
-        self.layers = nn.ModuleList(ModulatedLinear(a, b, style_dim) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(ModulatedLinear(a, b, style_dim) for a, b in pairwise(widths))
         self.to_lines = ModulatedLinear(out_channels, features, style_dim, demodulate=False, activate=False)
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,7 +89,7 @@ class Creps(Generator):
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim)
         self.blocks = nn.ModuleList(StyledBlock(a, b, config.features, config.style_dim, first=i == 0)
-                                    for i, (a, b) in enumerate(zip(widths, widths[1:])))
+                                    for i, (a, b) in enumerate(pairwise(widths)))
         self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
                                    config.style_dim)
 

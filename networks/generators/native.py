@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import torch
 
@@ -12,6 +13,8 @@ from networks.interfaces import Codes, Generator, ViewError
 
 class NativeGenerator(Generator):
     """Base of convolutional generators: the trained frame at `resolution` is the only view; subclasses paint it."""
+
+    kind: ClassVar[str]  # as in its config
 
     def __init__(self, token_shape: tuple[int, int], resolution: int) -> None:
         super().__init__(token_shape)
@@ -25,7 +28,7 @@ class NativeGenerator(Generator):
         """Raises `ViewError` for any view but the trained frame at the trained resolution."""
         if view != View.square(self.resolution):
             window = "" if view.box == (0, 0, 1, 1) else f" of window {','.join(map(str, view.box))}"
-            raise ViewError(f"a {self.config.kind} network draws {self.resolution}x{self.resolution} of the whole frame only, "
+            raise ViewError(f"a {self.kind} network draws {self.resolution}x{self.resolution} of the whole frame only, "
                             f"not {view.width}x{view.height}{window} ({view.convention}); systems for any size: eidgan, "
                             "creps, inrgan, cips")
         return self.paint(codes)

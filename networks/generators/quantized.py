@@ -52,7 +52,7 @@ class QuantizedGenerator(Generator):
 
     def __init__(self, config: QuantizedConfig) -> None:
         generator = config.generator.build()
-        super().__init__(tuple(generator.tokens_mean.shape))
+        super().__init__((generator.tokens_mean.shape[0], generator.tokens_mean.shape[1]))
         self.config, self.generator, self.latent_shape = config, generator, generator.latent_shape
         widths = {"sentence": config.sentence_dim, "words": config.word_dim}
         self.quantizers = nn.ModuleDict({name: FeatureQuantizer(width, config.quantizer)
@@ -60,7 +60,8 @@ class QuantizedGenerator(Generator):
 
     def quantize(self, text: TextFeatures | None) -> tuple[TextFeatures, torch.Tensor]:
         """The text of codes only, and the commitment loss of each sample [N]."""
-        text, commitment = self.require_text(text), 0.0
+        text = self.require_text(text)
+        commitment = torch.zeros(len(text), device=text.sentence.device)
         if "sentence" in self.quantizers:
             found = self.quantizers["sentence"](text.sentence.unsqueeze(1))
             text, commitment = replace(text, sentence=found.codes.squeeze(1)), commitment + found.commitment
@@ -85,5 +86,8 @@ class QuantizedGenerator(Generator):
         return self.generator.condition(self.quantize(text)[0])
 
     def end_step(self) -> dict[str, torch.Tensor]:
-        return self.generator.end_step() | {f"Codebook/{part}_{name}": value for part, quantizer in self.quantizers.items()
-                                            for name, value in quantizer.quantizer.end_step().items()}
+        logged = self.generator.end_step()
+        for part, quantizer in self.quantizers.items():
+            assert isinstance(quantizer, FeatureQuantizer)
+            logged |= {f"Codebook/{part}_{name}": value for name, value in quantizer.quantizer.end_step().items()}
+        return logged

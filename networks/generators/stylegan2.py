@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -66,6 +67,8 @@ def upsample(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 class ModulatedConv2d(nn.Module):
     """x [N, C, H, W], style [N, d] -> [N, O, H, W]; with `up` twice the size, low-passed after the transposed convolution."""
 
+    filter: torch.Tensor | None
+
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, kernel: int = 3, up: bool = False,
                  demodulate: bool = True, activate: bool = True, weight_init: float = 1.0) -> None:
         super().__init__()
@@ -96,6 +99,8 @@ class ModulatedConv2d(nn.Module):
 class SkipBlock(nn.Module):
     """One scale: up and convolve, convolve (the 4 x 4 scale: convolve), and an RGB that adds to the one from below."""
 
+    filter: torch.Tensor
+
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, first: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList([ModulatedConv2d(in_channels, out_channels, style_dim, up=not first)])
@@ -114,6 +119,8 @@ class SkipBlock(nn.Module):
 class Stylegan2(NativeGenerator):
     """See the module; `config` is kept as `.config`."""
 
+    kind = Stylegan2Config.kind
+
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__((1, config.style_dim), config.resolution)
         self.config = config
@@ -122,7 +129,7 @@ class Stylegan2(NativeGenerator):
         widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.blocks = nn.ModuleList(SkipBlock(a, b, config.style_dim, first=i == 0)
-                                    for i, (a, b) in enumerate(zip([widths[0], *widths], widths)))
+                                    for i, (a, b) in enumerate(pairwise([widths[0], *widths])))
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         sentence = self.require_text(text).sentence if self.config.sentence_dim else None
@@ -133,4 +140,5 @@ class Stylegan2(NativeGenerator):
         x, rgb = self.constant.to(style.dtype).expand(len(style), -1, -1, -1), None
         for block in self.blocks:
             x, rgb = block(x, rgb, style)
+        assert isinstance(rgb, torch.Tensor)  # there is at least one scale
         return rgb.float().tanh() if self.config.output == "tanh" else rgb.float()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -76,18 +77,25 @@ class WordAttention(nn.Module):
         self.value = nn.Linear(config.word_dim, width) if config.word_dim else None
 
     def forward(self, text: TextFeatures) -> torch.Tensor:
-        query = self.learned.expand(len(text), -1, -1) if self.query is None else \
-            self.query(unit_second_moment(text.sentence)).unflatten(1, (self.slots, -1))
-        if self.key is None:
+        query = self._queries(text)
+        if self.key is None or self.value is None:
             return query
         words = unit_second_moment(text.words)
         scores = (query @ self.key(words).transpose(1, 2)).float() / math.sqrt(query.shape[2])  # [N, S, L]
         weights = scores.masked_fill(~text.mask.unsqueeze(1), -torch.inf).softmax(dim=2)
         return query + weights.to(query.dtype) @ self.value(words)
 
+    def _queries(self, text: TextFeatures) -> torch.Tensor:
+        if self.query is not None:
+            return self.query(unit_second_moment(text.sentence)).unflatten(1, (self.slots, -1))
+        assert self.learned is not None
+        return self.learned.expand(len(text), -1, -1)
+
 
 class Vqcgan(NativeGenerator):
     """See the module; `config` is kept as `.config`."""
+
+    kind = VqcganConfig.kind
 
     def __init__(self, config: VqcganConfig) -> None:
         super().__init__((1, config.latent_dim), config.resolution)
@@ -96,7 +104,7 @@ class Vqcgan(NativeGenerator):
         self.quantizer = VectorQuantizer(config.quantizer) if config.condition_dim else None
         widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())[:-1]
         layers: list[nn.Module] = []
-        for index, (before, width) in enumerate(zip([config.latent_dim + config.condition_dim, *widths], widths)):
+        for index, (before, width) in enumerate(pairwise([config.latent_dim + config.condition_dim, *widths])):
             stride, padding = (2, 1) if index else (1, 0)
             layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width),
                        nn.ReLU(inplace=True)]
@@ -104,6 +112,7 @@ class Vqcgan(NativeGenerator):
         self.apply(dcgan_init)
 
     def text_codes(self, text: TextFeatures | None) -> Quantized:
+        assert self.quantizer is not None and self.attention is not None
         return self.quantizer(self.attention(self.require_text(text)))
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
@@ -118,7 +127,9 @@ class Vqcgan(NativeGenerator):
 
     @torch.no_grad()
     def condition(self, text: TextFeatures | None) -> TextFeatures | None:
-        return text if self.quantizer is None else replace(text, sentence=self.text_codes(text).codes.flatten(1))
+        if self.quantizer is None:
+            return text
+        return replace(self.require_text(text), sentence=self.text_codes(text).codes.flatten(1))
 
     def end_step(self) -> dict[str, torch.Tensor]:
         # The running statistics are rank 0's, as under DDP, so that the average of every rank draws the same pictures.

@@ -34,6 +34,8 @@ def folding_matrix(kernel: int, down: Down) -> torch.Tensor:
 class EqualConv2d(nn.Module):
     """[N, C, H, W] -> [N, O, H, W], or half the size with `down`; kernel 1 or 3, leaky ReLU with gain sqrt(2) if `activate`."""
 
+    fold: torch.Tensor | None
+
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, activate: bool = True, bias: bool = True,
                  down: Down | None = None) -> None:
         super().__init__()

@@ -19,6 +19,8 @@ class FourierLines(nn.Module):
     all samples share the lines: the style of the first modulated layer then multiplies the channels, whatever the thickness.
     """
 
+    frequencies: torch.Tensor
+
     def __init__(self, channels: int, thickness: int, bandwidth: float, style_dim: int = 0) -> None:
         super().__init__()
         assert channels % 2 == 0

@@ -5,6 +5,8 @@ The other systems have one token and read the sentence as StyleGAN2 reads a clas
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -24,7 +26,7 @@ class TokenMapping(nn.Module):
                  word_dim: int = 0, attention_dim: int = 0, num_heads: int = 1) -> None:
         super().__init__()
         widths = [dim * 2 if sentence_dim else dim, *[dim] * num_layers]
-        layers = [EqualLinear(a, b, activate=True, lr_multiplier=lr_multiplier) for a, b in zip(widths, widths[1:])]
+        layers = [EqualLinear(a, b, activate=True, lr_multiplier=lr_multiplier) for a, b in pairwise(widths)]
         self.embedding = nn.Parameter(torch.randn(num_tokens, dim)) if num_tokens > 1 else None
         self.sentence = EqualLinear(sentence_dim, dim) if sentence_dim else None
         self.before = nn.Sequential(*layers[:num_layers // 2])
@@ -38,9 +40,11 @@ class TokenMapping(nn.Module):
         if self.embedding is not None:
             tokens = unit_second_moment(tokens + self.embedding)
         if self.sentence is not None:
+            assert sentence is not None
             beside = unit_second_moment(self.sentence(unit_second_moment(sentence))).to(tokens.dtype)
             tokens = torch.cat([tokens, beside.unsqueeze(1).expand_as(tokens)], dim=2)
         tokens = self.before(tokens)
         if self.attention is not None:
+            assert words is not None
             tokens = self.attention(tokens, unit_second_moment(words), mask)
         return self.after(tokens)

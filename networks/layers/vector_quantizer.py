@@ -61,6 +61,12 @@ class VectorQuantizer(nn.Module):
     The code book starts at random: idle codes move onto vectors of the batch, at most one for each vector a step.
     """
 
+    codebook: torch.Tensor
+    use: torch.Tensor
+    total: torch.Tensor
+    chosen: torch.Tensor
+    num_steps: torch.Tensor
+
     def __init__(self, config: VectorQuantizerConfig) -> None:
         super().__init__()
         self.config = config
@@ -95,7 +101,8 @@ class VectorQuantizer(nn.Module):
         """
         if not self._seen:
             return {}
-        x, indices = (torch.cat(parts) for parts in zip(*((x[mask], indices[mask]) for x, indices, mask in self._seen)))
+        x = torch.cat([x[mask] for x, _, mask in self._seen])
+        indices = torch.cat([indices[mask] for _, indices, mask in self._seen])
         self._seen.clear()
         config, before = self.config, self.codebook[indices]
         choice = nn.functional.one_hot(indices, config.num_codes).to(x.dtype)

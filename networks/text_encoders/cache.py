@@ -74,7 +74,7 @@ class CachedTextEncoder:
         starts, lengths = self._offsets[rows], self._offsets[rows + 1] - self._offsets[rows]
         mask = np.arange(lengths.max()) < lengths[:, None]  # [N, L]
         words = np.zeros((*mask.shape, self.word_dim), np.float32)
-        for row, (start, length) in enumerate(zip(starts, lengths)):
+        for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
             words[row, :length] = self._words[start : start + length]
         return TextFeatures(*(to_device(torch.from_numpy(a), self.device) for a in (self._sentences[rows], words, mask)))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,9 +33,9 @@ class OpenClipEncoder:
     `id` is `name@` and the hash of all weights, the same for a tag and for a local copy of its file.
     """
 
-    def __init__(self, model: nn.Module, tokenizer, name: str, device: torch.device | str = "cpu") -> None:
+    def __init__(self, model: Any, tokenizer: Any, name: str, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.model = freeze(model.to(self.device, memory_format=torch.channels_last))
+        self.model: Any = freeze(model.to(self.device, memory_format=torch.channels_last))
         self.tokenizer = tokenizer
         self.id = f"{name}@{_hash_of(model.state_dict())}"
         size = model.visual.image_size
@@ -90,8 +91,8 @@ class OpenClipEncoder:
         if pool == "argmax":  # CLIP's vocabulary: end-of-text is the largest id
             return positions <= tokens.argmax(dim=1, keepdim=True)
         if pool == "eos":
-            end = getattr(self._tower, "text_eos_id", getattr(self._tower, "eos_id", None))
-            return positions <= (tokens == end).int().argmax(dim=1, keepdim=True)
+            end: Any = getattr(self._tower, "text_eos_id", getattr(self._tower, "eos_id", None))
+            return positions <= tokens.eq(end).int().argmax(dim=1, keepdim=True)
         used = tokens != self._pad_id()
         return used | (positions == 0)  # every row has at least one True
 
@@ -103,13 +104,13 @@ class OpenClipEncoder:
         return getattr(self._tower, "pad_id", 0) if pad is None else pad
 
 
-def _is_hugging_face(tower: nn.Module) -> bool:
+def _is_hugging_face(tower: Any) -> bool:
     from open_clip.hf_model import HFTextEncoder
 
     return isinstance(tower, HFTextEncoder)
 
 
-def _text_blocks(tower: nn.Module) -> nn.ModuleList:
+def _text_blocks(tower: Any) -> nn.ModuleList:
     if not _is_hugging_face(tower):
         return tower.transformer.resblocks
     encoder = getattr(tower.transformer, "encoder", tower.transformer)
@@ -123,7 +124,7 @@ def _hash_of(state: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
 
 

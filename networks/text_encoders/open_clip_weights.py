@@ -10,16 +10,16 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from networks.pretrained.hub import cached_file, check_network
 
 
-def create_model(model_name: str, weights: str) -> nn.Module:
+def create_model(model_name: str, weights: str) -> Any:
     """An open_clip model with a pretrained tag or a local checkpoint. Raises `UserError`."""
     import open_clip
 
@@ -48,7 +48,7 @@ def create_model(model_name: str, weights: str) -> nn.Module:
         raise UserError(f"{path} does not hold the weights of open_clip model {model_name} ({reason})") from None
 
 
-def create_tokenizer(model_name: str):
+def create_tokenizer(model_name: str) -> Any:
     """The model's tokenizer; CLIP's own vocabulary ships with open_clip, others come from the hub."""
     import open_clip
 

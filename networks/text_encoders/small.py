@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ def text_head(dropout: float = 0.0) -> ProjectionHead:
     return ProjectionHead(384, dropout)
 
 
-def build_towers(name: str) -> nn.Module:
+def build_towers(name: str) -> Any:
     """The open_clip model of `name` with pretrained towers and identity heads.
 
     `model.encode_image` then gives pooled features [N, 1280], `model.encode_text` mean token features [N, 384].
@@ -98,7 +99,7 @@ def load_small(name: str, device: torch.device | str = "cpu", heads: Path | None
     return encoder
 
 
-def small_tokenizer():
+def small_tokenizer() -> Any:
     """MiniLM's tokenizer behind open_clip's interface: captions -> ids [N, 77], padded with 0."""
     from open_clip.tokenizer import HFTokenizer
 
