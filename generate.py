@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,8 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
 
+if TYPE_CHECKING:
+    from networks.sampling import ImageStream, TruncationCenter
 
 MAX_SEEDS = 1_000_000
 
@@ -76,7 +79,8 @@ def slug(prompt: str) -> str:
               help="Which implementation of the operators to use.")
 @report_user_errors
 def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
-         trunc: float, trunc_center: str, grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str, ops: str) -> None:
+         trunc: float, trunc_center: TruncationCenter, grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str,
+         ops: str) -> None:
     """Draw every prompt with every seed.
 
     \b
@@ -111,7 +115,7 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
         _write(stream, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
 
-def _write(stream, outdir: Path, facts: dict[str, str], num_columns: int | None) -> None:
+def _write(stream: ImageStream, outdir: Path, facts: dict[str, str], num_columns: int | None) -> None:
     from torch_utils.pictures import grid, save_png
     from torch_utils.tensors import to_uint8
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +41,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
 @report_user_errors
-def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, **flags) -> None:
+def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
     """Train a text-to-image GAN; the same command again resumes.
 
     SIGINT and SIGTERM save the state first; the exit code is then 3.
@@ -74,7 +75,7 @@ def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, 
 FIELDS = {"gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg", "snap": "snapshot_ticks"}
 
 
-def _as_assignments(flags: dict) -> list[str]:
+def _as_assignments(flags: dict[str, Any]) -> list[str]:
     """Flags that were given, in the form of --set."""
     import json
 

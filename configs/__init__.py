@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from configs.eidgan import eidgan_coco256, eidgan_cub256, eidgan_openmoji32, eidgan_openmoji64, debug
+from configs.eidgan import debug, eidgan_coco256, eidgan_cub256, eidgan_openmoji32, eidgan_openmoji64
 from configs.systems import SYSTEM_RECIPES
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError

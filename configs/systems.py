@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from configs.eidgan import eidgan_coco256, eidgan_openmoji64
-from networks.discriminators import DcganDiscriminatorConfig, Stylegan2DiscriminatorConfig
+from networks.discriminators import DcganDiscriminatorConfig, Stylegan2DiscriminatorConfig, WaveletDiscriminatorConfig
 from networks.generators import CrepsConfig, EidganConfig, preset
 from training.config import AdamConfig, LossConfig, TrainConfig
 
@@ -30,12 +31,13 @@ def nodual(creps: CrepsConfig) -> EidganConfig:
         summed_lines=creps.summed_lines)
 
 
-def _unconditional(base: TrainConfig, **loss: float) -> LossConfig:
+def _unconditional(base: TrainConfig, **loss: Any) -> LossConfig:
     return replace(base.loss, mismatch=0.0, cong=0.0, **loss)
 
 
 def _residual(base: TrainConfig) -> Stylegan2DiscriminatorConfig:
     own = base.discriminator
+    assert isinstance(own, WaveletDiscriminatorConfig)
     return Stylegan2DiscriminatorConfig(
         resolution=own.resolution, channel_base=own.channel_base, channel_max=own.channel_max, sentence_dim=own.sentence_dim,
         feature_dim=own.feature_dim, group_size=own.group_size)
@@ -48,6 +50,7 @@ def _swap(generator: str, base: TrainConfig) -> TrainConfig:
 
 def _creps(base: TrainConfig) -> TrainConfig:
     config = _swap("crepsclip", base)
+    assert isinstance(config.generator, CrepsConfig)
     return replace(config, generator=replace(config.generator, sentence_dim=0, convention="endpoints"), discriminator=_residual(base),
                    loss=_unconditional(base, cond=0.0, path_length=0.1, path_length_interval=4))  # see losses.path_lengths
 
@@ -64,12 +67,13 @@ def _vqcgan(base: TrainConfig) -> TrainConfig:
         discriminator=DcganDiscriminatorConfig(resolution=base.resolution, channel_base=width[0], channel_max=width[1]))
 
 
-def _ablated(base: TrainConfig, **fields: object) -> TrainConfig:
+def _ablated(base: TrainConfig, **fields: Any) -> TrainConfig:
     return replace(base, generator=replace(base.generator, **fields))
 
 
 def _nodual(base: TrainConfig) -> TrainConfig:
     config = _swap("crepsclip", base)
+    assert isinstance(config.generator, CrepsConfig)
     return replace(config, generator=nodual(config.generator))
 
 

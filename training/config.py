@@ -230,6 +230,7 @@ class TrainConfig:
         """The generator, behind `text.quantizer` where there is one."""
         if self.text.quantizer is None:
             return self.generator.build()
+        assert not isinstance(self.generator, QuantizedConfig)  # as __post_init__ saw to
         return QuantizedConfig(generator=self.generator, quantizer=self.text.quantizer).build()
 
 

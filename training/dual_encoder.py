@@ -128,8 +128,10 @@ def _draw_batch(features: TowerFeatures, groups: list[list[int]], config: HeadTr
 
     chosen = torch.randperm(len(groups), generator=rng)[: config.batch].tolist()
     draws = torch.rand(3, len(chosen), generator=rng).tolist()
-    rows, variants, captions = [], [], []
-    for concept, u, v, w in zip(chosen, *draws):
+    rows: list[int] = []
+    variants: list[int] = []
+    captions: list[int] = []
+    for concept, u, v, w in zip(chosen, *draws, strict=True):
         row = groups[concept][int(u * len(groups[concept]))]
         rows.append(row)
         variants.append(int(v * config.num_variants))
@@ -169,7 +171,7 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
     with atomic_path(target) as temporary:
         temporary.write_bytes(save(heads_state(*heads)))
     load_heads(target, *heads)  # the figures are those of the file, rounded to fp16
-    record = {
+    record: dict[str, Any] = {
         "encoder": encoder,
         "command": f"python -m training.dual_encoder --encoder {encoder} --seed {config.seed} --steps {steps}",
         "config": asdict(config),

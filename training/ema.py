@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from training.config import EmaConfig
 
+Model = TypeVar("Model", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[Model]):
     """`.model` is the averaged copy: parameters are averaged, buffers copied."""
 
-    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+    def __init__(self, model: Model, config: EmaConfig) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.config = config
 
@@ -26,7 +29,7 @@ class Ema:
     def update(self, model: nn.Module, images_seen: int, batch: int) -> None:
         """After a step of `batch` images at `images_seen`."""
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - self.decay(images_seen, batch))
-        for own, new in zip(self.model.buffers(), model.buffers()):
+        for own, new in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(new)
 
     def state_dict(self) -> dict:

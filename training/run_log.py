@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnnlib.console import format_time
 from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json_lines, write_text, writing
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class RunLog:
@@ -29,7 +32,7 @@ class RunLog:
         kept = drop_records_after(run_dir / "stats.jsonl", images_seen)
         self.num_ticks = kept[-1]["tick"] if kept else 0
         drop_tick_lines_after(run_dir / "log.txt", self.num_ticks)
-        self.writers = []
+        self.writers: list[_TensorBoard | _WandB] = []
         if "tensorboard" in report_to:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -108,7 +111,7 @@ def tick_line(record: dict[str, Any]) -> str:
 
 
 class _TensorBoard:
-    def __init__(self, writer) -> None:
+    def __init__(self, writer: SummaryWriter) -> None:
         self.writer = writer
 
     def scalars(self, values: dict[str, float], step: int) -> None:

@@ -40,8 +40,8 @@ def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed
     """Features of all pictures and captions under the towers of encoder `name`, from disk if they are there."""
     from safetensors.torch import load_file, save
 
-    captions = {caption for i in range(len(dataset)) for caption in dataset.captions(i)}
-    captions = sorted(captions, key=lambda caption: (len(caption), caption))  # batches of like length
+    every = {caption for i in range(len(dataset)) for caption in dataset.captions(i)}
+    captions = sorted(every, key=lambda caption: (len(caption), caption))  # batches of like length
     row = {caption: i for i, caption in enumerate(captions)}
     caption_rows = [[row[caption] for caption in dataset.captions(i)] for i in range(len(dataset))]
     encoder = OpenClipEncoder(build_towers(name), small_tokenizer(), f"{name}-towers")

@@ -59,7 +59,7 @@ class Trainer:
         torch.manual_seed(seed_for(config.seed, "init"))  # the only draw from torch's global stream
         generator, discriminator = config.build_generator(), config.discriminator.build()
         self.generator = generator.to(device)
-        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
+        self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
         self.collector = Collector()
         self.progress = Progress()
         self.augment = Augmentation(config.augment, device)
@@ -121,11 +121,12 @@ class Trainer:
         """One optimiser step of a loss -> (loss, sum of what else it saw): that sum's mean over the batch; None if skipped."""
         player.begin()
         self.discriminator.requires_grad_(player is self.player_d)
-        totals = []
+        totals: list[torch.Tensor] = []
         for micro in micro_batches:
             value, total = loss(micro)
             (value * (self.micro_size / self.config.batch)).backward()
-            totals.append(total)
-        if not player.step(self.config.nan_policy, self.collector) or totals[0] is None:
+            if total is not None:
+                totals.append(total)
+        if not player.step(self.config.nan_policy, self.collector) or not totals:
             return None
-        return sum_over_ranks(sum(totals)) / self.config.batch
+        return sum_over_ranks(sum(totals[1:], start=totals[0])) / self.config.batch
