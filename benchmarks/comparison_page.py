@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def scatter(samples: Iterable[list[float]], seeds: int) -> Scatter | None:
     return Scatter(math.sqrt(squares / freedom), freedom, seeds)
 
 
-def spread(values: list[float | None]) -> str:
+def spread(values: Sequence[float | None]) -> str:
     """'mean (least to greatest; known of all seeds)': the range where values differ, the count where some seed has none."""
     known = [value for value in values if value is not None]
     if not known:
@@ -91,7 +91,8 @@ def score_table(groups: Groups, metrics: list[str]) -> list[str]:
     numbered = list(notes(groups, metrics).items())
     for name, runs in groups.items():
         snapshot = Snapshot.from_pretrained(runs[0].folder)
-        counts = describe(snapshot.generator.config, View.square(snapshot.resolution))
+        config: Any = snapshot.generator.config
+        counts = describe(config, View.square(snapshot.resolution))
         cells = []
         for metric in metrics:
             marks = "".join(f" [{number}]" for number, (key, _) in enumerate(numbered, start=1) if key[:2] == (name, metric))
@@ -109,10 +110,11 @@ def ranking(groups: Groups, metrics: list[str]) -> list[str]:
     table = ["| Metric | Standard deviation over seeds | Degrees of freedom | Seeds | Least difference |", "|---|---|---|---|---|"]
     for metric in metrics:
         values = {name: values_of(runs, metric) for name, runs in groups.items() if applies(metric, runs)}
-        means = {name: statistics.mean(found) for name, found in values.items() if None not in found}
-        order = sorted(means, key=means.get, reverse=not lower_is_better(metric))
+        known_values = {name: [value for value in sample if value is not None] for name, sample in values.items()}
+        means = {name: statistics.mean(known_values[name]) for name, sample in values.items() if None not in sample}
+        order = sorted(means, key=means.__getitem__, reverse=not lower_is_better(metric))
         # The fewest seeds of a ranked recipe: where numbers differ, the least difference is rather too large.
-        found = scatter([[value for value in sample if value is not None] for sample in values.values()],
+        found = scatter(known_values.values(),
                         min((len(values[name]) for name in order), default=1))
         near = 1 + sum(abs(means[name] - means[order[0]]) <= found.least for name in order[1:]) if found and order else 1
         say = [f"{name} {means[name]:.4g}" for name in order]

@@ -61,7 +61,7 @@ def read_run(folder: Path, data: str, metrics: list[str], num: int | None, curve
                         "give the data set of the runs, or leave this run out")
     points = [(record["images"] / 1000, record["value"]) for record in read_json_lines(folder / f"metric-{curve}.jsonl")
               if record["value"] is not None]
-    config = snapshot.generator.config
+    config: Any = snapshot.generator.config
     return Run(folder, options["recipe"], options["seed"], ticks[-1]["images"], ticks[-1]["elapsed_s"] / 3600, content_hash,
                bool(config.sentence_dim or config.word_dim), points,
                scores_of(folder, snapshot.sha256, data, content_hash, metrics, num, device), settled(options))

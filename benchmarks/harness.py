@@ -71,11 +71,15 @@ class Bench:
     def case(self, labels: dict, variants: dict[str, Callable[[], object]], *, flops: float = 0, bytes_moved: float = 0,
              images: int = 0, dtype: str = "fp32", compare: bool = False) -> None:
         """Time every variant and print one row each. A variant that fails is recorded with what it said."""
-        alive, problems, peaks, deviations, expected = {}, {}, {}, {}, None
+        alive: dict[str, float] = {}
+        problems: dict[str, str] = {}
+        peaks: dict[str, int] = {}
+        deviations: dict[str, dict[str, float]] = {}
+        expected: torch.Tensor | None = None
         for name, call in variants.items():
             try:
                 result = call()
-                if compare and result is not None:
+                if compare and isinstance(result, torch.Tensor):
                     expected = result.float() if expected is None else expected
                     deviations[name] = {"deviation": float((result - expected).abs().max() / expected.square().mean().sqrt())}
                 del result

@@ -57,7 +57,7 @@ def attention(layer, x, tokens, mask=None):
 
 def pixel_mlp(features, weights, biases):
     """The gain that is folded into weights and biases is taken out and applied behind the activation."""
-    for weight, bias in zip(weights, biases):
+    for weight, bias in zip(weights, biases, strict=True):
         features = activated(functional.linear(features, weight / LEAKY_GAIN) + bias / LEAKY_GAIN)
     return features
 

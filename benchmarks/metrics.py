@@ -12,7 +12,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -70,7 +70,7 @@ def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, de
     """Images a second: of the decoder alone, of the detector alone, of the runner; medians over rounds, in turn."""
     indices = range(len(folder))
 
-    def batches(share: range):
+    def batches(share: range) -> Iterator[torch.Tensor]:
         return read_batches(lambda i: folder[i].image, share, batch_size=batch, num_threads=decoding_threads(), device=device,
                             progress=lambda *_: None, what="")
 
@@ -87,7 +87,7 @@ def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, de
         for name, action in actions.items():
             times[name].append(seconds(action, device))
     found = {f"{name}_per_s": len(folder) / statistics.median(times[name]) for name in actions}
-    shares = [alone / whole for alone, whole in zip(times["detector"], times["runner"])]
+    shares = [alone / whole for alone, whole in zip(times["detector"], times["runner"], strict=True)]
     return found | {"share": statistics.median(shares), "share_min": min(shares), "share_max": max(shares)}
 
 

@@ -50,12 +50,15 @@ COLUMNS = {  # heading: (row, field)
 }
 
 
+Damaged = tuple[list[torch.Tensor], list[str]]  # pictures and captions
+
+
 @dataclass(frozen=True)
 class Damage:
     """`change` takes the judged pictures, the reference pictures and a caption each, and gives pictures and captions."""
 
     name: str
-    change: Callable[[list[torch.Tensor], list[torch.Tensor], list[str]], tuple[list[torch.Tensor], list[str]]]
+    change: Callable[[list[torch.Tensor], list[torch.Tensor], list[str]], Damaged]
 
 
 def blurred(sigma: float) -> Damage:
@@ -77,7 +80,7 @@ def noisy(deviation: float) -> Damage:
 
 def modes_dropped(kept: int) -> Damage:
     """Only pictures of the first `kept` of 8 k-means clusters, largest first, repeated up to the old number."""
-    def drop(images: list[torch.Tensor], reference: list[torch.Tensor], captions: list[str]):
+    def drop(images: list[torch.Tensor], reference: list[torch.Tensor], captions: list[str]) -> Damaged:
         detector = load_detector("lite2", CPU)
         rows = [torch.cat([detector(torch.stack(part[i:i + 32])) for i in range(0, len(part), 32)]).numpy()
                 for part in (reference, images)]
@@ -92,11 +95,11 @@ def modes_dropped(kept: int) -> Damage:
 
 def captions_shuffled(percent: int) -> Damage:
     """Every caption of the first `percent` goes to the next of them in a seeded order, so none of these keeps its own."""
-    def shuffle(images: list[torch.Tensor], _: list[torch.Tensor], captions: list[str]):
+    def shuffle(images: list[torch.Tensor], _: list[torch.Tensor], captions: list[str]) -> Damaged:
         moved = torch.randperm(len(captions), generator=generator_for("sensitivity captions")).tolist()
         moved = moved[:len(captions) * percent // 100]
         changed = list(captions)
-        for to, source in zip(moved, moved[1:] + moved[:1]):
+        for to, source in zip(moved, moved[1:] + moved[:1], strict=True):
             changed[to] = captions[source]
         return images, changed
 
@@ -132,9 +135,9 @@ def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, fold
 def _write(folder: Path, images: Sequence[torch.Tensor], captions: Sequence[str]) -> None:
     folder.mkdir()
     names = [f"{index:05d}.png" for index in range(len(images))]
-    for name, image in zip(names, images):
+    for name, image in zip(names, images, strict=True):
         save_png(folder / name, image)
-    lines = [json.dumps({"file": name, "captions": [caption]}) for name, caption in zip(names, captions)]
+    lines = [json.dumps({"file": name, "captions": [caption]}) for name, caption in zip(names, captions, strict=True)]
     write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n")
 
 

@@ -96,7 +96,7 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: tor
             found[name].append(seconds(call, device))
     result = {}
     for name, pairs in found.items():
-        elapsed, processor = zip(*pairs)
+        elapsed, processor = zip(*pairs, strict=True)
         result[name] = {"median_s": statistics.median(elapsed), "min_s": min(elapsed), "max_s": max(elapsed),
                         "cpu_s": statistics.median(processor)}
     return result
@@ -132,7 +132,9 @@ def _status_kib(field: str) -> int:
 def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int, limit_gmac: float, train_batch: int,
             device: torch.device) -> Iterator[dict]:
     """The result so far, after the training steps and after every resolution, so that a run that is ended keeps what it has."""
-    records, steps, where = [], [], machine(device)
+    records: list[dict] = []
+    steps: list[dict] = []
+    where = machine(device)
     result = {"date": datetime.date.today().isoformat(), "hardware": f"{where['device']}, {where['threads']} threads",
               "torch": where["torch"], "rounds": rounds, "batch": batch, "forwards": records, "training_steps": steps}
     if train_batch:
