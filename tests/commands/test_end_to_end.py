@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from datasets.archive import Picture, write_archive
-
-ROOT = Path(__file__).parents[2]
-
-
-def command(*arguments, timeout=300):
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+from tests.commands.forked import run_command
 
 
 def succeed(*arguments):
-    done = command(*arguments)
+    done = run_command(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -84,8 +76,9 @@ def test_pictures_carry_their_origin_and_do_not_depend_on_batch_or_tile(run, tmp
     for name in names:
         with Image.open(tmp_path / "a" / name) as a, Image.open(tmp_path / "b" / name) as b:
             assert a.size == ((150, 60) if name == "grid.png" else (50, 30))
-            assert max(abs(x - y) for x, y in zip(a.tobytes(), b.tobytes())) <= 1
+            assert max(abs(x - y) for x, y in zip(a.tobytes(), b.tobytes(), strict=True)) <= 1
             if name == "4-flag-chad-seed0001.png":
+                assert isinstance(a, PngImageFile)
                 assert a.text["prompt"] == "Flag: Chad!" and a.text["seed"] == "1" and len(a.text["snapshot"]) == 64
                 assert a.text["size"] == "50x30" and a.text["window"] == "0.0,0.0,1.0,1.0"
 
@@ -98,7 +91,7 @@ def test_windows_prompt_files_and_truncation(run, tmp_path):
     succeed(*base, "--outdir", tmp_path / "outside", "--window", "-0.5,0,1.5,1", "--trunc", "0.5", "--size", "24x12")
     with Image.open(tmp_path / "whole/1-a-dog-seed0000.png") as whole, Image.open(tmp_path / "part/1-a-dog-seed0000.png") as part:
         cut = whole.crop((16, 32, 48, 48))
-        assert max(abs(x - y) for x, y in zip(cut.tobytes(), part.tobytes())) <= 1
+        assert max(abs(x - y) for x, y in zip(cut.tobytes(), part.tobytes(), strict=True)) <= 1
     assert sorted(p.name for p in (tmp_path / "outside").iterdir()) == ["0-a-cat-seed0000.png", "1-a-dog-seed0000.png"]
 
 
@@ -119,7 +112,7 @@ def test_transfer_starts_from_weights_but_at_image_zero(run, openmoji32, tmp_pat
 
 def test_a_start_that_failed_does_not_bind_the_next(openmoji32, tmp_path):
     base = ("train.py", "--outdir", tmp_path / "run", "--recipe", "debug", "--data", openmoji32, "--kimg", "0.008", "--report-to", "none")
-    assert "does not exist" in command(*base, "--init-from", tmp_path / "nothing").stderr
+    assert "does not exist" in run_command(*base, "--init-from", tmp_path / "nothing").stderr
     succeed(*base)
 
 
@@ -199,7 +192,7 @@ class Inputs:
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_inputs_get_one_clear_line(case, run, openmoji32, tmp_path):
     code, arguments, words = WRONG[case]
-    done = command(*arguments(Inputs(run, openmoji32, tmp_path)))
+    done = run_command(*arguments(Inputs(run, openmoji32, tmp_path)))
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr and words in done.stderr
     if code == 1 and case != "pictures that cannot be":  # there it shows at the first picture, after a line on what is drawn
