@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def runs(tmp_path_factory, openmoji32):
     patch.setattr("faulthandler.enable", lambda: None)
     own = {kind: replace(recipe("debug"), recipe=kind, generator=preset(f"{kind}-tiny")) for kind in ("creps", "stylegan2")}
     for kind, seed in (("creps", 0), ("creps", 1), ("stylegan2", 0)):
-        patch.setitem(RECIPES, kind, lambda kind=kind: own[kind])
+        patch.setitem(RECIPES, kind, partial(own.__getitem__, kind))
         config = replace(own[kind], seed=seed, data=str(openmoji32), device="cpu", kimg=0.008, tick_kimg=0.008, metrics=("scale_x2",), metric_num=2,
                          report_to=(), loss=replace(own[kind].loss, r1_gamma=2.0 if kind == "creps" else 1.0))
         assert run(config, root / f"{kind}-{seed}")
@@ -47,8 +48,8 @@ def rows_of(text):
 
 def one(folder, **fields):
     """A run that was never made."""
-    fields = dict(folder=folder, recipe="a", seed=0, images=8, hours=0.1, dataset_hash="x", reads_text=True, curve=[], scores={},
-                  options=dict.fromkeys(SETTINGS, 8)) | fields
+    fields = {"folder": folder, "recipe": "a", "seed": 0, "images": 8, "hours": 0.1, "dataset_hash": "x", "reads_text": True, "curve": [],
+              "scores": {}, "options": dict.fromkeys(SETTINGS, 8)} | fields
     return Run(**fields)
 
 
@@ -76,9 +77,11 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
     svg = (tmp_path / "pictures" / "comparison-curves.svg").read_text()
     assert svg.count("<polyline") == 3 and "stylegan2" in svg
     from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
 
     with Image.open(tmp_path / "pictures" / "comparison.png") as picture:
-        assert picture.size == (10 * 32, 3 * 32) and picture.text["rows"] == "real pictures\ncreps\nstylegan2"
+        assert picture.size == (10 * 32, 3 * 32) and isinstance(picture, PngImageFile)
+        assert picture.text["rows"] == "real pictures\ncreps\nstylegan2"
     kept = (folders[0] / "comparison.jsonl").read_text()
     assert compare(openmoji32, out, *folders).exit_code == 0
     assert (folders[0] / "comparison.jsonl").read_text() == kept and out.read_text() == text
@@ -176,8 +179,8 @@ def test_a_system_that_reads_no_text_has_no_text_scores(runs):
 
 
 def test_calls_are_interleaved_and_the_table_names_what_did_not_run():
-    order = []
-    found = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, 2, torch.device("cpu"))
+    order: list[str] = []
+    found = interleaved({name: partial(order.append, name) for name in "ab"}, 2, torch.device("cpu"))
     assert order == list("ababab") and found["a"]["min_s"] <= found["a"]["median_s"] <= found["a"]["max_s"]
     row = {"system": "x", "resolution": 8, "params": 2e6, "macs": 1e9, "peak_bytes": 2**20} | found["a"]
     text = table({"date": "d", "hardware": "h", "torch": "t", "rounds": 2, "batch": 1, "training_steps": [],

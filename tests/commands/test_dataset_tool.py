@@ -111,18 +111,18 @@ FIRST = "00000/img00000000.png"
 
 
 @pytest.mark.parametrize("change, fault", [
-    (dict(index=lambda items: items[1].update(id=items[0]["id"])), "items[1]: id '0.png' is not unique"),
-    (dict(index=lambda items: items[1].update(file=FIRST)), "items[1]: file '00000/img00000000.png' is not unique"),
-    (dict(index=lambda items: items[2].update(captions=[])), "captions must be a list with at least one"),
-    (dict(index=lambda items: items[2].update(captions=[""])), "is not a text, or is empty"),
-    (dict(index=lambda items: items[0].update(split="dev")), "split must be one of train, test"),
-    (dict(index=lambda items: items.clear()), "items is empty"),
-    (dict(index=lambda items: items.append(7)), "items[3]: expected an object, got 7"),
-    (dict(files={FIRST: png("RGB", (8, 4))}), "img00000000.png: size is 8x4, not 8x8"),
-    (dict(files={FIRST: png("RGBA", (8, 8))}), "img00000000.png: mode is RGBA, not RGB"),
-    (dict(files={FIRST: b"text"}), "img00000000.png: not a readable picture"),
-    (dict(files={FIRST: None}), "img00000000.png, which is not there"),
-    (dict(files={"extra.png": b""}), "extra.png: not listed in dataset.json"),
+    ({"index": lambda items: items[1].update(id=items[0]["id"])}, "items[1]: id '0.png' is not unique"),
+    ({"index": lambda items: items[1].update(file=FIRST)}, "items[1]: file '00000/img00000000.png' is not unique"),
+    ({"index": lambda items: items[2].update(captions=[])}, "captions must be a list with at least one"),
+    ({"index": lambda items: items[2].update(captions=[""])}, "is not a text, or is empty"),
+    ({"index": lambda items: items[0].update(split="dev")}, "split must be one of train, test"),
+    ({"index": lambda items: items.clear()}, "items is empty"),
+    ({"index": lambda items: items.append(7)}, "items[3]: expected an object, got 7"),
+    ({"files": {FIRST: png("RGB", (8, 4))}}, "img00000000.png: size is 8x4, not 8x8"),
+    ({"files": {FIRST: png("RGBA", (8, 8))}}, "img00000000.png: mode is RGBA, not RGB"),
+    ({"files": {FIRST: b"text"}}, "img00000000.png: not a readable picture"),
+    ({"files": {FIRST: None}}, "img00000000.png, which is not there"),
+    ({"files": {"extra.png": b""}}, "extra.png: not listed in dataset.json"),
 ])
 def test_verify_names_each_fault(tmp_path, photos, change, fault):
     path = tmp_path / "a.zip"

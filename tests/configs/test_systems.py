@@ -6,6 +6,7 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def test_a_quantiser_goes_in_front_of_eidgan_by_a_flag(openmoji32, tmp_path):
     for part in ("sentence", "words"):
         assert 1 < record[f"Codebook/{part}_perplexity"] <= 32 and 0 < record[f"Codebook/{part}_used"] <= 1
     assert record["Loss/commitment"] > 0
-    generator = Snapshot.from_pretrained(tmp_path).generator
+    generator: Any = Snapshot.from_pretrained(tmp_path).generator
     assert generator.config.kind == "quantized" and generator.quantizers["words"].quantizer.num_steps == 6
 
 

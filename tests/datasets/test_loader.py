@@ -69,7 +69,7 @@ def test_resuming_continues_the_unbroken_run(dataset):
 
 def test_ranks_together_see_what_one_process_sees(dataset):
     whole = next(training_batches(dataset, global_batch=8, seed=1, mirror=True))
-    options = dict(global_batch=8, seed=1, mirror=True, world_size=2)
+    options = {"global_batch": 8, "seed": 1, "mirror": True, "world_size": 2}
     halves = [next(training_batches(dataset, **options, rank=rank)) for rank in (0, 1)]
     assert torch.equal(whole.images, torch.cat([half.images for half in halves]))
     assert whole.captions == halves[0].captions + halves[1].captions and len(halves[0]) == 4
@@ -80,7 +80,7 @@ def test_ranks_together_see_what_one_process_sees(dataset):
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_four_workers_read_what_no_workers_read(dataset, context):
     dataset[0]  # the parent holds an open handle when the workers start
-    options = dict(global_batch=6, seed=5, mirror=True)
+    options = {"global_batch": 6, "seed": 5, "mirror": True}
     alone = take(training_batches(dataset, **options), 20)
     together = take(training_batches(dataset, **options, num_workers=4, multiprocessing_context=context), 20)
     assert_equal(alone, together)

@@ -13,9 +13,18 @@ CONTENT = bytes(range(256)) * 40
 SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
+class Server(ThreadingHTTPServer):
+    """`ranges` lists what was asked for, `cut` breaks the connection early."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.ranges, self.resumable, self.url = [], True, ""
+        self.cut = None
+
+
 @pytest.fixture
 def server():
-    """http://127.0.0.1:PORT; `server.ranges` lists what was asked for, `server.cut` breaks the connection early."""
+    """A `Server` of `CONTENT` at http://127.0.0.1:PORT."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -31,8 +40,7 @@ def server():
         def log_message(self, *_):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.ranges, http.cut, http.resumable = [], None, True
+    http = Server(("127.0.0.1", 0), Handler)
     http.url = f"http://127.0.0.1:{http.server_address[1]}/weights.pth"
     threading.Thread(target=http.serve_forever, daemon=True).start()
     yield http

@@ -11,7 +11,15 @@ import pytest
 from dnnlib.console import format_time, tee_to
 from dnnlib.errors import UserError
 from dnnlib.files import (
-    append_json_line, atomic_path, cache_folder, locked, make_folder, read_json, read_json_lines, remove_leftovers, write_json,
+    append_json_line,
+    atomic_path,
+    cache_folder,
+    locked,
+    make_folder,
+    read_json,
+    read_json_lines,
+    remove_leftovers,
+    write_json,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -20,10 +28,9 @@ ROOT = Path(__file__).parents[2]
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.json"
     write_json(target, {"old": 1})
-    with pytest.raises(RuntimeError):
-        with atomic_path(target) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
     assert read_json(target) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 

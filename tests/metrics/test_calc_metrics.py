@@ -97,7 +97,7 @@ def test_two_ranks_give_the_numbers_of_one(network, archive, tmp_path):
     assert outputs[1][0] == ""  # only rank 0 speaks
     one, two = records_of(single.stdout), records_of(outputs[0][0])
     assert [r["metric"] for r in one] == [r["metric"] for r in two] == ["kid_lite2", "scale_x2", "tile_exact"]
-    for a, b in zip(one, two):
+    for a, b in zip(one, two, strict=True):
         assert a["value"] == pytest.approx(b["value"], rel=1e-4, abs=1e-5), a["metric"]
 
 

@@ -1,5 +1,7 @@
 """Detectors: fixed weights, one interface, features of the picture alone."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -47,7 +49,7 @@ def test_hash_sees_names_values_and_shapes():
 
 
 def test_loaded_encoders_are_used_and_pictures_reach_them_in_network_range(encoders):
-    detector = load_detector("small-heldout", CPU, encoders)
+    detector: Any = load_detector("small-heldout", CPU, encoders)
     assert detector.encoder is encoders["small-heldout"] and detector.encoder_id == "two"
     white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
     assert torch.allclose(detector(white), encoders["small-heldout"].encode_image(torch.ones(1, 3, 8, 8)))

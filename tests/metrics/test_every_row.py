@@ -55,7 +55,7 @@ def stand_ins(monkeypatch, encoders):
 
     monkeypatch.setattr(session_module, "load_detector", load)
     colours = type(encoders["small"])("six")
-    return {name: colours for name in (CLIP, CMMD_CLIP, HELD_OUT_CLIP, "small", "small-heldout")}
+    return dict.fromkeys((CLIP, CMMD_CLIP, HELD_OUT_CLIP, "small", "small-heldout"), colours)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

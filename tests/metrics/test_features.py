@@ -24,7 +24,10 @@ def picture(index):
     return torch.randint(0, 256, (3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(index))
 
 
-def run(total=23, batch_size=5, num_threads=2, want=Want(rows=True, moments=True)):
+BOTH = Want(rows=True, moments=True)
+
+
+def run(total=23, batch_size=5, num_threads=2, want=BOTH):
     def batches(share):
         return read_batches(picture, share, batch_size=batch_size, num_threads=num_threads, device=CPU,
                             progress=lambda *_: None, what="")
@@ -87,7 +90,7 @@ def test_two_processes_give_the_moments_of_one(total):
     outputs = [json.loads(process.communicate(timeout=120)[0]) for process in ranks]
     one = run(total=total)
     assert outputs[0] == outputs[1]
-    for found, expected in zip(outputs[0], (one.rows, one.moments.mean, one.moments.covariance)):
+    for found, expected in zip(outputs[0], (one.rows, one.moments.mean, one.moments.covariance), strict=True):
         assert np.allclose(found, expected, rtol=1e-5, atol=1e-7)
     other = moments_of(one.rows[::-1] + 0.1)
     two = type(one.moments)(total, np.array(outputs[0][1]), np.array(outputs[0][2]))

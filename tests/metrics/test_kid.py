@@ -10,7 +10,7 @@ from metrics.kid import kid, kid_of_subsets
 
 def by_definition(x, y):
     def k(a, b):
-        return (sum(float(p) * float(q) for p, q in zip(a, b)) / len(a) + 1) ** 3
+        return (sum(float(p) * float(q) for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
 
     m, n = len(x), len(y)
     xx = sum(k(x[i], x[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))

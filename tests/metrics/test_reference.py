@@ -29,7 +29,10 @@ class Counting:
         return self.inner(images)
 
 
-def features(path, cache_dir, detector, split="test", batch_size=5, want=Want(rows=True)):
+ROWS = Want(rows=True)
+
+
+def features(path, cache_dir, detector, split="test", batch_size=5, want=ROWS):
     dataset = TextImageDataset(path, split=split)
     view = real_view(dataset, Reference(split=split), 16, 0, "--data")
     found = reference_features(view, dataset.content_hash, detector, want, device=CPU, batch_size=batch_size,

@@ -53,7 +53,7 @@ def test_legacy_tensorflow_equals_torch_fidelity():
 def test_the_three_modes_differ_and_leave_the_right_size_alone():
     images = pictures(64, 64)
     modes = [resize(images, 48, mode) for mode in ("legacy_tensorflow", "legacy_pytorch", "clean")]
-    assert all((a - b).abs().max() > 5 for a, b in zip(modes, modes[1:] + modes[:1]))
+    assert all((a - b).abs().max() > 5 for a, b in zip(modes, modes[1:] + modes[:1], strict=True))
     for mode in ("legacy_tensorflow", "legacy_pytorch", "clean"):
         assert torch.equal(resize(images, 64, mode), images.float())
         flat = torch.full((1, 3, 20, 30), 200, dtype=torch.uint8)

@@ -47,7 +47,7 @@ def test_ssim_equals_the_loop_over_windows():
     weights = np.array([[math.exp(-(y * y + x * x) / (2 * 1.5**2)) for x in range(-5, 6)] for y in range(-5, 6)])
     weights /= weights.sum()
     values = []
-    for p, q in zip(a[0].numpy(), b[0].numpy()):
+    for p, q in zip(a[0].numpy(), b[0].numpy(), strict=True):
         for y in range(4):
             for x in range(3):
                 u, v = p[y:y + 11, x:x + 11], q[y:y + 11, x:x + 11]

@@ -51,7 +51,7 @@ def test_distractors_depend_on_seed_and_picture_only():
     items, captions = [3, 3, 7], ["caption 3", "caption 3", "another caption of 7"]
     drawn = draw_distractors(items, captions, pool, num_distractors=99, seed=0)
     assert drawn.shape == (3, 99)
-    for item, row in zip(items, drawn):
+    for item, row in zip(items, drawn, strict=True):
         assert len(set(row)) == 99 and item not in row
     assert not np.array_equal(drawn[0], drawn[1])
     assert np.array_equal(draw_distractors(items[:2], captions[:2], pool, num_distractors=99, seed=0), drawn[:2])

@@ -22,7 +22,12 @@ def test_conventions():
 def test_coordinates_are_made_on_their_device(monkeypatch):
     """A copy from the CPU would synchronise in every forward, and cannot be captured in a CUDA graph."""
     devices, arange = [], torch.arange
-    monkeypatch.setattr(torch, "arange", lambda *sizes, device=None, **rest: devices.append(device) or arange(*sizes, device=device, **rest))
+
+    def recorded(*sizes, device=None, **rest):
+        devices.append(device)
+        return arange(*sizes, device=device, **rest)
+
+    monkeypatch.setattr(torch, "arange", recorded)
     assert View.square(4).rows("meta").device.type == "meta" and View.square(4).columns().device.type == "cpu"
     assert devices == [torch.device("meta"), torch.device("cpu")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -221,7 +222,7 @@ def test_twenty_steps_lower_the_loss_on_eight_pictures(name):
 
 
 def test_describe_counts_what_runs():
-    config = preset("eidgan-tiny")
+    config: Any = preset("eidgan-tiny")
     counts = describe(config, View.square(16))
     generator = config.build()
     assert counts["params"] == sum(p.numel() for p in generator.parameters())

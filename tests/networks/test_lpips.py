@@ -55,9 +55,10 @@ def test_equation_by_hand(backbone, heads):
 def test_equals_the_authors_package(backbone):
     theirs = pytest.importorskip("lpips").LPIPS(net="alex", pnet_rand=True, verbose=False)
     tensors = torch.load(backbone, weights_only=True)
-    for part, layer in ((part, layer) for part in range(1, 6) for layer in getattr(theirs.net, f"slice{part}").named_children()):
-        for name, parameter in layer[1].named_parameters():
-            parameter.data.copy_(tensors[f"features.{layer[0]}.{name}"])
+    for part in range(1, 6):
+        for number, layer in getattr(theirs.net, f"slice{part}").named_children():
+            for name, parameter in layer.named_parameters():
+                parameter.data.copy_(tensors[f"features.{number}.{name}"])
     a, b = pictures(64, 0), pictures(64, 1)
     expected = theirs(a.float(), b.float(), normalize=True).flatten()
     assert torch.allclose(Lpips(backbone)(a, b), expected, rtol=1e-4)

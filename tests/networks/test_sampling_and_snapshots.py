@@ -39,7 +39,7 @@ def test_picture_depends_on_its_own_seed_and_prompt_only(generator):
     assert len(stream) == len(whole) == 5
     for options in ({"batch_size": 1}, {"batch_size": 3}, {"tile_px": 13}):
         _, other = draw(generator, PROMPTS, [5, 6, 7, 8, 9], **options)
-        for a, b in zip(whole, other):
+        for a, b in zip(whole, other, strict=True):
             assert (a.seed, a.prompt) == (b.seed, b.prompt) and (a.image - b.image).abs().max() < 1e-5
     _, alone = draw(generator, PROMPTS[3:4], [8], truncation=0.7)
     _, among = draw(generator, PROMPTS, [5, 6, 7, 8, 9], truncation=0.7)
@@ -50,7 +50,7 @@ def test_picture_depends_on_its_own_seed_and_prompt_only(generator):
 def test_a_stream_can_be_drained_twice_and_leaves_global_state_alone(generator):
     before = torch.get_rng_state()
     stream, first = draw(generator, PROMPTS, range(5))
-    assert all(torch.equal(a.image, b.image) for a, b in zip(first, stream))
+    assert all(torch.equal(a.image, b.image) for a, b in zip(first, stream, strict=True))
     assert torch.equal(torch.get_rng_state(), before)
 
 

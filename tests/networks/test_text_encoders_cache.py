@@ -79,6 +79,8 @@ def test_the_name_changes_with_encoder_and_captions():
 
 def test_an_interrupted_build_leaves_nothing(tmp_path):
     class Dies(HashedEncoder):
+        seen = False
+
         def encode_text(self, captions):
             if self.seen:
                 raise KeyboardInterrupt
@@ -86,7 +88,6 @@ def test_an_interrupted_build_leaves_nothing(tmp_path):
             return super().encode_text(captions)
 
     encoder = Dies()
-    encoder.seen = False
     with pytest.raises(KeyboardInterrupt):
         CachedTextEncoder.build(encoder, [f"caption {i}" for i in range(300)], tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import open_clip
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from dnnlib.errors import UserError
 from networks.text_encoders import encoder_widths, load_encoder
 
-TINY = {
+TINY: dict[str, Any] = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 3},
@@ -57,7 +58,7 @@ def clip(files):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_model_class_gives_features_and_gradients(files, name):
-    encoder = load_encoder(f"open_clip:{name}/{files[name]}")
+    encoder: Any = load_encoder(f"open_clip:{name}/{files[name]}")
     text = encoder.encode_text(["a small bird", "a red bus at night"])
     assert text.sentence.shape == (2, 24) == (2, encoder.sentence_dim)
     assert text.words.shape == (2, 7, 32) and encoder.word_dim == 32
@@ -155,7 +156,7 @@ def test_features_are_float32_in_a_training_step_in_bf16(clip):
 
 def test_the_id_follows_the_weights_not_the_file_name(files, tmp_path):
     name = "eidgan-tiny-quickgelu"
-    first = load_encoder(f"open_clip:{name}/{files[name]}")
+    first: Any = load_encoder(f"open_clip:{name}/{files[name]}")
     state = dict(first.model.state_dict())
     torch.save(state, tmp_path / "copy.pt")
     assert load_encoder(f"open_clip:{name}/{tmp_path / 'copy.pt'}").id == first.id

@@ -36,8 +36,8 @@ def unseen():
 
 
 def test_the_protocol_and_the_dimensions(small):
-    assert isinstance(small, ImageTextEncoder)
     assert (small.sentence_dim, small.word_dim, small.input_px) == (256, 384, 96)
+    assert isinstance(small, ImageTextEncoder)
     assert small.id.startswith("small@")
     text = small.encode_text(["a red apple", ""])
     assert text.sentence.shape == (2, 256) and text.words.dtype == torch.float32
@@ -47,6 +47,7 @@ def test_the_protocol_and_the_dimensions(small):
 @pytest.mark.parametrize("name", SPECS)
 def test_shipped_heads_find_unseen_concepts_far_above_chance(name, unseen):
     encoder = load_encoder(name)
+    assert isinstance(encoder, ImageTextEncoder)
     images, names = unseen
     with torch.no_grad():
         pictures = torch.nn.functional.normalize(encoder.encode_image(images), dim=1)

@@ -10,7 +10,7 @@ from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizer, 
 
 def build(**fields):
     torch.manual_seed(0)
-    return VectorQuantizer(VectorQuantizerConfig(**dict(num_codes=16, code_dim=4, decay=0.9) | fields))
+    return VectorQuantizer(VectorQuantizerConfig(**{"num_codes": 16, "code_dim": 4, "decay": 0.9} | fields))
 
 
 def vectors(n=6, t=5, seed=1):

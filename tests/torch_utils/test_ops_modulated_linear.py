@@ -28,7 +28,7 @@ def test_fold_equals_fft_over_features(channels):
 @pytest.mark.parametrize("activate", [True, False])
 def test_layer_equals_its_literal_form(spectral, demodulate, activate):
     x, weight, style, bias, spectrum = case()
-    options = dict(spectrum=spectrum if spectral else None, demodulate=demodulate, activate=activate)
+    options = {"spectrum": spectrum if spectral else None, "demodulate": demodulate, "activate": activate}
     expected = modulated_linear_literal(x, weight, style, bias, **options)
     single = [t.float() for t in (x, weight, style, bias)]
     options["spectrum"] = spectrum.to(torch.complex64) if spectral else None
@@ -49,6 +49,6 @@ def test_gradients_equal_those_of_the_literal_form():
     expected = torch.autograd.grad(
         (modulated_linear_literal(x, weight, style, bias, spectrum=spectrum) * cotangent).sum(), inputs)
     actual = torch.autograd.grad((modulated_linear(x, weight, style, bias, spectrum=spectrum) * cotangent).sum(), inputs)
-    for a, b in zip(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
         assert b.abs().max() > 0
         assert (a - b).abs().max() / b.abs().max() < 1e-10

@@ -25,7 +25,7 @@ def test_decode_equals_literal_form():
     weights = [torch.randn(7, 5, generator=g), torch.randn(5, 7, generator=g)]
     biases = [torch.randn(7, generator=g), torch.randn(5, generator=g)]
     hidden = phi
-    for weight, bias in zip(weights, biases):
+    for weight, bias in zip(weights, biases, strict=True):
         hidden = hidden @ weight.T + bias
         hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
     expected = (hidden + biline_compose(rows, columns)) * math.sqrt(0.5)

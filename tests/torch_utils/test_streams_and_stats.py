@@ -43,6 +43,7 @@ def test_collector_means_over_elements_and_forgets():
 
 def test_grid_places_row_by_row_and_png_keeps_text(tmp_path):
     from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
 
     images = [torch.full((3, 2, 4), i, dtype=torch.uint8) for i in range(5)]
     sheet = grid(images, 3)
@@ -50,4 +51,5 @@ def test_grid_places_row_by_row_and_png_keeps_text(tmp_path):
     assert sheet[0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4 and sheet[0, 3].tolist() == [3] * 4 + [4] * 4 + [255] * 4
     save_png(tmp_path / "x.png", sheet, {"prompt": "a red äpple"})
     with Image.open(tmp_path / "x.png") as picture:
+        assert isinstance(picture, PngImageFile)
         assert picture.text["prompt"] == "a red äpple" and picture.size == (12, 4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_r1_gradients_equal_a_hand_written_step():
     by_hand = gradients(3.0 / 2 * 4 * (in_images ** 2).sum() / 4)
     largest = max(g.abs().max() for g in by_hand)
     assert largest > 1e-3
-    for with_r1, without, r1 in zip(full, plain, by_hand):
+    for with_r1, without, r1 in zip(full, plain, by_hand, strict=True):
         assert (with_r1 - without - r1).abs().max() < 1e-4 * largest
 
 
@@ -105,7 +106,7 @@ def test_style_mixing_swaps_a_tail_of_codes():
     first = gan.generator.mapping(micro.normal("z", gan.generator.latent_shape), micro.text).tokens
     second = gan.generator.mapping(micro.normal("z-mix", gan.generator.latent_shape), micro.text).tokens
     for i in range(4):
-        kept = [torch.equal(a, b) for a, b in zip(mixed[i], first[i])]
+        kept = [torch.equal(a, b) for a, b in zip(mixed[i], first[i], strict=True)]
         cut = kept.index(False)
         assert kept == [True] * cut + [False] * (len(kept) - cut)
         assert torch.equal(mixed[i, cut:], second[i, cut:])
@@ -126,10 +127,11 @@ def test_augmentation_at_zero_is_the_identity_and_at_one_differentiable(seed):
 
 def test_flip_alone_mirrors_and_brightness_alone_shifts():
     images = torch.rand(8, 3, 16, 16)
-    none = dict(mode="fixed", p=1.0, flip=False, translation=0, scale=0, rotation=0, brightness=0, contrast=0, saturation=0, cutout=0)
+    none = {"mode": "fixed", "p": 1.0, "flip": False, "translation": 0, "scale": 0, "rotation": 0, "brightness": 0, "contrast": 0,
+            "saturation": 0, "cutout": 0}
     uniforms = torch.rand(8, NUM_UNIFORMS)
     flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(images, lambda width: uniforms)
-    for image, out, draw in zip(images, flipped, uniforms[:, 1]):
+    for image, out, draw in zip(images, flipped, uniforms[:, 1], strict=True):
         torch.testing.assert_close(out, image.flip(-1) if draw < 0.5 else image, atol=1e-5, rtol=0)
     shifted = Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(images, lambda width: uniforms) - images
     assert (shifted.flatten(1).std(dim=1) < 1e-5).all() and 0.01 < shifted.abs().max() <= 0.3 + 1e-5
@@ -166,7 +168,7 @@ def test_image_losses_reach_the_players_they_are_for():
     """ConD moves D's feature head and trunk, ConG moves G; neither exists at weight 0."""
     torch.manual_seed(0)
     config = recipe("debug")
-    discriminator = config.discriminator.with_io(32, 64, 64).build()
+    discriminator: Any = config.discriminator.with_io(32, 64, 64).build()
     generator = config.generator.build()
     augment = Augmentation(AugmentConfig(mode="noaug"), "cpu")
     loss_config = LossConfig(r1_gamma=0.0, cond=1.0, cong=1.0, cong_interval=4)

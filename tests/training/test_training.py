@@ -130,7 +130,7 @@ def test_accumulation_over_two_rounds_equals_one_large_batch(openmoji32):
         run_steps(trainer, openmoji32, 1)
     assert (whole.rounds, halves.rounds) == (1, 2)
     for player, tolerance in (("player_d", 1e-5), ("player_g", 1e-2)):
-        pairs = list(zip(getattr(whole, player).parameters, getattr(halves, player).parameters))
+        pairs = list(zip(getattr(whole, player).parameters, getattr(halves, player).parameters, strict=True))
         largest = max(a.grad.abs().max() for a, _ in pairs)
         assert largest > 1e-3
         assert max((a.grad - b.grad).abs().max() for a, b in pairs) < tolerance * largest
@@ -290,7 +290,7 @@ def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
     assert [r["tick"] for r in a] == [r["tick"] for r in b] == list(range(1, 21))
     logged = re.findall(r"^tick (\d+) ", (killed / "log.txt").read_text(), re.MULTILINE)
     assert logged == [str(tick) for tick in range(1, 21)]
-    for left, right in zip(a, b):
+    for left, right in zip(a, b, strict=True):
         assert all(left[name] == right[name] for name in left if name.startswith(("Loss/", "Gradient/", "Logits/")))
     a, b = state_of(unbroken), state_of(killed)
     for part in ("generator", "discriminator", "ema"):
