@@ -1,8 +1,10 @@
-"""Compiles every CUDA kernel and records what the compiler made of it: `python -m benchmarks.kernel_resources`. No GPU is needed.
+"""Compiles every CUDA kernel and records what the compiler made of it. No GPU is needed.
 
-Writes benchmarks/results/<date>-kernel-resources.json and the tables of docs/ops.md between its markers, and exits with 1 where a
-kernel of a forward pass spills registers. A record holds a hash of the kernels' code and flags, so a test notices kernels that
-changed without a new record. `--ops DIRECTORY` records the kernels of another checkout, as a state to compare with.
+`python -m benchmarks.kernel_resources` writes benchmarks/results/<date>-kernel-resources.json and
+the tables of docs/ops.md between its markers, and exits with 1 where a kernel of a forward pass
+spills registers. A record holds a hash of the kernels' code and flags, so a test notices kernels
+that changed without a new record. `--ops DIRECTORY` records the kernels of another checkout, as a
+state to compare with. Files whose intermediate code (PTX) a record knows are not compiled again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,11 +30,14 @@ from networks.generators import preset
 from torch_utils.ops.build import NVCC_FLAGS, OPS, compiler_version, cuda_home
 
 ROOT = Path(__file__).parents[1]
-PAGE, RESULTS, LAUNCHES = ROOT / "docs" / "ops.md", ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "launches"
+PAGE, RESULTS = ROOT / "docs" / "ops.md", ROOT / "benchmarks" / "results"
+LAUNCHES = ROOT / "benchmarks" / "launches"
 BEGIN, END = "<!-- kernel-resources:begin -->\n", "<!-- kernel-resources:end -->\n"
-SHARED_KIB = {"8.0": 163, "8.6": 99, "9.0": 227, "12.0": 99}  # architecture -> most that a block can have
-DTYPES = {"f": ("fp32", 0), "3f16": ("fp16", 1), "4bf16": ("bf16", 2), "4tf32": ("TF32", 3)}  # mangled -> name, number in dtypes.h
+SHARED_KIB = {"8.0": 163, "8.6": 99, "9.0": 227, "12.0": 99}  # architecture -> most of a block
+# As C++ names types in symbols -> what we call them, and their number in dtypes.h.
+DTYPES = {"f": ("fp32", 0), "3f16": ("fp16", 1), "4bf16": ("bf16", 2), "4tf32": ("TF32", 3)}
 BACKWARD = ("backward", "lines", "act_backward")
+NOT_COMPILED = ("emulate.h", "torch_glue.h")  # headers that nvcc does not read
 Row = dict
 
 
@@ -40,141 +46,200 @@ def sources(ops: Path = OPS) -> list[Path]:
 
 
 def source_hash(ops: Path = OPS) -> str:
-    """Of everything that decides about the compiled kernels but the compiler: code without comments, and flags."""
-    files = [path for path in ops.glob("**/cuda/*") if path.suffix in (".cu", ".h") and path.name not in ("emulate.h", "torch_glue.h")]
+    """Of what decides about compiled kernels but the compiler: code without comments, and flags."""
     key = hashlib.sha256(" ".join(NVCC_FLAGS).encode())
-    for path in sorted(files):
-        code = re.sub(r"\s*//.*", "", path.read_text(encoding="utf-8"))
-        key.update(f"{path.relative_to(ops).as_posix()}\n{code}\0".encode())
+    for path in sorted(ops.glob("**/cuda/*")):
+        if path.suffix in (".cu", ".h") and path.name not in NOT_COMPILED:
+            code = re.sub(r"\s*//.*", "", path.read_text(encoding="utf-8"))
+            key.update(f"{path.relative_to(ops).as_posix()}\n{code}\0".encode())
     return key.hexdigest()[:16]
 
 
 def cuobjdump(home: Path) -> Path:
     """Of the toolkit, else of PATH, else the one that triton brings. Raises `UserError`."""
-    triton = find_spec("triton")
-    brought = [Path(folder) / "backends/nvidia/bin/cuobjdump" for folder in (triton.submodule_search_locations if triton else [])]
-    on_path = shutil.which("cuobjdump")
+    triton, on_path = find_spec("triton"), shutil.which("cuobjdump")
+    folders = triton.submodule_search_locations if triton else []
+    brought = [Path(folder) / "backends/nvidia/bin/cuobjdump" for folder in folders]
     for tool in [home / "bin/cuobjdump", *([Path(on_path)] if on_path else []), *brought]:
         if tool.exists():
             return tool
-    raise UserError(f"cuobjdump: neither in {home / 'bin'} nor on PATH nor beside triton; install the CUDA toolkit's binary utilities")
+    raise UserError(f"cuobjdump: neither in {home / 'bin'} nor on PATH nor beside triton; "
+                    "install the CUDA toolkit's binary utilities")
 
 
 def named(symbol: str) -> dict:
-    """A kernel's mangled name -> kernel, dtype and template numbers: packs (widths, then those of the refinement), single ones."""
+    """A kernel's symbol -> kernel, dtype and template numbers.
+
+    packs: the widths, then those of the refinement; numbers: the single ones.
+    """
     kernel, rest = re.search(r"\d([a-z_]+)_kernelI(.*)", symbol).groups()
-    mangled = next(dtype for dtype in DTYPES if rest.startswith(dtype))
+    dtype = next(dtype for dtype in DTYPES if rest.startswith(dtype))
 
     def numbers(text: str) -> list[int]:
         return [int(number) for number in re.findall(r"Li(\d+)E", text)]
 
     pack = r"J((?:Li\d+E)+)E"
-    return {"kernel": kernel, "dtype": DTYPES[mangled][0], "packs": [numbers(found) for found in re.findall(pack, rest)],
+    return {"kernel": kernel, "dtype": DTYPES[dtype][0],
+            "packs": [numbers(found) for found in re.findall(pack, rest)],
             "numbers": numbers(re.sub(pack, "", rest))}
 
 
-def compiled(source: Path, architecture: str, ops: Path = OPS) -> list[Row]:
-    """Every kernel of one file for one architecture, sorted. Raises `UserError` with the compiler's first lines."""
+def compiled(source: Path, architecture: str, ops: Path = OPS,
+             known: dict[str, list[Row]] | None = None) -> list[Row]:
+    """Every kernel of one file for one architecture, sorted. known: rows of PTX compiled before.
+
+    Raises `UserError` with the compiler's first words.
+    """
     home, number = cuda_home(), architecture.replace(".", "")
     with tempfile.TemporaryDirectory() as folder:
-        binary = Path(folder) / "kernels.cubin"
-        command = [home / "bin/nvcc", *NVCC_FLAGS, "-gencode", f"arch=compute_{number},code=sm_{number}", "-w", "-Xptxas", "-v",
-                   f"-I{ops}", "-cubin", source, "-o", binary]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise UserError(f"{source.name} does not compile for {architecture}: {done.stderr[:500]}")
-        code = functions(subprocess.run([cuobjdump(home), "-sass", binary], capture_output=True, text=True, check=True).stdout)
-    said = resources(done.stderr)
-    rows = [named(symbol) | {"arch": architecture} | said[symbol] | counts(code[symbol]) for symbol in said]
-    return sorted(rows, key=lambda row: (row["kernel"], row["dtype"], row["packs"], row["numbers"]))
+        ptx, binary = Path(folder) / "kernels.ptx", Path(folder) / "kernels.cubin"
+
+        def nvcc(*arguments) -> str:
+            done = subprocess.run([home / "bin/nvcc", "-w", *arguments], capture_output=True,
+                                  text=True, check=False)
+            if done.returncode:
+                said = done.stderr[:500]
+                raise UserError(f"{source.name} does not compile for {architecture}: {said}")
+            return done.stderr
+
+        nvcc(*NVCC_FLAGS, f"-arch=compute_{number}", f"-I{ops}", "-ptx", source, "-o", ptx)
+        # Symbols hold hashes of where the file lies.
+        text = re.sub(r"_GLOBAL__N__\w{8}_|_cu_\w{8}", "", ptx.read_text())
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if known and digest in known:
+            return known[digest]
+        said = resources(nvcc(f"-arch=sm_{number}", "-Xptxas", "-v", "-cubin", ptx, "-o", binary))
+        command = [cuobjdump(home), "-sass", binary]
+        code = functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    facts = {"arch": architecture, "ptx": digest}
+    rows = [named(symbol) | facts | said[symbol] | counts(code[symbol]) for symbol in said]
+    order = ("kernel", "dtype", "packs", "numbers")
+    return sorted(rows, key=lambda row: [row[name] for name in order])
+
+
+def known_rows() -> dict[str, list[Row]]:
+    """PTX hash -> its rows, of all records."""
+    known = {}
+    for path in RESULTS.glob("*kernel-resources*.json"):
+        groups = defaultdict(list)
+        for row in read_json(path)["rows"]:
+            groups[row["ptx"]].append(row)
+        known |= groups
+    return known
 
 
 def launches_program(folder: Path, ops: Path = OPS) -> Path:
-    """Compile the launchers with a C++ compiler, such that they print threads and shared memory and start nothing."""
-    objects = []
+    """Compile launchers that print threads and shared memory and start nothing; needs no nvcc."""
+    compiler, objects = shutil.which("c++"), []
+    if compiler is None:
+        raise UserError("c++: no C++ compiler on PATH; install one")
+
+    def cxx(*arguments) -> None:
+        subprocess.run([compiler, "-O0", "-std=c++17", "-w", f"-I{ops}", *arguments], check=True)
+
     for source in sources(ops):
         objects.append(folder / f"{source.stem}.o")
-        _cxx("-include", LAUNCHES / "record.h", "-x", "c++", "-c", source, "-o", objects[-1], ops=ops)
-    _cxx(LAUNCHES / "main.cpp", *objects, "-o", folder / "launches", ops=ops)
+        cxx("-include", LAUNCHES / "record.h", "-x", "c++", "-c", source, "-o", objects[-1])
+    cxx(LAUNCHES / "main.cpp", *objects, "-o", folder / "launches")
     return folder / "launches"
 
 
-def _cxx(*arguments, ops: Path) -> None:
-    compiler = shutil.which("c++")
-    if compiler is None:
-        raise UserError("c++: no C++ compiler on PATH; install one")
-    subprocess.run([compiler, "-O0", "-std=c++17", "-w", f"-I{ops}", *arguments], check=True)
-
-
 def add_launches(rows: list[Row], program: Path) -> None:
-    """Add threads and dynamic shared memory of the launch that the presets make; None where they launch another kernel."""
+    """Add threads and dynamic shared memory of the presets' launches; None for other kernels."""
     config, codes = preset("eidgan"), dict(DTYPES.values())
     for row in rows:
         kernel, packs, numbers = row["kernel"], [*row["packs"], [], []], row["numbers"]
-        depth, channels = (numbers[0], config.features) if kernel == "lines" else (config.thickness, max(config.channels))
-        asked = [SHARED_KIB[row["arch"]], kernel, codes[row["dtype"]], depth, channels,
-                 *(",".join(map(str, pack)) or "-" for pack in packs[:2])]
-        said = subprocess.run([program, *map(str, asked)], capture_output=True, text=True, check=True).stdout.split()
+        depth, channels = config.thickness, max(config.channels)
+        if kernel == "lines":
+            depth, channels = numbers[0], config.features
+        widths = [",".join(map(str, pack)) or "-" for pack in packs[:2]]
+        asked = [SHARED_KIB[row["arch"]], kernel, codes[row["dtype"]], depth, channels, *widths]
+        said = subprocess.run([program, *map(str, asked)], capture_output=True, text=True,
+                              check=True).stdout.split()
         threads, shared = (int(said[0]), int(said[1])) if said else (None, None)
-        # Launched is one of several: of the backward by the warps that fit, of the others the one for many channels.
-        other = {"backward": numbers[:1] != [threads and threads // 32], "weights": numbers != [4], "act": numbers == [1]}
-        row |= {"threads": None, "dynamic_shared": None} if other.get(kernel) else {"threads": threads, "dynamic_shared": shared}
+        # One of several is launched: of the backward the one with as many warps as fit, of the
+        # others the one for many channels.
+        other = {"backward": numbers[:1] != [threads and threads // 32], "weights": numbers != [4],
+                 "act": numbers == [1]}.get(kernel)
+        row |= {"threads": None if other else threads, "dynamic_shared": None if other else shared}
 
 
 def spills(rows: list[Row]) -> list[str]:
     """Kernels of a forward pass that spill, in words."""
-    return [f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}" for row in rows
-            if row["spilled"] and row["kernel"] not in BACKWARD]
+    return [f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}"
+            for row in rows if row["spilled"] and row["kernel"] not in BACKWARD]
 
 
 def label(row: Row) -> str:
     """The kernel and what tells it from its sisters."""
-    more = {"backward": "{} warps", "lines": "D = {}", "weights": "{} pairs of rows", "act": "{} numbers a thread"}.get(row["kernel"], "")
-    parts = ["-".join(map(str, pack)) for pack in row["packs"]] + [more.format(*row["numbers"])] * bool(more)
-    return ", ".join([f"`{row['kernel']}`", *parts])
+    more = {"backward": "{} warps", "lines": "D = {}", "weights": "{} pairs of rows",
+            "act": "{} numbers a thread"}.get(row["kernel"])
+    parts = [f"`{row['kernel']}`", *("-".join(map(str, pack)) for pack in row["packs"])]
+    return ", ".join([*parts, more.format(*row["numbers"])] if more else parts)
 
 
-def key(row: Row) -> tuple:
+def key(row: Row) -> tuple[str, str, str]:
     return label(row), row["dtype"], row["arch"]
 
 
+def shown(rows: list[Row]) -> list[tuple[str, str]]:
+    """Label and dtype of the tables' kernels: launched, in bf16 or fp32, the lines at D = 8."""
+    return list(dict.fromkeys((label(row), row["dtype"]) for row in rows
+                              if row["threads"] and row["dtype"] in ("bf16", "fp32")
+                              and (row["kernel"] != "lines" or row["numbers"] == [8])))
+
+
+def _registers(row: Row) -> str:
+    return f"{row['registers']}/{row['spilled']}" if row["threads"] else "-"
+
+
+def _shared(row: Row) -> str:
+    return f"{(row['static_shared'] + row['dynamic_shared']) / 1024:.0f}" if row["threads"] else "-"
+
+
+def _number(what: str):
+    return lambda row: str(row[what])
+
+
+def _widths(what: str):
+    def figure(row: Row) -> str:
+        return ", ".join(f"{number} x {bits}" for bits, number in row[what].items()) or "none"
+    return figure
+
+
 def tables(record: dict, before: dict) -> str:
-    """What the page holds between its markers. A figure that differs from `before` stands as `old -> new`."""
+    """What the page holds between its markers; `old -> new` where `before` has another figure."""
     new, old = ({key(row): row for row in r["rows"]} for r in (record, before))
-    shown = dict.fromkeys((label(row), row["dtype"]) for row in record["rows"] if row["dtype"] in ("bf16", "fp32") and any(
-        other["threads"] for other in record["rows"] if key(other)[:2] == key(row)[:2]) and (
-            row["kernel"] != "lines" or row["numbers"] == [8]))
 
-    def cell(name: str, dtype: str, arch: str, figure) -> str:
-        now, then = new[name, dtype, arch], old.get((name, dtype, arch))
-        was = figure(then) if then else figure(now)
-        return figure(now) if was == figure(now) else f"{was} -> {figure(now)}"
+    def cells(name: str, dtype: str, columns: list) -> str:
+        texts = []
+        for arch, figure in columns:
+            now = figure(new[name, dtype, arch])
+            was = figure(old[name, dtype, arch]) if (name, dtype, arch) in old else now
+            texts.append(now if was == now else f"{was} -> {now}")
+        return f"| {name} | {dtype} | {' | '.join(texts)} |"
 
-    def registers(row: Row) -> str:
-        return f"{row['registers']}/{row['spilled']}" if row["threads"] else "-"
+    def table(head: str, columns: list) -> list[str]:
+        body = [cells(name, dtype, columns) for name, dtype in shown(record["rows"])]
+        return [head, "|---|---|" + "---|" * len(columns), *body]
 
-    def shared(row: Row) -> str:
-        return f"{(row['static_shared'] + row['dynamic_shared']) / 1024:.0f}" if row["threads"] else "-"
-
-    def widths(figure: str):
-        return lambda row: " ".join(f"{number} x {bits}" for bits, number in row[figure].items()) or "none"
-
-    lines = ["| Kernel | Numbers | " + " | ".join(SHARED_KIB) + " | " + " | ".join(f"KiB, {arch}" for arch in SHARED_KIB) + " |",
-             "|---|---|" + "---|" * 2 * len(SHARED_KIB)]
-    lines += [f"| {name} | {dtype} | " + " | ".join(cell(name, dtype, arch, figure) for figure in (registers, shared) for arch in SHARED_KIB)
-              + " |" for name, dtype in shown]
-    lines += ["", "| Kernel, 9.0 | Numbers | Instructions | HMMA | LDS | Global loads x bits | Most in flight x bits |", "|---|---|---|---|---|---|---|"]
-    figures = [lambda row, what=what: str(row[what]) for what in ("instructions", "hmma", "lds")] + [widths("loads"), widths("in_flight")]
-    lines += [f"| {name} | {dtype} | " + " | ".join(cell(name, dtype, "9.0", figure) for figure in figures) + " |" for name, dtype in shown]
+    archs = list(SHARED_KIB)
+    names = ["Kernel", "Numbers", *archs, *(f"KiB, {arch}" for arch in archs)]
+    lines = table(f"| {' | '.join(names)} |",
+                  [(arch, figure) for figure in (_registers, _shared) for arch in archs])
+    figures = [_number("instructions"), _number("hmma"), _number("lds"), _widths("loads"),
+               _widths("in_flight")]
+    head = "| Kernel, 9.0 | Numbers | Instructions | HMMA | LDS | Global loads | Most in flight |"
+    lines += ["", *table(head, [("9.0", figure) for figure in figures])]
     return "\n".join(lines) + "\n"
 
 
 def updated(text: str, records: tuple[Path, Path]) -> str:
     """The page with the tables of (the record, the record of the state before)."""
-    before, rest = text.split(BEGIN)
+    head, rest = text.split(BEGIN)
     now, then = records
     said = f"Records in `benchmarks/results/`: now `{now.name}`, before `{then.name}`.\n\n"
-    return before + BEGIN + said + tables(read_json(now), read_json(then)) + END + rest.split(END)[1]
+    return head + BEGIN + said + tables(read_json(now), read_json(then)) + END + rest.split(END)[1]
 
 
 def recorded_before(text: str) -> Path:
@@ -182,34 +247,40 @@ def recorded_before(text: str) -> Path:
     return RESULTS / re.search(r"before `([\w.-]+)`", text.split(BEGIN)[1])[1]
 
 
-def record_of(ops: Path, architectures: list[str]) -> dict:
-    rows = []
+def record_of(ops: Path) -> dict:
+    """Compile everything below `ops` for all architectures."""
+    rows, known = [], known_rows()
     for source in sources(ops):
-        for architecture in architectures:
-            rows += compiled(source, architecture, ops)
+        for architecture in SHARED_KIB:
+            rows += compiled(source, architecture, ops, known)
             click.echo(f"{source.name} {architecture}: {len(rows)} kernels so far")
     with tempfile.TemporaryDirectory() as folder:
         add_launches(rows, launches_program(Path(folder), ops))
-    return {"benchmark": "kernel_resources", "date": datetime.date.today().isoformat(), "sources": source_hash(ops),
-            "nvcc": ".".join(map(str, compiler_version(cuda_home()))), "flags": NVCC_FLAGS, "rows": rows}
+    return {"benchmark": "kernel_resources", "date": datetime.date.today().isoformat(),
+            "sources": source_hash(ops), "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
+            "flags": NVCC_FLAGS, "rows": rows}
+
+
+def write_record(path: Path, record: dict) -> None:
+    """As JSON with a line for each row."""
+    facts = {name: value for name, value in record.items() if name != "rows"}
+    rows = ",\n".join("  " + json.dumps(row) for row in record["rows"])
+    write_text(path, json.dumps(facts, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n')
 
 
 @click.command()
-@click.option("--ops", type=click.Path(exists=True, file_okay=False, path_type=Path), default=OPS, help="torch_utils/ops of another checkout; "
-              "its record is written and the page is left alone.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Default: a dated file in benchmarks/results.")
-@click.option("--before", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Record of the state to compare with; default: the "
-              "one that the page names.")
-def main(ops: Path, json_path: Path | None, before: Path | None) -> None:
+@click.option("--ops", type=click.Path(exists=True, file_okay=False, path_type=Path), default=OPS,
+              help="torch_utils/ops of another checkout; its record is written, the page is not.")
+@click.option("--json", "path", type=click.Path(path_type=Path),
+              help="Where the record goes; default: a dated file in benchmarks/results.")
+def main(ops: Path, path: Path | None) -> None:
     """Record what the compiler makes of every kernel."""
-    record = record_of(ops, list(SHARED_KIB))
-    path = json_path or RESULTS / f"{record['date']}-kernel-resources.json"
-    rows = ",\n".join("  " + json.dumps(row) for row in record.pop("rows"))
-    write_text(path, json.dumps(record, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n')
-    record = read_json(path)
+    record = record_of(ops)
+    path = path or RESULTS / f"{record['date']}-kernel-resources.json"
+    write_record(path, record)
     if ops == OPS:
         page = PAGE.read_text(encoding="utf-8")
-        write_text(PAGE, updated(page, (path, before or recorded_before(page))))
+        write_text(PAGE, updated(page, (path, recorded_before(page))))
     problems = spills(record["rows"])
     if problems:
         sys.exit("Error: " + "; ".join(problems))

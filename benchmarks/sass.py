@@ -1,8 +1,9 @@
-"""Reads what ptxas and cuobjdump say about compiled CUDA kernels: registers, spills, tensor-core products, global loads.
+"""Reads what ptxas and cuobjdump say about CUDA kernels: registers, spills, products, loads.
 
-A global load is in flight from the instruction that issues it to the first instruction that names one of the registers it fills.
-A copy from global to shared memory (LDGSTS) fills no register: it is in flight until the next wait for copies (DEPBAR).
-The code is read from top to bottom, so loads that a loop keeps in flight from one pass to the next are not added up.
+A global load is in flight from the instruction that issues it to the first instruction that names a
+register which it fills. A copy from global to shared memory (LDGSTS) fills no register: it is in
+flight until the next wait for copies (DEPBAR). The code is read from top to bottom, so loads that a
+loop keeps in flight from one pass to the next are not added up.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);", re.MULTILINE)
+INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);",
+                         re.MULTILINE)
 REGISTER = re.compile(r"\bR(\d+)((?:\.\w+)*)")
-SUFFIX_BITS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
+BITS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One line of SASS. address: bytes from the kernel's start; operands: the text behind the opcode; conditional: under a predicate."""
+    """One line of SASS.
+
+    address: bytes from the kernel's start; operands: the text behind the opcode; conditional: under
+    a predicate.
+    """
 
     address: int
     opcode: str
@@ -31,13 +37,18 @@ class Instruction:
     @property
     def bits(self) -> int:
         """Bits that one thread loads or stores."""
-        return next((SUFFIX_BITS[part] for part in self.opcode.split(".") if part in SUFFIX_BITS), 32)
+        return next((BITS[part] for part in self.opcode.split(".") if part in BITS), 32)
 
     @property
     def registers(self) -> set[int]:
-        """Every register that the operands cover; of a wide operand SASS names the first one only."""
-        data, address = re.sub(r"\[.*?\]", "", self.operands), " ".join(re.findall(r"\[.*?\]", self.operands))
-        wide = 4 if self.is_a("HMMA") else max(1, self.bits // 32) if self.is_a("LDG", "STG", "LDS", "STS", "LDL", "STL") else 1
+        """Registers that the operands cover; of a wide operand SASS names only the first one."""
+        data = re.sub(r"\[.*?\]", "", self.operands)
+        address = " ".join(re.findall(r"\[.*?\]", self.operands))
+        wide = 1
+        if self.is_a("HMMA"):
+            wide = 4
+        elif self.is_a("LDG", "STG", "LDS", "STS", "LDL", "STL"):
+            wide = max(1, self.bits // 32)
         return _covered(data, wide) | _covered(address, 1)
 
     @property
@@ -48,10 +59,11 @@ class Instruction:
 
 
 def _covered(operands: str, wide: int) -> set[int]:
-    """Registers named in the text, each with those behind it: `wide` in all, two where it is a 64-bit address."""
+    """Registers named in the text, each with those behind it: `wide` in all, two for 64 bits."""
     found: set[int] = set()
     for number, suffix in REGISTER.findall(operands):
-        found.update(range(int(number), int(number) + max(wide, 2 if ".64" in suffix else 1)))
+        count = max(wide, 2 if ".64" in suffix else 1)
+        found.update(range(int(number), int(number) + count))
     return found
 
 
@@ -59,20 +71,21 @@ def functions(text: str) -> dict[str, list[Instruction]]:
     """What `cuobjdump -sass` prints -> the instructions of each kernel, by mangled name."""
     _, *parts = re.split(r"^\s*Function : (\S+)\s*$", text, flags=re.MULTILINE)
     return {name: [Instruction(int(address, 16), opcode, operands, bool(guard) or "P" in operands)
-                   for address, guard, opcode, operands in INSTRUCTION.findall(body)] for name, body in zip(parts[::2], parts[1::2])}
+                   for address, guard, opcode, operands in INSTRUCTION.findall(body)]
+            for name, body in zip(parts[::2], parts[1::2])}
 
 
 def most_in_flight(code: list[Instruction]) -> dict[int, int]:
-    """Width in bits -> the largest number of global loads of that width in flight at one place of the code."""
-    flying: list[tuple[int, frozenset[int]]] = []  # width and registers to fill; a copy to shared memory has none
+    """Width in bits -> most global loads of that width in flight at one place of the code."""
+    flying: list[tuple[int, frozenset[int]]] = []  # width and registers to fill; a copy has none
     most: Counter[int] = Counter()
     for one in code:
         used = one.registers
-        flying = [(bits, filled) for bits, filled in flying if not filled & used and (filled or not one.is_a("DEPBAR"))]
+        flying = [(bits, filled) for bits, filled in flying
+                  if not filled & used and (filled or not one.is_a("DEPBAR"))]
         if one.is_a("LDG", "LDGSTS"):
-            first = REGISTER.search(one.operands)
-            filled = range(int(first[1]), int(first[1]) + max(1, one.bits // 32)) if one.is_a("LDG") else ()
-            flying.append((one.bits, frozenset(filled)))
+            target = REGISTER.search(one.operands)[0] if one.is_a("LDG") else ""
+            flying.append((one.bits, frozenset(_covered(target, max(1, one.bits // 32)))))
             for bits, number in Counter(bits for bits, _ in flying).items():
                 most[bits] = max(most[bits], number)
         elif one.is_a("EXIT", "RET") or (one.is_a("BRA") and not one.conditional):
@@ -81,11 +94,14 @@ def most_in_flight(code: list[Instruction]) -> dict[int, int]:
 
 
 def loading_loops(code: list[Instruction]) -> list[dict]:
-    """Innermost loops with global loads: instructions of one pass, its loads by width and its tensor-core products."""
-    ends = {(one.target, one.address) for one in code if one.target is not None and one.target < one.address}
-    inner = [(a, b) for a, b in ends if not any(other != (a, b) and a <= other[0] and other[1] <= b for other in ends)]
+    """Innermost loops with global loads: instructions of one pass, loads by width, products."""
+    ends = {(one.target, one.address) for one in code
+            if one.target is not None and one.target < one.address}
+    inner = [(a, b) for a, b in ends
+             if not any(other != (a, b) and a <= other[0] and other[1] <= b for other in ends)]
     loops = [[one for one in code if a <= one.address <= b] for a, b in sorted(inner)]
-    return [{"instructions": len(loop), "loads": loads_by_width(loop), "hmma": sum(one.is_a("HMMA") for one in loop)}
+    return [{"instructions": len(loop), "loads": loads_by_width(loop),
+             "hmma": sum(one.is_a("HMMA") for one in loop)}
             for loop in loops if any(one.is_a("LDG", "LDGSTS") for one in loop)]
 
 
@@ -95,16 +111,18 @@ def loads_by_width(code: list[Instruction]) -> dict[int, int]:
 
 
 def counts(code: list[Instruction]) -> dict:
-    """What can be counted in a kernel's code; every instruction counts once, however often it runs."""
-    return {"instructions": len(code), "hmma": sum(one.is_a("HMMA") for one in code), "lds": sum(one.is_a("LDS") for one in code),
-            "loads": loads_by_width(code), "in_flight": most_in_flight(code), "loops": loading_loops(code)}
+    """What a kernel's code holds; every instruction counts once, however often it runs."""
+    return {"instructions": len(code), "hmma": sum(one.is_a("HMMA") for one in code),
+            "lds": sum(one.is_a("LDS") for one in code), "loads": loads_by_width(code),
+            "in_flight": most_in_flight(code), "loops": loading_loops(code)}
 
 
 def resources(text: str) -> dict[str, dict]:
-    """What `ptxas -v` says -> registers, spilled bytes (stores), stack and static shared memory of each kernel, by mangled name."""
+    """What `ptxas -v` says -> by mangled name: registers, and bytes that are spilled (stored), of
+    the stack and of static shared memory."""
     _, *parts = re.split(r"Compiling entry function '(\S+)'", text)
-    patterns = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores", "stack": r"(\d+) bytes stack frame",
-                "static_shared": r"(\d+) bytes smem"}
+    patterns = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores",
+                "stack": r"(\d+) bytes stack frame", "static_shared": r"(\d+) bytes smem"}
     found = {}
     for name, said in zip(parts[::2], parts[1::2]):
         matches = {what: re.search(pattern, said) for what, pattern in patterns.items()}

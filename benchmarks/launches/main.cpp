@@ -1,6 +1,7 @@
-// Prints threads and dynamic shared memory, in bytes, with which a kernel is launched: KIB KERNEL DTYPE DEPTH CHANNELS WIDTHS REFINEMENT.
-// KIB is the shared memory of a block on the GPU, DTYPE a number of cuda/dtypes.h, WIDTHS and REFINEMENT are numbers with commas or "-".
-// The picture has 1024 x 1024 pixels. Prints nothing where no kernel takes these sizes.
+// Prints threads and bytes of dynamic shared memory with which a kernel is launched. Arguments: KIB
+// KERNEL DTYPE DEPTH CHANNELS WIDTHS REFINEMENT. KIB is the shared memory of a block on the GPU,
+// DTYPE a number of cuda/dtypes.h, WIDTHS and REFINEMENT are numbers with commas, or "-". The picture
+// has 1024 x 1024 pixels. Prints nothing where no kernel takes these sizes.
 #include <cstdlib>
 #include <sstream>
 #include <string>

@@ -114,8 +114,8 @@ def render_case(widths, refinement, n, h, w, levels, depth, dtype):
     g = torch.Generator().manual_seed(9)
     layers = [(torch.randn(n, o, c, generator=g) / c ** 0.5, torch.randn(n, o, generator=g))
               for o, c in refinement_shapes(widths[0], refinement)]
-    return ([case[1] for case in cases], [case[2] for case in cases], torch.stack([case[3] for case in cases]),
-            pack(*zip(*layers)).to(dtype))
+    rows, columns, decoders = ([case[i] for case in cases] for i in (1, 2, 3))
+    return rows, columns, torch.stack(decoders), pack(*zip(*layers)).to(dtype)
 
 
 def rendered(kernels, rows, columns, decoders, refinements, widths, refinement):
@@ -123,9 +123,10 @@ def rendered(kernels, rows, columns, decoders, refinements, widths, refinement):
     w = columns[0].shape[1]
     image = poisoned(n, 3, h, w)
     pointers = [(ctypes.c_void_p * 16)(*(t.data_ptr() for t in lines)) for lines in (rows, columns)]
-    call(kernels.eidgan_render, ctypes.byref(Configuration(DTYPES[rows[0].dtype], widths, refinement)),
-         RenderParams(*pointers, decoders.data_ptr(), refinements.data_ptr(), image.data_ptr(), n, h, w, depth, len(rows),
-                      refinements.shape[1], 0))
+    numbers = (t.data_ptr() for t in (decoders, refinements, image))
+    call(kernels.eidgan_render,
+         ctypes.byref(Configuration(DTYPES[rows[0].dtype], widths, refinement)),
+         RenderParams(*pointers, *numbers, n, h, w, depth, len(rows), refinements.shape[1], 0))
     return image
 
 
@@ -138,7 +139,8 @@ def rendered(kernels, rows, columns, decoders, refinements, widths, refinement):
 def test_render(name, refinement, dtype, size, nan, shared_memory):
     """16 bits: with the shared memory of a GeForce, so that large pictures take fewer pixels a block."""
     (n, h, w), widths = size, WIDTHS[name]
-    rows, columns, decoders, refinements = case = render_case(widths, refinement, n, h, w, 3, 2, dtype)
+    case = render_case(widths, refinement, n, h, w, 3, 2, dtype)
+    rows, columns, decoders, refinements = case
     if nan:
         rows[1][0, h // 2] = float("nan")  # one row of the second level
     kernels = shared_memory("biline/cuda/render.cu", 227 if dtype == torch.float32 else 99)
@@ -157,38 +159,47 @@ def test_a_pixel_does_not_depend_on_the_tile_that_it_lies_in(dtype, shared_memor
     """Bit for bit: a crop of the picture is the picture of the crop, which has other tiles."""
     widths, refinement, (h, w) = WIDTHS["small"], [32, 32], (37, 41)
     top, left = slice(3, 32), slice(5, 36)
-    rows, columns, decoders, refinements = render_case(widths, refinement, 1, h, w, 2, 2, dtype)
+    rows, columns, *numbers = render_case(widths, refinement, 1, h, w, 2, 2, dtype)
+    numbers += [widths, refinement]
     kernels = shared_memory("biline/cuda/render.cu", 227)
-    whole = rendered(kernels, rows, columns, decoders, refinements, widths, refinement)
-    cropped = [[line[:, where].contiguous() for line in lines] for lines, where in ((rows, top), (columns, left))]
-    crop = rendered(kernels, *cropped, decoders, refinements, widths, refinement)
+    whole = rendered(kernels, rows, columns, *numbers)
+    crop = rendered(kernels, [line[:, top].contiguous() for line in rows],
+                    [line[:, left].contiguous() for line in columns], *numbers)
     assert torch.equal(whole[:, :, top, left], crop)
     kernels = shared_memory("biline/cuda/render.cu", 48)
-    assert torch.equal(whole, rendered(kernels, rows, columns, decoders, refinements, widths, refinement))
+    assert torch.equal(whole, rendered(kernels, rows, columns, *numbers))
 
-    tensors = decode_case(widths, 1, h, w, dtype=dtype)
-    parts = tensors[0][:, top, left].contiguous(), tensors[1][:, top].contiguous(), tensors[2][:, left].contiguous(), tensors[3]
+    features, row, column, params = decode_case(widths, 1, h, w, dtype=dtype)
+    parts = features[:, top, left], row[:, top], column[:, left]
     outs = []
-    for case in (tensors, parts):
+    for case in ((features, row, column), [part.contiguous() for part in parts]):
         outs.append(poisoned(*case[0].shape, dtype=dtype))
-        call(library("biline/cuda/decode.cu").eidgan_decode, ctypes.byref(Configuration(DTYPES[dtype], widths)),
-             DecodeParams(*(t.data_ptr() for t in (*case, outs[-1])), *case[0].shape[:3], 3))
+        call(library("biline/cuda/decode.cu").eidgan_decode,
+             ctypes.byref(Configuration(DTYPES[dtype], widths)),
+             DecodeParams(*(t.data_ptr() for t in (*case, params, outs[-1])),
+                          *case[0].shape[:3], 3))
     assert torch.equal(outs[0][:, top, left], outs[1])
 
 
 def test_render_reads_the_bytes_that_the_formulas_say(shared_memory):
-    """docs/ops.md counts 1024 x 1024 by the same formulas: lines of 32 x 32 tiles, 4 lines for 2 x 2 pixels of a lane."""
+    """docs/ops.md counts a picture of 1024 x 1024 by the same formulas.
+
+    A block has the lines of a tile of 32 x 32 pixels; a lane takes 4 lines for its 2 x 2 pixels.
+    """
     widths, refinement, h, w, levels, depth = WIDTHS["small"], [32, 32], 40, 72, 2, 2
     case = render_case(widths, refinement, 1, h, w, levels, depth, torch.bfloat16)
     kernels = shared_memory("biline/cuda/render.cu", 227)
-    read, once, copies = (ctypes.c_size_t.in_dll(kernels, f"eidgan_emulated_{what}") for what in ("bytes_read", "bytes_once", "copies"))
+    read, once, copies = (ctypes.c_size_t.in_dll(kernels, f"eidgan_emulated_{what}")
+                          for what in ("bytes_read", "bytes_once", "copies"))
     read.value = once.value = copies.value = 0
     rendered(kernels, *case, widths, refinement)
-    line, blocks = 2 * depth * widths[0], [(min(32, h - y), min(32, w - x)) for y in range(0, h, 32) for x in range(0, w, 32)]
+    blocks = [(min(32, h - y), min(32, w - x)) for y in range(0, h, 32) for x in range(0, w, 32)]
+    line = 2 * depth * widths[0]
     weights = 2 * (case[2].numel() + case[3].numel())
     assert once.value == sum(weights + levels * (rows + columns) * line for rows, columns in blocks)
     assert read.value == len(blocks) * weights + levels * h * w * line
-    assert copies.value == 2 * 7  # thread 0 copies a piece of each weight and bias of the refinement, and waits once
+    # Thread 0 copies a piece of each weight and bias of the refinement, and waits once.
+    assert copies.value == 2 * 7
 
 
 BackwardParams = structure(*((n, "p") for n in ("grad", "features", "params", "d_features", "partial")),

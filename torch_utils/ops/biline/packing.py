@@ -1,7 +1,8 @@
 """The weights of the pixel part as one flat tensor, so that a kernel reads them, and adds up their gradient, in one piece.
 
-A layer [O, C] with its bias [O] takes its weight first, then its bias. Both are filled up with zeros to a multiple of eight rows:
-a tensor core multiplies eight rows at a time, and every layer begins where a copy of 16 bytes may begin.
+A layer [O, C] with its bias [O] takes its weight first, then its bias. Both are filled up with zeros
+to a multiple of eight rows: a tensor core multiplies eight rows at a time, and every layer begins
+where a copy of 16 bytes may begin.
 Per-sample weights [N, O, C] give [N, numbers].
 """
 
@@ -44,7 +45,8 @@ def pack(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> tor
     parts = []
     for weight, bias in zip(weights, biases, strict=True):
         more = padded(weight.shape[-2]) - weight.shape[-2]
-        flat, bias = functional.pad(weight, (0, 0, 0, more)).flatten(-2), functional.pad(bias, (0, more))
+        flat = functional.pad(weight, (0, 0, 0, more)).flatten(-2)
+        bias = functional.pad(bias, (0, more))
         parts += [flat.expand(*batch, -1) if flat.ndim == 1 else flat, bias.expand(*batch, -1)]
     return torch.cat(parts, dim=-1)
 

@@ -109,7 +109,8 @@ DEVICE uint32_t round_tf32(float x) {
 #endif
 }
 
-// A vector from and to global memory. The compiler may take a plain assignment of a vector apart into its words.
+// A vector from and to global memory. The compiler may take a plain assignment of a vector apart
+// into its words.
 template <class Vector> DEVICE Vector load_global(const Vector* source) {
 #ifndef __CUDACC__
     emulate::read(source, sizeof(Vector));
@@ -124,8 +125,9 @@ template <class Vector> DEVICE void store_global(Vector* target, const Vector& v
     *target = value;
 #endif
 }
-// 4, 8 or 16 bytes from global to shared memory without a register between them; both sides are aligned to that size. A thread's
-// copies are there behind its wait_for_copies(), those of the block behind a barrier after it.
+// 4, 8 or 16 bytes from global to shared memory without a register between them; both sides are
+// aligned to that size. A thread's copies have arrived behind its wait_for_copies(), those of the
+// block behind a barrier after it.
 template <int BYTES> DEVICE void copy_async(void* shared, const void* global) {
 #ifdef __CUDACC__
     __pipeline_memcpy_async(shared, global, BYTES);

@@ -114,7 +114,8 @@ template <class T, int K, int WARPS, bool FIRST, int A> struct Chain<T, K, WARPS
     static constexpr int channels = 0, widest = A;
     DEVICE void transpose(const T*, T*) {}
     // The end: grad is that of the MLP's result y.
-    DEVICE void run(const Tile<T> (&y)[1][A / 8], const T*, const T*, const T*, T*, T* g_staged, Tile<T> (&grad)[1][A / 8]) {
+    DEVICE void run(const Tile<T> (&y)[1][A / 8], const T*, const T*, const T*, T*, T* g_staged,
+                    Tile<T> (&grad)[1][A / 8]) {
         UNROLL for (int j = 0; j < A / 8; j++) {
             float value[4], g[4];
             y[0][j].get(value);
@@ -139,8 +140,8 @@ template <class T, int K, int WARPS, bool FIRST, int A, int B, int... W> struct 
     }
     // x: this layer's input. On the way in grad is that of the MLP's result, `out` the gradient in front of x.
     template <int E>
-    DEVICE void run(const Tile<T> (&x)[1][A / 8], const T* weights, const T* bias, const T* transposed, T* staged, T* g_staged,
-                    Tile<T> (&grad)[1][E / 8], Tile<T> (&out)[1][A / 8]) {
+    DEVICE void run(const Tile<T> (&x)[1][A / 8], const T* weights, const T* bias,
+                    const T* transposed, T* staged, T* g_staged, Tile<T> (&grad)[1][E / 8], Tile<T> (&out)[1][A / 8]) {
         stage<T, WARPS, A>(x[0], staged);
         Tile<T> y[1][B / 8], g[1][B / 8];
         layer<T, 1, A, B>(x, weights, bias, y);
@@ -152,8 +153,9 @@ template <class T, int K, int WARPS, bool FIRST, int A, int B, int... W> struct 
         if (!FIRST) stage<T, WARPS, A>(out[0], g_staged);
     }
     template <int E>
-    DEVICE void descend(const Tile<T> (&y)[1][B / 8], const T* weights, const T* bias, const T* transposed, T* staged, T* g_staged,
-                        Tile<T> (&grad)[1][E / 8], Tile<T> (&g)[1][B / 8]) {
+    DEVICE void descend(const Tile<T> (&y)[1][B / 8], const T* weights, const T* bias,
+                        const T* transposed, T* staged, T* g_staged, Tile<T> (&grad)[1][E / 8],
+                        Tile<T> (&g)[1][B / 8]) {
         if constexpr (LAST) {
             rest.run(y, nullptr, nullptr, nullptr, nullptr, g_staged, grad);
             UNROLL for (int j = 0; j < B / 8; j++) g[0][j] = grad[0][j];
@@ -205,15 +207,17 @@ template <class T, int WARPS, int K, int... W> __global__ void __launch_bounds__
             const size_t offset = image + size_t(where.pixel(0, half)) * K;
             load_channels<T, K>(static_cast<const T*>(p.features) + offset, v[half]);
             load_channels<T, K>(static_cast<const T*>(p.grad) + offset, g[half]);
-            UNROLL for (int i = 0; i < K / 4; i++) g[half][i] = where.inside(0, half) ? g[half][i] * kHalf : 0.0f;
+            UNROLL for (int i = 0; i < K / 4; i++)
+                g[half][i] = where.inside(0, half) ? g[half][i] * kHalf : 0.0f;
         }
         to_tiles<T, K>(v, x[0]);
         to_tiles<T, K>(g, grad[0]);
         chain.template run<K>(x, weights, bias, transposed, staged, g_staged, grad, out);
         from_tiles<T, K>(out[0], v);
+        T* d_features = static_cast<T*>(p.d_features) + image;
         UNROLL for (int half = 0; half < 2; half++)
             if (where.inside(0, half))
-                store_channels<T, K>(static_cast<T*>(p.d_features) + image + size_t(where.pixel(0, half)) * K, v[half]);
+                store_channels<T, K>(d_features + size_t(where.pixel(0, half)) * K, v[half]);
     }
     chain.store(p.partial + size_t(blockIdx.x) * M::numbers);
 }

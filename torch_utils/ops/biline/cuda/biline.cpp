@@ -53,7 +53,8 @@ at::Tensor decode(const at::Tensor& features, const at::Tensor& rows, const at::
     const c10::cuda::CUDAGuard guard(features.device());
     const auto dtype = features.scalar_type();
     const at::Tensor x = glue::aligned(features), r = glue::aligned(rows.to(dtype)), c = glue::aligned(columns.to(dtype)),
-                     numbers = glue::aligned(params.to(dtype)), out = at::empty(features.sizes(), features.options());
+                     numbers = glue::aligned(params.to(dtype)),
+                     out = at::empty(features.sizes(), features.options());
     const Configuration config = configuration(glue::product_code(dtype), widths);
     glue::check(eidgan_decode(&config, {x.data_ptr(), r.data_ptr(), c.data_ptr(), numbers.data_ptr(), out.data_ptr(), int(x.size(0)),
         int(x.size(1)), int(x.size(2)), int(r.size(2))}, c10::cuda::getCurrentCUDAStream()));
@@ -77,7 +78,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> decode_backward(
     const auto dtype = features.scalar_type();
     const int64_t n = features.size(0), h = features.size(1), w = features.size(2), k = features.size(3);
     const at::Tensor g = glue::aligned(grad.to(dtype)), x = glue::aligned(features), r = glue::aligned(rows.to(dtype)),
-                     c = glue::aligned(columns.to(dtype)), numbers = glue::aligned(params.to(dtype));
+                     c = glue::aligned(columns.to(dtype)),
+                     numbers = glue::aligned(params.to(dtype));
     const at::Tensor d_features = at::empty(x.sizes(), x.options());
     const int blocks = eidgan_backward_blocks(n, h, w);
     const at::Tensor partial = at::empty({blocks, numbers.numel()}, x.options().dtype(at::kFloat));
@@ -105,7 +107,8 @@ at::Tensor render(at::TensorList rows, at::TensorList columns, const at::Tensor&
         kept.push_back(glue::aligned(columns[level].to(dtype)));
         p.columns[level] = kept.back().data_ptr();
     }
-    const at::Tensor numbers = glue::aligned(decoders.to(dtype)), layers = glue::aligned(refinement.to(dtype));
+    const at::Tensor numbers = glue::aligned(decoders.to(dtype)),
+                     layers = glue::aligned(refinement.to(dtype));
     const at::Tensor image = at::empty({n, 3, h, w}, decoders.options().dtype(at::kFloat));
     p.decoders = numbers.data_ptr();
     p.refinement = layers.data_ptr();

@@ -80,13 +80,15 @@ template <> DEVICE void multiply16<float>(float (&acc)[4], const Tile<float>& x0
 // Where a layer [OUT, IN] lies in shared memory: OUT rows of IN + kPad elements; its bias apart.
 template <int OUT, int IN> constexpr int layer_elements() { return OUT * (IN + kPad); }
 
-// Numbers of a layer in global memory -> shared memory, by the THREADS of a block: all copies are started here, and are there
-// behind wait_for_copies() and a barrier. `source` is aligned to 16 bytes. IN_K, OUT_K: K where that side is permuted, else 0.
+// Numbers of a layer in global memory -> shared memory, by the THREADS of a block. All copies are
+// started here, and have arrived behind wait_for_copies() and a barrier. `source` is aligned to 16
+// bytes. IN_K, OUT_K: K where that side is permuted, else 0.
 template <int THREADS, int OUT, int IN, int IN_K, int OUT_K, class T>
 DEVICE void load_layer(const T* source, T* weights, T* bias) {
     constexpr int vector = 16 / sizeof(T), in = IN_K ? 2 : vector, out = OUT_K ? 2 : vector;
-    constexpr int step = THREADS * in, rows = step / IN;  // numbers and rows that the block copies at once
-    static_assert(step % IN == 0 && OUT <= THREADS * out, "the block copies whole rows, and the bias at once");
+    constexpr int step = THREADS * in, rows = step / IN;  // what the block copies at once
+    static_assert(step % IN == 0, "the block copies whole rows");
+    static_assert(OUT <= THREADS * out, "the block copies a bias at once");
     const int row = threadIdx.x * in / IN, column = threadIdx.x * in % IN;
     UNROLL for (int i = 0; i < (OUT + rows - 1) / rows; i++) {
         if (OUT % rows && row + i * rows >= OUT) continue;
@@ -106,7 +108,8 @@ template <class T> DEVICE float2 pair(const T* source) {
 
 // y = x W^T + b for MT groups of 16 pixels; ACTIVATE: leaky ReLU.
 template <class T, int MT, int IN, int OUT, bool ACTIVATE = true>
-DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias, Tile<T> (&y)[MT][OUT / 8]) {
+DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias,
+                  Tile<T> (&y)[MT][OUT / 8]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     UNROLL for (int j = 0; j < OUT / 8; j++) {
         float acc[MT][4];
@@ -125,22 +128,28 @@ DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bia
     }
 }
 
-// A lane's share of a pixel's K channels, K / 4 in a row, moves in vectors of 16 bytes, or of 8 where it is no larger.
+// A lane's share of a pixel's K channels, K / 4 in a row, moves in vectors of 16 bytes, or of 8
+// where it has no more.
 template <class T, int K> struct Share {
     static constexpr int words = K / 4 * sizeof(T) / 4, step = words % 4 == 0 ? 4 : 2;
     static_assert(words % 2 == 0, "a lane moves vectors of 8 or 16 bytes");
     typedef std::conditional_t<step == 4, uint4, uint2> Vector;
 };
 DEVICE void get_words(const uint2& from, uint32_t* to) { to[0] = from.x; to[1] = from.y; }
-DEVICE void get_words(const uint4& from, uint32_t* to) { to[0] = from.x; to[1] = from.y; to[2] = from.z; to[3] = from.w; }
+DEVICE void get_words(const uint4& from, uint32_t* to) {
+    to[0] = from.x; to[1] = from.y; to[2] = from.z; to[3] = from.w;
+}
 DEVICE void set_words(uint2& to, const uint32_t* from) { to.x = from[0]; to.y = from[1]; }
-DEVICE void set_words(uint4& to, const uint32_t* from) { to.x = from[0]; to.y = from[1]; to.z = from[2]; to.w = from[3]; }
+DEVICE void set_words(uint4& to, const uint32_t* from) {
+    to.x = from[0]; to.y = from[1]; to.z = from[2]; to.w = from[3];
+}
 
 template <class T, int K> DEVICE void load_channels(const T* source, float (&v)[K / 4]) {
     typedef Share<T, K> S;
+    const auto* vectors = reinterpret_cast<const typename S::Vector*>(source);
     uint32_t words[S::words];
     UNROLL for (int i = 0; i < S::words / S::step; i++)
-        get_words(load_global(reinterpret_cast<const typename S::Vector*>(source) + i), words + i * S::step);
+        get_words(load_global(vectors + i), words + i * S::step);
     UNROLL for (int i = 0; i < S::words; i++) {
         if constexpr (sizeof(T) == 2) {
             const float2 two = unpack2<T>(words[i]);
@@ -162,8 +171,8 @@ template <class T, int K> DEVICE void store_channels(T* target, const float (&v)
     }
 }
 
-// The pixels that a warp takes at once: 2 MT rows of 8. Of a lane's pixels, half h of group m lies in row[m], column[h], so they share
-// lines. What lies outside of the picture is clamped to its edge.
+// The pixels that a warp takes at once: 2 MT rows of 8. Of a lane's pixels, half h of group m lies
+// in row[m] and column[h], so pixels share lines. What lies outside is clamped to the picture's edge.
 template <int MT> struct Patch {
     static constexpr int rows = 2 * MT, columns = 8;
     int row[MT], column[2], width;
@@ -183,7 +192,9 @@ template <int MT> struct Patch {
     }
     // Patches in reading order.
     static constexpr int across(int width) { return (width + columns - 1) / columns; }
-    static constexpr int count(int height, int width) { return (height + rows - 1) / rows * across(width); }
+    static constexpr int count(int height, int width) {
+        return (height + rows - 1) / rows * across(width);
+    }
     static DEVICE Patch number(int i, int height, int width) {
         return Patch(i / across(width) * rows, i % across(width) * columns, height, width);
     }
@@ -191,22 +202,29 @@ template <int MT> struct Patch {
     DEVICE int pixel(int m, int half) const { return row[m] * width + column[half]; }
 };
 
-// value = scale (value + sum_d r[row, d] c[column, d] / sqrt(D)) for a lane's K / 4 channels of its pixels. A line that two pixels
-// share is loaded once.
+// value = scale (value + sum_d r[row, d] c[column, d] / sqrt(D)) for a lane's K / 4 channels of its
+// pixels. A line that two pixels share is loaded once.
 template <class T, int K, int MT>
-DEVICE void compose(float (&value)[MT][2][K / 4], const T* rows, const T* columns, const Patch<MT>& where, int depth,
-                    float scale) {
+DEVICE void compose(float (&value)[MT][2][K / 4], const T* rows, const T* columns,
+                    const Patch<MT>& where, int depth, float scale) {
     const int channel = threadIdx.x % 4 * (K / 4);
     const float root = rsqrtf(float(depth));
     const T *r[MT], *c[2];
     UNROLL for (int m = 0; m < MT; m++) r[m] = rows + size_t(where.row[m]) * depth * K + channel;
-    UNROLL for (int half = 0; half < 2; half++) c[half] = columns + size_t(where.column[half]) * depth * K + channel;
+    UNROLL for (int half = 0; half < 2; half++)
+        c[half] = columns + size_t(where.column[half]) * depth * K + channel;
     UNROLL for (int m = 0; m < MT; m++) UNROLL for (int half = 0; half < 2; half++)
         UNROLL for (int i = 0; i < K / 4; i++) value[m][half][i] *= depth * root;
     UNROLL_BY(2) for (int d = 0; d < depth; d++) {
         float left[MT][K / 4], right[2][K / 4];
-        UNROLL for (int m = 0; m < MT; m++) load_channels<T, K>(r[m], left[m]), r[m] += K;
-        UNROLL for (int half = 0; half < 2; half++) load_channels<T, K>(c[half], right[half]), c[half] += K;
+        UNROLL for (int m = 0; m < MT; m++) {
+            load_channels<T, K>(r[m], left[m]);
+            r[m] += K;
+        }
+        UNROLL for (int half = 0; half < 2; half++) {
+            load_channels<T, K>(c[half], right[half]);
+            c[half] += K;
+        }
         UNROLL for (int m = 0; m < MT; m++) UNROLL for (int half = 0; half < 2; half++)
             UNROLL for (int i = 0; i < K / 4; i++) value[m][half][i] += left[m][i] * right[half][i];
     }
@@ -237,7 +255,9 @@ template <int A, int B> struct Mlp<A, B> {
     static DEVICE void load(const T* source, T* weights, T* bias) {
         load_layer<THREADS, B, A, IN_K, OUT_K>(source, weights, bias);
     }
-    template <class T, int MT> static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const T* b, Tile<T> (&y)[MT][B / 8]) {
+    template <class T, int MT>
+    static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const T* b,
+                           Tile<T> (&y)[MT][B / 8]) {
         layer<T, MT, A, B>(x, w, b, y);
     }
 };
@@ -248,10 +268,12 @@ template <int A, int B, int C, int... W> struct Mlp<A, B, C, W...> {
     template <int THREADS, int IN_K, int OUT_K, class T>
     static DEVICE void load(const T* source, T* weights, T* bias) {
         load_layer<THREADS, B, A, IN_K, 0>(source, weights, bias);
-        Rest::template load<THREADS, 0, OUT_K>(source + A * B + B, weights + layer_elements<B, A>(), bias + B);
+        Rest::template load<THREADS, 0, OUT_K>(source + A * B + B, weights + layer_elements<B, A>(),
+                                               bias + B);
     }
     template <class T, int MT>
-    static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const T* b, Tile<T> (&y)[MT][Rest::last / 8]) {
+    static DEVICE void run(const Tile<T> (&x)[MT][A / 8], const T* w, const T* b,
+                           Tile<T> (&y)[MT][Rest::last / 8]) {
         Tile<T> hidden[MT][B / 8];
         layer<T, MT, A, B>(x, w, b, hidden);
         Rest::template run<T, MT>(hidden, w + layer_elements<B, A>(), b + B, y);

@@ -1,5 +1,6 @@
-// The whole pixel part for inference: lines in, RGB out. A block takes a tile of the picture, keeps the K features of its pixels in
-// shared memory, takes the levels' weights one after the other, then all of the refinement. Nothing else touches device memory.
+// The whole pixel part for inference: lines in, RGB out. A block takes a tile of the picture, keeps
+// the K features of its pixels in shared memory, takes the levels' weights one after the other, then
+// all of the refinement. Nothing else touches device memory.
 #include "biline/cuda/biline.h"
 #include "biline/cuda/pixel_mlp.h"
 
@@ -11,14 +12,18 @@ constexpr int kThreads = 256, kWarps = kThreads / 32;
 template <class T> constexpr int groups() { return sizeof(T) == 2 ? 2 : 1; }
 template <class T> constexpr int max_sets() { return sizeof(T) == 2 ? 4 : 2; }
 
-// A tile of a block: four patches across, and two down for each set. So a square one has few lines for its pixels.
+// A tile of a block: four patches across, and two down for each set. A nearly square tile has few
+// lines for its pixels.
 constexpr int kAcross = 4, kDown = kWarps / kAcross;
 template <class T> constexpr int tile_columns() { return kAcross * Patch<groups<T>()>::columns; }
-template <class T> constexpr int tile_rows(int sets) { return sets * kDown * Patch<groups<T>()>::rows; }
+template <class T> constexpr int tile_rows(int sets) {
+    return sets * kDown * Patch<groups<T>()>::rows;
+}
 
 // rgb += x W^T + b, three of eight output columns used.
 template <class T, int MT, int IN>
-DEVICE void add_head(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias, float (&rgb)[MT][4]) {
+DEVICE void add_head(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias,
+                     float (&rgb)[MT][4]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     const float2 b = pair(bias + 2 * t);
     UNROLL for (int m = 0; m < MT; m++) {
@@ -32,7 +37,8 @@ DEVICE void add_head(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* 
 template <int IN, int... W> struct Refine {
     static constexpr int elements = 0, biases = 0;
     template <int IN_K, class T> static DEVICE void load(const T*, T*, T*) {}
-    template <class T, int MT> static DEVICE void run(const Tile<T> (&)[MT][IN / 8], const T*, const T*, float (&)[MT][4]) {}
+    template <class T, int MT>
+    static DEVICE void run(const Tile<T> (&)[MT][IN / 8], const T*, const T*, float (&)[MT][4]) {}
 };
 template <int IN, int A, int... W> struct Refine<IN, A, W...> {
     typedef Refine<A, W...> Rest;
@@ -44,10 +50,12 @@ template <int IN, int A, int... W> struct Refine<IN, A, W...> {
         load_layer<kThreads, A, A, 0, 0>(source, weights + first, bias + A);
         source += A * A + A;
         load_layer<kThreads, 8, A, 0, 0>(source, weights + first + second, bias + 2 * A);
-        Rest::template load<0>(source + 8 * A + 8, weights + first + second + head, bias + 2 * A + 8);
+        Rest::template load<0>(source + 8 * A + 8, weights + first + second + head,
+                               bias + 2 * A + 8);
     }
     template <class T, int MT>
-    static DEVICE void run(const Tile<T> (&x)[MT][IN / 8], const T* w, const T* b, float (&rgb)[MT][4]) {
+    static DEVICE void run(const Tile<T> (&x)[MT][IN / 8], const T* w, const T* b,
+                           float (&rgb)[MT][4]) {
         Tile<T> one[MT][A / 8], two[MT][A / 8];
         layer<T, MT, IN, A>(x, w, b, one);
         layer<T, MT, A, A>(one, w + first, b + A, two);
@@ -76,7 +84,7 @@ template <class T, class M, int K, class R> constexpr size_t shared_bytes(int se
         + sizeof(Tile<T>) * sets * groups<T>() * (K / 8) * kThreads;
 }
 
-// At least one block a multiprocessor: without the 1, ptxas spills where that makes room for another block.
+// At least one block a multiprocessor: without the 1, ptxas spills to make room for more blocks.
 template <class T, class M, int K, class R>
 __global__ void __launch_bounds__(kThreads, 1) render_kernel(RenderParams p) {
     constexpr int MT = groups<T>();
@@ -89,13 +97,16 @@ __global__ void __launch_bounds__(kThreads, 1) render_kernel(RenderParams p) {
     const int across = (p.width + tile_columns<T>() - 1) / tile_columns<T>();
     const int top = blockIdx.x / across * tile_rows<T>(p.sets) + warp / kAcross * P::rows;
     const int left = blockIdx.x % across * tile_columns<T>() + warp % kAcross * P::columns;
-    const auto patch = [&](int set) { return P(top + set * kDown * P::rows, left, p.height, p.width); };
-    const int filled = (p.height - top + kDown * P::rows - 1) / (kDown * P::rows);  // sets that reach into the picture
-    const int sets = left < p.width && top < p.height ? min(p.sets, filled) : 0;
+    constexpr int step = kDown * P::rows;  // from one set to the next
+    const auto patch = [&](int set) { return P(top + set * step, left, p.height, p.width); };
+    // Sets that reach into the picture.
+    const int filled = left < p.width && top < p.height ? (p.height - top + step - 1) / step : 0;
+    const int sets = min(p.sets, filled);
 
     for (int level = 0; level < p.levels; level++) {
         __syncthreads();
-        M::template load<kThreads, K, K>(static_cast<const T*>(p.decoders) + size_t(level) * M::numbers, weights, bias);
+        M::template load<kThreads, K, K>(
+            static_cast<const T*>(p.decoders) + size_t(level) * M::numbers, weights, bias);
         wait_for_copies();
         __syncthreads();
         for (int set = 0; set < sets; set++) {
@@ -107,8 +118,8 @@ __global__ void __launch_bounds__(kThreads, 1) render_kernel(RenderParams p) {
                 from_tiles<T, K>(y[m], v[m]);
             }
             compose<T, K, MT>(v, static_cast<const T*>(p.rows[level]) + row_line,
-                              static_cast<const T*>(p.columns[level]) + column_line, patch(set), p.depth,
-                              level > 0 ? kHalf : 1.0f);
+                              static_cast<const T*>(p.columns[level]) + column_line, patch(set),
+                              p.depth, level > 0 ? kHalf : 1.0f);
             UNROLL for (int m = 0; m < MT; m++) to_tiles<T, K>(v[m], x[m]);
             M::template run<T, MT>(x, weights, bias, y);
             UNROLL for (int m = 0; m < MT; m++)
@@ -138,8 +149,8 @@ __global__ void __launch_bounds__(kThreads, 1) render_kernel(RenderParams p) {
         UNROLL for (int m = 0; m < MT; m++)
             UNROLL for (int i = 0; i < 4; i++) {
                 const int colour = threadIdx.x % 4 * 2 + i % 2, half = i / 2;
-                if (colour < 3 && where.inside(m, half))
-                    p.image[(size_t(n) * 3 + colour) * p.height * p.width + where.pixel(m, half)] = rgb[m][i];
+                float* plane = p.image + (size_t(n) * 3 + colour) * p.height * p.width;
+                if (colour < 3 && where.inside(m, half)) plane[where.pixel(m, half)] = rgb[m][i];
             }
     }
 }
@@ -147,7 +158,8 @@ __global__ void __launch_bounds__(kThreads, 1) render_kernel(RenderParams p) {
 template <class T, class M, int K, class R> const char* run(RenderParams p, cudaStream_t stream) {
     // Large pictures reuse weights; small ones need every multiprocessor.
     const int once = kThreads / 2 * groups<T>();
-    p.sets = int(size_t(p.height) * p.width * p.batch / (size_t(once) * device_limits().multiprocessors));
+    p.sets = int(size_t(p.height) * p.width * p.batch
+                 / (size_t(once) * device_limits().multiprocessors));
     p.sets = p.sets < 1 ? 1 : p.sets > max_sets<T>() ? max_sets<T>() : p.sets;
     while (p.sets > 1 && too_large(shared_bytes<T, M, K, R>(p.sets))) p.sets--;
     const int down = (p.height + tile_rows<T>(p.sets) - 1) / tile_rows<T>(p.sets);
