@@ -117,14 +117,19 @@ template <class Vector> DEVICE Vector load_global(const Vector* source) {
 #endif
     return *source;
 }
-template <class Vector> DEVICE void store_global(Vector* target, const Vector& value) {
 #ifdef __CUDACC__
-    __stwb(target, value);
-#else
-    emulate::check_aligned(target, sizeof(Vector));
-    *target = value;
-#endif
+DEVICE void store_global(uint2* target, const uint2& v) {
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};"
+                 : : "l"(__cvta_generic_to_global(target)), "r"(v.x), "r"(v.y) : "memory");
 }
+DEVICE void store_global(uint4* target, const uint4& v) {
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                 : : "l"(__cvta_generic_to_global(target)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+#else
+template <class Vector> void store_global(Vector* target, const Vector& v) { *target = v; }
+#endif
 // 4, 8 or 16 bytes from global to shared memory without a register between them; both sides are
 // aligned to that size. A thread's copies have arrived behind its wait_for_copies(), those of the
 // block behind a barrier after it.
