@@ -181,7 +181,33 @@ def test_a_pixel_does_not_depend_on_the_tile_that_it_lies_in(dtype, shared_memor
     assert torch.equal(outs[0][:, top, left], outs[1])
 
 
-def test_render_reads_the_bytes_that_the_formulas_say(shared_memory):
+@pytest.fixture
+def counters():
+    """Library -> its counters, set to 0: bytes that threads read, bytes that blocks read, copies."""
+    def of(kernels: ctypes.CDLL) -> list[ctypes.c_size_t]:
+        names = ("bytes_read", "bytes_once", "copies")
+        found = [ctypes.c_size_t.in_dll(kernels, f"eidgan_emulated_{name}") for name in names]
+        for counter in found:
+            counter.value = 0
+        return found
+    return of
+
+
+def test_decode_reads_the_bytes_that_the_formulas_say(shared_memory, counters):
+    """A block of 8 warps has the lines of 4 x 64 pixels; docs/ops.md counts by the same formulas."""
+    widths, h, w, blocks = WIDTHS["small"], 16, 64, 4
+    tensors = decode_case(widths, 1, h, w, 3, torch.bfloat16)
+    out = poisoned(1, h, w, widths[0], dtype=torch.bfloat16)
+    kernels = shared_memory("biline/cuda/decode.cu", 227)
+    read, once, _ = counters(kernels)
+    call(kernels.eidgan_decode, ctypes.byref(Configuration(DTYPES[torch.bfloat16], widths)),
+         DecodeParams(*(t.data_ptr() for t in (*tensors, out)), 1, h, w, 3))
+    others, line = tensors[0].nbytes + blocks * tensors[3].nbytes, 2 * 3 * widths[0]
+    assert once.value == others + blocks * (4 + 64) * line
+    assert read.value == others + h * w * line
+
+
+def test_render_reads_the_bytes_that_the_formulas_say(shared_memory, counters):
     """docs/ops.md counts a picture of 1024 x 1024 by the same formulas.
 
     A block has the lines of a tile of 32 x 32 pixels; a lane takes 4 lines for its 2 x 2 pixels.
@@ -189,13 +215,11 @@ def test_render_reads_the_bytes_that_the_formulas_say(shared_memory):
     widths, refinement, h, w, levels, depth = WIDTHS["small"], [32, 32], 40, 72, 2, 2
     case = render_case(widths, refinement, 1, h, w, levels, depth, torch.bfloat16)
     kernels = shared_memory("biline/cuda/render.cu", 227)
-    read, once, copies = (ctypes.c_size_t.in_dll(kernels, f"eidgan_emulated_{what}")
-                          for what in ("bytes_read", "bytes_once", "copies"))
-    read.value = once.value = copies.value = 0
+    read, once, copies = counters(kernels)
     rendered(kernels, *case, widths, refinement)
     blocks = [(min(32, h - y), min(32, w - x)) for y in range(0, h, 32) for x in range(0, w, 32)]
     line = 2 * depth * widths[0]
-    weights = 2 * (case[2].numel() + case[3].numel())
+    weights = case[2].nbytes + case[3].nbytes
     assert once.value == sum(weights + levels * (rows + columns) * line for rows, columns in blocks)
     assert read.value == len(blocks) * weights + levels * h * w * line
     # Thread 0 copies a piece of each weight and bias of the refinement, and waits once.
