@@ -41,6 +41,16 @@ def decode_case(n=2, h=3, w=4, d=2, widths=(3, 5, 3), dtype=torch.float64):
             rand(num_numbers(mlp_shapes(widths)))], list(widths)
 
 
+def test_packed_layers_come_back_and_begin_at_multiples_of_eight():
+    rand, shapes = maker(), [(3, 5), (8, 3), (9, 8)]
+    layers = [(rand(2, o, c), rand(o)) for o, c in shapes]
+    numbers = pack(*zip(*layers, strict=True))
+    assert numbers.shape == (2, num_numbers(shapes)) == (2, 8 * 6 + 8 * 4 + 16 * 9)
+    for (weight, bias), (same_weight, same_bias) in zip(layers, unpack(numbers, shapes), strict=True):
+        assert torch.equal(weight, same_weight) and torch.equal(bias.expand(2, -1), same_bias)
+    assert numbers[:, 3 * 5:8 * 5].abs().max() == 0 and numbers[:, 8 * 5 + 3:8 * 6].abs().max() == 0
+
+
 def with_grad(tensors):
     return [t.clone().requires_grad_() for t in tensors if t is not None]
 

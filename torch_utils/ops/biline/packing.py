@@ -45,8 +45,9 @@ def pack(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> tor
     parts = []
     for weight, bias in zip(weights, biases, strict=True):
         more = padded(weight.shape[-2]) - weight.shape[-2]
-        flat = functional.pad(weight, (0, 0, 0, more)).flatten(-2)
-        bias = functional.pad(bias, (0, more))
+        if more:
+            weight, bias = functional.pad(weight, (0, 0, 0, more)), functional.pad(bias, (0, more))
+        flat = weight.flatten(-2)
         parts += [flat.expand(*batch, -1) if flat.ndim == 1 else flat, bias.expand(*batch, -1)]
     return torch.cat(parts, dim=-1)
 
