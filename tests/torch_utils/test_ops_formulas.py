@@ -13,7 +13,7 @@ from torch_utils.ops.backend import using
 from torch_utils.ops.biline import biline_decode, biline_render, formula, reference, tiles
 from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, pack, refinement_shapes, unpack
 from torch_utils.ops.modulated_linear import formula as linear_formula
-from torch_utils.ops.modulated_linear import modulated_linear, modulated_weights
+from torch_utils.ops.modulated_linear import modulated_linear, modulated_weights, samples
 from torch_utils.ops.modulated_linear import reference as linear_reference
 
 OPS = torch.ops.eidgan
@@ -67,7 +67,7 @@ def test_modulated_linear_derivatives(channels, spectral, demodulate):
     assert torch.equal(op(*inputs), linear_reference.modulated_linear(
         *inputs[:4], spectrum=inputs[4] if spectral else None, demodulate=demodulate))
     assert torch.autograd.gradcheck(op, inputs)
-    assert torch.autograd.gradgradcheck(op, inputs)
+    assert torch.autograd.gradgradcheck(op, inputs, fast_mode=True)
 
 
 def test_modulated_linear_has_a_third_derivative():
@@ -78,6 +78,47 @@ def test_modulated_linear_has_a_third_derivative():
         return sum(g.square().sum() for g in grads)
 
     assert torch.autograd.gradgradcheck(gradient_norm, inputs)
+
+
+@pytest.mark.parametrize("channels,spectral,demodulate", [
+    (6, True, True), (7, True, False), (7, False, True), (6, False, False)])
+def test_the_backward_of_the_weights_has_derivatives(channels, spectral, demodulate):
+    """Its values are autograd's gradients of the plain form, its derivatives finite differences."""
+    _, weight, style, _, spectrum = linear_case(c=channels, spectral=spectral)
+    parts = torch.view_as_real(spectrum) if spectral else None
+    grad, *inputs = with_grad([maker(1)(2, 4, channels), weight, style, parts])
+
+    def op(grad, weight, style, parts=None):
+        results = OPS.modulated_weights_backward(grad, weight, style, parts, demodulate, 1.4)
+        return results[:len(inputs)]
+
+    plain = linear_reference.modulated_weights(
+        *inputs[:2], torch.view_as_complex(inputs[2]) if spectral else None, demodulate=demodulate,
+        gain=1.4)
+    expected = torch.autograd.grad(plain, inputs, grad)
+    torch.testing.assert_close(op(grad, *inputs), expected, rtol=1e-11, atol=1e-11)
+    assert torch.autograd.gradcheck(op, (grad, *inputs))
+    assert torch.autograd.gradgradcheck(op, (grad, *inputs), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spectral", [True, False])
+def test_the_weights_of_a_few_samples_at_a_time_are_the_same(monkeypatch, dtype, spectral):
+    _, weight, style, _, spectrum = linear_case(n=5, c=12, spectral=spectral, dtype=torch.float32)
+    inputs = with_grad([weight, style, spectrum])
+    cotangent = maker(1, torch.float32)(5, 4, 12).to(dtype)
+    results = []
+    # All in plain operators; two, two and one; each alone.
+    for numbers in (5 * weight.numel(), 2 * weight.numel(), 0):
+        monkeypatch.setattr(samples, "GROUP_NUMBERS", numbers)
+        with torch.autocast("cpu", torch.bfloat16):  # as in a path length step: sums stay float32
+            out = modulated_weights(*inputs, dtype=dtype)
+            results.append([out, *torch.autograd.grad(out, inputs, cotangent)])
+    assert "modulated_weights" in results[1][0].grad_fn.name()
+    for actual in results[1:]:
+        assert torch.equal(actual[0], results[0][0])
+        for a, b in zip(actual[1:], results[0][1:], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_biline_decode_derivatives():
@@ -204,6 +245,7 @@ def opcheck_cases():
     layers = [to_rgb[0], *zip(*pairs[0]), to_rgb[1], *zip(*pairs[1]), to_rgb[2]]
     return {
         "modulated_weights": (*with_grad([weight, style, parts]), True, 1.4, torch.float64),
+        "modulated_weights_backward": (*with_grad([prepared, weight, style, parts]), True, 1.4),
         "linear_act": (*with_grad([x, prepared, bias]), True),
         "act_backward": (*with_grad([x]), x, True),
         "biline_decode": (*with_grad(tensors), widths),
@@ -215,6 +257,13 @@ def opcheck_cases():
 @pytest.mark.parametrize("name", opcheck_cases())
 def test_opcheck(name):
     torch.library.opcheck(getattr(OPS, name).default, opcheck_cases()[name])
+
+
+def test_opcheck_of_the_weights_backward_without_a_spectrum():
+    _, weight, style, _, _ = linear_case(spectral=False)
+    arguments = maker(1)(2, *weight.shape), weight, style, None, True, 1.4
+    torch.library.opcheck(OPS.modulated_weights_backward.default, arguments,
+                          test_utils=("test_schema", "test_faketensor"))
 
 
 def test_normalised_features_have_mean_square_one():

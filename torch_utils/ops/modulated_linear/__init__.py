@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from torch_utils.ops.backend import compute_dtype, registered
-from torch_utils.ops.modulated_linear import formula, reference
+from torch_utils.ops.modulated_linear import formula, reference, samples
 from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, modulated_linear_literal, spectral_fold
 
 __all__ = ["modulated_linear", "modulated_linear_literal", "modulated_weights", "spectral_fold"]
@@ -24,7 +24,10 @@ def modulated_weights(
     1 / sqrt(C) instead (equalised learning rate). Differentiable to any order.
     """
     dtype = dtype or reference.at_least_single(weight).dtype
-    if not registered("modulated_linear", weight.device.type, cpu=False) or weight.dtype == torch.float64:
+    fused = registered("modulated_linear", weight.device.type, cpu=True)
+    if weight.device.type == "cpu" and style.shape[0] * weight.numel() <= samples.GROUP_NUMBERS:
+        fused = False  # what the cache holds anyway is as fast in plain operators
+    if not fused or weight.dtype == torch.float64:
         return reference.modulated_weights(weight, style, spectrum, demodulate=demodulate, gain=gain).to(dtype)
     parts = None if spectrum is None else torch.view_as_real(spectrum)
     return torch.ops.eidgan.modulated_weights(weight, style, parts, demodulate, gain, dtype)
@@ -43,8 +46,11 @@ def modulated_linear(
     """
     if not style.shape[0] or not x.shape[-2]:
         raise ValueError(f"modulated_linear: empty input, x {tuple(x.shape)} and style {tuple(style.shape)}")
-    if not registered("modulated_linear", x.device.type, cpu=False) or x.dtype == torch.float64:
-        return reference.modulated_linear(x, weight, style, bias, spectrum=spectrum, demodulate=demodulate,
-                                          activate=activate)
-    return formula.modulated_linear(x.to(compute_dtype(x)), weight, style, bias, spectrum=spectrum, demodulate=demodulate,
-                                    activate=activate, gain=LEAKY_GAIN if activate else 1.0)
+    gain, dtype = LEAKY_GAIN if activate else 1.0, compute_dtype(x)
+    if registered("modulated_linear", x.device.type, cpu=False) and x.dtype != torch.float64:
+        return formula.modulated_linear(
+            x.to(dtype), weight, style, bias, spectrum=spectrum, demodulate=demodulate,
+            activate=activate, gain=gain)
+    prepared = modulated_weights(weight, style, spectrum, demodulate=demodulate, gain=gain,
+                                 dtype=dtype)
+    return reference.linear_act(x, prepared, bias * gain, activate)

@@ -1,9 +1,10 @@
 """Registered operators behind `modulated_linear`, each with one autograd formula for every device.
 
-`modulated_weights`: style, spectral fold and demodulation in one. `linear_act`: GEMM with bias and leaky ReLU.
-`act_backward`: the gradient through the activation and the sum that is the bias' gradient. The kernels registered here
-are plain PyTorch; the CUDA plugin replaces them for CUDA tensors. The formulas consist of differentiable operators, so
-every order of derivative exists.
+`modulated_weights`: style, spectral fold and demodulation in one. `modulated_weights_backward`: the
+gradients of all three inputs in one; its derivatives are autograd's of the plain form, so every
+order exists. `linear_act`: GEMM with bias and leaky ReLU. `act_backward`: the gradient through the
+activation and the sum that is the bias' gradient. The kernels registered here are plain PyTorch;
+the CUDA plugin replaces them for CUDA tensors.
 
 With u = W diag(s), v = irfft(conj(g) rfft(u)), d = (|v|^2 + eps)^(-1/2), y = v d and W' = gain y, row by row:
     dv = gain d (dW' - y <y, dW'>),  du = irfft(g rfft(dv)),  dW = sum_n du s,  ds = sum_o du W,
@@ -12,25 +13,19 @@ With u = W diag(s), v = irfft(conj(g) rfft(u)), d = (|v|^2 + eps)^(-1/2), y = v 
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from torch_utils.ops.modulated_linear import reference
-from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_SLOPE
+from torch_utils.ops.modulated_linear import reference, samples
+from torch_utils.ops.modulated_linear.reference import LEAKY_SLOPE
+from torch_utils.precision import no_autocast
 
 LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
 LIBRARY.define("modulated_weights(Tensor weight, Tensor style, Tensor? spectrum, bool demodulate, float gain, "
                "ScalarType dtype) -> Tensor")
+LIBRARY.define("modulated_weights_backward(Tensor grad, Tensor weight, Tensor style, "
+               "Tensor? spectrum, bool demodulate, float gain) -> (Tensor, Tensor, Tensor)")
 LIBRARY.define("linear_act(Tensor x, Tensor weight, Tensor bias, bool activate) -> Tensor")
 LIBRARY.define("act_backward(Tensor grad, Tensor y, bool activate) -> (Tensor, Tensor)")
-
-
-def _modulated_weights(weight, style, spectrum, demodulate, gain, dtype):
-    """spectrum [N, F, 2] real and imaginary part, or None."""
-    complex_spectrum = None if spectrum is None else torch.view_as_complex(spectrum.contiguous())
-    prepared = reference.modulated_weights(weight, style, complex_spectrum, demodulate=demodulate, gain=gain)
-    return prepared.to(dtype).contiguous()  # as the fake kernel says; an inverse FFT may return other strides
 
 
 def _linear_act(x, weight, bias, activate):
@@ -48,13 +43,22 @@ def _act_backward(grad, y, activate):
     return grad.clone(), grad.sum(dim=(0, 1), dtype=torch.promote_types(grad.dtype, torch.float32)).to(grad.dtype)
 
 
-for _name, _kernel in {"modulated_weights": _modulated_weights, "linear_act": _linear_act, "act_backward": _act_backward}.items():
+for _name, _kernel in {
+    "modulated_weights": samples.weights, "modulated_weights_backward": samples.weights_backward,
+    "linear_act": _linear_act, "act_backward": _act_backward,
+}.items():
     LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
 
 
 @torch.library.register_fake("eidgan::modulated_weights", lib=LIBRARY)
 def _(weight, style, spectrum, demodulate, gain, dtype):
     return weight.new_empty(style.shape[0], *weight.shape, dtype=dtype)
+
+
+@torch.library.register_fake("eidgan::modulated_weights_backward", lib=LIBRARY)
+def _(grad, weight, style, spectrum, demodulate, gain):
+    likes = weight, style, style.new_empty(0) if spectrum is None else spectrum
+    return tuple(x.new_empty(x.shape) for x in likes)
 
 
 @torch.library.register_fake("eidgan::linear_act", lib=LIBRARY)
@@ -73,40 +77,42 @@ def _save_weights(ctx, inputs, output):
 
 
 def _weights_backward(ctx, grad):
-    with torch.autocast(grad.device.type, enabled=False):  # R1 and path length differentiate inside an autocast region
-        return *_weights_gradients(ctx, grad), None, None, None
+    d_weight, d_style, d_spectrum = torch.ops.eidgan.modulated_weights_backward(
+        grad, *ctx.saved_tensors, ctx.demodulate, ctx.gain)
+    return d_weight, d_style, None if ctx.saved_tensors[2] is None else d_spectrum, None, None, None
 
 
-def _weights_gradients(ctx, grad):
-    weight, style, spectrum = ctx.saved_tensors
-    channels = weight.shape[1]
-    single = reference.at_least_single
-    wide, style_wide, grad = single(weight), single(style), single(grad)
-    u = wide.unsqueeze(0) * style_wide.unsqueeze(1)
-    gain_spectrum = None if spectrum is None else torch.view_as_complex(spectrum.contiguous()).unsqueeze(1)
-    v = u
-    if spectrum is not None:
-        u_hat = torch.fft.rfft(u)
-        v = torch.fft.irfft(u_hat * gain_spectrum.conj_physical(), n=channels)
-    if ctx.demodulate:
-        scale = (v.square().sum(dim=2, keepdim=True) + DEMODULATION_EPS).rsqrt()
-        y = v * scale
-        du = (grad - y * (y * grad).sum(dim=2, keepdim=True)) * (scale * ctx.gain)
-    else:
-        du = grad * (ctx.gain / math.sqrt(channels))
-    d_spectrum = None
-    if spectrum is not None:
-        dv_hat = torch.fft.rfft(du)
-        du = torch.fft.irfft(dv_hat * gain_spectrum, n=channels)
-        twice = torch.full((spectrum.shape[1],), 2.0, dtype=spectrum.dtype, device=spectrum.device)
-        twice[0] = 1
-        if channels % 2 == 0:
-            twice[-1] = 1
-        product = (dv_hat.conj_physical() * u_hat).sum(dim=1)
-        d_spectrum = torch.view_as_real(product) * (twice / channels).unsqueeze(1)
-    d_weight = torch.einsum("noc,nc->oc", du, style_wide).to(weight.dtype)
-    d_style = torch.einsum("noc,oc->nc", du, wide).to(style.dtype)
-    return d_weight, d_style, d_spectrum
+def _save_gradients(ctx, inputs, output):
+    *tensors, ctx.demodulate, ctx.gain = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _plain_weights(weight, style, spectrum, demodulate, gain):
+    """The value of modulated_weights with autograd's own derivatives."""
+    filters = None if spectrum is None else torch.view_as_complex(spectrum.contiguous())
+    return reference.modulated_weights(weight, style, filters, demodulate=demodulate, gain=gain)
+
+
+def _alias(x: torch.Tensor | None) -> torch.Tensor | None:
+    """x where what is computed from it begins; the gradient in it does not pass through it."""
+    if x is None:
+        return None
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+def _weights_double_backward(ctx, *cotangents):
+    """Autograd's derivative of the plain form's first derivative; any order can follow."""
+    further = torch.is_grad_enabled()
+    with torch.enable_grad(), no_autocast(ctx.saved_tensors[0].device):
+        # Aliases: the gradient that came in may itself be a function of the others.
+        grad, *inputs = (_alias(x) for x in ctx.saved_tensors)
+        out = _plain_weights(*inputs, ctx.demodulate, ctx.gain)
+        present = [x for x in inputs if x is not None]
+        first = torch.autograd.grad(out, present, grad.to(out.dtype), create_graph=True)
+        outputs, known = zip(*((x, g) for x, g in zip(first, cotangents) if g is not None))
+        second = torch.autograd.grad(outputs, [grad, *present], known, create_graph=further,
+                                     allow_unused=True)
+    return *second, *[None] * (6 - len(second))
 
 
 def _save_linear(ctx, inputs, output):
@@ -134,6 +140,8 @@ def _act_double_backward(ctx, grad, grad_bias):
 
 
 torch.library.register_autograd("eidgan::modulated_weights", _weights_backward, setup_context=_save_weights, lib=LIBRARY)
+torch.library.register_autograd("eidgan::modulated_weights_backward", _weights_double_backward,
+                                setup_context=_save_gradients, lib=LIBRARY)
 torch.library.register_autograd("eidgan::linear_act", _linear_backward, setup_context=_save_linear, lib=LIBRARY)
 torch.library.register_autograd("eidgan::act_backward", _act_double_backward, setup_context=_save_act, lib=LIBRARY)
 

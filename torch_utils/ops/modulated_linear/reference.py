@@ -64,9 +64,15 @@ def modulated_linear(
     """
     gain = LEAKY_GAIN if activate else 1.0
     prepared = modulated_weights(weight, style, spectrum, demodulate=demodulate, gain=gain).to(x.dtype)
+    return linear_act(x, prepared, bias * gain, activate)
+
+
+def linear_act(x: torch.Tensor, prepared: torch.Tensor, bias: torch.Tensor,
+               activate: bool) -> torch.Tensor:
+    """y = act(x W'^T + b).  # x [N, P, C] or [P, C], prepared [N, O, C], bias [O] -> [N, P, O]"""
     if x.ndim == 2:
         x = x.expand(prepared.shape[0], -1, -1)
-    y = torch.baddbmm((bias * gain).to(x.dtype), x, prepared.transpose(1, 2))
+    y = torch.baddbmm(bias.to(x.dtype), x, prepared.transpose(1, 2))
     return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if activate else y
 
 

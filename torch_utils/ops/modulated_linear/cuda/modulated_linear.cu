@@ -1,60 +1,14 @@
 // Weight preparation in one pass (style, spectral fold, demodulation), and the activation's epilogue and gradient.
 //
 // The fold v = irfft(conj(g) rfft(u)) of two rows runs as one complex FFT, multiply and inverse FFT in shared memory: a real
-// filter keeps the rows apart as real and imaginary part. The FFT is Stockham's for any length: a stage of radix r behind
-// factors of product L maps out[o] = sum_q in[o / (L r) L + o % L + q C / r] w^(q m), m = (o % (L r)) C / (L r), w = exp(-2 pi i / C).
+// filter keeps the rows apart as real and imaginary part.
 #include "cuda/platform.h"
-#include "modulated_linear/cuda/modulated_linear.h"
+#include "modulated_linear/cuda/fft.h"
 
 namespace {
 
 constexpr int kThreads = 256;
-constexpr float kEps = 1e-8f;
-
-DEVICE float2 times(float2 a, float2 b) { return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x); }
-
-// exp(-2 pi i k / length); the argument in half turns keeps its bits.
-DEVICE float2 root_of_unity(int k, int length) {
-    float sine, cosine;
-#ifdef __CUDACC__
-    sincospif(-2.0f * k / length, &sine, &cosine);
-#else
-    sine = float(std::sin(-2.0 * M_PI * k / length));
-    cosine = float(std::cos(-2.0 * M_PI * k / length));
-#endif
-    return make_float2(cosine, sine);
-}
-
-// PAIRS transforms of length n from `from`, [PAIRS][n]; returns where the result lies (`from` or `to`). sign -1: inverse.
-template <int PAIRS> DEVICE float2* fft(float2* from, float2* to, const float2* roots, const WeightsParams& p, float sign) {
-    const int n = p.channels;
-    int product = 1;
-    for (int stage = 0; stage < p.num_factors; stage++) {
-        const int radix = p.factors[stage], span = product * radix, step = n / span, stride = n / radix;
-        for (int o = threadIdx.x; o < n; o += blockDim.x) {
-            const float2* source = from + o / span * product + o % product;
-            const int m = o % span * step;
-            float2 sum[PAIRS] = {};
-            for (int q = 0, index = 0; q < radix; q++) {
-                const float2 root = make_float2(roots[index].x, sign * roots[index].y);
-                UNROLL for (int i = 0; i < PAIRS; i++) {
-                    const float2 term = times(source[i * n + q * stride], root);
-                    sum[i].x += term.x;
-                    sum[i].y += term.y;
-                }
-                index += m;
-                if (index >= n) index -= n;
-            }
-            UNROLL for (int i = 0; i < PAIRS; i++) to[i * n + o] = sum[i];
-        }
-        __syncthreads();
-        float2* swap = from;
-        from = to;
-        to = swap;
-        product = span;
-    }
-    return from;
-}
+constexpr float kEps = kDemodulationEps;
 
 template <class T, int PAIRS> __global__ void __launch_bounds__(kThreads) weights_kernel(WeightsParams p) {
     const int n = p.channels, sample = blockIdx.y, first = blockIdx.x * 2 * PAIRS;
@@ -79,11 +33,11 @@ template <class T, int PAIRS> __global__ void __launch_bounds__(kThreads) weight
     }
     __syncthreads();
     if (p.spectrum) {
-        float2* result = fft<PAIRS>(rows, other, roots, p, 1.0f);
+        float2* result = fft<PAIRS>(rows, other, roots, n, p.factors, 1.0f);
         for (int c = threadIdx.x; c < n; c += blockDim.x)
             UNROLL for (int i = 0; i < PAIRS; i++) result[i * n + c] = times(result[i * n + c], filter[c]);
         __syncthreads();
-        rows = fft<PAIRS>(result, result == rows ? other : rows, roots, p, -1.0f);
+        rows = fft<PAIRS>(result, result == rows ? other : rows, roots, n, p.factors, -1.0f);
     }
     // One warp a row: its norm, then its numbers.
     const int lane = threadIdx.x % 32;
@@ -105,14 +59,7 @@ template <class T, int PAIRS> __global__ void __launch_bounds__(kThreads) weight
 template <int PAIRS> size_t weights_bytes(int channels) { return sizeof(float2) * channels * (2 + 2 * PAIRS); }
 
 template <class T> const char* weights(WeightsParams p, cudaStream_t stream) {
-    p.num_factors = 0;
-    int rest = p.channels;
-    for (int factor : {8, 4, 2})
-        for (; rest % factor == 0; rest /= factor) p.factors[p.num_factors++] = factor;
-    for (int factor = 3; rest > 1; factor += 2) {
-        if (factor * factor > rest) factor = rest;
-        for (; rest % factor == 0; rest /= factor) p.factors[p.num_factors++] = factor;
-    }
+    p.factors = factors_of(p.channels);
     const size_t limit = device_limits().shared_bytes;
     const auto grid = [&](int pairs) { return dim3((p.outputs + 2 * pairs - 1) / (2 * pairs), p.batch); };
     if (weights_bytes<4>(p.channels) <= limit)

@@ -1,0 +1,132 @@
+"""Kernels for CPUs: a few samples at a time, so that all between inputs and results stays cached.
+
+The backward keeps its inputs only and works in the spectrum. With u = W diag(s), G = dW', ^ for the
+real FFT over the channels, and c = 1 / C at frequencies 0 and C / 2, else 2 / C, which is what a
+frequency adds to an inner product (Parseval), it computes row by row
+    |v|^2 = sum_k c |g|^2 |u^|^2,  <v, G> = sum_k c Re(g conj(u^) G^),
+    d = (|v|^2 + eps)^(-1/2),  e = d^3 <v, G>,  du = gain irfft(d g G^ - e |g|^2 u^),
+    dg = gain c sum_o (d u^ conj(G^) - e g |u^|^2),  dW = sum_n du s,  ds = sum_o du W,
+which takes three FFTs of a row. Without g all norms are one product, s^2 times the transpose of
+W^2, and no FFT is needed. Without demodulation d is 1 / sqrt(C) and e is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from torch_utils.ops.modulated_linear import reference
+from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, at_least_single
+from torch_utils.precision import no_autocast
+
+GROUP_NUMBERS = 1 << 19  # of the weights that are taken at once: 2 MB of float32
+
+
+def groups(batch: int, numbers: int) -> Iterator[slice]:
+    """Samples whose weights, `numbers` each, are taken at once."""
+    size = max(1, GROUP_NUMBERS // max(1, numbers))
+    return (slice(first, min(first + size, batch)) for first in range(0, batch, size))
+
+
+def weights(weight, style, spectrum, demodulate, gain, dtype):
+    """Kernel of eidgan::modulated_weights; spectrum [N, F, 2], real and imaginary part, or None."""
+    out = weight.new_empty(style.shape[0], *weight.shape, dtype=dtype)
+    for n in groups(style.shape[0], weight.numel()):
+        part = None if spectrum is None else torch.view_as_complex(spectrum[n].contiguous())
+        out[n] = reference.modulated_weights(
+            weight, style[n], part, demodulate=demodulate, gain=gain)
+    return out
+
+
+def weights_backward(grad, weight, style, spectrum, demodulate, gain):
+    """Kernel of eidgan::modulated_weights_backward: gradients of weight, style and spectrum.
+
+    That of the spectrum is empty where there is none.
+    """
+    inputs = [weight, style, style.new_empty(0) if spectrum is None else spectrum]
+    wide = [at_least_single(x) for x in inputs]
+    with no_autocast(weight.device):
+        if spectrum is None:
+            results = *_unfiltered(grad, *wide[:2], demodulate), wide[2]
+        else:
+            results = _filtered(grad, *wide, demodulate)
+    scale = gain if demodulate else gain / math.sqrt(weight.shape[1])
+    return tuple(result.mul_(scale).to(x.dtype) for result, x in zip(results, inputs, strict=True))
+
+
+def _unfiltered(grad, weight, style, demodulate):
+    d_weight, d_style = weight.new_zeros(weight.shape), style.new_empty(style.shape)
+    weight_squared, style_squared = weight.square(), style.square()
+    scale = (style_squared @ weight_squared.t() + DEMODULATION_EPS).rsqrt_()  # [N, O]
+    inner = torch.empty_like(scale)
+    for n in groups(style.shape[0], weight.numel()):
+        g = grad[n].to(weight.dtype)
+        product = g * weight
+        if demodulate:
+            inner[n] = torch.bmm(product, style[n].unsqueeze(2)).squeeze(2)
+            d_style[n] = torch.bmm(scale[n].unsqueeze(1), product).squeeze(1)
+            g = torch.mul(g, scale[n].unsqueeze(2), out=product)
+        else:
+            d_style[n] = product.sum(dim=1)
+        _add_weighted(d_weight, g, style[n])
+    if demodulate:
+        pull = scale.pow(3).mul_(inner)
+        d_style.addcmul_(style, pull @ weight_squared, value=-1)
+        d_weight.addcmul_(weight, pull.t() @ style_squared, value=-1)
+    return d_weight, d_style
+
+
+def _filtered(grad, weight, style, spectrum, demodulate):
+    channels = weight.shape[1]
+    edges = [0, channels // 2] if channels % 2 == 0 else [0]
+    share = spectrum.new_full((spectrum.shape[1], 1), 2 / channels)
+    share[edges] = 1 / channels
+    filters = spectrum.clone(memory_format=torch.contiguous_format)
+    filters[:, edges, 1] = 0  # as in every real inverse FFT
+    d_weight, d_style = weight.new_zeros(weight.shape), style.new_empty(style.shape)
+    d_spectrum = torch.empty_like(filters)
+    for n in groups(style.shape[0], weight.numel()):
+        u_hat = torch.fft.rfft(weight * style[n].unsqueeze(1))
+        g_hat = torch.fft.rfft(grad[n].to(weight.dtype))
+        du_hat, d_spectrum[n] = _in_the_spectrum(u_hat, g_hat, filters[n], share, demodulate)
+        du = torch.fft.irfft(du_hat, n=channels)
+        _add_weighted(d_weight, du, style[n])
+        d_style[n] = du.mul_(weight).sum(dim=1)
+    return d_weight, d_style, d_spectrum
+
+
+def _in_the_spectrum(u_hat, g_hat, filters, share, demodulate):
+    """du^ and dg; u^ and G^ [n, O, F] complex are overwritten, filters [n, F, 2], share [F, 1]."""
+    aligned = _flat(u_hat.conj_physical().mul_(g_hat))
+    u_flat, g_flat = _flat(u_hat), _flat(g_hat)
+    power = filters.square().sum(dim=2, keepdim=True).expand_as(filters)
+    mirror = filters.new_tensor([1.0, -1.0])  # times (real, imaginary): the conjugate
+    if demodulate:
+        energy = u_flat.square()
+        norm = torch.bmm(energy, (power * share).flatten(1).unsqueeze(2))  # [n, O, 1]
+        inner = torch.bmm(aligned, (filters * share * mirror).flatten(1).unsqueeze(2))
+        scale = (norm + DEMODULATION_EPS).rsqrt_()
+        pull = scale.pow(3).mul_(inner)
+    else:
+        scale = filters.new_ones(*u_hat.shape[:2], 1)
+    d_filters = torch.bmm(scale.transpose(1, 2), aligned).view_as(filters) * mirror
+    g_hat.mul_(torch.view_as_complex(filters).unsqueeze(1))
+    if demodulate:
+        pulled = torch.bmm(pull.transpose(1, 2), energy).view_as(filters)
+        d_filters -= filters * pulled.sum(dim=2, keepdim=True)
+        u_flat.mul_(power.flatten(1).unsqueeze(1))
+        g_flat.mul_(scale).addcmul_(u_flat, pull, value=-1)
+    return g_hat, d_filters * share
+
+
+def _flat(x: torch.Tensor) -> torch.Tensor:
+    """[n, O, F] complex -> [n, O, 2 F], real and imaginary parts in turn: the same memory."""
+    return torch.view_as_real(x).flatten(2)
+
+
+def _add_weighted(total, rows, style):
+    """total [O, C] += sum_n rows [n, O, C] style [n, C]."""
+    for row, scale in zip(rows, style, strict=True):
+        total.addcmul_(row, scale)
