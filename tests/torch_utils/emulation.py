@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,25 +18,86 @@ import torch_utils.ops
 OPS = Path(torch_utils.ops.__file__).parent
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 TF32 = 3
+CHECKER = Path(__file__).with_name("race_checker.cpp")
+# Calls at every load and store, and for misaligned ones; lines of the source for messages.
+HOOKS = ["-fsanitize=thread,alignment", "-g1"]
+MARGIN = 4096  # bytes; kMargin of emulate.h
 
 
 def compiler() -> str | None:
     return shutil.which("c++")
 
 
-def library(source: str | Path) -> ctypes.CDLL:
-    """Compile a `.cu` file, named from `torch_utils/ops` on; kept under the hash of all sources."""
+@functools.cache
+def race_checker_problem() -> str | None:
+    """None, or why this compiler cannot build the kernels with hooks on loads and stores."""
+    if compiler() is None:
+        return "no C++ compiler"
+    done = subprocess.run([compiler(), *HOOKS, "-c", "-x", "c++", "-", "-o", os.devnull],
+                          input="int main() {}", capture_output=True, text=True, check=False)
+    return f"{compiler()} does not take {' '.join(HOOKS)}" if done.returncode else None
+
+
+def built(path: Path, *options: str) -> str:
+    """An object (-c) or a library (-shared) of a file; kept under a hash of all sources."""
+    parts = [path, *sorted(part for part in OPS.rglob("cuda/*") if part.is_file())]
+    text = b"".join(part.read_bytes() for part in parts) + " ".join(options).encode()
+    stem, key = path.stem.removeprefix("eidgan-"), hashlib.sha256(text).hexdigest()[:16]
+    kept = Path(tempfile.gettempdir()) / f"eidgan-{stem}-{key}.{'o' if '-c' in options else 'so'}"
+    if not kept.exists():
+        part = kept.with_suffix(f".{os.getpid()}.part")
+        subprocess.run([compiler(), "-std=c++17", "-fPIC", "-w", f"-I{OPS}", *options, str(path),
+                        "-o", str(part)], check=True)
+        part.replace(kept)
+    return str(kept)
+
+
+def library(source: str | Path, checked: bool = False) -> ctypes.CDLL:
+    """The functions of a `.cu` file, named from `torch_utils/ops` on, compiled for the host.
+
+    `checked`: with hooks on loads and stores, and the race checker behind them.
+    """
     path = OPS / source
-    parts = sorted(file for file in OPS.rglob("cuda/*") if file.is_file())
-    text = b"".join(part.read_bytes() for part in [path, *parts])
-    name = f"eidgan-emulated-{path.stem}-{hashlib.sha256(text).hexdigest()[:16]}.so"
-    target = Path(tempfile.gettempdir()) / name
-    if not target.exists():
-        part = target.with_suffix(f".{id(text)}.part")
-        subprocess.run([compiler(), "-O1", "-std=c++17", "-shared", "-fPIC", "-w", f"-I{OPS}",
-                        "-x", "c++", str(path), "-o", str(part)], check=True)
-        part.replace(target)
-    return ctypes.CDLL(str(target))
+    if not checked:
+        return ctypes.CDLL(built(path, "-O1", "-shared", "-x", "c++"))
+    kernels, checker = built(path, "-O1", *HOOKS, "-c", "-x", "c++"), built(CHECKER, "-O2", "-c")
+    # Linked without the sanitizers' flags, so that their own runtimes stay out.
+    return ctypes.CDLL(built(Path(kernels), checker, "-shared"))
+
+
+class Checked:
+    """A source under the race checker: `kernels` are its functions, `tensor` makes tensors."""
+
+    def __init__(self, source: str | Path):
+        self.kernels = library(source, checked=True)
+        self.kernels.eidgan_problems.restype = ctypes.c_char_p
+        self.kernels.eidgan_problems()  # forgets those of another test
+        self._kept: list[torch.Tensor] = []
+
+    def tensor(self, x: torch.Tensor) -> torch.Tensor:
+        """A copy that the kernels may touch, amid bytes that they may not."""
+        count = x.numel() * x.element_size()
+        space = torch.zeros(count + 2 * MARGIN, dtype=torch.uint8)
+        copy = space[MARGIN:MARGIN + count].view(x.dtype).view(x.shape)
+        copy.copy_(x)
+        self._kept.append(copy)
+        self.kernels.eidgan_watch(ctypes.c_void_p(copy.data_ptr()), ctypes.c_size_t(count))
+        return copy
+
+    def problems(self) -> list[str]:
+        """What was found since the last call, with file and line where addr2line is there."""
+        text = self.kernels.eidgan_problems().decode()
+        found = [line.split("\t") for line in text.splitlines()]
+        places = [f"{int(offset):#x}" for _, offset in found]
+        tool = shutil.which("addr2line")
+        if tool and found:
+            done = subprocess.run([tool, "-e", self.kernels._name, *places], capture_output=True,
+                                  text=True, check=True)
+            places = [place.removeprefix(f"{OPS}/").partition(" (")[0]
+                      for place in done.stdout.splitlines()]
+        self._kept.clear()
+        return sorted({f"{what} at {place}"
+                       for (what, _), place in zip(found, places, strict=True)})
 
 
 class Configuration(ctypes.Structure):

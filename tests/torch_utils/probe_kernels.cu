@@ -16,9 +16,41 @@ void dot_kernel(DotParams p) {
     if (threadIdx.x == 0) p.out[0] = d[0];
 }
 
+// 32 threads a block; shared memory holds 32 floats. out[i] = in[i] + in[i + 1], by one of these
+// ways, of which the first alone is right.
+enum Way {
+    kRight, kNoBarrierBeforeLoad, kNoBarrierBeforeStore, kTwoStores, kTwoBlocksStore,
+    kStoreOfWhatAnotherBlockLoaded, kLoadBeforeStore, kStoreBeyondShared, kLoadBeyondShared,
+    kStoreBeforeShared, kLoadBeyondTensor, kMisaligned, kBarrierInHalfAWarp
+};
+struct SumParams { float *in, *out; int way; };
+void sum_kernel(SumParams p) {
+    float* shared = reinterpret_cast<float*>(SHARED_MEMORY);
+    const int t = threadIdx.x, next = (t + 1) % 32;
+    float* out = p.out + blockIdx.x * 32;
+    const float* in = p.in + blockIdx.x * 32;
+    if (p.way != kLoadBeforeStore) shared[t] = in[t];
+    if (p.way == kTwoStores) shared[next] = in[next];
+    if (p.way == kBarrierInHalfAWarp && t < 16) __shfl_xor_sync(0xffffffffu, 0, 1);
+    if (p.way != kNoBarrierBeforeLoad) __syncthreads();
+    out[t] = shared[t] + shared[next];
+    if (p.way == kNoBarrierBeforeStore) shared[t] = 0;
+    if (p.way == kTwoBlocksStore && t == 0) p.out[0] = 1;
+    if (p.way == kStoreOfWhatAnotherBlockLoaded && blockIdx.x == 1) p.in[t] = 0;
+    char* bytes = SHARED_MEMORY;
+    if (p.way == kStoreBeyondShared && t == 0) bytes[128] = 0;
+    if (p.way == kStoreBeforeShared && t == 0) bytes[-1] = 0;
+    if (p.way == kLoadBeyondShared && t == 0) out[0] = shared[32];
+    if (p.way == kLoadBeyondTensor && t == 0) out[0] = p.in[64];
+    if (p.way == kMisaligned && t == 0) out[0] = reinterpret_cast<const float2*>(p.in + 1)->x;
+}
+
 }  // namespace
 
 extern "C" {
+const char* probe_sum(SumParams p, cudaStream_t s) {
+    return launch(sum_kernel, dim3(2), 32, 128, s, p);
+}
 const char* probe_dot(DotParams p, cudaStream_t s) {
     return launch(dot_kernel, dim3(1), 32, 0, s, p);
 }

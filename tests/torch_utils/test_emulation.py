@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.torch_utils.emulation import call, compiler, library, poisoned, structure
+from tests.torch_utils.emulation import (
+    Checked, call, compiler, library, poisoned, race_checker_problem, structure,
+)
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 PROBES = Path(__file__).with_name("probe_kernels.cu")
+SumParams = structure(("in", "p"), ("out", "p"), ("way", "i"))
 DotParams = structure(("a", "p"), ("b", "p"), ("c", "f"), ("out", "p"))
 ULP, TINY = 2.0 ** -23, 2.0 ** -140  # float32's step at 1; a subnormal number
 
@@ -34,3 +38,46 @@ def test_sums_on_tensor_cores_are_cut_off(products, start, expected):
         b[i] = product / a[i].double()
     call(library(PROBES).probe_dot, DotParams(a.data_ptr(), b.data_ptr(), start, out.data_ptr()))
     torch.testing.assert_close(out, torch.tensor([expected]), rtol=0, atol=0, equal_nan=True)
+
+
+# `Way` in probe_kernels.cu, in its order, and how the checker names it.
+RACE, ASTRAY = "race", "access outside"
+WAYS = {
+    "right": None, "no barrier before a load": RACE, "no barrier before a store": RACE,
+    "two threads store": "race of two stores", "two blocks store": "race of two stores",
+    "a block stores to what another loaded": "race of a store with a load",
+    "load before any store": "load of shared memory that nothing was stored to",
+    "store beyond shared memory": f"{ASTRAY} shared memory",
+    "load beyond shared memory": f"{ASTRAY} shared memory",
+    "store before shared memory": f"{ASTRAY} shared memory",
+    "load beyond a tensor": f"{ASTRAY} a tensor", "misaligned": "misaligned access"}
+
+
+@pytest.mark.skipif(race_checker_problem() is not None, reason=race_checker_problem() or "")
+@pytest.mark.parametrize("way", WAYS)
+def test_the_race_checker_sees(way):
+    checked = Checked(PROBES)
+    x, out = checked.tensor(torch.arange(64.0)), checked.tensor(poisoned(64))
+    checked.kernels.probe_sum(SumParams(x.data_ptr(), out.data_ptr(), list(WAYS).index(way)), None)
+    found = checked.problems()
+    assert any(line.startswith(WAYS[way]) for line in found) if WAYS[way] else not found, found
+
+
+@pytest.mark.parametrize("way,text", [
+    (0, None), (7, b"a write outside the block's shared memory"),
+    (9, b"a write outside the block's shared memory"),
+    (12, b"threads of a block wait at different barriers")])
+def test_a_launch_returns_what_the_emulation_sees(way, text):
+    x, out = torch.arange(128.0), poisoned(64)
+    kernels = library(PROBES)
+    kernels.probe_sum.restype = ctypes.c_char_p
+    problem = kernels.probe_sum(SumParams(x.data_ptr(), out.data_ptr(), way), None)
+    assert problem == (text and b"emulation: " + text)
+    if text is None:
+        torch.testing.assert_close(out, x[:64] + x[:64].view(2, 32).roll(-1, 1).flatten())
+
+
+def test_a_load_outside_shared_memory_finds_nan():
+    x, out = torch.arange(128.0), poisoned(64)
+    call(library(PROBES).probe_sum, SumParams(x.data_ptr(), out.data_ptr(), 8))
+    assert out.view(2, 32)[:, 0].isnan().all() and out.view(2, 32)[:, 1:].isfinite().all()

@@ -1,7 +1,8 @@
 """The CUDA kernels' own source, run on the CPU by an emulation of blocks, barriers and tensor-core fragments.
 
-It checks index arithmetic, fragment layouts, barriers and unwritten outputs (buffers start as NaN). It cannot show what only
-a GPU has: speed, memory-model races, compiler faults; tests marked gpu do that.
+It checks values: index arithmetic, fragment layouts, rounding, unwritten outputs (buffers start as
+NaN). Races and accesses astray are for test_ops_races.py; what only a GPU has (speed, faults of
+nvcc) is for the tests marked gpu.
 """
 
 from __future__ import annotations

@@ -128,7 +128,10 @@ DEVICE void store_global(uint4* target, const uint4& v) {
                  : "memory");
 }
 #else
-template <class Vector> void store_global(Vector* target, const Vector& v) { *target = v; }
+template <class Vector> void store_global(Vector* target, const Vector& v) {
+    emulate::check_aligned(target, sizeof(Vector));
+    *target = v;
+}
 #endif
 // 4, 8 or 16 bytes from global to shared memory without a register between them; both sides are
 // aligned to that size. A thread's copies have arrived behind its wait_for_copies(), those of the
@@ -257,7 +260,6 @@ const char* launch(void (*kernel)(Params), dim3 grid, unsigned threads, size_t s
     }
     return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 #else
-    emulate::run(grid, threads, shared_bytes, [=] { kernel(params); });
-    return nullptr;
+    return emulate::run(grid, threads, shared_bytes, [=] { kernel(params); });
 #endif
 }

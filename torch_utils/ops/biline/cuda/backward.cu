@@ -193,8 +193,7 @@ template <class T, int WARPS, int K, int... W> __global__ void __launch_bounds__
     M::template load<WARPS * 32, K, K>(static_cast<const T*>(p.params), weights, bias);
     wait_for_copies();
     __syncthreads();
-    chain.transpose(weights, transposed);
-    __syncthreads();
+    chain.transpose(weights, transposed);  // the barrier in chain.run comes before its first use
 
     const int warp = threadIdx.x / 32, channel = threadIdx.x % 4 * (K / 4);
     const int tiles = (Patch<1>::count(p.height, p.width) + WARPS - 1) / WARPS;
