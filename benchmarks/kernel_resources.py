@@ -26,7 +26,7 @@ import click
 from benchmarks.sass import counts, functions, resources
 from dnnlib.errors import UserError
 from dnnlib.files import read_json, write_text
-from networks.generators import preset
+from networks.generators.eidgan import EidganConfig
 from torch_utils.ops.build import NVCC_FLAGS, OPS, compiler_version, cuda_home
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +58,8 @@ def source_hash(ops: Path = OPS) -> str:
 def cuobjdump(home: Path) -> Path:
     """Of the toolkit, else of PATH, else the one that triton brings. Raises `UserError`."""
     triton, on_path = find_spec("triton"), shutil.which("cuobjdump")
-    folders = triton.submodule_search_locations if triton else []
-    brought = [Path(folder) / "backends/nvidia/bin/cuobjdump" for folder in folders]
+    folders = triton.submodule_search_locations if triton else None
+    brought = [Path(folder) / "backends/nvidia/bin/cuobjdump" for folder in folders or []]
     for tool in [home / "bin/cuobjdump", *([Path(on_path)] if on_path else []), *brought]:
         if tool.exists():
             return tool
@@ -72,7 +72,9 @@ def named(symbol: str) -> dict:
 
     packs: the widths, then those of the refinement; numbers: the single ones.
     """
-    kernel, rest = re.search(r"\d([a-z_]+)_kernelI(.*)", symbol).groups()
+    found = re.search(r"\d([a-z_]+)_kernelI(.*)", symbol)
+    assert found, f"{symbol} is not called NAME_kernel<dtype, ...>"
+    kernel, rest = found.groups()
     dtype = next(dtype for dtype in DTYPES if rest.startswith(dtype))
 
     def numbers(text: str) -> list[int]:
@@ -80,7 +82,7 @@ def named(symbol: str) -> dict:
 
     pack = r"J((?:Li\d+E)+)E"
     return {"kernel": kernel, "dtype": DTYPES[dtype][0],
-            "packs": [numbers(found) for found in re.findall(pack, rest)],
+            "packs": [numbers(text) for text in re.findall(pack, rest)],
             "numbers": numbers(re.sub(pack, "", rest))}
 
 
@@ -94,7 +96,7 @@ def compiled(source: Path, architecture: str, ops: Path = OPS,
     with tempfile.TemporaryDirectory() as folder:
         ptx, binary = Path(folder) / "kernels.ptx", Path(folder) / "kernels.cubin"
 
-        def nvcc(*arguments) -> str:
+        def nvcc(*arguments: str | Path) -> str:
             done = subprocess.run([home / "bin/nvcc", "-w", *arguments], capture_output=True,
                                   text=True, check=False)
             if done.returncode:
@@ -109,8 +111,9 @@ def compiled(source: Path, architecture: str, ops: Path = OPS,
         if known and digest in known:
             return known[digest]
         said = resources(nvcc(f"-arch=sm_{number}", "-Xptxas", "-v", "-cubin", ptx, "-o", binary))
-        command = [cuobjdump(home), "-sass", binary]
-        code = functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        done = subprocess.run([cuobjdump(home), "-sass", binary], capture_output=True, text=True,
+                              check=True)
+        code = functions(done.stdout)
     facts = {"arch": architecture, "ptx": digest}
     rows = [named(symbol) | facts | said[symbol] | counts(code[symbol]) for symbol in said]
     order = ("kernel", "dtype", "packs", "numbers")
@@ -119,7 +122,7 @@ def compiled(source: Path, architecture: str, ops: Path = OPS,
 
 def known_rows() -> dict[str, list[Row]]:
     """PTX hash -> its rows, of all records."""
-    known = {}
+    known: dict[str, list[Row]] = {}
     for path in RESULTS.glob("*kernel-resources*.json"):
         groups = defaultdict(list)
         for row in read_json(path)["rows"]:
@@ -134,7 +137,7 @@ def launches_program(folder: Path, ops: Path = OPS) -> Path:
     if compiler is None:
         raise UserError("c++: no C++ compiler on PATH; install one")
 
-    def cxx(*arguments) -> None:
+    def cxx(*arguments: str | Path) -> None:
         subprocess.run([compiler, "-O0", "-std=c++17", "-w", f"-I{ops}", *arguments], check=True)
 
     for source in sources(ops):
@@ -146,7 +149,7 @@ def launches_program(folder: Path, ops: Path = OPS) -> Path:
 
 def add_launches(rows: list[Row], program: Path) -> None:
     """Add threads and dynamic shared memory of the presets' launches; None for other kernels."""
-    config, codes = preset("eidgan"), dict(DTYPES.values())
+    config, codes = EidganConfig(), dict(DTYPES.values())
     for row in rows:
         kernel, packs, numbers = row["kernel"], [*row["packs"], [], []], row["numbers"]
         depth, channels = config.thickness, max(config.channels)
@@ -244,7 +247,7 @@ def updated(text: str, records: tuple[Path, Path]) -> str:
 
 def recorded_before(text: str) -> Path:
     """The record that the page names as the state before."""
-    return RESULTS / re.search(r"before `([\w.-]+)`", text.split(BEGIN)[1])[1]
+    return RESULTS / re.findall(r"before `([\w.-]+)`", text.split(BEGIN)[1])[0]
 
 
 def record_of(ops: Path) -> dict:

@@ -72,7 +72,7 @@ def functions(text: str) -> dict[str, list[Instruction]]:
     _, *parts = re.split(r"^\s*Function : (\S+)\s*$", text, flags=re.MULTILINE)
     return {name: [Instruction(int(address, 16), opcode, operands, bool(guard) or "P" in operands)
                    for address, guard, opcode, operands in INSTRUCTION.findall(body)]
-            for name, body in zip(parts[::2], parts[1::2])}
+            for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def most_in_flight(code: list[Instruction]) -> dict[int, int]:
@@ -84,7 +84,7 @@ def most_in_flight(code: list[Instruction]) -> dict[int, int]:
         flying = [(bits, filled) for bits, filled in flying
                   if not filled & used and (filled or not one.is_a("DEPBAR"))]
         if one.is_a("LDG", "LDGSTS"):
-            target = REGISTER.search(one.operands)[0] if one.is_a("LDG") else ""
+            target = one.operands.split(",")[0] if one.is_a("LDG") else ""
             flying.append((one.bits, frozenset(_covered(target, max(1, one.bits // 32)))))
             for bits, number in Counter(bits for bits, _ in flying).items():
                 most[bits] = max(most[bits], number)
@@ -124,7 +124,7 @@ def resources(text: str) -> dict[str, dict]:
     patterns = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores",
                 "stack": r"(\d+) bytes stack frame", "static_shared": r"(\d+) bytes smem"}
     found = {}
-    for name, said in zip(parts[::2], parts[1::2]):
+    for name, said in zip(parts[::2], parts[1::2], strict=True):
         matches = {what: re.search(pattern, said) for what, pattern in patterns.items()}
         found[name] = {what: int(match[1]) if match else 0 for what, match in matches.items()}
     return found

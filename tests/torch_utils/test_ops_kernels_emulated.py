@@ -27,7 +27,8 @@ def decode_case(widths, n=2, h=5, w=7, d=3, dtype=torch.float32, seed=0):
     g = torch.Generator().manual_seed(seed)
     def rand(*shape):
         return torch.randn(*shape, generator=g).to(dtype)
-    params = pack(*zip(*[(rand(o, c) / c ** 0.5, rand(o)) for o, c in mlp_shapes(widths)]))
+    layers = [(rand(o, c) / c ** 0.5, rand(o)) for o, c in mlp_shapes(widths)]
+    params = pack(*zip(*layers, strict=True))
     return rand(n, h, w, widths[0]), rand(n, h, d, widths[0]), rand(n, w, d, widths[0]), params
 
 
@@ -116,7 +117,7 @@ def render_case(widths, refinement, n, h, w, levels, depth, dtype):
     layers = [(torch.randn(n, o, c, generator=g) / c ** 0.5, torch.randn(n, o, generator=g))
               for o, c in refinement_shapes(widths[0], refinement)]
     rows, columns, decoders = ([case[i] for case in cases] for i in (1, 2, 3))
-    return rows, columns, torch.stack(decoders), pack(*zip(*layers)).to(dtype)
+    return rows, columns, torch.stack(decoders), pack(*zip(*layers, strict=True)).to(dtype)
 
 
 def rendered(kernels, rows, columns, decoders, refinements, widths, refinement):
