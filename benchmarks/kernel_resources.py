@@ -36,7 +36,7 @@ BEGIN, END = "<!-- kernel-resources:begin -->\n", "<!-- kernel-resources:end -->
 SHARED_KIB = {"8.0": 163, "8.6": 99, "9.0": 227, "12.0": 99}  # architecture -> most of a block
 # As C++ names types in symbols -> what we call them, and their number in dtypes.h.
 DTYPES = {"f": ("fp32", 0), "3f16": ("fp16", 1), "4bf16": ("bf16", 2), "4tf32": ("TF32", 3)}
-BACKWARD = ("backward", "lines", "act_backward")
+BACKWARD = ("backward", "lines", "act_backward", "weights_backward", "sum")
 NOT_COMPILED = ("emulate.h", "torch_glue.h")  # headers that nvcc does not read
 Row = dict
 
@@ -72,9 +72,9 @@ def named(symbol: str) -> dict:
 
     packs: the widths, then those of the refinement; numbers: the single ones.
     """
-    found = re.search(r"\d([a-z_]+)_kernelI(.*)", symbol)
-    assert found, f"{symbol} is not called NAME_kernel<dtype, ...>"
-    kernel, rest = found.groups()
+    found = re.search(r"\d([a-z_]+)_kernel(?:I(.*))?", symbol)
+    assert found, f"{symbol} is not called NAME_kernel or NAME_kernel<dtype, ...>"
+    kernel, rest = found[1], found[2] or "f"
     dtype = next(dtype for dtype in DTYPES if rest.startswith(dtype))
 
     def numbers(text: str) -> list[int]:
@@ -160,10 +160,10 @@ def add_launches(rows: list[Row], program: Path) -> None:
         said = subprocess.run([program, *map(str, asked)], capture_output=True, text=True,
                               check=True).stdout.split()
         threads, shared = (int(said[0]), int(said[1])) if said else (None, None)
-        # One of several is launched: of the backward the one with as many warps as fit, of the
-        # others the one for many channels.
-        other = {"backward": numbers[:1] != [threads and threads // 32], "weights": numbers != [4],
-                 "act": numbers == [1]}.get(kernel)
+        # One of several is launched: of the pixels' backward the one with as many warps as fit, of
+        # the others the one for many channels.
+        other = {"backward": numbers[:1] != [threads and threads // 32], "act": numbers == [1],
+                 "weights": numbers != [4], "weights_backward": numbers != [4]}.get(kernel)
         row |= {"threads": None if other else threads, "dynamic_shared": None if other else shared}
 
 
@@ -176,7 +176,7 @@ def spills(rows: list[Row]) -> list[str]:
 def label(row: Row) -> str:
     """The kernel and what tells it from its sisters."""
     more = {"backward": "{} warps", "lines": "D = {}", "weights": "{} pairs of rows",
-            "act": "{} numbers a thread"}.get(row["kernel"])
+            "weights_backward": "{} pairs of rows", "act": "{} numbers a thread"}.get(row["kernel"])
     parts = [f"`{row['kernel']}`", *("-".join(map(str, pack)) for pack in row["packs"])]
     return ", ".join([*parts, more.format(*row["numbers"])] if more else parts)
 

@@ -47,7 +47,7 @@ class Instruction:
         wide = 1
         if self.is_a("HMMA"):
             wide = 4
-        elif self.is_a("LDG", "STG", "LDS", "STS", "LDL", "STL"):
+        elif self.is_a("LDG", "LD", "STG", "LDS", "STS", "LDL", "STL"):
             wide = max(1, self.bits // 32)
         return _covered(data, wide) | _covered(address, 1)
 
@@ -83,8 +83,8 @@ def most_in_flight(code: list[Instruction]) -> dict[int, int]:
         used = one.registers
         flying = [(bits, filled) for bits, filled in flying
                   if not filled & used and (filled or not one.is_a("DEPBAR"))]
-        if one.is_a("LDG", "LDGSTS"):
-            target = one.operands.split(",")[0] if one.is_a("LDG") else ""
+        if one.is_a("LDG", "LD", "LDGSTS"):
+            target = one.operands.split(",")[0] if not one.is_a("LDGSTS") else ""
             flying.append((one.bits, frozenset(_covered(target, max(1, one.bits // 32)))))
             for bits, number in Counter(bits for bits, _ in flying).items():
                 most[bits] = max(most[bits], number)
@@ -102,12 +102,12 @@ def loading_loops(code: list[Instruction]) -> list[dict]:
     loops = [[one for one in code if a <= one.address <= b] for a, b in sorted(inner)]
     return [{"instructions": len(loop), "loads": loads_by_width(loop),
              "hmma": sum(one.is_a("HMMA") for one in loop)}
-            for loop in loops if any(one.is_a("LDG", "LDGSTS") for one in loop)]
+            for loop in loops if any(one.is_a("LDG", "LD", "LDGSTS") for one in loop)]
 
 
 def loads_by_width(code: list[Instruction]) -> dict[int, int]:
     """Bits -> number of global loads of that width in the code."""
-    return dict(sorted(Counter(one.bits for one in code if one.is_a("LDG", "LDGSTS")).items()))
+    return dict(sorted(Counter(one.bits for one in code if one.is_a("LDG", "LD", "LDGSTS")).items()))
 
 
 def counts(code: list[Instruction]) -> dict:

@@ -47,6 +47,14 @@ int main(int, char** arguments) {
         WeightsParams p = {};
         p.batch = 1; p.outputs = p.channels = channels;
         if (eidgan_weights_covered(channels)) eidgan_modulated_weights(c.dtype, p, nullptr);
+    } else if (kernel == "weights_backward") {
+        WeightsBackwardParams p = {};
+        const float spectrum = 0;
+        p.spectrum = &spectrum;
+        p.batch = p.chunks = 1; p.outputs = p.channels = channels;
+        if (eidgan_weights_backward_covered(channels)) eidgan_weights_backward(c.dtype, p, nullptr);
+    } else if (kernel == "sum") {
+        eidgan_sum_partial({}, nullptr);
     } else if (kernel == "act") {
         ActParams p = {};
         p.rows = side; p.outputs = channels;
