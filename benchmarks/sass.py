@@ -107,7 +107,8 @@ def loading_loops(code: list[Instruction]) -> list[dict]:
 
 def loads_by_width(code: list[Instruction]) -> dict[int, int]:
     """Bits -> number of global loads of that width in the code."""
-    return dict(sorted(Counter(one.bits for one in code if one.is_a("LDG", "LD", "LDGSTS")).items()))
+    widths = Counter(one.bits for one in code if one.is_a("LDG", "LD", "LDGSTS"))
+    return dict(sorted(widths.items()))
 
 
 def counts(code: list[Instruction]) -> dict:
