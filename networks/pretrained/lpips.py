@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models import alexnet
 
 from dnnlib.download import checked
 from dnnlib.errors import UserError
@@ -39,6 +38,8 @@ class Lpips(nn.Module):
         super().__init__()
         heads = package_file("lpips", "weights/v0.1/alex.pth", "lpips==0.1.4", _HEADS_SHA256)
         path = weights or _cached_backbone()
+        from torchvision.models import alexnet  # here, so that commands start without torchvision
+
         self.weights_sha256 = sha256_of(path)
         with torch.device("meta"):
             self.features = alexnet().features
