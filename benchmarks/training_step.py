@@ -111,7 +111,7 @@ def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, va
                                **work(name, resolution, batch, device, DTYPES[dtype], call))
                 for variant in wanted:
                     add_whole_step(bench, bench.rows[start:], variant, labels, dtype, batch)
-    bench.write()
+                bench.write()
 
 
 def add_whole_step(bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int) -> None:
