@@ -26,8 +26,8 @@ demo: setup
 test: setup
 	$(PY) -m pytest
 
-# On a machine with a GPU: plugins, gpu tests, sanitizer, benchmarks. `PYTHON=python3 make gpu-check` takes that interpreter
-# as it is: nothing is installed.
+# On a machine with a GPU: commands, gpu tests, benchmarks, sanitizer (docs/gpu_check.md).
+# `PYTHON=python3 make gpu-check` takes that interpreter as it is and installs nothing.
 ifeq ($(origin PYTHON),file)
 gpu-check: setup
 	$(PY) -m benchmarks.gpu_check

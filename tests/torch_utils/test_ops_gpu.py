@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.gpu_check.needs import kernels_lack, triton_lacks
 from networks.coordinates import View
 from networks.discriminators.wavelet import WaveletDiscriminatorConfig
 from networks.generators import preset
@@ -22,8 +23,13 @@ PAPER, SMALL = [32, 64, 128, 64, 32], [16, 32, 32, 16]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
+LACKING = kernels_lack() if torch.cuda.is_available() else None
+
+
 @pytest.fixture(autouse=True)
 def _plugins():
+    if LACKING:
+        pytest.skip(f"the kernels need {LACKING}")
     with using("cuda"):  # never falls back
         yield
 
@@ -93,15 +99,17 @@ def test_nan_goes_where_plain_pytorch_takes_it(dtype):
     case = render_case(PAPER, [128, 64], 1, 5, 7, 8, 3, dtype)
     case[0][1][0, 2] = float("nan")
     with torch.no_grad():
-        outcomes[0].append(biline_render(*case))
-        outcomes[1].append(by_level(case, dtype))
+        if has_room(PAPER, dtype):
+            outcomes[0].append(biline_render(*case))
+            outcomes[1].append(by_level(case, dtype))
     rand = maker(dtype)
     x, weight, style, bias = rand(2, 9, 64), rand(64, 64), rand(2, 64), rand(64)
     x[1, 3, 5] = float("nan")
     for outcome, function in zip(outcomes, (modulated_linear, linear_reference.modulated_linear)):
         outcome.append(function(x, weight, style, bias))
     # phi's NaN is in both results and the weights' gradient, not in those of phi and the lines.
-    assert [bool(expected.isnan().any()) for expected in outcomes[1]] == [True, True, False, False, False, True, True, True]
+    pattern = [True, True, False, False, False, True, True, True][:len(outcomes[1])]
+    assert [bool(expected.isnan().any()) for expected in outcomes[1]] == pattern
     for actual, expected in zip(*outcomes, strict=True):
         assert torch.equal(actual.isnan(), expected.isnan())
 
@@ -128,6 +136,14 @@ def render_case(widths, refinement, n, h, w, d, levels, dtype):
     return *lines, decoders, [tuple(zip(*layers[i:i + 2])) for i in range(1, len(layers), 3)], layers[0::3]
 
 
+def has_room(widths, dtype):
+    """Whether a block of this GPU has the shared memory that `biline_render` needs: for the paper's widths in float32 more
+    than the 163 KiB of an A100 and less than the 227 of an H100; all else fits everywhere. The kernel itself is not asked.
+    """
+    most = torch.cuda.get_device_properties(0).shared_memory_per_block_optin
+    return most > 200 * 1024 or not (widths == PAPER and dtype == torch.float32)
+
+
 def by_level(case, dtype):
     """The plain form in `dtype`."""
     rows, columns, decoders, pairs, to_rgb = cast(case, dtype)
@@ -149,6 +165,8 @@ def cast(x, dtype):
 @pytest.mark.parametrize("size", [(1, 1, 1), (3, 33, 47), (1, 300, 512)], ids=str)
 def test_render(dtype, config, size):
     widths, refinement, depth, levels = config
+    if not has_room(widths, dtype):
+        pytest.skip("the kernel needs more shared memory than this GPU has")
     case = render_case(widths, refinement, *size, depth, levels, dtype)
     with torch.no_grad():
         poison_allocator()
@@ -243,16 +261,16 @@ def test_r1_step_equals_the_references():
             torch.testing.assert_close(b, a, rtol=2e-3, atol=2e-3 * max(float(a.abs().max()), 1e-3))
 
 
-def test_bf16_autocast_and_compilation():
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.skipif(
+    triton_lacks() is not None, reason=f"torch.compile needs {triton_lacks()}"))], ids=["eager", "compiled"])
+def test_bf16_autocast(compiled):
     generator, z, text = generator_case()
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
         view = View.square(64)
         with using("ref"):
             expected = generator(z, text, view)
-        actual = generator(z, text, view)
-        compiled = torch.compile(generator, fullgraph=True)(z, text, view)
+        actual = (torch.compile(generator, fullgraph=True) if compiled else generator)(z, text, view)
     assert float((actual - expected).norm() / expected.norm()) < 0.05
-    assert float((compiled - expected).norm() / expected.norm()) < 0.05
 
 
 def test_cuda_graph_replays_the_render():

@@ -1,0 +1,90 @@
+"""Reads failures and notes from what a part of the GPU check left, also where it was cut off."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# What compute-sanitizer prints where it cannot work: on some virtual machines it gets no access
+# to the GPU, on others none to the program.
+REFUSALS = ("Device not supported", "terminated before first instrumented API call")
+YARDSTICKS = ("compile",)  # variants of the benchmarks that are PyTorch's: they may fail
+LABELS = ("generator", "op", "part", "resolution", "batch", "dtype", "variant")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a part showed.
+
+    failures: each one fails the check. notes: figures, and what is missing. refused: why the tool
+    cannot run on this machine; empty where it can.
+    """
+
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def of_commands(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
+    """From the record of `benchmarks.gpu_check.commands`."""
+    record = record or {}
+    steps, comparisons = record.get("steps", []), record.get("comparisons", [])
+    failures = [f"{s['name']}: {s['note']}" for s in steps if s["outcome"] == "failed"]
+    for row in comparisons:
+        if not row["equal"]:
+            values = f"{row['device']:.6g}, on the CPU {row['cpu']:.6g}"
+            failures.append(f"{row['what']}: {values}, allowed {row['allowed'] or 0:.2g}")
+    done = ", ".join(s["name"] for s in steps if s["outcome"] == "passed")
+    notes = [f"done: {done or 'nothing'}", f"{len(comparisons)} comparisons with the CPU"]
+    notes += [f"{s['name']} missing: {s['note']}" for s in steps if s["outcome"] == "missing"]
+    return Findings(tuple(failures), tuple(notes))
+
+
+def of_tests(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
+    """From pytest's lines, one a test, as -vv prints them."""
+    line_of = re.compile(
+        r"(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)(?: \((.*?)\))?\s*(?:\[ *\d+%\])?$"
+    )
+    failures, passed, skipped = [], 0, Counter[str]()
+    for line in output:
+        match = line_of.match(line)
+        if match is None:
+            continue
+        name, outcome, reason = match.groups()
+        if outcome == "PASSED":
+            passed += 1
+        elif outcome == "SKIPPED":
+            skipped[reason or "no reason given"] += 1
+        else:
+            failures.append(f"{name.rpartition('/')[2]} {outcome.lower()}")
+    notes = [f"{passed} tests passed"]
+    notes += [f"{count} skipped: {reason}" for reason, count in skipped.items()]
+    return Findings(tuple(failures), tuple(notes))
+
+
+def of_benchmark(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
+    """From the record of `benchmarks.harness.Bench`: the variants that could not run."""
+    rows = (record or {}).get("rows", [])
+    failures: list[str] = []
+    notes = [f"{len(rows)} rows"]
+    for row in rows:
+        if "problem" not in row:
+            continue
+        labels = " ".join(str(row[key]) for key in LABELS if key in row)
+        harmless = row["variant"] in YARDSTICKS or row["problem"] == "out of memory"
+        (notes if harmless else failures).append(f"{labels}: {row['problem']}")
+    return Findings(tuple(failures), tuple(notes))
+
+
+def of_sanitizer(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
+    """From the summary that compute-sanitizer prints at its end."""
+    for refusal in REFUSALS:
+        if any(refusal in line for line in output):
+            return Findings(refused=f"compute-sanitizer cannot work here: {refusal}")
+    found = [line.strip("= \n") for line in output if re.search("(ERROR|RACECHECK) SUMMARY", line)]
+    clean = re.compile(r"SUMMARY: 0 (errors|hazards displayed)")
+    failures = tuple(line for line in found if not clean.search(line))
+    return Findings(failures, tuple(line for line in found if clean.search(line)))

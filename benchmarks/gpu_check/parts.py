@@ -1,0 +1,125 @@
+"""The parts of the GPU check, in the order in which they run: first what users do first."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.gpu_check import findings
+from benchmarks.gpu_check.needs import KERNELS, ROOT, SANITIZER, TRITON, kernel_names
+from benchmarks.gpu_check.runner import Part
+
+BUDGET_S = 480  # all limits together
+
+
+def gpu_test_files() -> list[str]:
+    """Test files with a gpu mark. The others may import packages that this machine lacks."""
+    marked = [
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if re.search(r"mark\.gpu\b", path.read_text(encoding="utf-8"))
+    ]
+    return sorted(str(path.relative_to(ROOT)) for path in marked)
+
+
+def module(name: str, flags: str = "") -> tuple[str, ...]:
+    """The words of `python -m NAME FLAGS`."""
+    return ("{python}", "-m", f"benchmarks.{name}", *flags.split())
+
+
+def benchmark(name: str, flags: str) -> tuple[str, ...]:
+    """A benchmark in bf16, half a second a case: the medians then vary by a few per cent."""
+    common = "--device {device} --json {record} --dtypes bf16 --seconds 0.5"
+    return module(name, f"{common} {flags}")
+
+
+def sanitizer(tool: str, flags: str = "") -> tuple[str, ...]:
+    """compute-sanitizer on every kernel of ours, by name; PyTorch's own kernels are left out."""
+    ours = [word for name in kernel_names() for word in ("--kernel-name", f"kns={name}")]
+    fixed = "--error-exitcode 9 --report-api-errors no --print-limit 5"
+    words = f"--tool {tool} {flags} {fixed}".split()
+    return ("{sanitizer}", *words, *ours, *module("gpu_check.kernels", "--device {device}"))
+
+
+# Each tensor gets an allocation of exactly its size, so that a read past its end is seen.
+UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+TESTS = "-m gpu -vv --tb short -p no:cacheprovider"
+
+PARTS = (
+    Part(
+        name="commands",
+        what="builds the kernels; train, kill, resume, generate, calc, compared with the CPU",
+        limit_s=140,
+        command=module("gpu_check.commands", "--device {device} --json {record}"),
+        read=findings.of_commands,
+        needs=("numpy", "PIL", "safetensors"),
+    ),
+    Part(
+        name="tests",
+        what="pytest -m gpu",
+        limit_s=85,
+        command=("{python}", "-m", "pytest", *TESTS.split(), *gpu_test_files()),
+        read=findings.of_tests,
+        needs=("pytest",),
+        environment={"COLUMNS": "240"},
+    ),
+    Part(
+        name="forward",
+        what="pictures of 256 to 2048 a side: eager, our kernels, our kernels as a CUDA graph",
+        limit_s=50,
+        command=benchmark(
+            "generator",
+            "--resolutions 256,512,1024,2048 --batches 1,8 --variants eager,ours,graph",
+        ),
+        read=findings.of_benchmark,
+    ),
+    Part(
+        name="training",
+        what="the training step at 64 and 256, batch 32: eager, our kernels",
+        limit_s=45,
+        command=benchmark(
+            "training_step", "--resolutions 64,256 --batches 32 --variants eager,ours"
+        ),
+        read=findings.of_benchmark,
+    ),
+    Part(
+        name="operators",
+        what="every operator, with and without its backward: eager, our kernels",
+        limit_s=30,
+        command=benchmark("ops", "--resolutions 256,1024 --batches 8 --variants eager,ours"),
+        read=findings.of_benchmark,
+    ),
+    Part(
+        name="compile",
+        what="the forward at 1024 beside torch.compile of the eager one",
+        limit_s=60,
+        command=benchmark(
+            "generator", "--resolutions 1024 --batches 8 --variants eager,ours,compile"
+        ),
+        read=findings.of_benchmark,
+        needs=(TRITON,),
+    ),
+    Part(
+        name="memcheck",
+        what="every kernel under compute-sanitizer: reads and writes outside of tensors",
+        limit_s=35,
+        command=sanitizer("memcheck", "--padding 64"),
+        read=findings.of_sanitizer,
+        needs=(KERNELS, SANITIZER),
+        environment=UNCACHED,
+    ),
+    Part(
+        name="racecheck",
+        what="every kernel under compute-sanitizer: missing barriers in shared memory",
+        limit_s=35,
+        command=sanitizer("racecheck"),
+        read=findings.of_sanitizer,
+        needs=(KERNELS, SANITIZER),
+        environment=UNCACHED,
+    ),
+)
+
+
+def listing() -> str:
+    """The parts with their limits, for --list and docs/gpu_check.md."""
+    lines = [f"{part.name:<11}{part.limit_s:>4} s  {part.what}" for part in PARTS]
+    return "\n".join([*lines, f"{'together':<11}{sum(part.limit_s for part in PARTS):>4} s"])
