@@ -28,15 +28,13 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 @contextlib.contextmanager
 def no_tf32() -> Iterator[None]:
     """Float32 on GPUs means float32: cuDNN rounds convolutions to TF32's 10 bits by default."""
-    places = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [place.allow_tf32 for place in places]
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
     try:
-        for place in places:
-            place.allow_tf32 = False
+        convolutions.allow_tf32 = products.allow_tf32 = False
         yield
     finally:
-        for place, allowed in zip(places, before):
-            place.allow_tf32 = allowed
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager:

@@ -63,8 +63,8 @@ def biline_render(
     packed = torch.stack([pack(weights, biases) for weights, biases in decoders])
     layers = [to_rgb[0]]
     for (weights, biases), head in zip(pairs, to_rgb[1:], strict=True):
-        layers += [*zip(weights, biases), head]
-    refinement = pack(*zip(*layers))
+        layers += [*zip(weights, biases, strict=True), head]
+    refinement = pack(*zip(*layers, strict=True))
     if refinement.ndim == 1:
         refinement = refinement.expand(rows[0].shape[0], -1)
     return torch.ops.eidgan.biline_render(

@@ -7,6 +7,7 @@ through the plain form; a third one raises. `biline_render` is for inference: a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -27,17 +28,19 @@ for _name, _kernel in {"biline_decode": tiles.decode, "biline_decode_backward": 
 
 
 @torch.library.register_fake("eidgan::biline_decode", lib=LIBRARY)
-def _(features, rows, columns, params, widths):
+def _(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor, widths: list[int]) -> torch.Tensor:
     return features.new_empty(features.shape)
 
 
 @torch.library.register_fake("eidgan::biline_decode_backward", lib=LIBRARY)
-def _(grad, features, rows, columns, params, widths):
+def _(grad: torch.Tensor, features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
+      widths: list[int]) -> tuple[torch.Tensor, ...]:
     return tuple(x.new_empty(x.shape) for x in (features, rows, columns, params))
 
 
 @torch.library.register_fake("eidgan::biline_render", lib=LIBRARY)
-def _(rows, columns, decoders, refinement, widths, refinement_widths):
+def _(rows: list[torch.Tensor], columns: list[torch.Tensor], decoders: torch.Tensor, refinement: torch.Tensor, widths: list[int],
+      refinement_widths: list[int]) -> torch.Tensor:
     batch, height = rows[0].shape[:2]
     return rows[0].new_empty(batch, 3, height, columns[0].shape[1], dtype=torch.promote_types(rows[0].dtype, torch.float32))
 
@@ -52,34 +55,36 @@ def covers(operator: str, device: str, dtype: torch.dtype, *sizes: Sequence[int]
     return device == "cpu" or getattr(torch.ops.eidgan, f"{operator}_covers")(dtype, *sizes)
 
 
-def _save_inputs(ctx, inputs, output):
+def _save_inputs(ctx: Any, inputs: tuple, output: object) -> None:
     *tensors, ctx.widths = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _decode_backward(ctx, grad):
+def _decode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     return *torch.ops.eidgan.biline_decode_backward(grad, *ctx.saved_tensors, ctx.widths), None
 
 
-def plain(features, rows, columns, params, widths: Sequence[int]) -> torch.Tensor:
+def plain(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
+          widths: Sequence[int]) -> torch.Tensor:
     """The operator's value with autograd's own derivatives."""
-    weights, biases = zip(*unpack(params, mlp_shapes(widths)))
+    weights, biases = zip(*unpack(params, mlp_shapes(widths)), strict=True)
     return reference.biline_decode(features, rows, columns, weights, biases)
 
 
-def _decode_double_backward(ctx, *grads):
+def _decode_double_backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     if torch.is_grad_enabled():
         raise RuntimeError("biline_decode has first and second derivatives only; use --ops ref for higher ones")
     with torch.enable_grad():
         grad, *inputs = (x.detach().requires_grad_() for x in ctx.saved_tensors)
-        out = plain(*inputs[:3], inputs[3].to(inputs[0].dtype), ctx.widths)
+        features, rows, columns, params = inputs
+        out = plain(features, rows, columns, params.to(features.dtype), ctx.widths)
         first = torch.autograd.grad(out, inputs, grad, create_graph=True)
-        outputs, cotangents = zip(*((x, g) for x, g in zip(first, grads) if g is not None))
+        outputs, cotangents = zip(*((x, g) for x, g in zip(first, grads, strict=True) if g is not None), strict=True)
         second = torch.autograd.grad(outputs, [grad, *inputs], cotangents, allow_unused=True)
     return *second, None
 
 
-def _no_derivative(ctx, *grads):
+def _no_derivative(ctx: Any, *grads: torch.Tensor | None) -> None:
     raise RuntimeError("biline_render has no derivative; under autograd use biline_decode level by level")
 
 

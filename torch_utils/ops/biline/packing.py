@@ -9,6 +9,7 @@ Per-sample weights [N, O, C] give [N, numbers].
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch.nn import functional
@@ -18,7 +19,7 @@ ROWS = 8
 
 
 def mlp_shapes(widths: Sequence[int]) -> list[Shape]:
-    return [(b, a) for a, b in zip(widths, widths[1:])]
+    return [(b, a) for a, b in pairwise(widths)]
 
 
 def refinement_shapes(channels: int, widths: Sequence[int]) -> list[Shape]:

@@ -25,7 +25,7 @@ def biline_compose(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
 
 def pixel_mlp(features: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> torch.Tensor:
     """[..., C_0] -> [..., C_n]: linear layers weights[i] [C_{i+1}, C_i], each with its bias and leaky ReLU."""
-    for weight, bias in zip(weights, biases):
+    for weight, bias in zip(weights, biases, strict=True):
         features = functional.leaky_relu(functional.linear(features, weight, bias), LEAKY_SLOPE, inplace=True)
     return features
 
@@ -40,12 +40,12 @@ def biline_decode(
 
 def refine(features: torch.Tensor, pairs: Sequence[Mlp], to_rgb: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """[N, P, K] -> [N, P, 3]: rgb_0(x) + sum_i rgb_i(pair_i(...)), with per-sample weights [N, O, C] and biases [O]."""
-    def linear(x, weight, bias):
+    def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return torch.baddbmm(bias, x, weight.transpose(1, 2))
 
     rgb = linear(features, *to_rgb[0])
-    for (weights, biases), head in zip(pairs, to_rgb[1:]):
-        for weight, bias in zip(weights, biases):
+    for (weights, biases), head in zip(pairs, to_rgb[1:], strict=True):
+        for weight, bias in zip(weights, biases, strict=True):
             features = functional.leaky_relu(linear(features, weight, bias), LEAKY_SLOPE, inplace=True)
         rgb = rgb + linear(features, *head)
     return rgb

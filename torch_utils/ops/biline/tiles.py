@@ -66,7 +66,8 @@ def scaled_last(layers: Layers, scale: float) -> list[tuple[torch.Tensor, torch.
     return [*layers[:-1], (weight * scale, bias * scale)]
 
 
-def decode(features, rows, columns, params, widths):
+def decode(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
+           widths: list[int]) -> torch.Tensor:
     """Kernel of eidgan::biline_decode."""
     layers = scaled_last(unpack(params.to(features.dtype), mlp_shapes(widths)), HALF)
     rows, columns = wide(rows) * (HALF / math.sqrt(rows.shape[2])), wide(columns)
@@ -79,7 +80,8 @@ def decode(features, rows, columns, params, widths):
     return out
 
 
-def decode_backward(grad, features, rows, columns, params, widths):
+def decode_backward(grad: torch.Tensor, features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
+                    widths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Kernel of eidgan::biline_decode_backward: gradients of features, rows, columns and params."""
     layers = unpack(params.to(features.dtype), mlp_shapes(widths))
     d_features = torch.empty_like(features, memory_format=torch.contiguous_format)
@@ -111,7 +113,8 @@ def _mlp_backward(grad: torch.Tensor, x: torch.Tensor, layers: Layers, d_layers:
     return grad
 
 
-def render(rows, columns, decoders, refinement, widths, refinement_widths):
+def render(rows: list[torch.Tensor], columns: list[torch.Tensor], decoders: torch.Tensor, refinement: torch.Tensor,
+           widths: list[int], refinement_widths: list[int]) -> torch.Tensor:
     """Kernel of eidgan::biline_render."""
     like = rows[0]
     (batch, height, depth, channels), width = like.shape, columns[0].shape[1]
@@ -123,19 +126,19 @@ def render(rows, columns, decoders, refinement, widths, refinement_widths):
     shapes, refinement = refinement_shapes(channels, refinement_widths), refinement.to(like.dtype)
     workspaces = Workspace(mlp_shapes(widths), like), Workspace(shapes, like)
     for n, h, w in tiles(batch, height, width):
-        features = _levels_tile([(row[n, h], column[n, w]) for row, column in zip(rows, columns)], levels, workspaces[0], like)
+        features = _levels_tile([(row[n, h], column[n, w]) for row, column in zip(rows, columns, strict=True)], levels, workspaces[0], like)
         features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
-        for sample, tile in zip(range(n.start, batch), features):
+        for sample, tile in enumerate(features, start=n.start):
             rgb = _refine_tile(tile.flatten(0, 1), unpack(refinement[sample], shapes), workspaces[1])
             image[sample, :, h, w] = rgb.t().unflatten(1, tile.shape[:2])
     return image
 
 
-def _levels_tile(lines, levels, workspace, like) -> torch.Tensor:
+def _levels_tile(lines: Layers, levels: Sequence[Layers], workspace: Workspace, like: torch.Tensor) -> torch.Tensor:
     """Rows [n, h, D, K] and columns [n, w, D, K] of all levels -> [n, h, w, K]."""
     size = *lines[0][0].shape[:2], lines[0][1].shape[1]
     features = add_composed(like.new_zeros(*size, like.shape[-1]), *lines[0])
-    for layers, line in zip(levels[:-1], lines[1:]):
+    for layers, line in zip(levels[:-1], lines[1:], strict=True):
         features = add_composed(workspace.mlp(features.flatten(0, 2), layers).unflatten(0, size), *line)
     return workspace.mlp(features.flatten(0, 2), levels[-1]).unflatten(0, size)
 
