@@ -124,10 +124,3 @@ def test_help_pages_are_current(page):
     done = subprocess.run([sys.executable, str(ROOT / "docs/help/write.py"), "--print", HELP[page]], cwd=ROOT,
                           capture_output=True, text=True, check=True)
     assert done.stdout == (ROOT / "docs/help" / f"{page}.txt").read_text(encoding="utf-8"), "run make help-pages"
-
-
-def test_both_requirement_files_say_the_same():
-    wanted = {line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()} - {""}
-    conda = (ROOT / "environment.yml").read_text()
-    listed = {line.strip().removeprefix("- ").strip('"') for line in conda.split("- pip:")[1].splitlines()} - {""}
-    assert listed == wanted

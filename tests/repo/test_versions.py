@@ -1,0 +1,50 @@
+"""What is installed: requirements.txt bounds it, constraints.txt pins what CI passed with, and every CI runs the same commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+
+
+def lines_of(name):
+    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def pinned(lines):
+    """Version by package. Raises `ValueError` for a line that is not NAME==VERSION: a path, a range, a tag such as +cpu."""
+    found = {}
+    for line in lines:
+        name, separator, version = line.partition("==")
+        if not separator or not re.fullmatch(r"[0-9a-z.]+", version):
+            raise ValueError(f"constraints.txt, {line}: expected NAME==VERSION")
+        found[canonicalize_name(name)] = Version(version)
+    return found
+
+
+def unmet(requirements, versions):
+    """What requirements.txt asks for and constraints.txt does not pin within the bounds."""
+    wanted = [Requirement(line) for line in requirements]
+    return [str(one) for one in wanted if (version := versions.get(canonicalize_name(one.name))) is None
+            or not one.specifier.contains(version)]
+
+
+def test_both_requirement_files_say_the_same():
+    conda = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    listed = {line.strip().removeprefix("- ").strip('"') for line in conda.split("- pip:")[1].splitlines()} - {""}
+    assert listed == set(lines_of("requirements.txt"))
+
+
+def test_every_requirement_is_pinned_within_its_bounds():
+    assert unmet(lines_of("requirements.txt"), pinned(lines_of("constraints.txt"))) == []
+
+
+def test_the_comparison_sees_what_is_missing_and_what_is_too_new():
+    versions = pinned(["torch==3.0.0", "open_clip_torch==3.3.0"])
+    assert unmet(["torch>=2.11,<3", "open-clip-torch>=3.3", "numpy"], versions) == ["torch<3,>=2.11", "numpy"]
