@@ -1,9 +1,9 @@
-# make setup | demo | test | gpu-check | help-pages | clean-demo
+# make setup | demo | test | lint | gpu-check | help-pages | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo test gpu-check clean-demo help-pages
+.PHONY: setup demo test lint gpu-check clean-demo help-pages constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)
@@ -23,8 +23,14 @@ $(VENV)/.requirements: requirements.txt
 demo: setup
 	$(PY) demo.py
 
+# A process a core, eight at most: each may take 2 GB. `.venv/bin/python -m pytest` runs the same in one.
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# Mistakes that show without running anything; pyproject.toml has the rules.
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m mypy
 
 # On a machine with a GPU: commands, gpu tests, benchmarks, sanitizer (docs/gpu_check.md).
 # `PYTHON=python3 make gpu-check` takes that interpreter as it is and installs nothing.
@@ -42,3 +48,8 @@ clean-demo:
 # docs/help/*.txt from the commands' own --help; a test compares them.
 help-pages: setup
 	$(PY) docs/help/write.py
+
+# The versions of this environment, once CI has passed with them; tags such as +cpu exist on one index only.
+constraints: setup
+	echo "# The versions that CI passed with last: pip install -r requirements.txt -c constraints.txt" > constraints.txt
+	$(PY) -m pip freeze --all --exclude pip | sed "s/+[a-z0-9.]*$$//" >> constraints.txt

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+
+os.environ["OMP_NUM_THREADS"] = "1"  # also of the processes that tests start: a core each is what they have
 
 import pytest
 import torch

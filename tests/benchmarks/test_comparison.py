@@ -189,13 +189,15 @@ def test_calls_are_interleaved_and_the_table_names_what_did_not_run():
 
 
 def test_trainings_are_started_side_by_side_once_and_stop_at_a_failure(openmoji32, tmp_path):
-    def train_all(*arguments):
-        return CliRunner().invoke(comparison_runs.main, ["--data", str(openmoji32), "--outdir", str(tmp_path), "--kimg", "0.008", "--recipes", "debug",
-                                                         "--seeds", "0,1", "--jobs", "2", "--", "--device", "cpu", "--report-to", "none", *arguments])
+    def train_all(seeds, jobs, *arguments):
+        return CliRunner().invoke(comparison_runs.main, [
+            "--data", str(openmoji32), "--outdir", str(tmp_path), "--kimg", "0.008", "--recipes", "debug", "--seeds", seeds,
+            "--jobs", jobs, "--", "--device", "cpu", "--report-to", "none", *arguments])
 
-    assert train_all().exit_code == 0
+    assert train_all("0,1", "2").exit_code == 0
     logs = [tmp_path / f"debug-seed{seed}" / "stats.jsonl" for seed in (0, 1)]
     before = [log.read_text() for log in logs]
-    assert train_all().exit_code == 0 and [log.read_text() for log in logs] == before and before[0] != before[1]
-    failed = train_all("--batch", "0")
+    assert train_all("0", "1").exit_code == 0 and [log.read_text() for log in logs] == before and before[0] != before[1]
+    failed = train_all("0,2", "1", "--batch", "0")
+    assert not (tmp_path / "debug-seed2").exists()  # the next one is not started
     assert failed.exit_code == 1 and "debug-seed0: " in failed.stderr and "--batch" in failed.stderr and "Traceback" not in failed.stderr
