@@ -1,5 +1,7 @@
 // Kernels for tests only: each makes one thing happen that the emulation or the race checker must
 // show. They are compiled like the project's own sources.
+#include <thread>
+
 #include "cuda/platform.h"
 
 namespace {
@@ -45,9 +47,36 @@ void sum_kernel(SumParams p) {
     if (p.way == kMisaligned && t == 0) out[0] = reinterpret_cast<const float2*>(p.in + 1)->x;
 }
 
+void other_kernel(SumParams) {}
+
 }  // namespace
 
 extern "C" {
+// Kernels are allowed their shared memory by many threads at once. Returns how often each was set,
+// or -1 where a thread went on with less than the device has.
+int probe_allowances(int num_threads) {
+    const void* kernels[2] = {reinterpret_cast<const void*>(sum_kernel),
+                              reinterpret_cast<const void*>(other_kernel)};
+    std::vector<size_t> bytes(num_threads);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < num_threads; i++)
+        threads.emplace_back([&, i] {
+            allow_shared_memory(kernels[i % 2]);
+            bytes[i] = emulate::allowance_of(kernels[i % 2]).bytes;
+        });
+    for (std::thread& thread : threads) thread.join();
+    for (size_t allowed : bytes)
+        if (allowed != device_limits().shared_bytes) return -1;
+    return std::max(emulate::allowance_of(kernels[0]).times_set,
+                    emulate::allowance_of(kernels[1]).times_set);
+}
+const char* probe_launch(size_t shared_bytes, cudaStream_t s) {
+    return launch(other_kernel, dim3(1), 32, shared_bytes, s, SumParams());
+}
+// What the kernel of probe_launch is allowed.
+int probe_allowed_bytes() {
+    return emulate::allowance_of(reinterpret_cast<const void*>(other_kernel)).bytes;
+}
 const char* probe_sum(SumParams p, cudaStream_t s) {
     return launch(sum_kernel, dim3(2), 32, 128, s, p);
 }

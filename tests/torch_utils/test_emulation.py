@@ -81,3 +81,20 @@ def test_a_load_outside_shared_memory_finds_nan():
     x, out = torch.arange(128.0), poisoned(64)
     call(library(PROBES).probe_sum, SumParams(x.data_ptr(), out.data_ptr(), 8))
     assert out.view(2, 32)[:, 0].isnan().all() and out.view(2, 32)[:, 1:].isfinite().all()
+
+
+@pytest.mark.parametrize("kib", [99, 227])
+def test_a_kernel_is_allowed_all_shared_memory_once(kib):
+    """A device of the emulation is known by its shared memory, so both begin anew."""
+    kernels = library(PROBES)
+    shared = ctypes.c_size_t.in_dll(kernels, "eidgan_emulated_shared_bytes")
+    before, shared.value = shared.value, kib * 1024
+    try:
+        for kib_of_launch in (kib, 1, 0):
+            call(kernels.probe_launch, ctypes.c_size_t(kib_of_launch * 1024))
+            assert kernels.probe_allowed_bytes() == kib * 1024  # the last launch does not lower it
+        assert kernels.probe_allowances(8) == kernels.probe_allowances(8) == 1
+        too_large = kernels.probe_launch(ctypes.c_size_t(kib * 1024 + 1), None)
+        assert too_large == b"emulation: invalid argument"
+    finally:
+        shared.value = before

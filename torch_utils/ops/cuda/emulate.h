@@ -6,7 +6,8 @@
 // - threads of a block that wait at different barriers;
 // - a write outside the block's shared memory, to the byte; shared memory starts as NaN, and so do
 //   the bytes on both sides of it, which a read outside finds;
-// - vectors and asynchronous copies that are misaligned; copies arrive as late as they may.
+// - vectors and asynchronous copies that are misaligned; copies arrive as late as they may;
+// - more shared memory than the kernel has been allowed.
 // A missing barrier can leave every result right, because fibers switch at barriers only. So tests
 // also compile the sources with the compiler's hooks on loads and stores, and link them with
 // tests/torch_utils/race_checker.cpp. That shows every race in shared and global memory between the
@@ -17,14 +18,19 @@
 #pragma once
 #include <ucontext.h>
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <string_view>
+#include <thread>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "cuda/interface.h"
@@ -234,6 +240,56 @@ const char* run(dim3 grid, unsigned threads, size_t shared_bytes, Body body) {
     }
     block = nullptr;
     return problem;
+}
+
+// What each kernel has been allowed of shared memory on each device, and how often it was set.
+struct Allowance { int bytes, times_set; };
+inline std::map<std::pair<const void*, int>, Allowance> allowances;
+inline std::mutex allowances_mutex;
+
+}  // namespace emulate
+
+// The calls of the CUDA runtime that launches make. A device is known by its KiB of shared memory,
+// so a test that changes them goes to another device.
+enum cudaError_t { cudaSuccess, cudaErrorInvalidValue };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+inline const char* cudaGetErrorString(cudaError_t) { return "emulation: invalid argument"; }
+inline cudaError_t cudaGetDevice(int* device) {
+    *device = int(eidgan_emulated_shared_bytes / 1024);
+    return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+    *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : device * 1024;
+    return cudaSuccess;
+}
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
+    int device;
+    cudaGetDevice(&device);
+    if (bytes > device * 1024) return cudaErrorInvalidValue;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // other threads come in between
+    const std::lock_guard<std::mutex> lock(emulate::allowances_mutex);
+    emulate::Allowance& allowance = emulate::allowances[{kernel, device}];
+    allowance = {bytes, allowance.times_set + 1};
+    return cudaSuccess;
+}
+
+namespace emulate {
+
+inline Allowance allowance_of(const void* kernel) {
+    int device;
+    cudaGetDevice(&device);
+    const std::lock_guard<std::mutex> lock(allowances_mutex);
+    const auto found = allowances.find({kernel, device});
+    return found == allowances.end() ? Allowance{48 * 1024, 0} : found->second;
+}
+
+template <class Params>
+const char* launch(void (*kernel)(Params), dim3 grid, unsigned threads, size_t shared_bytes,
+                   const Params& params) {
+    if (shared_bytes > size_t(allowance_of(reinterpret_cast<const void*>(kernel)).bytes))
+        return cudaGetErrorString(cudaErrorInvalidValue);
+    return run(grid, threads, shared_bytes, [=] { kernel(params); });
 }
 
 }  // namespace emulate

@@ -3,7 +3,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <set>
 #include <type_traits>
+#include <utility>
 
 #include "cuda/dtypes.h"
 #ifdef __CUDACC__
@@ -234,32 +237,47 @@ template <> DEVICE void mma<tf32>(float (&d)[4], const uint32_t (&a)[4], const u
 // Launches. Every launcher returns an error text, or nullptr.
 struct DeviceLimits { int multiprocessors; size_t shared_bytes; };
 inline DeviceLimits device_limits() {
-#ifdef __CUDACC__
     int device = 0, multiprocessors = 1, bytes = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
     cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     return {multiprocessors, size_t(bytes)};
-#else
-    return {2, eidgan_emulated_shared_bytes};
-#endif
 }
 
 // Nullptr, or that a block of this device has less.
 inline const char* too_large(size_t shared_bytes) {
-    return device_limits().shared_bytes >= shared_bytes ? nullptr : "too little shared memory on this GPU";
+    const bool fits = device_limits().shared_bytes >= shared_bytes;
+    return fits ? nullptr : "too little shared memory on this GPU";
+}
+
+// A kernel takes more than 48 KiB of shared memory only where it has been allowed to, by an amount
+// that all threads of the process share. So it is allowed all that the device has, once: an amount
+// for each launch could be lowered by another thread before the launch. The kernels have no shared
+// memory but what launches ask for.
+inline cudaError_t allow_shared_memory(const void* kernel) {
+    static std::mutex mutex;
+    static std::set<std::pair<const void*, int>> allowed;
+    int device = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error != cudaSuccess) return error;
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (allowed.count({kernel, device})) return cudaSuccess;
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 int(device_limits().shared_bytes));
+    if (error == cudaSuccess) allowed.insert({kernel, device});
+    return error;
 }
 
 template <class Params>
-const char* launch(void (*kernel)(Params), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t stream, Params params) {
+const char* launch(void (*kernel)(Params), dim3 grid, unsigned threads, size_t shared_bytes,
+                   cudaStream_t stream, Params params) {
+    cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel));
+    if (error != cudaSuccess) return cudaGetErrorString(error);
 #ifdef __CUDACC__
-    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
-    if (error == cudaSuccess) {
-        kernel<<<grid, threads, shared_bytes, stream>>>(params);
-        error = cudaGetLastError();
-    }
+    kernel<<<grid, threads, shared_bytes, stream>>>(params);
+    error = cudaGetLastError();
     return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 #else
-    return emulate::run(grid, threads, shared_bytes, [=] { kernel(params); });
+    return emulate::launch(kernel, grid, threads, shared_bytes, params);
 #endif
 }
