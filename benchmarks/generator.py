@@ -41,7 +41,7 @@ def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, lite
 
 def as_graph(call):
     """`call` as a CUDA graph: captured the first time, replayed from then on."""
-    graph = []
+    graph: list[torch.cuda.CUDAGraph] = []
 
     def run():
         if not graph:

@@ -9,7 +9,10 @@ not among them; bytes are those that Adam moves.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -40,8 +43,8 @@ class Step:
         self.real, self.view = torch.randn(batch, 3, resolution, resolution, device=device), View.square(resolution)
         self.context = lambda: torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
         self.ops = "auto" if variant == "ours" else "ref"
-        nets = self.generator, self.discriminator
-        self.draw, self.judge = (torch.compile(net) for net in nets) if variant == "compile" else nets
+        form: Callable[[Any], Any] = torch.compile if variant == "compile" else lambda net: net
+        self.draw, self.judge = form(self.generator), form(self.discriminator)
 
     def generator_step(self) -> None:
         with using(self.ops):
@@ -84,13 +87,14 @@ class FlopCounter(TorchDispatchMode):
         return out
 
 
-def work(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, call) -> dict[str, float]:
+def work(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype,
+         call: Callable[[Step], None]) -> tuple[float, float]:
     """FLOPs of the matrix products of one eager call, and the bytes that Adam moves: seven floats a parameter."""
     step = Step(name, resolution, batch, device, dtype, "eager")
     with FlopCounter() as counter:
         call(step)
     net = step.generator if call is Step.generator_step else step.discriminator
-    return {"flops": counter.total, "bytes_moved": 28.0 * sum(p.numel() for p in net.parameters())}
+    return counter.total, 28.0 * sum(p.numel() for p in net.parameters())
 
 
 @click.command()
@@ -107,8 +111,9 @@ def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, va
                 steps = {v: Step(name, resolution, batch, device, DTYPES[dtype], v) for v in wanted}
                 start, labels = len(bench.rows), {"resolution": resolution, "batch": batch}
                 for part, call in PARTS.items():
-                    bench.case({"part": part} | labels, {v: (lambda s=s, call=call: call(s)) for v, s in steps.items()}, dtype=dtype,
-                               **work(name, resolution, batch, device, DTYPES[dtype], call))
+                    flops, moved = work(name, resolution, batch, device, DTYPES[dtype], call)
+                    bench.case({"part": part} | labels, {v: partial(call, s) for v, s in steps.items()}, dtype=dtype,
+                               flops=flops, bytes_moved=moved)
                 for variant in wanted:
                     add_whole_step(bench, bench.rows[start:], variant, labels, dtype, batch)
                 bench.write()

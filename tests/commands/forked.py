@@ -1,7 +1,8 @@
-"""Commands in processes of their own that start at once: they are forked off a process that has imported torch already.
+"""Commands in processes that start at once, because torch has been imported there already.
 
-`python train.py` spends seconds on imports, which a test of what the command does need not repeat. A forked command has its
-own output, exit code and global state; what it does before its imports, and how it takes signals, is for real processes to show.
+`python train.py` spends seconds on imports. A test of what the command does need not repeat them:
+here the command is forked off a process that has made them. It has its own output, exit code and
+global state. Tests of the imports themselves, and of signals, start a real process instead.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pytest", "torch", "torch.utils.tensorboard", "timm", "scipy.linalg", "training.launch",
-                                 "metrics.runner", "metrics.detectors.lite2", "networks.sampling"])
+_CONTEXT.set_forkserver_preload([
+    "pytest", "torch", "torch.utils.tensorboard", "timm", "scipy.linalg", "training.launch",
+    "metrics.runner", "metrics.detectors.lite2", "networks.sampling"])
 
 
 def run_command(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """As `subprocess.run([sys.executable, *arguments], cwd=ROOT)` with text output; the first argument is the script."""
+    """Run a script of the repository, the first argument, with the others as its command line.
+
+    The result is that of `subprocess.run([sys.executable, *arguments], cwd=ROOT)`, text captured.
+    """
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
@@ -33,7 +38,8 @@ def run_command(*arguments: object, timeout: float = 300) -> subprocess.Complete
             process.kill()
             process.join()
             raise subprocess.TimeoutExpired(words, timeout, out.read_text(), err.read_text())
-        return subprocess.CompletedProcess(words, process.exitcode, out.read_text(), err.read_text())
+        output, errors = out.read_text(), err.read_text()
+        return subprocess.CompletedProcess(words, process.exitcode, output, errors)
 
 
 def _run(words: list[str], out: Path, err: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is installed: requirements.txt bounds it, constraints.txt pins what CI passed with, and every CI runs the same commands."""
+"""Versions: requirements.txt bounds them, constraints.txt pins those that CI passed with."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def lines_of(name):
-    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return [line for line in (line.split("#")[0].strip() for line in text.splitlines()) if line]
 
 
 def pinned(lines):
-    """Version by package. Raises `ValueError` for a line that is not NAME==VERSION: a path, a range, a tag such as +cpu."""
+    """Version by package.
+
+    Raises `ValueError` for a line that is not NAME==VERSION: a path, a range, a tag such as +cpu.
+    """
     found = {}
     for line in lines:
         name, separator, version = line.partition("==")
@@ -30,15 +33,18 @@ def pinned(lines):
 
 def unmet(requirements, versions):
     """What requirements.txt asks for and constraints.txt does not pin within the bounds."""
-    wanted = [Requirement(line) for line in requirements]
-    return [str(one) for one in wanted if (version := versions.get(canonicalize_name(one.name))) is None
-            or not one.specifier.contains(version)]
+    def met(wanted):
+        version = versions.get(canonicalize_name(wanted.name))
+        return version is not None and wanted.specifier.contains(version)
+
+    return [str(wanted) for wanted in map(Requirement, requirements) if not met(wanted)]
 
 
 def test_both_requirement_files_say_the_same():
     conda = (ROOT / "environment.yml").read_text(encoding="utf-8")
-    listed = {line.strip().removeprefix("- ").strip('"') for line in conda.split("- pip:")[1].splitlines()} - {""}
-    assert listed == set(lines_of("requirements.txt"))
+    lines = conda.split("- pip:")[1].splitlines()
+    listed = {line.strip().removeprefix("- ").strip('"') for line in lines} - {""}
+    assert listed == {*lines_of("requirements.txt")}
 
 
 def test_every_requirement_is_pinned_within_its_bounds():
@@ -47,4 +53,5 @@ def test_every_requirement_is_pinned_within_its_bounds():
 
 def test_the_comparison_sees_what_is_missing_and_what_is_too_new():
     versions = pinned(["torch==3.0.0", "open_clip_torch==3.3.0"])
-    assert unmet(["torch>=2.11,<3", "open-clip-torch>=3.3", "numpy"], versions) == ["torch<3,>=2.11", "numpy"]
+    wanted = ["torch>=2.11,<3", "open-clip-torch>=3.3", "numpy"]
+    assert unmet(wanted, versions) == ["torch<3,>=2.11", "numpy"]

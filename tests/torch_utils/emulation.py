@@ -24,14 +24,15 @@ HOOKS = ["-fsanitize=thread,alignment", "-g1"]
 MARGIN = 4096  # bytes; kMargin of emulate.h
 
 
-def compiler() -> str | None:
-    return shutil.which("c++")
+def compiler() -> str:
+    """The host's C++ compiler, "" without one."""
+    return shutil.which("c++") or ""
 
 
 @functools.cache
 def race_checker_problem() -> str | None:
     """None, or why this compiler cannot build the kernels with hooks on loads and stores."""
-    if compiler() is None:
+    if not compiler():
         return "no C++ compiler"
     done = subprocess.run([compiler(), *HOOKS, "-c", "-x", "c++", "-", "-o", os.devnull],
                           input="int main() {}", capture_output=True, text=True, check=False)

@@ -9,10 +9,16 @@ import pytest
 import torch
 
 from tests.torch_utils.emulation import (
-    Checked, call, compiler, library, poisoned, race_checker_problem, structure,
+    Checked,
+    call,
+    compiler,
+    library,
+    poisoned,
+    race_checker_problem,
+    structure,
 )
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler")
 PROBES = Path(__file__).with_name("probe_kernels.cu")
 SumParams = structure(("in", "p"), ("out", "p"), ("way", "i"))
 DotParams = structure(("a", "p"), ("b", "p"), ("c", "f"), ("out", "p"))

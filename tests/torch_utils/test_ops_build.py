@@ -184,7 +184,7 @@ def test_the_variable_decides_where_the_flag_does_not(fresh):
 
 
 def test_what_runs_is_said_and_loaded_at_the_start(fresh):
-    loaded = []
+    loaded: list[str] = []
     fresh.setattr(build, "load", loaded.append)
     assert check_backend("auto") == check_backend("auto", "mps") == "plain PyTorch" and not loaded
     assert check_backend("auto", "cuda:0") == "CUDA kernels" and loaded == list(build.PLUGINS)

@@ -17,7 +17,7 @@ from tests.torch_utils.emulation import DTYPES, TF32, Configuration, call, compi
 from torch_utils.ops.biline import formula
 from torch_utils.ops.biline.packing import mlp_shapes, pack, refinement_shapes
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler")
 WIDTHS = {"paper": [32, 64, 128, 64, 32], "small": [16, 32, 32, 16]}
 DecodeParams = structure(*((n, "p") for n in ("features", "rows", "columns", "params", "out")),
                          *((n, "i") for n in ("batch", "height", "width", "depth")))

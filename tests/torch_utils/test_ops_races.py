@@ -16,11 +16,26 @@ import pytest
 import torch
 
 from tests.torch_utils.emulation import (
-    DTYPES, OPS, TF32, Checked, Configuration, call, poisoned, race_checker_problem,
+    DTYPES,
+    OPS,
+    TF32,
+    Checked,
+    Configuration,
+    call,
+    poisoned,
+    race_checker_problem,
 )
 from tests.torch_utils.test_ops_kernels_emulated import (
-    WIDTHS, ActBackwardParams, ActParams, BackwardParams, DecodeParams, LinesParams, RenderParams,
-    WeightsParams, decode_case, render_case,
+    WIDTHS,
+    ActBackwardParams,
+    ActParams,
+    BackwardParams,
+    DecodeParams,
+    LinesParams,
+    RenderParams,
+    WeightsParams,
+    decode_case,
+    render_case,
 )
 from tests.torch_utils.test_ops_weights_emulated import Params as WeightsBackwardParams
 from tests.torch_utils.test_ops_weights_emulated import SumParams
@@ -128,8 +143,8 @@ KERNELS: dict[str, Callable[..., None]] = {
     "modulated_linear/cuda/weights_backward.cu": weights_backward}
 # A header is checked as a part of the source that it was written for.
 INCLUDED_BY = {"modulated_linear/cuda/fft.h": "modulated_linear/cuda/modulated_linear.cu"}
-SOURCE_OF = {run: source for source, run in KERNELS.items()} | {
-    run: "modulated_linear/cuda/modulated_linear.cu" for run in (weights, activation)}
+SOURCE_OF = {run: source for source, run in KERNELS.items()} | dict.fromkeys(
+    (weights, activation), "modulated_linear/cuda/modulated_linear.cu")
 
 
 @pytest.mark.parametrize("run,options", [

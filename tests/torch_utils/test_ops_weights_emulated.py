@@ -10,7 +10,7 @@ import torch
 from tests.torch_utils.emulation import DTYPES, call, compiler, library, poisoned, structure
 from tests.torch_utils.test_ops_kernels_emulated import no_worse_than
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler")
 SOURCE = "modulated_linear/cuda/weights_backward.cu"
 POINTERS = "grad", "weight", "style", "spectrum", "d_weight", "d_style", "d_spectrum"
 Params = structure(
