@@ -63,11 +63,10 @@ def captured(call) -> torch.cuda.CUDAGraph:
 
 
 def variants_of(generator, inputs, view: View, dtype: torch.dtype, wanted: list[str]) -> dict:
-    compiled = torch.compile(generator)
     makers = {
         "literal": lambda: forward(generator, inputs, view, "ref", dtype, literal=True),
         "eager": lambda: forward(generator, inputs, view, "ref", dtype),
-        "compile": lambda: forward(compiled, inputs, view, "ref", dtype),
+        "compile": lambda: forward(torch.compile(generator), inputs, view, "ref", dtype),
         "ours": lambda: forward(generator, inputs, view, "auto", dtype),
         "graph": lambda: as_graph(forward(generator, inputs, view, "auto", dtype)),
     }
