@@ -3,9 +3,9 @@
 Both compute in float32. Beside a limit stands how far two CPU runs were apart that differ in
 rounding only: AVX512 against SSE instructions, two threads against one, tiles against --ops ref.
 
-The first tick shows arithmetic alone. TF32 keeps 10 bits, so it would move a loss by 1e-4 or
-more: the limit of 1e-5 shows that it is off. Later ticks show that training goes on alike; a step
-multiplies rounding by 3 to 10.
+The first tick shows arithmetic alone. Convolutions whose inputs were rounded to TF32's 10 bits
+moved its losses D, G and R1 by 1.2e-5, 6e-5 and 3e-4, so the limit of 1e-5 shows that TF32 is off.
+Later ticks show that training goes on alike; a step multiplies rounding by 3 to 10.
 """
 
 from __future__ import annotations

@@ -62,11 +62,13 @@ def linear_calls(device: torch.device, dtype: torch.dtype) -> Iterator[str]:
         for spectrum in (rand(2, channels // 2 + 1, 2), None):
             weight, style = rand(outputs, channels), rand(2, channels)
             weights = OPS.modulated_weights(weight, style, spectrum, True, 1.0, dtype)
+            grad = torch.randn_like(weights)
+            OPS.modulated_weights_backward(grad, weight, style, spectrum, True, 1.0)
             for activate in (True, False):
                 x, bias = rand(2, 65, channels).to(dtype), rand(outputs).to(dtype)
                 y = OPS.linear_act(x, weights, bias, activate)
                 OPS.act_backward(y, y, activate)
-        yield f"modulated_weights, linear_act, act_backward {channels} -> {outputs}"
+        yield f"modulated layer {channels} -> {outputs}"
 
 
 def main() -> None:

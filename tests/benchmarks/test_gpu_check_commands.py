@@ -98,7 +98,7 @@ def ticks(change=lambda tick, key: 0.0):
 ALL_OF_16 = [f"image 16: {key}" for key in ("Loss/D", "Loss/G", "Gradient/D", "Loss/path_length")]
 CHANGES = {
     "rounding": (lambda tick, key: 3e-6, []),
-    "TF32": (lambda tick, key: 1e-4 * (key == "Loss/D"), ["image 8: Loss/D"]),
+    "TF32": (lambda tick, key: 1.2e-5 * (key == "Loss/D"), ["image 8: Loss/D"]),
     "later rounding": (lambda tick, key: 1e-2 * (tick == 2), []),
     "later": (lambda tick, key: 5e-2 * (tick == 2), ["image 16: Loss/D", "image 16: Loss/G"]),
     "NaN": (lambda tick, key: math.nan if tick == 2 else 0.0, ALL_OF_16),

@@ -140,7 +140,8 @@ def has_room(widths, dtype):
     """Whether a block of this GPU has the shared memory that `biline_render` needs: for the paper's widths in float32 more
     than the 163 KiB of an A100 and less than the 227 of an H100; all else fits everywhere. The kernel itself is not asked.
     """
-    most = torch.cuda.get_device_properties(0).shared_memory_per_block_optin
+    facts = torch.cuda.get_device_properties(0)
+    most = getattr(facts, "shared_memory_per_block_optin")  # noqa: B009  its type lacks it
     return most > 200 * 1024 or not (widths == PAPER and dtype == torch.float32)
 
 

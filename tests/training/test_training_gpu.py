@@ -113,7 +113,7 @@ def test_a_wait_is_seen():
     with waits() as found:
         numbers.sum().item()
         numbers.nonzero()
-    assert len(found) == 2, found
+    assert len(set(found)) == 2, found
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
