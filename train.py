@@ -41,7 +41,8 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
 @report_user_errors
-def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
+def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool,
+         **flags: Any) -> None:
     """Train a text-to-image GAN; the same command again resumes.
 
     SIGINT and SIGTERM save the state first; the exit code is then 3.

@@ -47,7 +47,8 @@ def eidgan_openmoji64() -> TrainConfig:
 def eidgan_openmoji32() -> TrainConfig:
     """The demo: OpenMoji at 32 x 32, eight minutes on 2 cores; docs/experiment_log.md says how it was found."""
     base = eidgan_openmoji64()
-    assert isinstance(base.generator, EidganConfig) and isinstance(base.discriminator, WaveletDiscriminatorConfig)
+    assert isinstance(base.generator, EidganConfig)
+    assert isinstance(base.discriminator, WaveletDiscriminatorConfig)
     return replace(
         base, recipe="eidgan-openmoji32", resolution=32,
         generator=replace(base.generator, channels=(128, 128, 128, 128), thickness=8, bandwidth=1.5, mapping_lr_multiplier=0.1),

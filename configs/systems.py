@@ -14,7 +14,11 @@ from functools import partial
 from typing import Any
 
 from configs.eidgan import eidgan_coco256, eidgan_openmoji64
-from networks.discriminators import DcganDiscriminatorConfig, Stylegan2DiscriminatorConfig, WaveletDiscriminatorConfig
+from networks.discriminators import (
+    DcganDiscriminatorConfig,
+    Stylegan2DiscriminatorConfig,
+    WaveletDiscriminatorConfig,
+)
 from networks.generators import CrepsConfig, EidganConfig, preset
 from training.config import AdamConfig, LossConfig, TrainConfig
 

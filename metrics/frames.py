@@ -49,7 +49,8 @@ def rendered(subject: Subject, chosen: ImageSet, pictures: Pictures, share: rang
         yield sample.image
 
 
-def _windows(subject: Subject, chosen: ImageSet, pictures: Pictures, share: range, large: int, options: dict[str, Any]) -> Iterator[torch.Tensor]:
+def _windows(subject: Subject, chosen: ImageSet, pictures: Pictures, share: range, large: int,
+             options: dict[str, Any]) -> Iterator[torch.Tensor]:
     """Runs of indices in one group share a window, whatever rank or batch they fall into."""
     progress = options.pop("progress")
     start = 0

@@ -38,7 +38,8 @@ class MomentSums:
 
     def __init__(self) -> None:
         self.count = 0
-        self._sums: tuple[torch.Tensor, torch.Tensor] | None = None  # of rows [D], of outer products [D, D]
+        # Of rows [D] and of their outer products [D, D].
+        self._sums: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def add(self, features: torch.Tensor) -> None:
         features = features.to(float64_device(features.device)).to(torch.float64)

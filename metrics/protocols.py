@@ -98,11 +98,12 @@ def _text() -> Iterator[Protocol]:
 def _beyond_the_frame() -> Iterator[Protocol]:
     scales: tuple[tuple[int, Sight], ...] = ((2, "x2"), (4, "x4"))
     for factor, view in scales:
-        shared: dict[str, Any] = {"pictures": Pictures(view=view), "reference": Reference(view=view)}
+        pictures, reference = Pictures(view=view), Reference(view=view)
         words = f"KID at {factor}S, native against S enlarged; --data-large at {factor}S"
-        yield Protocol(name=f"detail_{view}", summary=words, measure=Detail(detector=INCEPTION, factor=factor), **shared)
-        yield Protocol(name=f"detail_{view}_lite2", summary=f"{words}; lite2",
-                       measure=Detail(detector="lite2", factor=factor), **shared)
+        yield Protocol(name=f"detail_{view}", summary=words, pictures=pictures, reference=reference,
+                       measure=Detail(detector=INCEPTION, factor=factor))
+        yield Protocol(name=f"detail_{view}_lite2", summary=f"{words}; lite2", pictures=pictures,
+                       reference=reference, measure=Detail(detector="lite2", factor=factor))
     patches, patch = Pictures(view="patch", num_images=50_000), Reference(view="patch")
     yield Protocol(name="pfid50k", summary="patch FID: random S x S windows at large scale; --data-large",
                    measure=Frechet(detector=INCEPTION), pictures=patches, reference=patch)

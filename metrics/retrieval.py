@@ -25,7 +25,8 @@ def r_precision(images: np.ndarray, true_texts: np.ndarray, pool_texts: np.ndarr
     """
     images, true_texts, pool_texts = unit_rows(images), unit_rows(true_texts), unit_rows(pool_texts)
     true = (images * true_texts).sum(axis=1)
-    hits = [own > _TIE + (pool_texts[rows] @ image).max() for image, own, rows in zip(images, true, distractors, strict=True)]
+    hits = [own > _TIE + (pool_texts[rows] @ image).max()
+            for image, own, rows in zip(images, true, distractors, strict=True)]
     return float(np.mean(hits))
 
 

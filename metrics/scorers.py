@@ -37,6 +37,7 @@ from metrics.tile_exactness import tile_px, tile_views
 from networks.coordinates import Convention, View
 
 Fields = dict[str, Any]
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of two batches of pictures
 
 
 def score(session: Session, protocol: Protocol) -> Fields:
@@ -105,7 +106,8 @@ def _r_precision(session: Session, protocol: Protocol, measure: RPrecision) -> F
                                    num_distractors=measure.num_distractors, seed=pictures.seed)
     texts = session.text_features(chosen.prompts, measure.detector)
     pool_texts = session.text_features(pool, measure.detector)
-    value = r_precision(session.generated(pictures, measure.detector).with_rows(), texts, pool_texts, distractors)
+    images = session.generated(pictures, measure.detector).with_rows()
+    value = r_precision(images, texts, pool_texts, distractors)
     reals = session.real_items(pictures, measure.detector)
     real = None if reals is None else r_precision(reals, texts, pool_texts, distractors)
     prime = value / real if real else None
@@ -121,7 +123,8 @@ def _r_precision(session: Session, protocol: Protocol, measure: RPrecision) -> F
 
 def _rows(session: Session, protocol: Protocol, detector: str) -> tuple[np.ndarray, np.ndarray]:
     """Real and generated rows."""
-    return session.real(protocol).with_rows(), session.generated(protocol.pictures, detector).with_rows()
+    real = session.real(protocol).with_rows()
+    return real, session.generated(protocol.pictures, detector).with_rows()
 
 
 def _scale_consistency(session: Session, protocol: Protocol, measure: ScaleConsistency) -> Fields:
@@ -131,7 +134,7 @@ def _scale_consistency(session: Session, protocol: Protocol, measure: ScaleConsi
     """
     factor, pictures = measure.factor, protocol.pictures
     native = View.square(session.subject.resolution)
-    distances: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"psnr": psnr, "ssim": ssim}
+    distances: dict[str, Distance] = {"psnr": psnr, "ssim": ssim}
     if native.height >= MS_SSIM_MIN_PX:
         distances["ms_ssim"] = ms_ssim
     fields: Fields = {"psnr": {}, "ssim": {}, "ms_ssim": {}, "lpips": {}}
@@ -149,7 +152,8 @@ def _scale_consistency(session: Session, protocol: Protocol, measure: ScaleConsi
             others: dict[str, torch.Tensor] = {view.convention: shrink(large, factor)}
             if view.convention == "centers":
                 others["bicubic"] = shrink(enlarge(small, factor), factor)
-            rows.append({name: [distance(small, x).item() for distance in distances.values()] for name, x in others.items()})
+            rows.append({name: [distance(small, x).item() for distance in distances.values()]
+                         for name, x in others.items()})
         return rows
 
     conventions: tuple[Convention, ...] = ("centers", "endpoints")
@@ -157,7 +161,8 @@ def _scale_consistency(session: Session, protocol: Protocol, measure: ScaleConsi
         view = replace(native, convention=convention)
         rows = over_ranks(pictures.num_images, partial(agreement, view=view))
         for name in rows[0]:
-            for distance, mean in zip(distances, np.mean([row[name] for row in rows], axis=0).tolist(), strict=True):
+            means = np.mean([row[name] for row in rows], axis=0).tolist()
+            for distance, mean in zip(distances, means, strict=True):
                 fields[distance][name] = mean
     return {"value": fields["psnr"]["centers"], "unit": "dB"} | {name: field or None for name, field in fields.items()} | extra
 

@@ -86,7 +86,8 @@ class Session:
 
     def real(self, protocol: Protocol) -> Features:
         """Of the real pictures that the protocol names."""
-        reference, path, detector = protocol.reference, self.sources.reference, protocol.measure.detector
+        reference, path = protocol.reference, self.sources.reference
+        detector = protocol.measure.detector
         if reference.view == "native" and path is not None and path.is_file() and path.suffix == ".npz":
             tag = f"{reference.split}, {reference.view}, {reference.expand}"
             file, side = ReferenceFile(path), self.subject.resolution
@@ -104,7 +105,8 @@ class Session:
                 return None
         else:
             places = list(self.image_set(pictures).items)
-        return self._real(Reference(split=pictures.split), detector, pictures.num_images).with_rows()[places]
+        real = self._real(Reference(split=pictures.split), detector, pictures.num_images)
+        return real.with_rows()[places]
 
     def text_features(self, captions: Sequence[str], detector: str) -> np.ndarray:
         """float32 [N, D]; equal captions are encoded once. Raises `UserError` where a picture has no caption."""
@@ -232,5 +234,6 @@ def passes_of(protocol: Protocol) -> list[Pictures]:
     if protocol.measure.detector is None:
         return []
     if isinstance(protocol.measure, Detail):
-        return [protocol.pictures, replace(protocol.pictures, view=ENLARGED[protocol.pictures.view])]
+        pictures = protocol.pictures
+        return [pictures, replace(pictures, view=ENLARGED[pictures.view])]
     return [protocol.pictures]

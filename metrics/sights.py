@@ -19,7 +19,8 @@ from networks.coordinates import View
 from torch_utils.rng import seed_for
 
 FACTORS: dict[Sight, int] = {"x2": 2, "x4": 4, "x2_enlarged": 2, "x4_enlarged": 4}
-ENLARGED: dict[Sight, Sight] = {"x2": "x2_enlarged", "x4": "x4_enlarged"}  # sights that `Detail` compares
+# Sights that `Detail` compares.
+ENLARGED: dict[Sight, Sight] = {"x2": "x2_enlarged", "x4": "x4_enlarged"}
 RING_BOX = (-0.25, -0.25, 1.25, 1.25)
 GREY = 127
 # Generated windows are made in fixed groups that share one window, so that the network is used in batches.

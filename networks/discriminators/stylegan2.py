@@ -47,7 +47,8 @@ class Stylegan2Discriminator(Discriminator):
         widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
-        self.blocks = nn.ModuleList(ResidualDown(widths[a], widths[b], "binomial") for a, b in pairwise(scales))
+        self.blocks = nn.ModuleList(
+            ResidualDown(widths[a], widths[b], "binomial") for a, b in pairwise(scales))
         self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
                                        group_size=config.group_size)
 

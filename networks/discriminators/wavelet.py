@@ -81,7 +81,8 @@ class WaveletDiscriminator(Discriminator):
         widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
-        self.blocks = nn.ModuleList(ResidualDown(widths[a], widths[b], "box") for a, b in pairwise(scales))
+        self.blocks = nn.ModuleList(
+            ResidualDown(widths[a], widths[b], "box") for a, b in pairwise(scales))
         self.from_wavelet = nn.ModuleList(EqualConv2d(12, widths[scale], 1) for scale in scales[1:])
         self.spectral_after = scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
         self.spectral = SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
@@ -90,7 +91,8 @@ class WaveletDiscriminator(Discriminator):
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(images)
-        for index, (block, from_wavelet) in enumerate(zip(self.blocks, self.from_wavelet, strict=True)):
+        layers = zip(self.blocks, self.from_wavelet, strict=True)
+        for index, (block, from_wavelet) in enumerate(layers):
             bands = haar_wavelet(images)
             images = bands[:, :3] * 0.5
             x = (block(x) + from_wavelet(bands)) * math.sqrt(0.5)

@@ -66,8 +66,9 @@ _SYSTEMS: dict[str, SystemConfig] = {
 PRESETS: dict[str, GeneratorConfig] = {
     **_SYSTEMS,
     # For tests: behind a code book.
-    "quantized-tiny": QuantizedConfig(generator=_SYSTEMS["eidgan-tiny"],
-                                      quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4)),
+    "quantized-tiny": QuantizedConfig(
+        generator=_SYSTEMS["eidgan-tiny"],
+        quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4)),
 }
 
 

@@ -89,5 +89,6 @@ class QuantizedGenerator(Generator):
         logged = self.generator.end_step()
         for part, quantizer in self.quantizers.items():
             assert isinstance(quantizer, FeatureQuantizer)
-            logged |= {f"Codebook/{part}_{name}": value for name, value in quantizer.quantizer.end_step().items()}
+            found = quantizer.quantizer.end_step()
+            logged |= {f"Codebook/{part}_{name}": value for name, value in found.items()}
         return logged

@@ -104,7 +104,8 @@ class Vqcgan(NativeGenerator):
         self.quantizer = VectorQuantizer(config.quantizer) if config.condition_dim else None
         widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())[:-1]
         layers: list[nn.Module] = []
-        for index, (before, width) in enumerate(pairwise([config.latent_dim + config.condition_dim, *widths])):
+        inputs = config.latent_dim + config.condition_dim
+        for index, (before, width) in enumerate(pairwise([inputs, *widths])):
             stride, padding = (2, 1) if index else (1, 0)
             layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width),
                        nn.ReLU(inplace=True)]

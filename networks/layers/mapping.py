@@ -26,7 +26,8 @@ class TokenMapping(nn.Module):
                  word_dim: int = 0, attention_dim: int = 0, num_heads: int = 1) -> None:
         super().__init__()
         widths = [dim * 2 if sentence_dim else dim, *[dim] * num_layers]
-        layers = [EqualLinear(a, b, activate=True, lr_multiplier=lr_multiplier) for a, b in pairwise(widths)]
+        layers = [EqualLinear(a, b, activate=True, lr_multiplier=lr_multiplier)
+                  for a, b in pairwise(widths)]
         self.embedding = nn.Parameter(torch.randn(num_tokens, dim)) if num_tokens > 1 else None
         self.sentence = EqualLinear(sentence_dim, dim) if sentence_dim else None
         self.before = nn.Sequential(*layers[:num_layers // 2])

@@ -48,8 +48,9 @@ def rows_of(text):
 
 def one(folder, **fields):
     """A run that was never made."""
-    fields = {"folder": folder, "recipe": "a", "seed": 0, "images": 8, "hours": 0.1, "dataset_hash": "x", "reads_text": True, "curve": [],
-              "scores": {}, "options": dict.fromkeys(SETTINGS, 8)} | fields
+    fields = {"folder": folder, "recipe": "a", "seed": 0, "images": 8, "hours": 0.1,
+              "dataset_hash": "x", "reads_text": True, "curve": [], "scores": {},
+              "options": dict.fromkeys(SETTINGS, 8)} | fields
     return Run(**fields)
 
 
@@ -180,7 +181,8 @@ def test_a_system_that_reads_no_text_has_no_text_scores(runs):
 
 def test_calls_are_interleaved_and_the_table_names_what_did_not_run():
     order: list[str] = []
-    found = interleaved({name: partial(order.append, name) for name in "ab"}, 2, torch.device("cpu"))
+    calls = {name: partial(order.append, name) for name in "ab"}
+    found = interleaved(calls, 2, torch.device("cpu"))
     assert order == list("ababab") and found["a"]["min_s"] <= found["a"]["median_s"] <= found["a"]["max_s"]
     row = {"system": "x", "resolution": 8, "params": 2e6, "macs": 1e9, "peak_bytes": 2**20} | found["a"]
     text = table({"date": "d", "hardware": "h", "torch": "t", "rounds": 2, "batch": 1, "training_steps": [],

@@ -111,9 +111,12 @@ FIRST = "00000/img00000000.png"
 
 
 @pytest.mark.parametrize("change, fault", [
-    ({"index": lambda items: items[1].update(id=items[0]["id"])}, "items[1]: id '0.png' is not unique"),
-    ({"index": lambda items: items[1].update(file=FIRST)}, "items[1]: file '00000/img00000000.png' is not unique"),
-    ({"index": lambda items: items[2].update(captions=[])}, "captions must be a list with at least one"),
+    ({"index": lambda items: items[1].update(id=items[0]["id"])},
+     "items[1]: id '0.png' is not unique"),
+    ({"index": lambda items: items[1].update(file=FIRST)},
+     "items[1]: file '00000/img00000000.png' is not unique"),
+    ({"index": lambda items: items[2].update(captions=[])},
+     "captions must be a list with at least one"),
     ({"index": lambda items: items[2].update(captions=[""])}, "is not a text, or is empty"),
     ({"index": lambda items: items[0].update(split="dev")}, "split must be one of train, test"),
     ({"index": lambda items: items.clear()}, "items is empty"),

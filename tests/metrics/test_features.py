@@ -90,7 +90,8 @@ def test_two_processes_give_the_moments_of_one(total):
     outputs = [json.loads(process.communicate(timeout=120)[0]) for process in ranks]
     one = run(total=total)
     assert outputs[0] == outputs[1]
-    for found, expected in zip(outputs[0], (one.rows, one.moments.mean, one.moments.covariance), strict=True):
+    wanted = one.rows, one.moments.mean, one.moments.covariance
+    for found, expected in zip(outputs[0], wanted, strict=True):
         assert np.allclose(found, expected, rtol=1e-5, atol=1e-7)
     other = moments_of(one.rows[::-1] + 0.1)
     two = type(one.moments)(total, np.array(outputs[0][1]), np.array(outputs[0][2]))

@@ -25,7 +25,8 @@ def test_a_smaller_number_is_the_beginning_of_a_larger_one():
 def test_every_item_comes_once_a_round_with_its_own_captions():
     chosen = image_set(Captions(10), num_images=30, seed=0)
     assert all(sorted(chosen.items[k:k + 10]) == list(range(10)) for k in (0, 10, 20))
-    assert all(prompt[:-1] == str(item) for prompt, item in zip(chosen.prompts, chosen.items, strict=True))
+    pairs = zip(chosen.prompts, chosen.items, strict=True)
+    assert all(prompt[:-1] == str(item) for prompt, item in pairs)
     assert {prompt[-1] for prompt in chosen.prompts} == set("abc")
     assert len(set(chosen.seeds)) == 30 and chosen.items[:10] != tuple(range(10))
 

@@ -11,7 +11,8 @@ from networks.interfaces import TextFeatures
 
 def build(kind, **fields):
     torch.manual_seed(0)
-    fields = {"resolution": 32, "channel_base": 128, "channel_max": 32, "sentence_dim": 12, "feature_dim": 10} | fields
+    fields = {"resolution": 32, "channel_base": 128, "channel_max": 32, "sentence_dim": 12,
+              "feature_dim": 10} | fields
     if kind != "dcgan":
         fields.setdefault("group_size", 2)
     if kind == "wavelet":

@@ -64,7 +64,8 @@ def test_fit_square_shrinks_with_antialiasing_as_pil_does():
     from PIL import Image
 
     pixels = torch.randint(0, 256, (90, 90, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    channel = Image.fromarray(pixels[..., 0].numpy().astype(np.float32), mode="F").resize((40, 40), Image.Resampling.BICUBIC)
+    large = Image.fromarray(pixels[..., 0].numpy().astype(np.float32), mode="F")
+    channel = large.resize((40, 40), Image.Resampling.BICUBIC)
     ours = frozen.fit_square(pixels.permute(2, 0, 1)[None], 40)
     np.testing.assert_allclose(ours[0, 0].numpy(), np.asarray(channel), atol=0.05)
 

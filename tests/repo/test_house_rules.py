@@ -69,7 +69,8 @@ def test_files_and_functions_stay_small(path):
     assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno < 60, f"{name_of(path)}:{node.lineno} {node.name}"
+            place = f"{name_of(path)}:{node.lineno} {node.name}"
+            assert (node.end_lineno or 0) - node.lineno < 60, place
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if "tests" not in p.parts], ids=name_of)
@@ -82,8 +83,9 @@ def test_modules_open_with_a_docstring_and_stay_safe(path):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"bare except in line {node.lineno}"
         if isinstance(node, ast.keyword) and node.arg in ("weights_only", "allow_pickle"):
-            safe = isinstance(node.value, ast.Constant) and node.value.value is (node.arg == "weights_only")
-            assert safe, f"line {node.value.lineno}: executes what it reads"
+            value = node.value.value if isinstance(node.value, ast.Constant) else None
+            line = node.value.lineno
+            assert value is (node.arg == "weights_only"), f"line {line}: executes what it reads"
 
 
 HEAVY = ("torch", "torchvision", "open_clip", "timm", "transformers", "numpy", "scipy", "PIL", "tensorboard", "resvg_py")

@@ -28,7 +28,8 @@ def test_fold_equals_fft_over_features(channels):
 @pytest.mark.parametrize("activate", [True, False])
 def test_layer_equals_its_literal_form(spectral, demodulate, activate):
     x, weight, style, bias, spectrum = case()
-    options = {"spectrum": spectrum if spectral else None, "demodulate": demodulate, "activate": activate}
+    options = {"spectrum": spectrum if spectral else None, "demodulate": demodulate,
+               "activate": activate}
     expected = modulated_linear_literal(x, weight, style, bias, **options)
     single = [t.float() for t in (x, weight, style, bias)]
     options["spectrum"] = spectrum.to(torch.complex64) if spectral else None

@@ -58,7 +58,8 @@ def test_heads_learn_repeatably_and_leave_the_global_stream_alone(synthetic):
     figures = evaluate(synthetic, groups, heads)["32px"]
     assert figures["text_to_image"]["R@1"] > 80 and figures["cosine_matched"] > figures["cosine_mismatched"] + 0.4
     again = train_heads(synthetic, groups, config)
-    assert all(torch.equal(a, b) for a, b in zip(heads[0].state_dict().values(), again[0].state_dict().values(), strict=True))
+    first, second = (pair[0].state_dict().values() for pair in (heads, again))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_variants_shrink_move_and_repeat():

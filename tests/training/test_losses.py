@@ -127,8 +127,8 @@ def test_augmentation_at_zero_is_the_identity_and_at_one_differentiable(seed):
 
 def test_flip_alone_mirrors_and_brightness_alone_shifts():
     images = torch.rand(8, 3, 16, 16)
-    none = {"mode": "fixed", "p": 1.0, "flip": False, "translation": 0, "scale": 0, "rotation": 0, "brightness": 0, "contrast": 0,
-            "saturation": 0, "cutout": 0}
+    none = {"mode": "fixed", "p": 1.0, "flip": False, "translation": 0, "scale": 0, "rotation": 0,
+            "brightness": 0, "contrast": 0, "saturation": 0, "cutout": 0}
     uniforms = torch.rand(8, NUM_UNIFORMS)
     flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(images, lambda width: uniforms)
     for image, out, draw in zip(images, flipped, uniforms[:, 1], strict=True):
