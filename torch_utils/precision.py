@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -27,14 +28,20 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 
 @contextlib.contextmanager
 def no_tf32() -> Iterator[None]:
-    """Float32 on GPUs means float32: cuDNN rounds convolutions to TF32's 10 bits by default."""
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, products.allow_tf32
+    """Float32 on GPUs means float32: cuDNN rounds convolutions to TF32's 10 bits by default.
+
+    Reads and sets `fp32_precision`. The older `allow_tf32` raises where `fp32_precision` was set.
+    """
+    backends: Any = torch.backends  # its attributes are made at run time
+    places = backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn
+    before = [place.fp32_precision for place in places]
     try:
-        convolutions.allow_tf32 = products.allow_tf32 = False
+        for place in places:
+            place.fp32_precision = "ieee"
         yield
     finally:
-        convolutions.allow_tf32, products.allow_tf32 = before
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
 
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager:

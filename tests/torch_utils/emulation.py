@@ -42,7 +42,8 @@ def race_checker_problem() -> str | None:
 def built(path: Path, *options: str) -> str:
     """An object (-c) or a library (-shared) of a file; kept under a hash of all sources."""
     parts = [path, *sorted(part for part in OPS.rglob("cuda/*") if part.is_file())]
-    text = b"".join(part.read_bytes() for part in parts) + " ".join(options).encode()
+    text = b"".join(part.read_bytes() for part in parts)
+    text += " ".join((torch.__version__, *options)).encode()
     stem, key = path.stem.removeprefix("eidgan-"), hashlib.sha256(text).hexdigest()[:16]
     kept = Path(tempfile.gettempdir()) / f"eidgan-{stem}-{key}.{'o' if '-c' in options else 'so'}"
     if not kept.exists():

@@ -118,13 +118,14 @@ def test_tf32_is_as_the_user_set_it():
     tensors = decode_case(PAPER, 1, 64, 64, 8, torch.float32)
     exact = formula.plain(*(t.double() for t in tensors), PAPER)
     errors = []
-    before = torch.backends.cuda.matmul.allow_tf32
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
     try:
-        for allowed in (False, True):
-            torch.backends.cuda.matmul.allow_tf32 = allowed
+        for precision in ("ieee", "tf32"):
+            products.fp32_precision = precision
             errors.append(float((OPS.biline_decode(*tensors, PAPER).double() - exact).norm() / exact.norm()))
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        products.fp32_precision = before
     assert errors[0] < 3e-6 < 3e-5 < errors[1] < 2e-3
 
 

@@ -19,9 +19,16 @@ inline int code(at::ScalarType dtype) {
     }
 }
 
-// float32 in TF32 where the user allows it for matrix products.
+// Whether the user allows TF32 for matrix products: by torch.backends.cuda.matmul.fp32_precision,
+// by torch.backends.fp32_precision or by the older allow_tf32. The older getter, allowTF32CuBLAS(),
+// raises where one of the first two was set.
+inline bool tf32_allowed() {
+    const at::Context& context = at::globalContext();
+    return context.float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
+           at::Float32Precision::TF32;
+}
 inline int product_code(at::ScalarType dtype) {
-    return dtype == at::kFloat && at::globalContext().allowTF32CuBLAS() ? int(kTF32) : code(dtype);
+    return dtype == at::kFloat && tf32_allowed() ? int(kTF32) : code(dtype);
 }
 
 inline void check(const char* error) { TORCH_CHECK(error == nullptr, error); }
