@@ -22,6 +22,7 @@ from metrics.ranks import shares_over_ranks
 from metrics.subjects import Subject
 from torch_utils.distributed import on_main
 from torch_utils.pictures import save_png
+from torch_utils.precision import no_tf32
 
 
 def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Path, *, device: torch.device, batch_size: int,
@@ -42,8 +43,9 @@ def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Pat
     def write(share: range) -> None:
         frames = generated_frames(subject, chosen, pictures, share, large=0, batch_size=batch_size, device=device,
                                   progress=progress)
-        for index, frame in zip(share, frames, strict=True):
-            save_png(folder / names[index], frame)
+        with no_tf32():  # as `calc`, which must see the same pictures
+            for index, frame in zip(share, frames, strict=True):
+                save_png(folder / names[index], frame)
 
     shares_over_ranks(len(chosen), write)
     origin = {"protocol": to_dict(protocol), "seed": pictures.seed, **subject.identity(),
