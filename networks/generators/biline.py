@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -18,22 +19,32 @@ from torch import nn
 from networks.coordinates import View
 from networks.layers.linear import EqualLinear, unit_second_moment
 from networks.layers.modulated import ModulatedLinear
-from torch_utils.ops.biline import biline_compose, biline_decode, biline_render, pixel_mlp
+from torch_utils.ops.biline import (
+    PixelWeights,
+    biline_compose,
+    biline_decode,
+    biline_render,
+    pack_pixels,
+    pixel_mlp,
+)
 
 
 @dataclass(frozen=True)
 class BilineState:
-    """Lines of all levels and the style of the refinement block; what `render` slices.
+    """Lines of all levels, which `render` slices, and what all pixels share.
 
-    rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; style [N, d_y].
+    rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; style [N, d_y] of the refinement
+    block; weights: of `BilinePixels.folded`, so that tiles of a view share them too.
     """
 
     rows: tuple[torch.Tensor, ...]
     columns: tuple[torch.Tensor, ...]
     style: torch.Tensor
+    weights: PixelWeights | None
 
     @classmethod
-    def from_lines(cls, lines: Iterable[torch.Tensor], view: View, style: torch.Tensor, *, summed: bool) -> BilineState:
+    def from_lines(cls, lines: Iterable[torch.Tensor], view: View, style: torch.Tensor,
+                   weights: PixelWeights | None, *, summed: bool) -> BilineState:
         """lines: what each block emitted, [N, (H + W) * D, K], rows before columns. summed: a level composes the running
         sum of the lines up to it, l_n = (l_{n-1} + lines_n) / sqrt(2), as the released CREPS does, instead of its own (eq. 4).
         """
@@ -43,7 +54,7 @@ class BilineState:
             of_rows, of_columns = level.unflatten(1, (view.height + view.width, -1)).split([view.height, view.width], dim=1)
             rows.append(of_rows)
             columns.append(of_columns)
-        return cls(tuple(rows), tuple(columns), style)
+        return cls(tuple(rows), tuple(columns), style, weights)
 
 
 class PixelDecoder(nn.Module):
@@ -55,8 +66,11 @@ class PixelDecoder(nn.Module):
         self.layers = nn.ModuleList(EqualLinear(a, b, activate=True) for a, b in zip(widths, widths[1:]))
 
     def folded(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        weights, biases = zip(*(layer.folded() for layer in self.layers))
-        return list(weights), list(biases)
+        layers = cast("Sequence[EqualLinear]", self.layers)
+        weights: list[torch.Tensor] = [layer.weight for layer in layers]
+        biases: list[torch.Tensor] = [layer.bias for layer in layers]
+        return (list(torch._foreach_mul(weights, [layer.weight_gain for layer in layers])),
+                list(torch._foreach_mul(biases, [layer.bias_gain for layer in layers])))
 
 
 class RefinementBlock(nn.Module):
@@ -76,7 +90,7 @@ class RefinementBlock(nn.Module):
             channels = width
 
     def folded(self, style: torch.Tensor) -> tuple[list, list]:
-        """(weights, biases) of each pair and (weight, bias) of each RGB layer, as `biline_render` takes them."""
+        """(weights, biases) of each pair, (weight, bias) of each RGB layer: see `pack_pixels`."""
         pairs = [tuple(zip(*(layer.folded(style) for layer in pair))) for pair in self.pairs]
         return pairs, [self.to_rgb[0].folded(), *(layer.folded(style) for layer in self.to_rgb[1:])]
 
@@ -98,14 +112,22 @@ class BilinePixels(nn.Module):
         self.decoders = nn.ModuleList(PixelDecoder(channels, decoder_hidden) for _ in range(num_levels))
         self.refinement = RefinementBlock(channels, refinement, style_dim)
 
-    def forward(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
-        image = None if torch.is_grad_enabled() else self._render(state, rows, columns)
-        return self._by_level(state, rows, columns) if image is None else image
+    def folded(self, style: torch.Tensor) -> PixelWeights | None:
+        """For inference, every weight with its gains, styles and demodulation; None under autograd.
 
-    def _render(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor | None:
-        """Inference: everything in one operator, where it has a kernel for this configuration."""
-        return biline_render([line[:, rows] for line in state.rows], [line[:, columns] for line in state.columns],
-                             [decoder.folded() for decoder in self.decoders], *self.refinement.folded(state.style))
+        They are part of a prepared view and go with it: nothing outlives a change of a parameter.
+        """
+        if torch.is_grad_enabled():
+            return None
+        return pack_pixels([decoder.folded() for decoder in self.decoders],
+                           *self.refinement.folded(style))
+
+    def forward(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
+        image = None
+        if state.weights is not None:  # all in one operator, if it takes this configuration
+            lines = ([x[:, rows] for x in state.rows], [x[:, columns] for x in state.columns])
+            image = biline_render(*lines, state.weights)
+        return self._by_level(state, rows, columns) if image is None else image
 
     def _by_level(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         features = biline_compose(state.rows[0][:, rows], state.columns[0][:, columns])

@@ -23,6 +23,7 @@ from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.fourier_lines import FourierLines
 from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
+from torch_utils.precision import at_least_single
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +101,13 @@ class Creps(Generator):
     def prepare(self, codes: Codes, view: View) -> BilineState:
         if self.config.convention == "endpoints":
             view = replace(view, convention="endpoints")
-        style = codes.tokens[:, 0]
+        style = at_least_single(codes.tokens[:, 0])
         x, emitted = self.lines(view, style), []
         for block in self.blocks:
             x, lines = block(x, style)
             emitted.append(lines)
-        return BilineState.from_lines(emitted, view, style, summed=self.config.summed_lines)
+        return BilineState.from_lines(emitted, view, style, self.pixels.folded(style),
+                                      summed=self.config.summed_lines)
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         image = self.pixels(prepared, rows, columns)

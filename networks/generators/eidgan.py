@@ -25,6 +25,7 @@ from networks.layers.fourier_lines import FourierLines
 from networks.layers.linear import unit_second_moment
 from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
+from torch_utils.precision import at_least_single
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +149,13 @@ class Eidgan(Generator):
     def prepare(self, codes: Codes, view: View) -> BilineState:
         # Independent latents average out: the root of k gives the pooled code back the variance of one.
         pooled = codes.tokens.mean(dim=1) * math.sqrt(codes.tokens.shape[1])
-        style = torch.cat([pooled, codes.sentence.to(codes.tokens.dtype)], dim=1)
+        style = torch.cat([at_least_single(x) for x in (pooled, codes.sentence)], dim=1)
         x, emitted = self.lines(view, style), []
         for block in self.blocks:
             x, lines = block(x, codes, style)
             emitted.append(lines)
-        return BilineState.from_lines(emitted, view, style, summed=self.config.summed_lines)
+        return BilineState.from_lines(emitted, view, style, self.pixels.folded(style),
+                                      summed=self.config.summed_lines)
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         image = self.pixels(prepared, rows, columns)

@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 from networks.layers.linear import EqualLinear
+from torch_utils.ops.backend import compute_dtype
+from torch_utils.precision import at_least_single, no_autocast
 
 
 class CrossAttentionModulation(nn.Module):
@@ -36,29 +38,50 @@ class CrossAttentionModulation(nn.Module):
         self.gamma = EqualLinear(attention_dim, channels, bias_init=1.0, weight_init=0.2)
         self.beta = EqualLinear(attention_dim, channels, weight_init=0.2)
 
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.num_heads, self.head_dim))
+    def forward(self, x: torch.Tensor, tokens: torch.Tensor,
+                mask: torch.Tensor | None = None) -> torch.Tensor:
+        dtype = compute_dtype(x)
+        # Autocast would take LayerNorm and softmax to float32, and what reads them back again; and
+        # it would cast the weights, which are larger than what a few tokens make of them.
+        with no_autocast(x.device):
+            key, value = (layer(at_least_single(tokens)) for layer in (self.key, self.value))
+            normalised = functional.layer_norm(x.to(dtype), x.shape[-1:])
+            attention = self._attention(normalised, key, mask)
+            gamma = torch.bmm(attention, self._values(self.gamma, value, dtype))
+            beta = self._values(self.beta, value, dtype)
+            return (gamma * normalised).baddbmm_(attention, beta)
 
-    def forward(self, x: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        normalised = functional.layer_norm(x, x.shape[-1:])
-        key, value = self._heads(self.key(tokens)), self._heads(self.value(tokens))  # [N, T, h, e]
-
-        weight, bias = self.query.folded()
-        scale = 1 / math.sqrt(self.head_dim)
-        key = key * scale
-        folded_key = torch.einsum("nthe,hec->ncht", key, weight.unflatten(0, (self.num_heads, self.head_dim)).to(key.dtype))
-        offset = torch.einsum("nthe,he->nht", key, self._heads(bias).to(key.dtype))
+    def _attention(self, normalised: torch.Tensor, key: torch.Tensor,
+                   mask: torch.Tensor | None) -> torch.Tensor:
+        """softmax(q(normalised) key / sqrt(e)), with q folded into the keys.  # [N, P, h T]"""
+        dtype, query = normalised.dtype, self.query
+        key = key * (query.weight_gain / math.sqrt(self.head_dim))
+        bias = query.bias * (query.bias_gain / query.weight_gain)
+        weight, bias = (x.unflatten(0, (self.num_heads, -1)) for x in (query.weight, bias))
+        folded = self._by_token(torch.bmm(self._by_head(key), weight), key, dtype)
+        offset = self._by_token(torch.bmm(self._by_head(key), bias.unsqueeze(2)), key, dtype)
+        offset = offset.transpose(1, 2)  # [N, 1, h T]
         if mask is not None:
-            offset = offset.masked_fill(~mask.unsqueeze(1), -1e4 if offset.dtype == torch.float16 else -1e9)
-        scores = torch.baddbmm(offset.flatten(1).unsqueeze(1), normalised.to(key.dtype), folded_key.flatten(2))
-        attention = scores.unflatten(2, offset.shape[1:]).softmax(dim=-1).flatten(2).to(key.dtype)  # [N, P, h T]
+            hidden = ~mask.repeat(1, self.num_heads).unsqueeze(1)
+            offset = offset.masked_fill(hidden, -1e4 if dtype == torch.float16 else -1e9)
+        scores = torch.baddbmm(offset, normalised, folded.transpose(1, 2))
+        return scores.unflatten(2, (self.num_heads, -1)).softmax(dim=-1).flatten(2)
 
-        gamma = self._modulation(self.gamma, value, attention)
-        beta = self._modulation(self.beta, value, attention)
-        return torch.addcmul(beta, gamma, normalised.to(gamma.dtype))
+    def _values(self, layer: EqualLinear, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """layer(attended values) is attention times this.  # [N, h T, C]
 
-    def _modulation(self, layer: EqualLinear, value: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-        """layer(sum_t attention_t value_t), with the layer folded into the values."""
-        weight, bias = layer.folded()
-        folded = torch.einsum("nthe,che->nhtc", value, self._heads(weight).to(value.dtype))
-        return torch.baddbmm(bias.to(value.dtype), attention, folded.flatten(1, 2))
+        The weights of a head add up to 1, so every token carries one h-th of the bias.
+        """
+        weight = layer.weight.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)  # [h, e, C]
+        folded = torch.baddbmm(layer.bias, self._by_head(value), weight,
+                               beta=layer.bias_gain / self.num_heads, alpha=layer.weight_gain)
+        return self._by_token(folded, value, dtype)
+
+    def _by_head(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, T, h e] -> [h, N T, e]"""
+        return x.unflatten(2, (self.num_heads, -1)).flatten(0, 1).transpose(0, 1)
+
+    def _by_token(self, x: torch.Tensor, like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """[h, N T, C] -> [N, h T, C]; like [N, T, h e]"""
+        x = x.unflatten(1, like.shape[:2]).transpose(0, 1)
+        return x.to(dtype, memory_format=torch.contiguous_format).flatten(1, 2)

@@ -31,7 +31,7 @@ class FourierLines(nn.Module):
     def forward(self, view: View, style: torch.Tensor) -> torch.Tensor:
         weight = self.weight
         if self.affine is not None:
-            weight = weight * self.affine(style).unflatten(1, weight.shape)  # [N, 2, D, C]
+            weight = weight * self.affine.single(style).unflatten(1, weight.shape)  # [N, 2, D, C]
         device = self.frequencies.device
         lines = [self._waves(0, view.rows(device)), self._waves(1, view.columns(device))]  # [S, D, C]
         lines = [waves * weight[..., axis, :, :].unsqueeze(-3) for axis, waves in enumerate(lines)]

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
+from torch_utils.precision import at_least_single, no_autocast
 
 
 def unit_second_moment(x: torch.Tensor) -> torch.Tensor:
@@ -40,5 +41,13 @@ class EqualLinear(nn.Module):
         return self.weight * self.weight_gain, self.bias * self.bias_gain
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = functional.linear(x, *self.folded())
-        return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
+        # The gains are factors of the product: no scaled copy of the weights is made.
+        y = torch.addmm(self.bias, x.flatten(0, -2), self.weight.t(), beta=self.bias_gain,
+                        alpha=self.weight_gain)
+        y = functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
+        return y.unflatten(0, x.shape[:-1])
+
+    def single(self, x: torch.Tensor) -> torch.Tensor:
+        """`forward` in float32 or better, for few rows: to cast the weights would take longer."""
+        with no_autocast(x.device):
+            return self(at_least_single(x))

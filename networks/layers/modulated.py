@@ -25,7 +25,7 @@ class SpectralGain(nn.Module):
             self.affine.bias[:num_frequencies] = 1.0
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
-        real, imaginary = self.affine(y).float().chunk(2, dim=1)
+        real, imaginary = self.affine.single(y).chunk(2, dim=1)
         return torch.view_as_complex(self.spectrum) * torch.complex(real, imaginary)
 
 
@@ -48,10 +48,11 @@ class ModulatedLinear(nn.Module):
         """Per-sample weight [N, O, C] and bias [O] with every gain inside: y = lrelu(x @ weight.T + bias)."""
         gain = LEAKY_GAIN if self.activate else 1.0
         spectrum = self.spectral(y) if self.spectral is not None else None
-        weight = modulated_weights(self.weight, self.affine(y), spectrum, demodulate=self.demodulate, gain=gain)
+        weight = modulated_weights(self.weight, self.affine.single(y), spectrum,
+                                   demodulate=self.demodulate, gain=gain)
         return weight, self.bias * gain
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         spectrum = self.spectral(y) if self.spectral is not None else None
-        return modulated_linear(x, self.weight, self.affine(y), self.bias, spectrum=spectrum,
+        return modulated_linear(x, self.weight, self.affine.single(y), self.bias, spectrum=spectrum,
                                 demodulate=self.demodulate, activate=self.activate)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.describe import describe
 from networks.generators import GENERATORS, PRESETS, preset
+from networks.generators.biline import RefinementBlock
 from networks.interfaces import TextFeatures, ViewError
 from networks.sampling import render_tiled, truncate
 from networks.snapshot import Snapshot
@@ -154,6 +157,26 @@ def test_tiles_stay_equal_when_features_have_grown():
         whole = render_tiled(generator, codes, view, tile_px=1 << 20)
         assert whole.abs().max() < 10
         assert max((render_tiled(generator, codes, view, tile_px=px) - whole).abs().max() for px in (200, 40, 7)) < 5e-6
+
+
+@pytest.mark.parametrize("name", ["eidgan", "creps"])
+def test_tiles_share_folded_weights_and_no_change_of_a_parameter_is_missed(name, monkeypatch):
+    """A prepared view folds its weights once; they belong to it, nothing else keeps them."""
+    config, generator = build(name)
+    calls = mock.Mock(side_effect=RefinementBlock.folded)
+    monkeypatch.setattr(RefinementBlock, "folded", lambda *arguments: calls(*arguments))
+    view = View(height=9, width=13)
+    with torch.no_grad():
+        codes = generator.mapping(latents(generator, 2), text_for(config, 2))
+        before = render_tiled(generator, codes, view, tile_px=40)
+        assert calls.call_count == 1
+        for parameter in generator.pixels.parameters():
+            parameter.add_(0.1)
+            after = render_tiled(generator, codes, view, tile_px=40)
+            assert (after - before).abs().max() > 1e-6
+            before = after
+        fresh = render_tiled(copy.deepcopy(generator), codes, view, tile_px=40)
+    assert torch.equal(fresh, before)
 
 
 @pytest.mark.parametrize("name", ANY_SCALE)

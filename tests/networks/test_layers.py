@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from networks.layers.conv import EqualConv2d, low_pass
 from networks.layers.cross_attention import CrossAttentionModulation
+from networks.layers.linear import EqualLinear
 from networks.layers.minibatch_stddev import minibatch_stddev
 from networks.layers.modulated import SpectralGain
 
@@ -70,3 +71,31 @@ def test_minibatch_deviation_is_zero_for_equal_samples_and_grouped():
     assert out[:4, 3].max() < 1e-3
     expected = different.var(dim=0, unbiased=False).sqrt().mean()
     torch.testing.assert_close(out[4:, 3], expected.expand(4, 4, 4), atol=1e-4, rtol=1e-4)
+
+
+def test_attention_in_16_bits_is_as_good_as_its_literal_form():
+    """Error against float64 at most that of the literal form under autocast."""
+    torch.manual_seed(0)
+    layer = CrossAttentionModulation(96, 24, attention_dim=32, num_heads=4)
+    for parameter in layer.parameters():
+        parameter.data = torch.randn_like(parameter)
+    x, tokens = torch.randn(3, 50, 96).bfloat16(), torch.randn(3, 5, 24)
+    mask = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = layer(x, tokens, mask)
+        literal = literal_attention_modulation(layer, x, tokens, mask)
+    exact = literal_attention_modulation(layer.double(), x.double(), tokens.double(), mask)
+    assert actual.dtype == torch.bfloat16
+    assert (actual - exact).norm() <= (literal - exact).norm() < 0.05 * exact.norm()
+
+
+def test_affines_of_few_rows_stay_in_float32_under_autocast():
+    y = torch.randn(3, 16)
+    layer = EqualLinear(16, 8, activate=True, bias_init=0.5, lr_multiplier=0.1)
+    weight, bias = layer.folded()
+    expected = functional.leaky_relu(functional.linear(y, weight, bias), 0.2)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual, rounded = layer.single(y), layer(y)
+    torch.testing.assert_close(actual, expected)
+    assert actual.dtype == torch.float32 and rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), expected, rtol=0.02, atol=0.02)

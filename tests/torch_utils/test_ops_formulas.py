@@ -10,7 +10,14 @@ from networks.generators import preset
 from networks.interfaces import TextFeatures
 from torch_utils.ops import biline
 from torch_utils.ops.backend import using
-from torch_utils.ops.biline import biline_decode, biline_render, formula, reference, tiles
+from torch_utils.ops.biline import (
+    biline_decode,
+    biline_render,
+    formula,
+    pack_pixels,
+    reference,
+    tiles,
+)
 from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, pack, refinement_shapes, unpack
 from torch_utils.ops.modulated_linear import formula as linear_formula
 from torch_utils.ops.modulated_linear import modulated_linear, modulated_weights, samples
@@ -166,7 +173,8 @@ def by_level(rows, columns, decoders, pairs, to_rgb):
 def test_render_equals_the_levels_one_by_one(size):
     case = render_case(h=size[0], w=size[1])
     with torch.no_grad():
-        torch.testing.assert_close(biline_render(*case), by_level(*case), rtol=1e-10, atol=1e-10)
+        image = biline_render(*case[:2], pack_pixels(*case[2:]))
+        torch.testing.assert_close(image, by_level(*case), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("size", [(67, 129), (1, 4099)], ids=str)
@@ -270,7 +278,7 @@ def test_normalised_features_have_mean_square_one():
     rows, columns, decoders, _, _ = render_case(levels=1)
     identity = [(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))]
     with torch.no_grad():
-        rgb = biline_render(rows, columns, decoders, [], identity)
+        rgb = biline_render(rows, columns, pack_pixels(decoders, [], identity))
     torch.testing.assert_close(rgb.square().mean(dim=1), torch.ones(2, 3, 5, dtype=torch.float64))
 
 

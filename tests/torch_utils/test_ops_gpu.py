@@ -11,7 +11,7 @@ from networks.discriminators.wavelet import WaveletDiscriminatorConfig
 from networks.generators import preset
 from networks.interfaces import TextFeatures
 from torch_utils.ops.backend import using
-from torch_utils.ops.biline import biline_decode, biline_render, formula, reference
+from torch_utils.ops.biline import biline_decode, biline_render, formula, pack_pixels, reference
 from torch_utils.ops.biline.packing import mlp_shapes, refinement_shapes, unpack
 from torch_utils.ops.modulated_linear import formula as linear_formula
 from torch_utils.ops.modulated_linear import modulated_linear, modulated_weights
@@ -100,7 +100,7 @@ def test_nan_goes_where_plain_pytorch_takes_it(dtype):
     case[0][1][0, 2] = float("nan")
     with torch.no_grad():
         if has_room(PAPER, dtype):
-            outcomes[0].append(biline_render(*case))
+            outcomes[0].append(biline_render(*case[:2], pack_pixels(*case[2:])))
             outcomes[1].append(by_level(case, dtype))
     rand = maker(dtype)
     x, weight, style, bias = rand(2, 9, 64), rand(64, 64), rand(2, 64), rand(64)
@@ -172,7 +172,7 @@ def test_render(dtype, config, size):
     case = render_case(widths, refinement, *size, depth, levels, dtype)
     with torch.no_grad():
         poison_allocator()
-        image = biline_render(*case)
+        image = biline_render(*case[:2], pack_pixels(*case[2:]))
         assert image is not None
         few = 3 if size == (1, 1, 1) else 1  # three numbers make no statistics
         no_worse_than(image, by_level(case, dtype), by_level(case, torch.float64), factor=2 * few)
@@ -278,10 +278,10 @@ def test_bf16_autocast(compiled):
 def test_cuda_graph_replays_the_render():
     case = render_case(PAPER, [128, 64], 1, 64, 64, 8, 7, torch.bfloat16)
     with torch.no_grad():
-        expected = biline_render(*case)
+        expected = biline_render(*case[:2], pack_pixels(*case[2:]))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            image = biline_render(*case)
+            image = biline_render(*case[:2], pack_pixels(*case[2:]))
         image.fill_(float("nan"))
         graph.replay()
         torch.testing.assert_close(image, expected)

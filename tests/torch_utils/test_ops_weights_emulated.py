@@ -39,7 +39,7 @@ def emulated(kernels, grad, weight, style, spectrum, demodulate, chunks=None):
     chunks = chunks or kernels.eidgan_weights_backward_chunks(n, o, c, spectral)
     likes = weight, style, spectrum if spectral else torch.empty(0)
     slices = chunks, groups, groups
-    partial = [poisoned(count, *like.shape) for count, like in zip(slices, likes)]
+    partial = [poisoned(count, *like.shape) for count, like in zip(slices, likes, strict=True)]
     totals = [poisoned(*like.shape) for like in likes]
 
     def pointers(*tensors):

@@ -11,10 +11,11 @@ import torch
 
 from torch_utils.ops.backend import compute_dtype, registered
 from torch_utils.ops.biline import formula, reference
-from torch_utils.ops.biline.packing import pack
-from torch_utils.ops.biline.reference import Mlp, biline_compose, pixel_mlp
+from torch_utils.ops.biline.packing import PixelWeights, pack, pack_pixels
+from torch_utils.ops.biline.reference import biline_compose, pixel_mlp
 
-__all__ = ["biline_compose", "biline_decode", "biline_render", "pixel_mlp"]
+__all__ = ["PixelWeights", "biline_compose", "biline_decode", "biline_render", "pack_pixels",
+           "pixel_mlp"]
 
 
 def biline_decode(
@@ -39,37 +40,28 @@ def biline_decode(
     return torch.ops.eidgan.biline_decode(features.to(dtype), rows.to(dtype), columns.to(dtype), pack(weights, biases), widths)
 
 
-def biline_render(
-    rows: Sequence[torch.Tensor], columns: Sequence[torch.Tensor], decoders: Sequence[Mlp], pairs: Sequence[Mlp],
-    to_rgb: Sequence[tuple[torch.Tensor, torch.Tensor]],
-) -> torch.Tensor | None:
+def biline_render(rows: Sequence[torch.Tensor], columns: Sequence[torch.Tensor],
+                  weights: PixelWeights) -> torch.Tensor | None:
     """Lines in, RGB out, for inference: phi_0 = F_0, phi_n = (MLP_n(phi) + F_n) / sqrt(2), a last MLP, whose result is
     scaled to mean square 1, the refinement.
 
-    rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; decoders: B (weights, biases) as in `biline_decode`;
-    pairs: per-sample (weights [N, O, C], biases [O]) of the refinement's pairs of layers; to_rgb: one more than pairs,
-    (weight [N, 3, C] or [3, C], bias [3]).
+    rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; weights: of `pack_pixels`.
     Returns float32 [N, 3, H, W], or None where no fused form applies: gradients are enabled, --ops ref, or
     a configuration without a kernel; the caller then goes level by level. Raises `ValueError` for empty inputs.
     """
     for pair in zip(rows, columns, strict=True):
         _check_lines("biline_render", *pair)
     dtype, device = compute_dtype(rows[0]), rows[0].device.type
-    widths = [rows[0].shape[3], *(weight.shape[0] for weight in decoders[0][0])]
-    refinement_widths = [weights[0].shape[1] for weights, _ in pairs]
+    widths = weights.widths, weights.refinement_widths
     fused = not torch.is_grad_enabled() and registered("biline", device, cpu=True) and len(rows) <= formula.MAX_LEVELS
-    if not fused or not formula.covers("biline_render", device, dtype, widths, refinement_widths):
+    if not fused or not formula.covers("biline_render", device, dtype, *widths):
         return None
-    packed = torch.stack([pack(weights, biases) for weights, biases in decoders])
-    layers = [to_rgb[0]]
-    for (weights, biases), head in zip(pairs, to_rgb[1:], strict=True):
-        layers += [*zip(weights, biases, strict=True), head]
-    refinement = pack(*zip(*layers, strict=True))
+    refinement = weights.refinement
     if refinement.ndim == 1:
         refinement = refinement.expand(rows[0].shape[0], -1)
     return torch.ops.eidgan.biline_render(
-        [line.to(dtype) for line in rows], [line.to(dtype) for line in columns], packed, refinement.contiguous(), widths,
-        refinement_widths)
+        [line.to(dtype) for line in rows], [line.to(dtype) for line in columns], weights.decoders,
+        refinement.contiguous(), *widths)
 
 
 def _check_lines(name: str, rows: torch.Tensor, columns: torch.Tensor) -> None:

@@ -9,12 +9,15 @@ Per-sample weights [N, O, C] give [N, numbers].
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch.nn import functional
 
 Shape = tuple[int, int]  # O, C
+Layer = tuple[torch.Tensor, torch.Tensor]  # weight, bias
+Mlp = tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]  # weights, biases
 ROWS = 8
 
 
@@ -64,3 +67,32 @@ def unpack(numbers: torch.Tensor, shapes: Sequence[Shape]) -> list[tuple[torch.T
         start = end
     assert start == numbers.shape[-1]
     return layers
+
+
+@dataclass(frozen=True)
+class PixelWeights:
+    """All weights of `biline_render`: decoders [B, numbers], refinement [N, numbers] or [numbers].
+
+    widths: of the decoders' layers, input first; refinement_widths: one for each pair of layers.
+    """
+
+    decoders: torch.Tensor
+    refinement: torch.Tensor
+    widths: list[int]
+    refinement_widths: list[int]
+
+
+def pack_pixels(decoders: Sequence[Mlp], pairs: Sequence[Mlp],
+                to_rgb: Sequence[Layer]) -> PixelWeights:
+    """decoders: B (weights, biases) as in `biline_decode`; pairs: per-sample (weights [N, O, C],
+    biases [O]) of the refinement's pairs of layers; to_rgb: one more than pairs,
+    (weight [N, 3, C] or [3, C], bias [3]).
+    """
+    layers = [to_rgb[0]]
+    for (weights, biases), head in zip(pairs, to_rgb[1:], strict=True):
+        layers += [*zip(weights, biases, strict=True), head]
+    first = decoders[0][0]
+    return PixelWeights(
+        torch.stack([pack(*decoder) for decoder in decoders]), pack(*zip(*layers, strict=True)),
+        [first[0].shape[1], *(weight.shape[0] for weight in first)],
+        [weights[0].shape[1] for weights, _ in pairs])

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from torch_utils.ops.biline.packing import Layer, Mlp
 from torch_utils.ops.modulated_linear.reference import LEAKY_SLOPE
-
-Mlp = tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]  # weights, biases
 
 
 def biline_compose(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -25,9 +24,10 @@ def biline_compose(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
 
 def pixel_mlp(features: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> torch.Tensor:
     """[..., C_0] -> [..., C_n]: linear layers weights[i] [C_{i+1}, C_i], each with its bias and leaky ReLU."""
+    y = features.flatten(0, -2)  # in place on a view, autograd would copy the gradient once more
     for weight, bias in zip(weights, biases, strict=True):
-        features = functional.leaky_relu(functional.linear(features, weight, bias), LEAKY_SLOPE, inplace=True)
-    return features
+        y = functional.leaky_relu(functional.linear(y, weight, bias), LEAKY_SLOPE, inplace=True)
+    return y.unflatten(0, features.shape[:-1])
 
 
 def biline_decode(
@@ -38,7 +38,7 @@ def biline_decode(
     return (pixel_mlp(features, weights, biases) + biline_compose(rows, columns)) * math.sqrt(0.5)
 
 
-def refine(features: torch.Tensor, pairs: Sequence[Mlp], to_rgb: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+def refine(features: torch.Tensor, pairs: Sequence[Mlp], to_rgb: Sequence[Layer]) -> torch.Tensor:
     """[N, P, K] -> [N, P, 3]: rgb_0(x) + sum_i rgb_i(pair_i(...)), with per-sample weights [N, O, C] and biases [O]."""
     def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return torch.baddbmm(bias, x, weight.transpose(1, 2))

@@ -13,6 +13,7 @@ import torch
 
 from torch_utils.ops.biline.packing import Shape, mlp_shapes, refinement_shapes, unpack
 from torch_utils.ops.modulated_linear.reference import LEAKY_SLOPE
+from torch_utils.precision import at_least_single
 
 TILE_PX = 4096
 HALF = math.sqrt(0.5)
@@ -55,11 +56,6 @@ def add_composed(target: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
     return target if total is target else target.add_(total)
 
 
-def wide(x: torch.Tensor) -> torch.Tensor:
-    """In float32 or better."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def scaled_last(layers: Layers, scale: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The MLP times a positive number: leaky ReLU is positively homogeneous."""
     weight, bias = layers[-1]
@@ -70,7 +66,8 @@ def decode(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, pa
            widths: list[int]) -> torch.Tensor:
     """Kernel of eidgan::biline_decode."""
     layers = scaled_last(unpack(params.to(features.dtype), mlp_shapes(widths)), HALF)
-    rows, columns = wide(rows) * (HALF / math.sqrt(rows.shape[2])), wide(columns)
+    rows, columns = at_least_single(rows), at_least_single(columns)
+    rows = rows * (HALF / math.sqrt(rows.shape[2]))
     workspace = Workspace(mlp_shapes(widths), features)
     out = features.new_empty(features.shape)
     for n, h, w in tiles(*features.shape[:3]):
@@ -85,9 +82,9 @@ def decode_backward(grad: torch.Tensor, features: torch.Tensor, rows: torch.Tens
     """Kernel of eidgan::biline_decode_backward: gradients of features, rows, columns and params."""
     layers = unpack(params.to(features.dtype), mlp_shapes(widths))
     d_features = torch.empty_like(features, memory_format=torch.contiguous_format)
-    d_rows = torch.zeros_like(wide(rows))
-    d_columns = torch.zeros_like(wide(columns))
-    d_params = torch.zeros_like(wide(params))
+    d_rows = torch.zeros_like(at_least_single(rows))
+    d_columns = torch.zeros_like(at_least_single(columns))
+    d_params = torch.zeros_like(at_least_single(params))
     workspace = Workspace(mlp_shapes(widths), features)
     for n, h, w in tiles(*features.shape[:3]):
         g = grad[n, h, w] * HALF
@@ -118,11 +115,12 @@ def render(rows: list[torch.Tensor], columns: list[torch.Tensor], decoders: torc
     """Kernel of eidgan::biline_render."""
     like = rows[0]
     (batch, height, depth, channels), width = like.shape, columns[0].shape[1]
-    image = wide(like.new_empty(0)).new_empty(batch, 3, height, width)
+    image = at_least_single(like.new_empty(0)).new_empty(batch, 3, height, width)
     levels = [unpack(level, mlp_shapes(widths)) for level in decoders.to(like.dtype)]
     levels = [*(scaled_last(level, HALF) for level in levels[:-1]), levels[-1]]
-    rows = [wide(line) * ((HALF if level else 1) / math.sqrt(depth)) for level, line in enumerate(rows)]
-    columns = [wide(line) for line in columns]
+    scales = [(HALF if level else 1) / math.sqrt(depth) for level in range(len(rows))]
+    rows = [at_least_single(line) * scale for line, scale in zip(rows, scales, strict=True)]
+    columns = [at_least_single(line) for line in columns]
     shapes, refinement = refinement_shapes(channels, refinement_widths), refinement.to(like.dtype)
     workspaces = Workspace(mlp_shapes(widths), like), Workspace(shapes, like)
     for n, h, w in tiles(batch, height, width):

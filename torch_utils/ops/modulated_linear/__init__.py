@@ -10,6 +10,7 @@ import torch
 from torch_utils.ops.backend import compute_dtype, registered
 from torch_utils.ops.modulated_linear import formula, reference, samples
 from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, modulated_linear_literal, spectral_fold
+from torch_utils.precision import at_least_single
 
 __all__ = ["modulated_linear", "modulated_linear_literal", "modulated_weights", "spectral_fold"]
 
@@ -23,7 +24,7 @@ def modulated_weights(
     Computed in float32 or better and returned in `dtype` (None: as computed). Without demodulation rows are scaled by
     1 / sqrt(C) instead (equalised learning rate). Differentiable to any order.
     """
-    dtype = dtype or reference.at_least_single(weight).dtype
+    dtype = dtype or at_least_single(weight).dtype
     fused = registered("modulated_linear", weight.device.type, cpu=True)
     if weight.device.type == "cpu" and style.shape[0] * weight.numel() <= samples.GROUP_NUMBERS:
         fused = False  # what the cache holds anyway is as fast in plain operators

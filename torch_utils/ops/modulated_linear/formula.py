@@ -13,7 +13,10 @@ With u = W diag(s), v = irfft(conj(g) rfft(u)), d = (|v|^2 + eps)^(-1/2), y = v 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from torch_utils.ops.modulated_linear import reference, samples
 from torch_utils.ops.modulated_linear.reference import LEAKY_SLOPE
@@ -28,17 +31,17 @@ LIBRARY.define("linear_act(Tensor x, Tensor weight, Tensor bias, bool activate) 
 LIBRARY.define("act_backward(Tensor grad, Tensor y, bool activate) -> (Tensor, Tensor)")
 
 
-def _linear_act(x, weight, bias, activate):
+def _linear_act(x: Tensor, weight: Tensor, bias: Tensor, activate: bool) -> Tensor:
     y = torch.baddbmm(bias, x, weight.transpose(1, 2))
     return torch.nn.functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if activate else y
 
 
-def _through_act(grad, y, activate):
+def _through_act(grad: Tensor, y: Tensor, activate: bool) -> Tensor:
     """The gradient in front of lrelu, from the one behind it and its result."""
     return torch.ops.aten.leaky_relu_backward(grad, y, LEAKY_SLOPE, True) if activate else grad
 
 
-def _act_backward(grad, y, activate):
+def _act_backward(grad: Tensor, y: Tensor, activate: bool) -> tuple[Tensor, Tensor]:
     grad = _through_act(grad, y, activate)
     return grad.clone(), grad.sum(dim=(0, 1), dtype=torch.promote_types(grad.dtype, torch.float32)).to(grad.dtype)
 
@@ -51,76 +54,78 @@ for _name, _kernel in {
 
 
 @torch.library.register_fake("eidgan::modulated_weights", lib=LIBRARY)
-def _(weight, style, spectrum, demodulate, gain, dtype):
+def _(weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool, gain: float,
+      dtype: torch.dtype) -> Tensor:
     return weight.new_empty(style.shape[0], *weight.shape, dtype=dtype)
 
 
 @torch.library.register_fake("eidgan::modulated_weights_backward", lib=LIBRARY)
-def _(grad, weight, style, spectrum, demodulate, gain):
+def _(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool,
+      gain: float) -> tuple[Tensor, ...]:
     likes = weight, style, style.new_empty(0) if spectrum is None else spectrum
     return tuple(x.new_empty(x.shape) for x in likes)
 
 
 @torch.library.register_fake("eidgan::linear_act", lib=LIBRARY)
-def _(x, weight, bias, activate):
+def _(x: Tensor, weight: Tensor, bias: Tensor, activate: bool) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
 
 
 @torch.library.register_fake("eidgan::act_backward", lib=LIBRARY)
-def _(grad, y, activate):
+def _(grad: Tensor, y: Tensor, activate: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(grad), grad.new_empty(grad.shape[-1])
 
 
-def _save_weights(ctx, inputs, output):
+def _save_weights(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     weight, style, spectrum, ctx.demodulate, ctx.gain, _ = inputs
     ctx.save_for_backward(weight, style, spectrum)
 
 
-def _weights_backward(ctx, grad):
+def _weights_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     d_weight, d_style, d_spectrum = torch.ops.eidgan.modulated_weights_backward(
         grad, *ctx.saved_tensors, ctx.demodulate, ctx.gain)
     return d_weight, d_style, None if ctx.saved_tensors[2] is None else d_spectrum, None, None, None
 
 
-def _save_gradients(ctx, inputs, output):
+def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, ctx.demodulate, ctx.gain = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _plain_weights(weight, style, spectrum, demodulate, gain):
+def _plain_weights(weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool,
+                   gain: float) -> Tensor:
     """The value of modulated_weights with autograd's own derivatives."""
     filters = None if spectrum is None else torch.view_as_complex(spectrum.contiguous())
     return reference.modulated_weights(weight, style, filters, demodulate=demodulate, gain=gain)
 
 
-def _alias(x: torch.Tensor | None) -> torch.Tensor | None:
+def _alias(x: Tensor) -> Tensor:
     """x where what is computed from it begins; the gradient in it does not pass through it."""
-    if x is None:
-        return None
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
 
 
-def _weights_double_backward(ctx, *cotangents):
+def _weights_double_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
     """Autograd's derivative of the plain form's first derivative; any order can follow."""
     further = torch.is_grad_enabled()
     with torch.enable_grad(), no_autocast(ctx.saved_tensors[0].device):
         # Aliases: the gradient that came in may itself be a function of the others.
-        grad, *inputs = (_alias(x) for x in ctx.saved_tensors)
-        out = _plain_weights(*inputs, ctx.demodulate, ctx.gain)
-        present = [x for x in inputs if x is not None]
-        first = torch.autograd.grad(out, present, grad.to(out.dtype), create_graph=True)
-        outputs, known = zip(*((x, g) for x, g in zip(first, cotangents) if g is not None))
-        second = torch.autograd.grad(outputs, [grad, *present], known, create_graph=further,
+        grad, *inputs = (_alias(x) for x in ctx.saved_tensors if x is not None)
+        weight, style, *spectrum = inputs
+        out = _plain_weights(weight, style, *(spectrum or [None]), ctx.demodulate, ctx.gain)
+        first = torch.autograd.grad(out, inputs, grad.to(out.dtype), create_graph=True)
+        asked = zip(first, cotangents[:len(first)], strict=True)
+        outputs, known = zip(*((x, g) for x, g in asked if g is not None), strict=True)
+        second = torch.autograd.grad(outputs, [grad, *inputs], known, create_graph=further,
                                      allow_unused=True)
     return *second, *[None] * (6 - len(second))
 
 
-def _save_linear(ctx, inputs, output):
+def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, _, ctx.activate = inputs
     ctx.save_for_backward(x, weight, output)
 
 
-def _linear_backward(ctx, grad):
+def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, y = ctx.saved_tensors
     grad, d_bias = torch.ops.eidgan.act_backward(grad, y, ctx.activate)
     d_x = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
@@ -128,12 +133,12 @@ def _linear_backward(ctx, grad):
     return d_x, d_weight, d_bias, None
 
 
-def _save_act(ctx, inputs, output):
+def _save_act(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, y, ctx.activate = inputs
     ctx.save_for_backward(y)
 
 
-def _act_double_backward(ctx, grad, grad_bias):
+def _act_double_backward(ctx: Any, grad: Tensor, grad_bias: Tensor) -> tuple[Tensor, None, None]:
     """act_backward is linear in its gradient, and its slopes are constant almost everywhere."""
     (y,) = ctx.saved_tensors
     return _through_act(grad + grad_bias, y, ctx.activate), None, None
@@ -146,7 +151,9 @@ torch.library.register_autograd("eidgan::linear_act", _linear_backward, setup_co
 torch.library.register_autograd("eidgan::act_backward", _act_double_backward, setup_context=_save_act, lib=LIBRARY)
 
 
-def modulated_linear(x, weight, style, bias, *, spectrum, demodulate, activate, gain):
+def modulated_linear(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor, *,
+                     spectrum: Tensor | None, demodulate: bool, activate: bool,
+                     gain: float) -> Tensor:
     """The public function through the registered operators, on any device."""
     parts = None if spectrum is None else torch.view_as_real(spectrum)
     prepared = torch.ops.eidgan.modulated_weights(weight, style, parts, demodulate, gain, x.dtype)

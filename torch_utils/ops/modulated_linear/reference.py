@@ -15,13 +15,11 @@ import math
 import torch
 from torch.nn import functional
 
+from torch_utils.precision import at_least_single
+
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2.0)
 DEMODULATION_EPS = 1e-8
-
-
-def at_least_single(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def spectral_fold(weight: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:

@@ -16,10 +16,11 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from torch_utils.ops.modulated_linear import reference
-from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, at_least_single
-from torch_utils.precision import no_autocast
+from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS
+from torch_utils.precision import at_least_single, no_autocast
 
 GROUP_NUMBERS = 1 << 19  # of the weights that are taken at once: 2 MB of float32
 
@@ -30,7 +31,8 @@ def groups(batch: int, numbers: int) -> Iterator[slice]:
     return (slice(first, min(first + size, batch)) for first in range(0, batch, size))
 
 
-def weights(weight, style, spectrum, demodulate, gain, dtype):
+def weights(weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool, gain: float,
+            dtype: torch.dtype) -> Tensor:
     """Kernel of eidgan::modulated_weights; spectrum [N, F, 2], real and imaginary part, or None."""
     out = weight.new_empty(style.shape[0], *weight.shape, dtype=dtype)
     for n in groups(style.shape[0], weight.numel()):
@@ -40,7 +42,8 @@ def weights(weight, style, spectrum, demodulate, gain, dtype):
     return out
 
 
-def weights_backward(grad, weight, style, spectrum, demodulate, gain):
+def weights_backward(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor | None,
+                     demodulate: bool, gain: float) -> tuple[Tensor, ...]:
     """Kernel of eidgan::modulated_weights_backward: gradients of weight, style and spectrum.
 
     That of the spectrum is empty where there is none.
@@ -48,15 +51,14 @@ def weights_backward(grad, weight, style, spectrum, demodulate, gain):
     inputs = [weight, style, style.new_empty(0) if spectrum is None else spectrum]
     wide = [at_least_single(x) for x in inputs]
     with no_autocast(weight.device):
-        if spectrum is None:
-            results = *_unfiltered(grad, *wide[:2], demodulate), wide[2]
-        else:
-            results = _filtered(grad, *wide, demodulate)
+        gradients = _unfiltered if spectrum is None else _filtered
+        results = gradients(grad, *wide, demodulate=demodulate)
     scale = gain if demodulate else gain / math.sqrt(weight.shape[1])
     return tuple(result.mul_(scale).to(x.dtype) for result, x in zip(results, inputs, strict=True))
 
 
-def _unfiltered(grad, weight, style, demodulate):
+def _unfiltered(grad: Tensor, weight: Tensor, style: Tensor, no_spectrum: Tensor, *,
+                demodulate: bool) -> tuple[Tensor, ...]:
     d_weight, d_style = weight.new_zeros(weight.shape), style.new_empty(style.shape)
     weight_squared, style_squared = weight.square(), style.square()
     scale = (style_squared @ weight_squared.t() + DEMODULATION_EPS).rsqrt_()  # [N, O]
@@ -75,10 +77,11 @@ def _unfiltered(grad, weight, style, demodulate):
         pull = scale.pow(3).mul_(inner)
         d_style.addcmul_(style, pull @ weight_squared, value=-1)
         d_weight.addcmul_(weight, pull.t() @ style_squared, value=-1)
-    return d_weight, d_style
+    return d_weight, d_style, no_spectrum
 
 
-def _filtered(grad, weight, style, spectrum, demodulate):
+def _filtered(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor, *,
+              demodulate: bool) -> tuple[Tensor, ...]:
     channels = weight.shape[1]
     edges = [0, channels // 2] if channels % 2 == 0 else [0]
     share = spectrum.new_full((spectrum.shape[1], 1), 2 / channels)
@@ -97,7 +100,8 @@ def _filtered(grad, weight, style, spectrum, demodulate):
     return d_weight, d_style, d_spectrum
 
 
-def _in_the_spectrum(u_hat, g_hat, filters, share, demodulate):
+def _in_the_spectrum(u_hat: Tensor, g_hat: Tensor, filters: Tensor, share: Tensor,
+                     demodulate: bool) -> tuple[Tensor, Tensor]:
     """du^ and dg; u^ and G^ [n, O, F] complex are overwritten, filters [n, F, 2], share [F, 1]."""
     aligned = _flat(u_hat.conj_physical().mul_(g_hat))
     u_flat, g_flat = _flat(u_hat), _flat(g_hat)
@@ -121,12 +125,12 @@ def _in_the_spectrum(u_hat, g_hat, filters, share, demodulate):
     return g_hat, d_filters * share
 
 
-def _flat(x: torch.Tensor) -> torch.Tensor:
+def _flat(x: Tensor) -> Tensor:
     """[n, O, F] complex -> [n, O, 2 F], real and imaginary parts in turn: the same memory."""
     return torch.view_as_real(x).flatten(2)
 
 
-def _add_weighted(total, rows, style):
+def _add_weighted(total: Tensor, rows: Tensor, style: Tensor) -> None:
     """total [O, C] += sum_n rows [n, O, C] style [n, C]."""
     for row, scale in zip(rows, style, strict=True):
         total.addcmul_(row, scale)

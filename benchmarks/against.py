@@ -1,0 +1,124 @@
+"""Times this checkout against another: `python -m benchmarks.against OTHER --json FILE`, on a CPU.
+
+OTHER is a folder with the commit to compare with (`git worktree add OTHER COMMIT`). Each side is a
+process that imports its sources and makes its networks once. The two run one call each in turn, so
+that a change of clock or neighbours meets both. What counts is the processor time of a call, all
+threads together: medians over rounds, and the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+CASES = ("forward", "G", "D", "D+R1")
+
+
+def call_of(part: str, generator: str, resolution: int, batch: int,
+            dtype: str) -> Callable[[], object]:
+    """`forward` of a preset, or a part of its training step, on the sources that are imported."""
+    import torch
+
+    from benchmarks.generator import forward, text_for
+    from benchmarks.harness import DTYPES
+    from benchmarks.training_step import PARTS, Step
+    from networks.coordinates import View
+    from networks.generators import preset
+
+    if part in PARTS:
+        step = Step(generator, resolution, batch, "cpu", DTYPES[dtype], "ours")
+        return lambda: PARTS[part](step)
+    torch.manual_seed(0)
+    config = preset(generator)
+    network = config.build().eval().requires_grad_(False)
+    inputs = torch.randn(batch, *network.latent_shape), text_for(config, batch, "cpu")
+    return forward(network, inputs, View.square(resolution), "auto", DTYPES[dtype])
+
+
+def work() -> None:
+    """A side: reads a case a line, runs it, answers with the processor seconds that it took."""
+    calls: dict[str, Callable[[], object]] = {}
+    for line in sys.stdin:
+        if line not in calls:
+            calls.clear()
+            calls[line] = call_of(**json.loads(line))
+            calls[line]()
+        before = time.process_time()
+        calls[line]()
+        print(time.process_time() - before, flush=True)
+
+
+class Side:
+    """A process that works on the sources of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve())], cwd=folder, text=True,
+            env=os.environ | {"PYTHONPATH": str(folder.resolve())},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def seconds(self, case: dict) -> float:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(case) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise click.ClickException(f"a side ended with exit code {self.process.wait()}")
+        return float(answer)
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+@click.command()
+@click.argument("other", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--generator", default="eidgan", show_default=True, help="The preset to time.")
+@click.option("--parts", default=",".join(CASES), show_default=True, metavar="A,B")
+@click.option("--resolution", default=64, show_default=True)
+@click.option("--batches", default="4", show_default=True, metavar="N,N")
+@click.option("--dtypes", default="fp32,bf16", show_default=True, metavar="A,B")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Add the rows there.")
+def main(other: Path, generator: str, parts: str, resolution: int, batches: str, dtypes: str,
+         rounds: int, json_path: Path | None) -> None:
+    """Time a forward and the parts of a training step here and in the checkout OTHER."""
+    import torch
+
+    from benchmarks.harness import machine
+    from dnnlib.files import read_json, write_json
+
+    sides = [Side(other), Side(Path(__file__).parents[1])]
+    rows = []
+    for dtype in dtypes.split(","):
+        for batch in map(int, batches.split(",")):
+            for part in parts.split(","):
+                case = {"part": part, "generator": generator, "resolution": resolution,
+                        "batch": batch, "dtype": dtype}
+                times = [[side.seconds(case) for side in sides] for _ in range(rounds)]
+                before, now = (statistics.median(column) for column in zip(*times, strict=True))
+                row = case | {"rounds": rounds, "other_cpu_s": before, "cpu_s": now,
+                              "ratio": statistics.median(a / b for a, b in times)}
+                rows.append(row | {"load": os.getloadavg()[0]})
+                click.echo("  ".join(f"{key}={value:.4g}" if isinstance(value, float)
+                                     else f"{key}={value}" for key, value in row.items()))
+    for side in sides:
+        side.close()
+    if json_path:
+        found = read_json(json_path)["rows"] if json_path.exists() else []
+        write_json(json_path, {"benchmark": "against", "machine": machine(torch.device("cpu")),
+                               "rows": [*found, *rows]})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main()
+    else:
+        work()
