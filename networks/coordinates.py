@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ from dnnlib.errors import UserError
 MAX_SIDE_PX, MAX_PICTURE_PX = 1 << 16, 1 << 30  # of one picture; 2^30 pixels take 12 GiB in floats
 
 Convention = Literal["centers", "endpoints"]
+Number = TypeVar("Number", float, torch.Tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +52,81 @@ class View:
         """The same box, `factor` times as many samples a side."""
         return replace(self, height=self.height * factor, width=self.width * factor)
 
+    @property
+    def y_axis(self) -> Axis:
+        return Axis(self.box[1], self.box[3], self.height, self.convention)
+
+    @property
+    def x_axis(self) -> Axis:
+        return Axis(self.box[0], self.box[2], self.width, self.convention)
+
     def rows(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """y of every row.  # [height] float32"""
-        return _samples(self.box[1], self.box[3], self.height, self.convention, torch.device(device))
+        return self.y_axis.samples(torch.device(device))
 
     def columns(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """x of every column.  # [width] float32"""
-        return _samples(self.box[0], self.box[2], self.width, self.convention, torch.device(device))
+        return self.x_axis.samples(torch.device(device))
 
 
-def _samples(low: float, high: float, count: int, convention: Convention, device: torch.device) -> torch.Tensor:
-    # float64 and one rounding at the end. Where `device` has it, nothing is copied to it: a copy would wait, and break CUDA graphs.
-    index = torch.arange(count, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
-    fraction = (index + 0.5) / count if convention == "centers" else index / (count - 1)
-    return (low + (high - low) * fraction).to(torch.float32).to(device)
+@dataclass(frozen=True)
+class Axis:
+    """`count` samples over [low, high] in frame units: one side of a `View`.
+
+    A grid of G divides the frame [0, 1] into G cells and goes on beyond it: cell k covers
+    [k / G, (k + 1) / G]. Which cells a view needs follows from these four values. They are Python
+    numbers, so the answer never waits for a device, and a compiler or a CUDA graph sees a constant.
+    """
+
+    low: float
+    high: float
+    count: int
+    convention: Convention
+
+    def samples(self, device: torch.device) -> torch.Tensor:
+        """Position of every sample.  # [count] float32"""
+        # float64 and one rounding at the end. Where `device` has float64, nothing is copied to it:
+        # a copy would wait.
+        place = "cpu" if device.type == "mps" else device
+        index = torch.arange(self.count, dtype=torch.float64, device=place)
+        return self._position(index).to(torch.float32).to(device)
+
+    def _position(self, index: Number) -> Number:
+        """In float64, of one sample (a number) or of many (a tensor), by the same operations."""
+        if self.convention == "centers":
+            fraction = (index + 0.5) / self.count
+        else:
+            fraction = index / (self.count - 1)
+        return self.low + (self.high - self.low) * fraction
+
+    @property
+    def _intervals(self) -> int:
+        """(high - low) / _intervals is the distance between neighbours."""
+        return self.count if self.convention == "centers" else self.count - 1
+
+    def cells_under(self, grid: int) -> range | None:
+        """The cells of `grid`, a power of two, that hold the samples.
+
+        None where neighbours are a cell or more apart: then sample s has cell floor(s * grid) to
+        itself.
+        """
+        if (self.high - self.low) * grid >= self._intervals:
+            return None
+        first, last = (math.floor(_float32(self._position(i)) * grid) for i in (0, self.count - 1))
+        return range(first, last + 1)
+
+    def cells_at(self, grid: int) -> range | None:
+        """The cells of `grid` whose centres are the samples; None where they lie elsewhere."""
+        start = self.low * grid - (0.0 if self.convention == "centers" else 0.5)
+        if (self.high - self.low) * grid != self._intervals or start != math.floor(start):
+            return None
+        return range(int(start), int(start) + self.count)
+
+
+def _float32(x: float) -> float:
+    """x rounded to the 24 bits of a float32."""
+    mantissa, exponent = math.frexp(x)
+    return math.ldexp(round(math.ldexp(mantissa, 24)), exponent - 24)
 
 
 def parse_size(text: str) -> tuple[int, int]:

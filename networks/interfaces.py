@@ -15,6 +15,7 @@ from torch import nn
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
+from torch_utils.tensors import to_device
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class TextFeatures:
         """A sub-batch; rows is a slice or an index tensor."""
         return TextFeatures(self.sentence[rows], self.words[rows], self.mask[rows])
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextFeatures:
-        return TextFeatures(self.sentence.to(device, dtype), self.words.to(device, dtype), self.mask.to(device))
+    def to(self, device: torch.device | str) -> TextFeatures:
+        return TextFeatures(*(to_device(getattr(self, f.name), device) for f in fields(self)))
 
     def repeat_interleave(self, times: int) -> TextFeatures:
         """Row i becomes rows i * times ... i * times + times - 1."""

@@ -17,6 +17,7 @@ from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures
 from torch_utils.rng import normal_per_seed, seed_for
+from torch_utils.tensors import to_device
 
 TruncationCenter = Literal["prompt", "global"]
 NUM_CENTER_LATENTS = 64
@@ -79,7 +80,7 @@ def iterate_images(
 def _images(generator: Generator, encoder: TextEncoder, prompts: Sequence[str], seeds: Sequence[int], view: View,
             truncation: float, center: TruncationCenter, tile_px: int | None, device: torch.device | str) -> torch.Tensor:
     text = encoder.encode_text(list(prompts)).to(device)
-    z = normal_per_seed(seeds, generator.latent_shape).to(device)
+    z = to_device(normal_per_seed(seeds, generator.latent_shape), device)
     codes = generator.mapping(z, text)
     if truncation != 1:
         codes = truncate(generator, codes, text, truncation, center)
@@ -97,7 +98,7 @@ def truncate(generator: Generator, codes: Codes, text: TextFeatures | None, psi:
         mean = generator.tokens_mean
     else:
         fixed = [seed_for("truncation", i) for i in range(NUM_CENTER_LATENTS)]
-        z = normal_per_seed(fixed, generator.latent_shape).to(codes.tokens.device)
+        z = to_device(normal_per_seed(fixed, generator.latent_shape), codes.tokens.device)
         rows = []
         for i in range(len(codes)):
             same = None if text is None else text[i:i + 1].repeat_interleave(NUM_CENTER_LATENTS)

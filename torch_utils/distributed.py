@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +18,12 @@ import torch.distributed as dist
 from dnnlib.errors import UserError
 
 T = TypeVar("T")
+
+
+class _Hosts:
+    """The group through which Python numbers go: gloo's, also where tensors go by NCCL."""
+
+    group: dist.ProcessGroup | None = None
 
 
 def rank() -> int:
@@ -68,9 +74,11 @@ def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator
 
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
+    _Hosts.group = dist.new_group(backend="gloo") if backend != "gloo" else None
     try:
         yield
     finally:
+        _Hosts.group = None
         dist.destroy_process_group()
 
 
@@ -83,12 +91,11 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         return
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = torch.cat([g.flatten() for g in grads])
-    present = torch.tensor([float(p.grad is not None) for p in parameters], device=flat.device)
     dist.all_reduce(flat)
-    dist.all_reduce(present)
+    present = sum_of_numbers([p.grad is not None for p in parameters])
     pieces = [piece.view_as(g) for piece, g in zip(flat.split([g.numel() for g in grads]), grads)]
     torch._foreach_copy_(grads, pieces)  # in place, so that each keeps its memory format
-    for parameter, grad, seen in zip(parameters, grads, present.tolist()):
+    for parameter, grad, seen in zip(parameters, grads, present):
         if seen:
             parameter.grad = grad
 
@@ -100,6 +107,15 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     values = values.clone()
     dist.all_reduce(values)
     return values
+
+
+def sum_of_numbers(numbers: Sequence[int]) -> list[int]:
+    """Elementwise sum over ranks of Python numbers. Waits for other ranks, but for no device."""
+    if world_size() == 1:
+        return list(numbers)
+    total = torch.tensor(numbers, dtype=torch.long)
+    dist.all_reduce(total, group=_Hosts.group)
+    return total.tolist()
 
 
 def broadcast_from_main(tensors: Iterable[torch.Tensor]) -> None:

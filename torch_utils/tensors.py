@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 
 
-def to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A CPU tensor on `device`; to CUDA through page-locked memory, without waiting for what runs there."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+def to_device(x: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """x on `device`; to CUDA through page-locked memory, without waiting for what runs there."""
+    if x.device.type == "cpu" and torch.device(device).type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 def from_uint8(images: torch.Tensor) -> torch.Tensor:

@@ -12,17 +12,25 @@ class Collector:
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, int | torch.Tensor] = {}
 
-    def report(self, name: str, values: torch.Tensor) -> None:
-        """Count every element of `values` (any shape, any device) towards the mean of `name`."""
-        values = values.detach().float()
+    def report(self, name: str, values: torch.Tensor, *, finite_only: bool = False) -> None:
+        """Count every element of `values` (any shape, any device), or every finite one, towards the
+        mean of `name`.
+        """
+        values, count = values.detach().float(), values.numel()
+        if finite_only:
+            finite = values.isfinite()
+            values, count = values.masked_fill(~finite, 0.0), finite.sum()
         self._sums[name] = self._sums.get(name, 0) + values.sum()
-        self._counts[name] = self._counts.get(name, 0) + values.numel()
+        self._counts[name] = self._counts.get(name, 0) + count
 
     def flush(self) -> dict[str, float]:
-        """Mean of every name since the last flush over all ranks, in order of first report. A collective call."""
-        local = {name: (float(total), self._counts[name]) for name, total in self._sums.items()}
+        """Mean of every name since the last flush over all ranks, in order of first report; a name
+        of which nothing counted is left out. A collective call that waits for the device.
+        """
+        counts = {name: int(count) for name, count in self._counts.items()}
+        local = {name: (float(total), counts[name]) for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         merged: dict[str, tuple[float, int]] = {}
         for part in gather_objects(local):

@@ -26,31 +26,40 @@ def perturb_sentences(sentences: torch.Tensor, normal: torch.Tensor, noise: floa
 
 
 class Augmentation:
-    """State: p and, for ADA, the running sums of sign(D(real)). Uniform draws drive `__call__`."""
+    """State: p and, for ADA, the running sums of sign(D(real)). Uniform draws drive `__call__`.
+
+    p [] is a tensor on the device, because ADA moves it by logits that lie there: to read them
+    would wait for the step.
+    """
 
     def __init__(self, config: AugmentConfig, device: torch.device | str) -> None:
         self.config = config
-        self.p = config.p if config.mode != "noaug" else 0.0
+        dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        p = config.p if config.mode != "noaug" else 0.0
+        self.p = torch.tensor(p, dtype=dtype, device=device)
         self.signs = torch.zeros(2, device=device)  # sum of signs and count of this step on this rank
         self.total = torch.zeros(2, device=device)  # the same over all ranks since p last moved
         self.luma = torch.tensor([0.299, 0.587, 0.114], device=device)
 
     def state_dict(self) -> dict:
-        return {"p": self.p, "total": self.total.cpu()}
+        return {"p": float(self.p), "total": self.total.cpu()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.p = state["p"]
+        self.p.fill_(state["p"])
         self.total.copy_(state["total"])
         self.signs.zero_()  # of a step that was rolled back
 
     def observe(self, real_logits: torch.Tensor) -> None:
         """Count D's verdict on augmented real pictures; one that is not finite does not count."""
         if self.config.mode == "ada":
-            finite = real_logits.detach()[real_logits.isfinite()]
-            self.signs += torch.stack([finite.sign().sum(), finite.new_tensor(float(len(finite)))])
+            finite = real_logits.isfinite()
+            signs = real_logits.detach().float().sign().masked_fill(~finite, 0.0)
+            self.signs += torch.stack([signs.sum(), finite.sum(dtype=signs.dtype)])
 
     def adapt(self, images_seen: int, batch: int) -> None:
-        """Move p after a whole step; the images seen decide when. A collective call."""
+        """Move p after a whole step; the images seen decide when. A collective call; nothing waits
+        for the device.
+        """
         config = self.config
         if config.mode != "ada":
             return
@@ -58,24 +67,31 @@ class Augmentation:
         self.signs.zero_()
         if (images_seen // batch) % config.interval:
             return
-        total, count = self.total.tolist()
+        step = batch * config.interval / (config.kimg * 1000)
+        total, count = self.total.to(self.p.dtype)
+        moved = (self.p + (total / count - config.target).sign() * step).clamp(0.0, 1.0)
+        self.p.copy_(torch.where(count > 0, moved, self.p))
         self.total.zero_()
-        if count:
-            step = batch * config.interval / (config.kimg * 1000)
-            direction = math.copysign(1.0, total / count - config.target) if total / count != config.target else 0.0
-            self.p = min(max(self.p + direction * step, 0.0), 1.0)
 
     def __call__(self, images: torch.Tensor, uniforms: Callable[[int], torch.Tensor]) -> torch.Tensor:
         """Augment; differentiable in the images. uniforms(NUM_UNIFORMS) is asked for the draws [N, NUM_UNIFORMS] in [0, 1);
-        with p = 0 nothing is drawn and the images come back as they are.
+        where p is known to be 0 nothing is drawn and the images come back as they are.
         """
-        if self.p == 0:
+        if self._is_off():
             return images
         draws = _Draws(uniforms(NUM_UNIFORMS).to(images.device), self.p)
         with torch.autocast(images.device.type, enabled=False):  # bf16 coordinates would move pixels
             images = self._geometry(images.float(), draws)
             images = self._colour(images, draws)
             return self._cutout(images, draws)
+
+    def _is_off(self) -> bool:
+        """Whether p is known to be 0. ADA's p is known on a CPU alone: elsewhere, to look at it
+        would wait for the device.
+        """
+        if self.config.mode == "ada":
+            return self.p.device.type == "cpu" and bool(self.p == 0)
+        return self.config.mode == "noaug" or self.config.p == 0
 
     def _geometry(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         config = self.config
@@ -127,7 +143,7 @@ class Augmentation:
 class _Draws:
     """Consumes the columns of `uniforms` in order."""
 
-    def __init__(self, uniforms: torch.Tensor, p: float) -> None:
+    def __init__(self, uniforms: torch.Tensor, p: torch.Tensor) -> None:
         self.columns, self.p = iter(uniforms.unbind(dim=1)), p
 
     def uniform(self) -> torch.Tensor:

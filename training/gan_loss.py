@@ -8,6 +8,7 @@ the path length; so does batch norm (vqcgan). N ranks equal one rank with N accu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,13 +64,16 @@ class GanLoss:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
         self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
         self.precision = precision
-        self.path_length_mean: torch.Tensor | None = None
+        # NaN until a step has measured it.
+        self.path_length_mean = torch.full((), math.nan, device=generator.tokens_mean.device)
 
     def state_dict(self) -> dict:
-        return {"path_length_mean": self.path_length_mean}
+        mean = self.path_length_mean
+        return {"path_length_mean": None if mean.isnan() else mean}
 
     def load_state_dict(self, state: dict) -> None:
-        self.path_length_mean = state["path_length_mean"]
+        mean = state["path_length_mean"]
+        self.path_length_mean.fill_(math.nan) if mean is None else self.path_length_mean.copy_(mean)
 
     def codes(self, micro: MicroBatch, purpose: str) -> Codes:
         """Style codes of fresh latents; with style mixing, a tail of them from a second latent."""
@@ -157,13 +161,16 @@ class GanLoss:
                 codes = replace(codes, tokens=codes.tokens.requires_grad_(True))
             images = self.generator.synthesis(codes, self.view)
             lengths = losses.path_lengths(images, codes.tokens, micro.large_normal("path", images.shape[1:]))
-        mean = lengths.detach().mean() if self.path_length_mean is None else self.path_length_mean.to(lengths.device)
-        target = mean.lerp(lengths.detach().mean(), config.path_length_decay)
+        target = self._path_length_mean_after(lengths.detach().mean())
         penalty = (lengths - target).square().mean()
         self.collector.report("Loss/path_length", penalty)
         return penalty * (config.path_length * config.path_length_interval), lengths.detach().sum()
 
-    def track_path_length(self, mean_length: torch.Tensor) -> None:
-        """Move the running mean towards the whole batch's mean length; once a regularised step."""
-        before = mean_length if self.path_length_mean is None else self.path_length_mean.to(mean_length.device)
-        self.path_length_mean = before.lerp(mean_length, self.config.path_length_decay)
+    def track_path_length(self, mean_length: torch.Tensor, taken: torch.Tensor) -> None:
+        """Move the running mean towards the whole batch's mean length, if the step was taken."""
+        after = self._path_length_mean_after(mean_length)
+        self.path_length_mean = torch.where(taken, after, self.path_length_mean)
+
+    def _path_length_mean_after(self, length: torch.Tensor) -> torch.Tensor:
+        before = torch.where(self.path_length_mean.isnan(), length, self.path_length_mean)
+        return before.lerp(length, self.config.path_length_decay)

@@ -48,7 +48,7 @@ def path_lengths(images: torch.Tensor, tokens: torch.Tensor, noise: torch.Tensor
     """
     scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
     gradient, = torch.autograd.grad((images * scaled).sum(), tokens, create_graph=True)
-    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+    return gradient.float().square().sum(dim=2).mean(dim=1).sqrt()
 
 
 def info_nce(candidates: torch.Tensor, anchors: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -83,18 +83,24 @@ class Trainer:
         micro_batches = self._split(images, captions)
         regularise, contrast = index % config.loss.r1_interval == 0, index % config.loss.cong_interval == 0
         self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))
-        tokens = self._play(self.player_g, micro_batches, partial(self.loss.generator_loss, contrast=contrast))
-        if tokens is not None:  # the truncation centre follows the averaged weights
-            self.generator.tokens_mean.lerp_(tokens, 1 - self.ema.decay(self.progress.images + config.batch, config.batch))
+        generator_loss = partial(self.loss.generator_loss, contrast=contrast)
+        tokens, taken = self._play(self.player_g, micro_batches, generator_loss)
+        centre = self.generator.tokens_mean  # of truncation; it follows the averaged weights
+        decay = self.ema.decay(self.progress.images + config.batch, config.batch)
+        centre.lerp_(torch.where(taken, tokens, centre), 1 - decay)
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            length = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
-            if length is not None:
-                self.loss.track_path_length(length)
+            played = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
+            self.loss.track_path_length(*played)
         for name, value in self.generator.end_step().items():
-            self.collector.report(name, value)
+            self.collector.report(name, value, finite_only=True)
         self.progress.images += config.batch
         self.augment.adapt(self.progress.images, config.batch)
         self.ema.update(self.generator, self.progress.images, config.batch)
+
+    def check_finite(self) -> None:
+        """What `nan_policy` asks for; once a tick. Raises `NonFiniteError`."""
+        for player in (self.player_d, self.player_g):
+            player.check(self.config.nan_policy)
 
     def _split(self, images: torch.Tensor, captions: Sequence[str]) -> list[MicroBatch]:
         first = rank() * self.micro_size * self.rounds
@@ -117,8 +123,11 @@ class Trainer:
         return bool(self.config.generator.sentence_dim or self.config.generator.word_dim)
 
     def _play(self, player: Player, micro_batches: list[MicroBatch],
-              loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor | None:
-        """One optimiser step of a loss -> (loss, sum of what else it saw): that sum's mean over the batch; None if skipped."""
+              loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
+              ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """One optimiser step of a loss -> (loss, sum of what else it saw): that sum's mean over the
+        batch, and whether the step was taken [], bool.
+        """
         player.begin()
         self.discriminator.requires_grad_(player is self.player_d)
         totals: list[torch.Tensor] = []
@@ -127,6 +136,7 @@ class Trainer:
             (value * (self.micro_size / self.config.batch)).backward()
             if total is not None:
                 totals.append(total)
-        if not player.step(self.config.nan_policy, self.collector) or not totals:
-            return None
-        return sum_over_ranks(sum(totals[1:], start=totals[0])) / self.config.batch
+        taken = player.step(self.collector)
+        if not totals:
+            return None, taken
+        return sum_over_ranks(sum(totals[1:], start=totals[0])) / self.config.batch, taken

@@ -20,7 +20,8 @@ from dnnlib.errors import UserError
 from networks.interfaces import TextEncoder
 from networks.snapshot import SNAPSHOT_PREFIX, Snapshot
 from torch_utils.distributed import (
-    broadcast_from_main, from_main, gather_objects, is_main, on_main, rank, sum_over_ranks, world_size,
+    broadcast_from_main, from_main, gather_objects, is_main, on_main, rank, sum_of_numbers,
+    world_size,
 )
 from torch_utils.ops import check_backend
 from torch_utils.precision import resolve
@@ -121,14 +122,15 @@ class TrainingLoop:
         tick_start, tick_began = progress.images, time.monotonic()
         while progress.images < self.total_images:
             batch = next(batches)
-            try:
-                self.trainer.step(batch.images, batch.captions)
-            except NonFiniteError as error:
-                batches = self._not_finite(error)
-                tick_start, tick_began = progress.images, time.monotonic()
-                continue
+            self.trainer.step(batch.images, batch.captions)
             done, stop = progress.images >= self.total_images, self._stop_agreed()
             if done or stop or self._crossed(self.tick_images):
+                try:
+                    self.trainer.check_finite()
+                except NonFiniteError as error:
+                    batches = self._not_finite(error)
+                    tick_start, tick_began = progress.images, time.monotonic()
+                    continue
                 seconds = time.monotonic() - tick_began
                 progress.elapsed_s += seconds
                 self._tick(progress.images - tick_start, seconds)
@@ -162,9 +164,7 @@ class TrainingLoop:
         return self._batches()
 
     def _stop_agreed(self) -> bool:
-        if world_size() == 1:
-            return self.stop_requested
-        return bool(sum_over_ranks(torch.tensor(float(self.stop_requested), device=self.device)).item())
+        return sum_of_numbers([self.stop_requested])[0] > 0
 
     def _tick(self, images: int, seconds: float) -> None:
         config, progress = self.config, self.trainer.progress
@@ -179,8 +179,8 @@ class TrainingLoop:
             "eta_s": (self.total_images - progress.images) / rate,
             "cpu_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 / (1024 if sys.platform == "darwin" else 1),
             "gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else 0.0,
-            "augment_p": self.trainer.augment.p,
-            "skipped": self.trainer.player_g.skipped + self.trainer.player_d.skipped,
+            "augment_p": float(self.trainer.augment.p),
+            "skipped": self.trainer.player_g.num_skipped + self.trainer.player_d.num_skipped,
             "batch": config.batch,
         } | means)
 

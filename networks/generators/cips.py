@@ -19,7 +19,7 @@ from torch import nn
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.interfaces import Codes, Generator, TextFeatures
-from networks.layers.cell_embedding import CellEmbedding
+from networks.layers.cell_embedding import CellEmbedding, Samples
 from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
 
@@ -60,6 +60,15 @@ class CipsConfig:
         return Cips(self)
 
 
+@dataclass(frozen=True)
+class CipsState:
+    """What `render` needs of a view: the style [N, d], its rows and its columns."""
+
+    style: torch.Tensor
+    rows: Samples
+    columns: Samples
+
+
 class Cips(Generator):
     """See the module; `config` is kept as `.config`."""
 
@@ -81,19 +90,20 @@ class Cips(Generator):
         sentence = self.require_text(text).sentence if self.config.sentence_dim else None
         return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
 
-    def prepare(self, codes: Codes, view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return codes.tokens[:, 0], view.rows(), view.columns()
+    def prepare(self, codes: Codes, view: View) -> CipsState:
+        grid, device = self.config.resolution, self.phases.device
+        rows, columns = (Samples.on(grid, axis, device) for axis in (view.y_axis, view.x_axis))
+        return CipsState(codes.tokens[:, 0], rows, columns)
 
-    def render(self, prepared: tuple[torch.Tensor, torch.Tensor, torch.Tensor], rows: slice, columns: slice) -> torch.Tensor:
-        style, ys, xs = prepared[0], prepared[1][rows], prepared[2][columns]
-        device = self.phases.device
-        along_x = xs.to(device)[:, None] * self.frequencies[:, 0]
-        along_y = ys.to(device)[:, None] * self.frequencies[:, 1]
+    def render(self, prepared: CipsState, rows: slice, columns: slice) -> torch.Tensor:
+        style, rows, columns = prepared.style, prepared.rows[rows], prepared.columns[columns]
+        along_x = columns.positions[:, None] * self.frequencies[:, 0]
+        along_y = rows.positions[:, None] * self.frequencies[:, 1]
         waves = (along_y[:, None] + along_x + self.phases).sin() * math.sqrt(2)  # [h, w, C]
-        x, rgb = torch.cat([waves, self.embedding(ys, xs)], dim=2).flatten(0, 1), 0.0
+        x, rgb = torch.cat([waves, self.embedding(rows, columns)], dim=2).flatten(0, 1), 0.0
         for index, layer in enumerate(self.layers):
             x = layer(x, style)
             if index % 2:
                 rgb = rgb + self.to_rgb[index // 2](x, style)
-        image = rgb.float().transpose(1, 2).unflatten(2, (len(ys), len(xs)))
+        image = rgb.float().transpose(1, 2).unflatten(2, (len(rows), len(columns)))
         return image.tanh() if self.config.output == "tanh" else image

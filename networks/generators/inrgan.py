@@ -18,9 +18,9 @@ from torch import nn
 from torch.nn import functional
 
 from dnnlib.errors import UserError
-from networks.coordinates import View
+from networks.coordinates import Axis, View
 from networks.interfaces import Codes, Generator, TextFeatures
-from networks.layers.cell_embedding import CellEmbedding
+from networks.layers.cell_embedding import CellEmbedding, Samples
 from networks.layers.linear import EqualLinear
 from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
@@ -117,17 +117,18 @@ class ScaleBlock(nn.Module):
                                     for a, b in zip(widths, widths[1:]))
         self.to_rgb = ModulatedLinear(out_channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
 
-    def coordinates(self, ys: torch.Tensor, xs: torch.Tensor) -> torch.Tensor:
-        """ys [H], xs [W] on the CPU -> [H, W, E]: sines and cosines of x, y, x + y, x - y, and the cells' vectors."""
-        y, x = (values.to(self.octaves.device) for values in (ys[:, None].expand(-1, len(xs)), xs.expand(len(ys), -1)))
+    def coordinates(self, rows: Samples, columns: Samples) -> torch.Tensor:
+        """[H, W, E]: sines and cosines of x, y, x + y, x - y, and the cells' vectors."""
+        y = rows.positions[:, None].expand(-1, len(columns))
+        x = columns.positions.expand(len(rows), -1)
         phases = torch.stack([x, y, x + y, x - y], dim=2)[..., None] * (self.octaves * math.pi)
         waves = torch.cat([phases.sin(), phases.cos()], dim=3).flatten(2) * math.sqrt(2)
-        return torch.cat([waves, self.embedding(ys, xs)], dim=2)
+        return torch.cat([waves, self.embedding(rows, columns)], dim=2)
 
-    def forward(self, x: torch.Tensor | None, rgb: torch.Tensor | None, style: torch.Tensor, ys: torch.Tensor,
-                xs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor | None, rgb: torch.Tensor | None, style: torch.Tensor,
+                rows: Samples, columns: Samples) -> tuple[torch.Tensor, torch.Tensor]:
         """x [N, H, W, C] and rgb [N, H, W, 3] of the parent cells, or None at the first scale."""
-        e = self.coordinates(ys, xs).expand(len(style), -1, -1, -1)
+        e = self.coordinates(rows, columns).expand(len(style), -1, -1, -1)
         y = (e if x is None else torch.cat([x, e.to(x.dtype)], dim=3)).flatten(1, 2)
         for layer in self.layers:
             y = layer(y, style)
@@ -137,36 +138,52 @@ class ScaleBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Cells:
-    """The grid that a scale needs for a view: cell numbers of its rows and columns, sorted, each once, on the CPU."""
+    """The cells of a coarse scale that a view needs along one axis, in order.
+
+    numbers: int64 [n]. span: the same numbers where they follow one another; None where the samples
+    of the view lie further apart than the cells, and each sample has a cell of its own.
+    """
 
     grid: int
-    rows: torch.Tensor
-    columns: torch.Tensor
+    numbers: torch.Tensor
+    span: range | None
 
     @staticmethod
-    def under(ys: torch.Tensor, xs: torch.Tensor, grid: int) -> Cells:
-        return Cells(grid, *((values * grid).floor().long().unique() for values in (ys, xs)))
+    def under(axis: Axis, samples: torch.Tensor, grid: int) -> Cells:
+        span = axis.cells_under(grid)
+        if span is None:
+            return Cells(grid, (samples * grid).floor().long(), None)
+        return Cells(grid, torch.arange(span.start, span.stop, device=samples.device), span)
 
-    @property
-    def centres(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return (self.rows + 0.5) / self.grid, (self.columns + 0.5) / self.grid
+    def centres(self) -> Samples:
+        cells = self.numbers if self.span is None else self.span
+        return Samples((self.numbers + 0.5) / self.grid, cells)
 
-    def places(self, ys: torch.Tensor, xs: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the cells of these samples stand in `rows` and `columns`."""
-        return tuple(torch.searchsorted(known, (values * self.grid).floor().long()).to(device)
-                     for known, values in ((self.rows, ys), (self.columns, xs)))
+    def indices(self, positions: torch.Tensor) -> torch.Tensor:
+        """Where the cells that hold these positions stand in `numbers`; the positions are all
+        samples of the view, or all cells of a finer scale.
+        """
+        if self.span is None:
+            return torch.arange(len(positions), device=positions.device)
+        numbers = (positions * self.grid).floor().long()
+        return (numbers - self.span.start).clamp(0, len(self.span) - 1)
 
 
 @dataclass(frozen=True)
 class InrganState:
-    """What is known before the last scale: features and RGB of the cells under the view (None: all scales are the last)."""
+    """What is known before the last scale.
 
-    cells: Cells | None
+    x [N, h, w, C] and rgb [N, h, w, 3] of the coarse cells under the view; above: for each row and
+    column of the view, which of theirs holds it. All three None: every scale is the last.
+    style [N, d]; rows and columns of the view.
+    """
+
     x: torch.Tensor | None
     rgb: torch.Tensor | None
+    above: tuple[torch.Tensor, torch.Tensor] | None
     style: torch.Tensor
-    ys: torch.Tensor
-    xs: torch.Tensor
+    rows: Samples
+    columns: Samples
 
 
 class Inrgan(Generator):
@@ -188,29 +205,40 @@ class Inrgan(Generator):
         return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> InrganState:
-        style, ys, xs = codes.tokens[:, 0], view.rows(), view.columns()
-        cells, x, rgb = None, None, None
+        style, grid = codes.tokens[:, 0], self.config.resolution
+        rows = Samples.on(grid, view.y_axis, style.device)
+        columns = Samples.on(grid, view.x_axis, style.device)
+        above: tuple[Cells, Cells] | None = None  # the rows and columns of the scale before
+        x, rgb = None, None
         for block in self.coarse:
-            if cells is None or cells.grid != block.grid:
-                own = Cells.under(ys, xs, block.grid)
-                x, rgb = self._below(cells, x, rgb, *own.centres)
-                cells = own
-            x, rgb = block(x, rgb, style, *cells.centres)
-        return InrganState(cells, x, rgb, style, ys, xs)
+            if above is None or above[0].grid != block.grid:
+                cells = (Cells.under(view.y_axis, rows.positions, block.grid),
+                         Cells.under(view.x_axis, columns.positions, block.grid))
+                if above is not None:
+                    rows_below, columns_below = (line.centres() for line in cells)
+                    x, rgb = _upsample(x, rgb, *_indices(above, rows_below, columns_below))
+                above = cells
+            x, rgb = block(x, rgb, style, *(line.centres() for line in above))
+        indices = None if above is None else _indices(above, rows, columns)
+        return InrganState(x, rgb, indices, style, rows, columns)
 
     def render(self, prepared: InrganState, rows: slice, columns: slice) -> torch.Tensor:
-        ys, xs = prepared.ys[rows], prepared.xs[columns]
-        x, rgb = self._below(prepared.cells, prepared.x, prepared.rgb, ys, xs)
+        x, rgb = prepared.x, prepared.rgb
+        if prepared.above is not None:
+            x, rgb = _upsample(x, rgb, prepared.above[0][rows], prepared.above[1][columns])
         for block in self.fine:
-            x, rgb = block(x, rgb, prepared.style, ys, xs)
+            x, rgb = block(x, rgb, prepared.style, prepared.rows[rows], prepared.columns[columns])
         image = rgb.float().permute(0, 3, 1, 2)
         return image.tanh() if self.config.output == "tanh" else image
 
-    @staticmethod
-    def _below(cells: Cells | None, x: torch.Tensor | None, rgb: torch.Tensor | None, ys: torch.Tensor,
-               xs: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Nearest upsampling: features and RGB of the cells that hold these samples."""
-        if cells is None:
-            return None, None
-        rows, columns = cells.places(ys, xs, x.device)
-        return tuple(values.index_select(1, rows).index_select(2, columns) for values in (x, rgb))
+
+def _indices(above: tuple[Cells, Cells], rows: Samples,
+             columns: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of the rows and columns above hold these."""
+    return above[0].indices(rows.positions), above[1].indices(columns.positions)
+
+
+def _upsample(x: torch.Tensor, rgb: torch.Tensor, rows: torch.Tensor,
+              columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nearest upsampling: features and RGB of the cells at these rows and columns."""
+    return tuple(values.index_select(1, rows).index_select(2, columns) for values in (x, rgb))

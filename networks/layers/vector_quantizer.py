@@ -19,6 +19,7 @@ from networks.layers.linear import EqualLinear, unit_second_moment
 from torch_utils.distributed import broadcast_from_main, sum_over_ranks
 from torch_utils.precision import no_autocast
 from torch_utils.rng import generator_for
+from torch_utils.tensors import to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,8 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("chosen", torch.zeros(config.num_codes))  # `use` without what restarts were credited
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.long))
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        # What a step saw before it was rolled back is not the next one's.
-        self.register_load_state_dict_post_hook(lambda module, _: module._seen.clear())
+        self._steps = 0  # `num_steps` where it can be read without waiting for the device
+        self.register_load_state_dict_post_hook(_after_loading)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         with no_autocast(x.device):  # distances of 8 bits would choose wrong codes
@@ -96,45 +97,62 @@ class VectorQuantizer(nn.Module):
     def end_step(self) -> dict[str, torch.Tensor]:
         """Move the code book by what the forwards with gradient saw since the last call; a collective call.
 
-        Returns scalars: perplexity (exponential of the entropy of the averaged use; K at best), used (share of codes that the step
-        chose), restarts (codes moved), error (mean squared distance of a vector to its code). Nothing seen: nothing moves.
+        Returns scalars: perplexity (exponential of the entropy of the averaged use; K at best),
+        used (share of codes that the step chose), restarts (codes moved), error (mean squared
+        distance of a vector to its code). Vectors that are not finite move nothing, as the step
+        that saw them moves no weight; the scalars are NaN then. Nothing seen: nothing moves,
+        nothing is returned.
         """
         if not self._seen:
             return {}
-        x = torch.cat([x[mask] for x, _, mask in self._seen])
-        indices = torch.cat([indices[mask] for _, indices, mask in self._seen])
+        seen = zip(*self._seen)
+        x, indices, mask = (torch.cat([part.flatten(0, 1) for part in parts]) for parts in seen)
         self._seen.clear()
-        config, before = self.config, self.codebook[indices]
-        choice = nn.functional.one_hot(indices, config.num_codes).to(x.dtype)
+        config, weights = self.config, mask[:, None].to(x.dtype)
+        x = x.masked_fill(~mask[:, None], 0.0)
+        choice = nn.functional.one_hot(indices, config.num_codes).to(x.dtype) * weights
         counts, sums = sum_over_ranks(choice.sum(dim=0)), sum_over_ranks(choice.T @ x)
-        error = sum_over_ranks((x - before).square().mean(dim=1).sum())
-        if not (torch.isfinite(sums).all() and counts.sum() > 0):
-            return {}  # a step that the nan policy skips
-        self.use.lerp_(counts, 1 - config.decay)
-        self.total.lerp_(sums, 1 - config.decay)
-        self.chosen.lerp_(counts, 1 - config.decay)
-        known = (self.use > 0)[:, None]  # a code that nothing ever chose stays where it started
+        error = sum_over_ranks(((x - self.codebook[indices]).square() * weights).mean(dim=1).sum())
+        moves = torch.isfinite(sums).all() & (counts.sum() > 0)
+        for average, new in ((self.use, counts), (self.total, sums), (self.chosen, counts)):
+            average.lerp_(torch.where(moves, new, average), 1 - config.decay)
+        # A code that nothing ever chose stays where it started.
+        known = moves & (self.use > 0)[:, None]
         self.codebook.copy_(torch.where(known, self.total / self.use.clamp(min=1e-8)[:, None], self.codebook))
-        restarts = self._restart(x, counts.sum() / config.num_codes)
+        restarts = self._restart(x, mask, counts.sum() / config.num_codes, moves)
         share = self.chosen / self.chosen.sum()
-        return {"perplexity": (-share * share.clamp(min=1e-12).log()).sum().exp(), "used": (counts > 0).float().mean(),
-                "restarts": restarts, "error": error / counts.sum()}
+        entropy = (-share * share.clamp(min=1e-12).log()).sum()
+        found = {"perplexity": entropy.exp(), "used": (counts > 0).float().mean(),
+                 "restarts": restarts, "error": error / counts.sum()}
+        return {name: torch.where(moves, value, torch.nan) for name, value in found.items()}
 
-    def _restart(self, x: torch.Tensor, equal_share: torch.Tensor) -> torch.Tensor:
+    def _restart(self, x: torch.Tensor, mask: torch.Tensor, equal_share: torch.Tensor,
+                 moves: torch.Tensor) -> torch.Tensor:
         """Lay idle codes onto vectors of rank 0's batch, a vector each, with an equal share of use; returns their number."""
-        rows = torch.randperm(len(x), generator=generator_for("code book", int(self.num_steps)))[:self.config.num_codes].to(x.device)
+        # The draws belong to the vectors that count, in their order: padding and the split into
+        # rounds change nothing.
+        draws = torch.rand(len(x), generator=generator_for("code book", self._steps))
+        keys = to_device(draws, x.device)[mask.cumsum(0) - 1].masked_fill(~mask, torch.inf)
+        rows = keys.topk(min(self.config.num_codes, len(x)), largest=False).indices
         fresh = torch.zeros_like(self.codebook)
         fresh[:len(rows)] = x[rows]
-        number = torch.tensor(len(rows), device=x.device)
+        number = mask.sum().clamp(max=self.config.num_codes)  # of rows of `fresh` that count
         broadcast_from_main([fresh, number])
         idle = self.use < self.config.restart_below * equal_share
         order = (idle.cumsum(0) - 1).clamp(min=0)
-        idle = idle & (order < number)  # the others wait for the next step
+        idle = moves & idle & (order < number)  # the others wait for the next step
         self.codebook.copy_(torch.where(idle[:, None], fresh[order], self.codebook))
         self.use.copy_(torch.where(idle, equal_share, self.use))
-        self.total.copy_(self.codebook * self.use[:, None])
+        self.total.copy_(torch.where(moves, self.codebook * self.use[:, None], self.total))
         self.num_steps += 1
+        self._steps += 1
         return idle.sum()
+
+
+def _after_loading(quantizer: VectorQuantizer, keys: object) -> None:
+    """What a step saw before it was rolled back is not the next one's."""
+    quantizer._seen.clear()
+    quantizer._steps = int(quantizer.num_steps)
 
 
 class FeatureQuantizer(nn.Module):

@@ -66,7 +66,8 @@ class CachedTextEncoder:
         known = [caption for caption in dict.fromkeys(captions) if caption in self._row]
         joined = TextFeatures.cat([fresh, self.lookup(known)]) if known else fresh
         place = {caption: row for row, caption in enumerate(unknown + known)}
-        return joined[torch.tensor([place[caption] for caption in captions], device=joined.sentence.device)]
+        rows = torch.tensor([place[caption] for caption in captions])
+        return joined[to_device(rows, joined.sentence.device)]
 
     def lookup(self, captions: Sequence[str]) -> TextFeatures:
         """As `encode_text`, but only for captions that the cache was built from (KeyError otherwise)."""

@@ -20,6 +20,7 @@ from dnnlib.errors import UserError
 from networks.interfaces import TextFeatures
 from networks.pretrained.frozen import fit_square, freeze
 from torch_utils.precision import no_autocast
+from torch_utils.tensors import to_device
 
 _BATCH = 256  # captions per pass of the text tower; bounds memory only
 
@@ -68,11 +69,12 @@ class OpenClipEncoder:
             return self.model.encode_image(images).float()
 
     def _encode_batch(self, captions: Sequence[str]) -> TextFeatures:
-        tokens = self.tokenizer(list(captions)).to(self.device)  # [N, T]
+        tokens = self.tokenizer(list(captions))  # [N, T] on the CPU: to read lengths there is free
         mask = self._mask(tokens)
         longest = int(mask.sum(1).max())
         if _is_hugging_face(self._tower):  # its cost follows the padded length; the others need their full context
             tokens = tokens[:, :longest]
+        tokens, mask = (to_device(x, self.device) for x in (tokens, mask[:, :longest]))
         taps: list[torch.Tensor | tuple] = []
         hook = self._penultimate.register_forward_hook(lambda module, inputs, output: taps.append(output))
         try:
@@ -82,7 +84,7 @@ class OpenClipEncoder:
         words = taps[0] if isinstance(taps[0], torch.Tensor) else taps[0][0]
         if not getattr(self._tower.transformer, "batch_first", True):
             words = words.transpose(0, 1)
-        return TextFeatures(sentence.float(), words[:, :longest].float(), mask[:, :longest])
+        return TextFeatures(sentence.float(), words[:, :longest].float(), mask)
 
     def _mask(self, tokens: torch.Tensor) -> torch.Tensor:
         """[N, T] -> [N, T] bool: True through the end-of-text token, or wherever no padding stands."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from networks.coordinates import View, parse_size, parse_window
+from networks.coordinates import Axis, View, parse_size, parse_window
 
 
 def test_centres_of_twice_the_samples_average_to_the_samples():
@@ -37,6 +37,40 @@ def test_a_window_samples_what_the_whole_samples_there():
     part = View(height=16, width=32, box=(0.25, 0.5, 0.75, 0.75))
     torch.testing.assert_close(part.columns(), whole.columns()[16:48])
     torch.testing.assert_close(part.rows(), whole.rows()[32:48])
+
+
+SAMPLES = ((1, "centers"), (7, "centers"), (32, "centers"), (33, "endpoints"))
+AXES = [Axis(low, low + length, count, convention) for low in (0.0, 0.25, -0.5, 0.2, -8.0)
+        for length in (1.0, 0.5, 0.3, 17.0) for count, convention in SAMPLES]
+
+
+@pytest.mark.parametrize("grid", [4, 16, 64])
+def test_cells_under_a_view_are_those_of_its_samples(grid):
+    """Found from the numbers of the view, they are what looking at every sample finds."""
+    spans = 0
+    for axis in AXES:
+        found = (axis.samples(torch.device("cpu")) * grid).floor().long()
+        span = axis.cells_under(grid)
+        if span is None:  # a cell or more apart: none is shared
+            assert axis.count == 1 or (found.diff() > 0).all()
+        else:
+            assert found.unique().tolist() == list(span)
+            spans += 1
+    assert 0 < spans < len(AXES)
+
+
+@pytest.mark.parametrize("grid", [8, 24, 32])
+def test_samples_at_cell_centres_are_known(grid):
+    assert View.square(grid).y_axis.cells_at(grid) == range(grid)
+    assert View.square(2 * grid).y_axis.cells_at(grid) is None
+    half = View(height=grid // 2, width=2 * grid, box=(-0.5, 0.25, 1.5, 0.75))
+    assert half.y_axis.cells_at(grid) == range(grid // 4, 3 * grid // 4)
+    assert half.x_axis.cells_at(grid) == range(-grid // 2, 3 * grid // 2)
+    assert View(height=grid, width=grid, convention="endpoints").x_axis.cells_at(grid) is None
+    for axis in AXES:
+        if (cells := axis.cells_at(grid)) is not None:
+            centres = (torch.tensor(cells) + 0.5) / grid
+            torch.testing.assert_close(axis.samples(torch.device("cpu")), centres)
 
 
 def test_parsing():

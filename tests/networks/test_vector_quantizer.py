@@ -129,9 +129,36 @@ def test_what_is_not_finite_moves_nothing():
     quantizer = build()
     quantizer(vectors())
     quantizer.end_step()
-    before = quantizer.codebook.clone()
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    del before["num_steps"]
     quantizer(vectors() * float("nan"))
-    assert quantizer.end_step() == {} and torch.equal(quantizer.codebook, before)
+    assert all(value.isnan() for value in quantizer.end_step().values())
+    assert all(torch.equal(quantizer.state_dict()[name], value) for name, value in before.items())
+    quantizer(vectors())
+    assert all(value.isfinite() for value in quantizer.end_step().values())
+
+
+def test_restarts_do_not_see_padding_nor_the_split_into_rounds():
+    """The same vectors that count, in the same order, restart the same codes."""
+    whole, padded, x = build(num_codes=64), build(num_codes=64), vectors()
+    for step in range(2):
+        whole(x)
+        wide = torch.cat([x[:4], torch.randn(4, 3, 4)], dim=1)
+        padded(wide, torch.arange(8).expand(4, -1) < 5)
+        padded(x[4:])
+        assert whole.end_step()["restarts"] == padded.end_step()["restarts"] > 0
+    torch.testing.assert_close(whole.codebook, padded.codebook)
+    start = build(num_codes=64).codebook
+    assert torch.equal(whole.codebook != start, padded.codebook != start)
+
+
+def test_restarts_go_on_where_a_loaded_code_book_stood():
+    first, second, x = build(num_codes=64), build(num_codes=64), vectors(40)
+    first(x), first.end_step()
+    second.load_state_dict(first.state_dict())
+    for quantizer in (first, second):
+        quantizer(x), quantizer.end_step()
+    assert torch.equal(first.codebook, second.codebook)
 
 
 def test_masked_vectors_neither_cost_nor_count():

@@ -41,6 +41,14 @@ def test_collector_means_over_elements_and_forgets():
     assert collector.flush() == {}
 
 
+def test_collector_leaves_out_what_is_not_finite_where_it_is_asked_to():
+    collector = Collector()
+    for value in (1.0, float("nan"), 3.0, float("inf")):
+        collector.report("a", torch.tensor([value, 5.0]), finite_only=True)
+        collector.report("b", torch.tensor(float("nan")), finite_only=True)
+    assert collector.flush() == {"a": 4.0}
+
+
 def test_grid_places_row_by_row_and_png_keeps_text(tmp_path):
     from PIL import Image
     from PIL.PngImagePlugin import PngImageFile

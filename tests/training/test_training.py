@@ -16,8 +16,6 @@ import pytest
 import torch
 
 from configs import RECIPES, recipe
-from datasets.loader import training_batches
-from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
 from metrics.protocols import PROTOCOLS
@@ -25,27 +23,13 @@ from networks.discriminators import DcganDiscriminatorConfig
 from networks.generators import preset
 from networks.layers.vector_quantizer import VectorQuantizerConfig
 from networks.snapshot import Snapshot
-from networks.text_encoders import load_encoder
+from tests.training.steps import make_trainer, run_steps
 from training.checkpoint import CheckpointIO
 from training.config import LossConfig, TextConfig, TrainConfig
 from training.launch import run
-from training.optimize import NonFiniteError
-from training.trainer import Trainer
 from training.transfer import start_from
 
 ROOT = Path(__file__).parents[2]
-
-
-def make_trainer(config):
-    return Trainer(config, load_encoder(config.text_encoder), torch.device("cpu"))
-
-
-def run_steps(trainer, archive, num_steps):
-    batches = training_batches(TextImageDataset(archive, split="train"), global_batch=trainer.config.batch, seed=trainer.config.seed,
-                               start_images=trainer.progress.images)
-    for _ in range(num_steps):
-        batch = next(batches)
-        trainer.step(batch.images, batch.captions)
 
 
 def flat_state(trainer):
@@ -178,23 +162,6 @@ def test_bf16_gradients_stay_near_float32(openmoji32):
         run_steps(trainer, openmoji32, 1)
     flat = [torch.cat([p.grad.flatten() for p in trainer.player_d.parameters]) for trainer in (exact, rounded)]
     assert 1e-4 < (flat[0] - flat[1]).norm() / flat[0].norm() < 0.2  # 0.10 measured
-
-
-@pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_non_finite_gradients_follow_the_policy(openmoji32, policy):
-    trainer = make_trainer(replace(recipe("debug"), nan_policy=policy))
-    run_steps(trainer, openmoji32, 1)
-    weights = {name: value.clone() for name, value in trainer.discriminator.state_dict().items()}
-    trainer.discriminator.requires_grad_(True)
-    trainer.player_d.parameters[0].register_hook(lambda grad: grad * float("nan"))
-    if policy == "stop":
-        with pytest.raises(NonFiniteError, match="gradient of D"):
-            run_steps(trainer, openmoji32, 1)
-    else:
-        run_steps(trainer, openmoji32, 2)
-        assert trainer.player_d.skipped == 2
-    for name, value in trainer.discriminator.state_dict().items():
-        assert torch.equal(value, weights[name])
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(openmoji32, tmp_path, capsys):
