@@ -83,7 +83,7 @@ def time_pixels(bench: Bench, config, resolution: int, batch: int, name: str, wa
 
     features = rand(batch, resolution, resolution, k).requires_grad_()
     lines = [[rand(batch, resolution, depth, k).requires_grad_() for _ in range(levels)] for _ in range(2)]
-    decoders = [tuple(zip(*layers(mlp_shapes(widths)))) for _ in range(levels)]
+    decoders = [tuple(zip(*layers(mlp_shapes(widths)), strict=False)) for _ in range(levels)]
     weights, biases = ([t.clone().requires_grad_() for t in group] for group in decoders[0])
     pixels = batch * resolution ** 2
     flops = 2.0 * pixels * (num_numbers(mlp_shapes(widths)) - sum(widths[1:]) + depth * k)
@@ -99,7 +99,7 @@ def time_pixels(bench: Bench, config, resolution: int, batch: int, name: str, wa
 
     shapes = refinement_shapes(k, config.refinement)
     refinement = layers(shapes, batch)
-    case = (*lines, decoders, [tuple(zip(*refinement[i:i + 2])) for i in range(1, len(refinement), 3)], refinement[0::3])
+    case = (*lines, decoders, [tuple(zip(*refinement[i:i + 2], strict=False)) for i in range(1, len(refinement), 3)], refinement[0::3])
     total = flops * levels + 2.0 * pixels * sum(o * c for o, c in shapes)
 
     def plain():
@@ -109,7 +109,7 @@ def time_pixels(bench: Bench, config, resolution: int, batch: int, name: str, wa
         from torch_utils.ops.biline.reference import refine
 
         phi = biline_compose(case[0][0], case[1][0])
-        for (w, b), rows, columns in zip(decoders, case[0][1:], case[1][1:]):
+        for (w, b), rows, columns in zip(decoders, case[0][1:], case[1][1:], strict=False):
             phi = plain_decode(phi, rows, columns, w, b)
         return refine(unit_second_moment(pixel_mlp(phi, *decoders[-1])).flatten(1, 2), *case[3:])
 

@@ -93,10 +93,8 @@ class Axis:
 
     def _position(self, index: Number) -> Number:
         """In float64, of one sample (a number) or of many (a tensor), by the same operations."""
-        if self.convention == "centers":
-            fraction = (index + 0.5) / self.count
-        else:
-            fraction = index / (self.count - 1)
+        centers = self.convention == "centers"
+        fraction = (index + 0.5) / self.count if centers else index / (self.count - 1)
         return self.low + (self.high - self.low) * fraction
 
     @property

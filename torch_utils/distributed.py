@@ -23,7 +23,7 @@ T = TypeVar("T")
 class _Hosts:
     """The group through which Python numbers go: gloo's, also where tensors go by NCCL."""
 
-    group: dist.ProcessGroup | None = None
+    group: Any = None
 
 
 def rank() -> int:
@@ -93,9 +93,10 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)
     present = sum_of_numbers([p.grad is not None for p in parameters])
-    pieces = [piece.view_as(g) for piece, g in zip(flat.split([g.numel() for g in grads]), grads)]
+    sizes = [g.numel() for g in grads]
+    pieces = [piece.view_as(g) for piece, g in zip(flat.split(sizes), grads, strict=True)]
     torch._foreach_copy_(grads, pieces)  # in place, so that each keeps its memory format
-    for parameter, grad, seen in zip(parameters, grads, present):
+    for parameter, grad, seen in zip(parameters, grads, present, strict=True):
         if seen:
             parameter.grad = grad
 
@@ -155,16 +156,17 @@ def from_main(value: Any) -> Any:
 
 def main_first(action: Callable[[], T]) -> T:
     """`action()` on rank 0, then on all others, such as what downloads a file; an error of rank 0 is raised on every rank."""
-    result, problem = None, None
+    results: list[T] = []
+    problem = None
     if is_main():
         try:
-            result = action()
+            results.append(action())
         except Exception as error:  # not swallowed: raised below, on every rank
             problem = error
     problem = from_main(problem)
     if problem is not None:
         raise problem
-    return result if is_main() else action()
+    return results[0] if results else action()
 
 
 def on_main(action: Callable[[], Any]) -> None:

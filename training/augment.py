@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -160,9 +161,9 @@ class _Draws:
         return torch.where(self.gate(), self.symmetric() * strength, 0.0)
 
 
-def _set(n: int, device: torch.device, *entries) -> torch.Tensor:
+def _set(n: int, device: torch.device, *entries: Any) -> torch.Tensor:
     """Identity matrices [n, 3, 3] with the given (position, values [n]) entries replaced."""
     matrix = torch.eye(3, device=device).repeat(n, 1, 1)
-    for (row, column), values in zip(entries[::2], entries[1::2]):
+    for (row, column), values in zip(entries[::2], entries[1::2], strict=True):
         matrix[:, row, column] = values
     return matrix

@@ -75,6 +75,10 @@ class GanLoss:
         mean = state["path_length_mean"]
         self.path_length_mean.fill_(math.nan) if mean is None else self.path_length_mean.copy_(mean)
 
+    def _encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self.encoder, ImageTextEncoder)  # training.launch asks for it
+        return self.encoder.encode_image(images)
+
     def codes(self, micro: MicroBatch, purpose: str) -> Codes:
         """Style codes of fresh latents; with style mixing, a tail of them from a second latent."""
         codes = self.generator.mapping(micro.normal(purpose, self.generator.latent_shape), micro.text)
@@ -102,12 +106,14 @@ class GanLoss:
             if penalise or config.matching_aware_gp:
                 reals.requires_grad_(True)
             if config.matching_aware_gp:
+                assert text is not None  # TrainConfig asks for it
                 text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
             hidden = self.discriminator.trunk(reals)
             real = self.discriminator.judge(hidden, text)
 
             fake_term = losses.logistic_fake(fake)
             if config.mismatch:
+                assert told is not None  # TrainConfig asks for it
                 wrong = self.discriminator.judge(hidden, told.roll(1)).logits
                 fake_term = (fake_term + config.mismatch * losses.logistic_fake(wrong)) / (1 + config.mismatch)
                 report("Logits/mismatch", wrong)
@@ -118,11 +124,13 @@ class GanLoss:
             self.augment.observe(real.logits)
             if config.cond:
                 with torch.no_grad():
-                    anchors = self.encoder.encode_image(micro.images)
+                    anchors = self._encode_image(micro.images)
+                assert real.features is not None  # TrainConfig asks for it
                 term = losses.info_nce(real.features, anchors, config.temperature)
                 report("Loss/ConD", term)
                 loss = loss + config.cond * term
             if config.matching_aware_gp:
+                assert text is not None
                 term = losses.matching_aware_penalty(real.logits, reals, text.sentence)
                 report("Loss/MAGP", term)
                 loss = loss + config.matching_aware_gp * term
@@ -146,7 +154,8 @@ class GanLoss:
                 report("Loss/commitment", term)
                 loss = loss + term
             if config.cong and contrast:
-                images = self.encoder.encode_image(fakes)
+                images = self._encode_image(fakes)
+                assert micro.text is not None  # TrainConfig asks for it
                 term = losses.info_nce(images, micro.text.sentence, config.temperature)
                 report("Loss/ConG", term)
                 loss = loss + term * (config.cong * config.cong_interval)

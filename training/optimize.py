@@ -57,7 +57,7 @@ class Player:
         collector.report(f"Gradient/{self.name}", norm, finite_only=True)
         taken = norm.isfinite()
         # This is how PyTorch's GradScaler tells a fused optimiser to change nothing.
-        self.optimizer.found_inf = (~taken).float()
+        self.optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.skipped += ~taken
         self.skipped_in_a_row = (self.skipped_in_a_row + 1) * ~taken

@@ -85,12 +85,14 @@ class Trainer:
         self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))
         generator_loss = partial(self.loss.generator_loss, contrast=contrast)
         tokens, taken = self._play(self.player_g, micro_batches, generator_loss)
+        assert tokens is not None  # generator_loss sums them
         centre = self.generator.tokens_mean  # of truncation; it follows the averaged weights
         decay = self.ema.decay(self.progress.images + config.batch, config.batch)
         centre.lerp_(torch.where(taken, tokens, centre), 1 - decay)
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            played = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
-            self.loss.track_path_length(*played)
+            length, taken = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
+            assert length is not None  # path_length_loss sums them
+            self.loss.track_path_length(length, taken)
         for name, value in self.generator.end_step().items():
             self.collector.report(name, value, finite_only=True)
         self.progress.images += config.batch

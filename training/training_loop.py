@@ -9,18 +9,26 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from datasets.loader import training_batches
+from datasets.loader import Batch, training_batches
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
 from networks.interfaces import TextEncoder
 from networks.snapshot import SNAPSHOT_PREFIX, Snapshot
 from torch_utils.distributed import (
-    broadcast_from_main, from_main, gather_objects, is_main, on_main, rank, sum_of_numbers,
+    broadcast_from_main,
+    from_main,
+    gather_objects,
+    is_main,
+    on_main,
+    rank,
+    sum_of_numbers,
     world_size,
 )
 from torch_utils.ops import check_backend
@@ -33,7 +41,6 @@ from training.run_log import RunLog
 from training.sample_grid import SampleGrid
 from training.trainer import Trainer
 from training.transfer import start_from
-
 
 CHECKPOINT_SECONDS = 900.0  # a killed run loses no more than this and a tick
 
@@ -105,7 +112,7 @@ class TrainingLoop:
         else:
             self.grid.save_reals(self.run_dir / "reals.png")
 
-    def _batches(self):
+    def _batches(self) -> Iterator[Batch]:
         config = self.config
         return training_batches(
             self.dataset, global_batch=config.batch, seed=config.seed, mirror=config.mirror, rank=rank(),
@@ -145,7 +152,7 @@ class TrainingLoop:
                 return False
         return True
 
-    def _not_finite(self, error: NonFiniteError):
+    def _not_finite(self, error: NonFiniteError) -> Iterator[Batch]:
         """nan_policy: stop with the last checkpoint untouched, or return to it with fresh random streams."""
         progress = self.trainer.progress
         if self.config.nan_policy != "rollback" or progress.rollbacks >= 10:
@@ -220,7 +227,8 @@ class _StopSignals:
     """SIGINT and SIGTERM ask the loop to save and leave; a second SIGINT ends it at once."""
 
     def __init__(self, loop: TrainingLoop) -> None:
-        self.loop, self.before = loop, {}
+        self.loop = loop
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ class PixelDecoder(nn.Module):
     def __init__(self, channels: int, hidden: Sequence[int]) -> None:
         super().__init__()
         widths = [channels, *hidden, channels]
-        self.layers = nn.ModuleList(EqualLinear(a, b, activate=True) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(EqualLinear(a, b, activate=True) for a, b in pairwise(widths))
 
     def folded(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         layers = cast("Sequence[EqualLinear]", self.layers)
@@ -91,16 +92,23 @@ class RefinementBlock(nn.Module):
 
     def folded(self, style: torch.Tensor) -> tuple[list, list]:
         """(weights, biases) of each pair, (weight, bias) of each RGB layer: see `pack_pixels`."""
-        pairs = [tuple(zip(*(layer.folded(style) for layer in pair))) for pair in self.pairs]
-        return pairs, [self.to_rgb[0].folded(), *(layer.folded(style) for layer in self.to_rgb[1:])]
+        pairs, heads = self._layers()
+        folded = [tuple(zip(*(layer.folded(style) for layer in pair), strict=True)) for pair in pairs]
+        return folded, [heads[0].folded(), *(head.folded(style) for head in heads[1:])]
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        rgb = self.to_rgb[0](x)
-        for pair, to_rgb in zip(self.pairs, self.to_rgb[1:]):
+        pairs, heads = self._layers()
+        rgb = heads[0](x)
+        for pair, head in zip(pairs, heads[1:], strict=True):
             for layer in pair:
                 x = layer(x, style)
-            rgb = rgb + to_rgb(x, style)
+            rgb = rgb + head(x, style)
         return rgb
+
+    def _layers(self) -> tuple[Sequence[Sequence[ModulatedLinear]], Sequence[Any]]:
+        """`pairs` and `to_rgb` with the types of what they hold."""
+        return (cast("Sequence[Sequence[ModulatedLinear]]", self.pairs),
+                cast("Sequence[Any]", self.to_rgb))
 
 
 class BilinePixels(nn.Module):
@@ -119,7 +127,7 @@ class BilinePixels(nn.Module):
         """
         if torch.is_grad_enabled():
             return None
-        return pack_pixels([decoder.folded() for decoder in self.decoders],
+        return pack_pixels([decoder.folded() for decoder in self._decoders()],
                            *self.refinement.folded(style))
 
     def forward(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
@@ -131,11 +139,14 @@ class BilinePixels(nn.Module):
 
     def _by_level(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         features = biline_compose(state.rows[0][:, rows], state.columns[0][:, columns])
-        size = features.shape[1:3]
-        levels = zip(self.decoders[:-1], state.rows[1:], state.columns[1:], strict=True)
+        size, decoders = features.shape[1:3], self._decoders()
+        levels = zip(decoders[:-1], state.rows[1:], state.columns[1:], strict=True)
         for decoder, line_rows, line_columns in levels:
             features = biline_decode(features, line_rows[:, rows], line_columns[:, columns], *decoder.folded())
-        pixels = pixel_mlp(features, *self.decoders[-1].folded()).flatten(1, 2)
+        pixels = pixel_mlp(features, *decoders[-1].folded()).flatten(1, 2)
         # The product of lines and the decoders' gain grow without bound in training: tanh would saturate, tiles drift.
         rgb = self.refinement(unit_second_moment(pixels), state.style)
         return rgb.float().transpose(1, 2).unflatten(2, size)
+
+    def _decoders(self) -> Sequence[PixelDecoder]:
+        return cast("Sequence[PixelDecoder]", self.decoders)

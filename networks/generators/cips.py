@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -81,7 +82,7 @@ class Cips(Generator):
         self.phases = nn.Parameter(torch.rand(config.channels) * (2 * math.pi))
         self.embedding = CellEmbedding(config.embedding, config.resolution)
         widths = [config.channels + config.embedding, *[config.channels] * config.num_layers]
-        self.layers = nn.ModuleList(ModulatedLinear(a, b, config.style_dim) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(ModulatedLinear(a, b, config.style_dim) for a, b in pairwise(widths))
         self.to_rgb = nn.ModuleList(
             ModulatedLinear(config.channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
             for _ in range(config.num_layers // 2))
@@ -100,7 +101,8 @@ class Cips(Generator):
         along_x = columns.positions[:, None] * self.frequencies[:, 0]
         along_y = rows.positions[:, None] * self.frequencies[:, 1]
         waves = (along_y[:, None] + along_x + self.phases).sin() * math.sqrt(2)  # [h, w, C]
-        x, rgb = torch.cat([waves, self.embedding(rows, columns)], dim=2).flatten(0, 1), 0.0
+        x = torch.cat([waves, self.embedding(rows, columns)], dim=2).flatten(0, 1)
+        rgb: Any = 0.0
         for index, layer in enumerate(self.layers):
             x = layer(x, style)
             if index % 2:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -132,16 +133,17 @@ class Eidgan(Generator):
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim if config.styled_lines else 0)
         self.blocks = nn.ModuleList(
-            DualModulationBlock(config, a, b, first=i == 0) for i, (a, b) in enumerate(zip(widths, widths[1:])))
+            DualModulationBlock(config, a, b, first=i == 0) for i, (a, b) in enumerate(pairwise(widths)))
         self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
                                    config.style_dim)
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         config = self.config
+        words, mask, sentence = None, None, z.new_zeros(len(z), 0)
         if config.sentence_dim or config.word_dim:
-            text = self.require_text(text)
-        words, mask = (text.words, text.mask) if config.word_dim else (None, None)
-        sentence = text.sentence if config.sentence_dim else z.new_zeros(len(z), 0)
+            told = self.require_text(text)
+            words, mask = (told.words, told.mask) if config.word_dim else (None, None)
+            sentence = told.sentence if config.sentence_dim else sentence
         if config.bypass:
             return Codes(self.mapping_network(z, words, mask), unit_second_moment(sentence))
         return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(len(z), 0))

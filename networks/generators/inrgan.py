@@ -10,8 +10,10 @@ Shapes: N batch, d style width, H x W grid of a scale, C features, E coordinate 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from itertools import pairwise
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import nn
@@ -102,6 +104,8 @@ class FactorisedLinear(nn.Module):
 class ScaleBlock(nn.Module):
     """Layers of one scale on its own grid; the first also reads the coordinates. RGB adds to the parent cell's."""
 
+    octaves: torch.Tensor
+
     def __init__(self, config: InrganConfig, scale: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.grid = max(scale, config.start_resolution)
@@ -114,7 +118,7 @@ class ScaleBlock(nn.Module):
         depth = 3 if large else 2 if in_channels else 1
         widths = [in_channels + num_coordinates, *[out_channels] * depth]
         self.layers = nn.ModuleList(FactorisedLinear(a, b, config.style_dim, config.rank, config.modulation)
-                                    for a, b in zip(widths, widths[1:]))
+                                    for a, b in pairwise(widths))
         self.to_rgb = ModulatedLinear(out_channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
 
     def coordinates(self, rows: Samples, columns: Samples) -> torch.Tensor:
@@ -196,7 +200,8 @@ class Inrgan(Generator):
                                             sentence_dim=config.sentence_dim)
         widths = scale_widths("generator", config.resolution, config.channel_base, config.channel_max)
         inputs = [0, *widths.values()]
-        blocks = [ScaleBlock(config, scale, before, width) for before, (scale, width) in zip(inputs, widths.items())]
+        blocks = [ScaleBlock(config, scale, before, width)
+                  for before, (scale, width) in zip(inputs, widths.items(), strict=False)]
         self.coarse = nn.ModuleList(block for block in blocks if block.grid < config.resolution)
         self.fine = nn.ModuleList(block for block in blocks if block.grid == config.resolution)
 
@@ -209,8 +214,9 @@ class Inrgan(Generator):
         rows = Samples.on(grid, view.y_axis, style.device)
         columns = Samples.on(grid, view.x_axis, style.device)
         above: tuple[Cells, Cells] | None = None  # the rows and columns of the scale before
-        x, rgb = None, None
-        for block in self.coarse:
+        x: torch.Tensor | None = None
+        rgb: torch.Tensor | None = None
+        for block in cast("Iterable[ScaleBlock]", self.coarse):
             if above is None or above[0].grid != block.grid:
                 cells = (Cells.under(view.y_axis, rows.positions, block.grid),
                          Cells.under(view.x_axis, columns.positions, block.grid))
@@ -228,6 +234,7 @@ class Inrgan(Generator):
             x, rgb = _upsample(x, rgb, prepared.above[0][rows], prepared.above[1][columns])
         for block in self.fine:
             x, rgb = block(x, rgb, prepared.style, prepared.rows[rows], prepared.columns[columns])
+        assert rgb is not None  # the first scale made it
         image = rgb.float().permute(0, 3, 1, 2)
         return image.tanh() if self.config.output == "tanh" else image
 
@@ -238,7 +245,9 @@ def _indices(above: tuple[Cells, Cells], rows: Samples,
     return above[0].indices(rows.positions), above[1].indices(columns.positions)
 
 
-def _upsample(x: torch.Tensor, rgb: torch.Tensor, rows: torch.Tensor,
+def _upsample(x: torch.Tensor | None, rgb: torch.Tensor | None, rows: torch.Tensor,
               columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Nearest upsampling: features and RGB of the cells at these rows and columns."""
-    return tuple(values.index_select(1, rows).index_select(2, columns) for values in (x, rgb))
+    assert x is not None and rgb is not None  # there is a scale above
+    return (x.index_select(1, rows).index_select(2, columns),
+            rgb.index_select(1, rows).index_select(2, columns))

@@ -105,7 +105,7 @@ class VectorQuantizer(nn.Module):
         """
         if not self._seen:
             return {}
-        seen = zip(*self._seen)
+        seen = zip(*self._seen, strict=True)
         x, indices, mask = (torch.cat([part.flatten(0, 1) for part in parts]) for parts in seen)
         self._seen.clear()
         config, weights = self.config, mask[:, None].to(x.dtype)

@@ -21,7 +21,10 @@ from unittest import mock
 
 import torch
 from torch._subclasses.fake_tensor import (
-    DataDependentOutputException, DynamicOutputShapeException, FakeTensor, FakeTensorMode,
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
     unset_fake_temporarily,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -169,7 +172,7 @@ def _tensors(values: list) -> tuple[list[FakeTensor], list[torch.Tensor]]:
         if isinstance(value, torch.Tensor):
             (fake if isinstance(value, FakeTensor) else real).append(value)
         elif isinstance(value, (list, tuple)):
-            for found, more in zip((fake, real), _tensors(value)):
+            for found, more in zip((fake, real), _tensors(value), strict=False):
                 found += more
     return fake, real
 

@@ -43,21 +43,21 @@ def _run(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], cre
     needed = _leads_to(order, wanted)
     slots: Slots = {}
     found: dict[Node, dict[int, torch.Tensor]] = {}
-    for edge, gradient in zip(edges, gradients):
+    for edge, gradient in zip(edges, gradients, strict=False):
         _add(slots, edge.node, edge.output_nr, gradient)
     with torch.set_grad_enabled(create_graph):
         for node in order:
             arrived = slots.pop(node, None)
             if arrived is None or node not in needed:
                 continue
-            arrived = [_checked(node, x, meta) for x, meta in zip(arrived, node._input_metadata)]
+            arrived = [_checked(node, x, meta) for x, meta in zip(arrived, node._input_metadata, strict=False)]
             if wanted is not None and node in wanted:
                 found[node] = {i: x for i, x in enumerate(arrived) if x is not None}
             if node.name() == "torch::autograd::AccumulateGrad":
                 if wanted is None and arrived[0] is not None:
                     _accumulate(node.variable, arrived[0] if create_graph else arrived[0].detach())
                 continue
-            for (follower, number), gradient in zip(node.next_functions, _call(node, arrived)):
+            for (follower, number), gradient in zip(node.next_functions, _call(node, arrived), strict=False):
                 if follower is not None and gradient is not None:
                     _add(slots, follower, number, gradient)
     return found
@@ -110,7 +110,7 @@ def _call(node: Node, arrived: list[torch.Tensor | None]) -> Sequence[torch.Tens
     if hasattr(node, "apply"):  # written in Python: there a missing gradient is zero
         full = [
             torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) if x is None else x
-            for x, meta in zip(arrived, node._input_metadata)
+            for x, meta in zip(arrived, node._input_metadata, strict=False)
         ]
         result = node.apply(*full)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import open_clip
 import pytest
 import timm
@@ -56,7 +58,7 @@ def test_detectors_wait_for_nothing(name, no_files):
         if name == "lite2":  # its like is in a training loss
             images = torch.zeros(2, 3, 64, 64, device=CUDA, requires_grad=True)
             with gpu.rules():
-                detector.net(images).sum().backward()
+                cast(Any, detector).net(images).sum().backward()
             assert images.grad.device == CUDA
 
 
@@ -103,10 +105,9 @@ def test_moments_are_summed_in_float64_where_the_features_are():
         sums = MomentSums()
         for _ in range(2):
             sums.add(torch.zeros(4, 8, device=CUDA))
-        assert (
-            sums.rows.device == sums.products.device == CUDA
-            and sums.products.dtype == torch.float64
-        )
+        assert sums._sums is not None
+        rows, products = sums._sums
+        assert rows.device == products.device == CUDA and products.dtype == torch.float64
         with (
             pytest.raises(DeviceFault, match="metrics/moments.py:.*copies to the CPU"),
             gpu.rules(),

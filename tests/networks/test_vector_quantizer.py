@@ -141,7 +141,7 @@ def test_what_is_not_finite_moves_nothing():
 def test_restarts_do_not_see_padding_nor_the_split_into_rounds():
     """The same vectors that count, in the same order, restart the same codes."""
     whole, padded, x = build(num_codes=64), build(num_codes=64), vectors()
-    for step in range(2):
+    for _ in range(2):
         whole(x)
         wide = torch.cat([x[:4], torch.randn(4, 3, 4)], dim=1)
         padded(wide, torch.arange(8).expand(4, -1) < 5)

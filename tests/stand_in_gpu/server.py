@@ -92,10 +92,8 @@ def serve() -> None:
     gc.freeze()  # else a collection in a child would write to all it shares, and so copy it
     for line in sys.stdin:
         order = json.loads(line)
-        if "wait" in order:
-            answer = os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])
-        else:
-            answer = os.fork()
+        wait = order.get("wait")
+        answer = os.fork() if wait is None else os.waitstatus_to_exitcode(os.waitpid(wait, 0)[1])
         if answer == 0 and "start" in order:
             _become(order)
             return
@@ -106,7 +104,7 @@ def _become(order: dict) -> None:
     os.setsid()
     for number, path in enumerate(order["files"], start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), number)
-    sys.stdin = open(os.devnull)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(order["variables"])
     run_script(order["start"])
 

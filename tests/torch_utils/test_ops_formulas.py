@@ -152,17 +152,17 @@ def render_case(n=2, h=3, w=5, d=2, levels=2, widths=(3, 5, 3), refinement=(4, 6
     rand = maker(dtype=dtype)
     k = widths[0]
     lines = [[rand(n, size, d, k) for _ in range(levels)] for size in (h, w)]
-    decoders = [(w, b) for w, b in (zip(*unpack(rand(num_numbers(mlp_shapes(widths))), mlp_shapes(widths))) for _ in range(levels))]
+    decoders = [(w, b) for w, b in (zip(*unpack(rand(num_numbers(mlp_shapes(widths))), mlp_shapes(widths)), strict=False) for _ in range(levels))]
     shapes = refinement_shapes(k, refinement)
     layers = unpack(rand(n, num_numbers(shapes)), shapes)
     layers = [(weight, bias[0]) for weight, bias in layers]
-    pairs = [tuple(zip(*layers[i:i + 2])) for i in range(1, len(layers), 3)]
+    pairs = [tuple(zip(*layers[i:i + 2], strict=False)) for i in range(1, len(layers), 3)]
     return *lines, decoders, pairs, layers[0::3]
 
 
 def by_level(rows, columns, decoders, pairs, to_rgb):
     features = reference.biline_compose(rows[0], columns[0])
-    for (weights, biases), r, c in zip(decoders, rows[1:], columns[1:]):
+    for (weights, biases), r, c in zip(decoders, rows[1:], columns[1:], strict=False):
         features = reference.biline_decode(features, r, c, weights, biases)
     features = reference.pixel_mlp(features, *decoders[-1])
     features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
@@ -185,7 +185,7 @@ def test_decode_and_its_gradients_in_several_tiles(size):
     actual = OPS.biline_decode(*inputs, widths)
     expected = formula.plain(*inputs, widths)
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
-    for a, b in zip(torch.autograd.grad(actual, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent)):
+    for a, b in zip(torch.autograd.grad(actual, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent), strict=False):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
@@ -195,7 +195,7 @@ def test_training_is_plain_where_only_the_forward_has_a_kernel(monkeypatch, grad
     monkeypatch.setattr(formula, "covers", lambda operator, *_: operator != "biline_decode_backward")
     monkeypatch.setattr(biline, "registered", lambda *_, **__: True)
     (features, rows, columns, params), widths = decode_case()
-    weights, biases = zip(*unpack(params, mlp_shapes(widths)))
+    weights, biases = zip(*unpack(params, mlp_shapes(widths)), strict=False)
     called = []
     monkeypatch.setattr(reference, "biline_decode", lambda *tensors: called.append(tensors))
     with torch.set_grad_enabled(grad):
@@ -206,7 +206,7 @@ def test_training_is_plain_where_only_the_forward_has_a_kernel(monkeypatch, grad
 def test_strided_inputs_give_the_same():
     (features, rows, columns, params), widths = decode_case(widths=(4, 5, 4))
     shapes = mlp_shapes(widths)
-    weights, biases = zip(*unpack(params, shapes))
+    weights, biases = zip(*unpack(params, shapes), strict=False)
     strided = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (features, rows, columns)]
     assert not strided[0].is_contiguous()
     torch.testing.assert_close(biline_decode(*strided, weights, biases), biline_decode(features, rows, columns, weights, biases))
@@ -250,7 +250,7 @@ def opcheck_cases():
     prepared = modulated_weights(weight, style, spectrum)
     tensors, widths = decode_case()
     rows, columns, decoders, pairs, to_rgb = render_case()
-    layers = [to_rgb[0], *zip(*pairs[0]), to_rgb[1], *zip(*pairs[1]), to_rgb[2]]
+    layers = [to_rgb[0], *zip(*pairs[0], strict=False), to_rgb[1], *zip(*pairs[1], strict=False), to_rgb[2]]
     return {
         "modulated_weights": (*with_grad([weight, style, parts]), True, 1.4, torch.float64),
         "modulated_weights_backward": (*with_grad([prepared, weight, style, parts]), True, 1.4),
@@ -258,7 +258,7 @@ def opcheck_cases():
         "act_backward": (*with_grad([x]), x, True),
         "biline_decode": (*with_grad(tensors), widths),
         "biline_decode_backward": (*with_grad([tensors[0] * 2, *tensors]), widths),
-        "biline_render": (rows, columns, torch.stack([pack(*d) for d in decoders]), pack(*zip(*layers)), [3, 5, 3], [4, 6]),
+        "biline_render": (rows, columns, torch.stack([pack(*d) for d in decoders]), pack(*zip(*layers, strict=False)), [3, 5, 3], [4, 6]),
     }
 
 

@@ -60,7 +60,7 @@ def decode_case(widths, n, h, w, d, dtype):
 
 def decode(features, rows, columns, params, widths):
     """As networks call it: with gradients in float32 that is plain PyTorch, which has no kernel for it."""
-    return biline_decode(features, rows, columns, *zip(*unpack(params, mlp_shapes(widths))))
+    return biline_decode(features, rows, columns, *zip(*unpack(params, mlp_shapes(widths)), strict=False))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,7 +81,7 @@ def test_decode_and_its_gradients(dtype, widths, size):
         no_worse_than(decode(*tensors, widths), plain, exact)
     poison_allocator()
     for a, p, e in zip(torch.autograd.grad(out, inputs, cotangent), torch.autograd.grad(plain, plain_inputs, cotangent),
-                       torch.autograd.grad(exact, exact_inputs, cotangent.double())):
+                       torch.autograd.grad(exact, exact_inputs, cotangent.double()), strict=False):
         no_worse_than(a, p, e)
 
 
@@ -105,7 +105,7 @@ def test_nan_goes_where_plain_pytorch_takes_it(dtype):
     rand = maker(dtype)
     x, weight, style, bias = rand(2, 9, 64), rand(64, 64), rand(2, 64), rand(64)
     x[1, 3, 5] = float("nan")
-    for outcome, function in zip(outcomes, (modulated_linear, linear_reference.modulated_linear)):
+    for outcome, function in zip(outcomes, (modulated_linear, linear_reference.modulated_linear), strict=False):
         outcome.append(function(x, weight, style, bias))
     # phi's NaN is in both results and the weights' gradient, not in those of phi and the lines.
     pattern = [True, True, False, False, False, True, True, True][:len(outcomes[1])]
@@ -132,9 +132,9 @@ def test_tf32_is_as_the_user_set_it():
 def render_case(widths, refinement, n, h, w, d, levels, dtype):
     rand = maker(dtype)
     lines = [[rand(n, size, d, widths[0]) for _ in range(levels)] for size in (h, w)]
-    decoders = [tuple(zip(*unpack(decode_case(widths, 1, 1, 1, 1, dtype)[3], mlp_shapes(widths)))) for _ in range(levels)]
+    decoders = [tuple(zip(*unpack(decode_case(widths, 1, 1, 1, 1, dtype)[3], mlp_shapes(widths)), strict=False)) for _ in range(levels)]
     layers = [(rand(n, o, c) / c ** 0.5, rand(o)) for o, c in refinement_shapes(widths[0], refinement)]
-    return *lines, decoders, [tuple(zip(*layers[i:i + 2])) for i in range(1, len(layers), 3)], layers[0::3]
+    return *lines, decoders, [tuple(zip(*layers[i:i + 2], strict=False)) for i in range(1, len(layers), 3)], layers[0::3]
 
 
 def has_room(widths, dtype):
@@ -150,7 +150,7 @@ def by_level(case, dtype):
     """The plain form in `dtype`."""
     rows, columns, decoders, pairs, to_rgb = cast(case, dtype)
     features = reference.biline_compose(rows[0], columns[0])
-    for (weights, biases), r, c in zip(decoders, rows[1:], columns[1:]):
+    for (weights, biases), r, c in zip(decoders, rows[1:], columns[1:], strict=False):
         features = reference.biline_decode(features, r, c, weights, biases)
     features = reference.pixel_mlp(features, *decoders[-1])
     features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
@@ -197,7 +197,7 @@ def test_modulated_linear_and_its_gradients(dtype, channels, outputs, spectral):
         return linear_formula.modulated_linear(*args, gain=linear_reference.LEAKY_GAIN, **options)
 
     poison_allocator()
-    for a, p, e in zip(run(fused, False), run(linear_reference.modulated_linear, False), run(linear_reference.modulated_linear, True)):
+    for a, p, e in zip(run(fused, False), run(linear_reference.modulated_linear, False), run(linear_reference.modulated_linear, True), strict=False):
         parts = [torch.view_as_real(t) if t.is_complex() else t for t in (a, p, e)]
         no_worse_than(*parts, factor=3 if dtype == torch.float32 else 2)  # the FFTs are near float32's last bit
 

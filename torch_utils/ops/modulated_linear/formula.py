@@ -110,8 +110,8 @@ def _weights_double_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tens
     with torch.enable_grad(), no_autocast(ctx.saved_tensors[0].device):
         # Aliases: the gradient that came in may itself be a function of the others.
         grad, *inputs = (_alias(x) for x in ctx.saved_tensors if x is not None)
-        weight, style, *spectrum = inputs
-        out = _plain_weights(weight, style, *(spectrum or [None]), ctx.demodulate, ctx.gain)
+        spectrum = inputs[2] if len(inputs) == 3 else None
+        out = _plain_weights(inputs[0], inputs[1], spectrum, ctx.demodulate, ctx.gain)
         first = torch.autograd.grad(out, inputs, grad.to(out.dtype), create_graph=True)
         asked = zip(first, cotangents[:len(first)], strict=True)
         outputs, known = zip(*((x, g) for x, g in asked if g is not None), strict=True)
