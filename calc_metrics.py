@@ -80,6 +80,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
         raise click.UsageError("Missing option '--data': the data set whose captions and real pictures are used")
 
     from dnnlib.files import append_json_line, cache_folder, make_folder, user_cache_folder
+    from dnnlib.ownership import json_lines_with, refuse_foreign
     from metrics.picture_folder import PictureFolder
     from metrics.runner import evaluate, load_subject
     from metrics.session import Sources
@@ -94,6 +95,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     sources = Sources(data=pictures, reference=reference, large=large, weights=_weights(weights))
     _check_files(sources.data, sources.reference, sources.large)
     if out:
+        refuse_foreign(out, json_lines_with("metric", "value"))
         make_folder(Path(out).parent)
     refused: dict[str, list[str]] = {}
     with process_group(where), memory_errors("lower --batch-gpu"):

@@ -52,10 +52,11 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
 
     Example: dataset_tool.py openmoji --dest data/openmoji64.zip --resolution 64x64
     """
-    from datasets.archive import write_archive
+    from datasets.archive import check_dest, write_archive
     from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
 
     size = _picture_size(resolution)
+    check_dest(dest)
     emojis, unnamed = find_emojis(max_images, seed)
     with click.progressbar(emojis, label="Rendering", file=sys.stderr) as bar:
         entries = write_archive(dest, openmoji_pictures(bar, size), size, openmoji_info(emojis, unnamed, seed))
@@ -83,10 +84,11 @@ def folder(source: Path, dest: Path, resolution: str, transform: Transform, max_
 
     Example: dataset_tool.py folder --source photos --dest data/photos256.zip --resolution 256x256
     """
-    from datasets.archive import write_archive
+    from datasets.archive import check_dest, write_archive
     from datasets.folder import ImportReport, find_sources, folder_info, folder_pictures
 
     size = _picture_size(resolution)
+    check_dest(dest)
     report = ImportReport()
     sources = find_sources(source, report, test_share)
     with click.progressbar(sources, label="Importing", file=sys.stderr) as bar:
@@ -236,10 +238,11 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
 
 def _import(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *, dest: Path, resolution: str, transform: Transform,
             max_images: int | None, workers: int | None, crop: str = "none", box_scale: float | None = None) -> None:
-    from datasets.archive import write_archive
+    from datasets.archive import check_dest, write_archive
     from datasets.importing import default_threads, import_info, import_pictures
 
     size = _picture_size(resolution)
+    check_dest(dest)
     info = import_info(source, transform, report, crop=crop)
     with click.progressbar(raws, length=total, label="Importing", file=sys.stderr, show_pos=True) as bar:
         pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale, max_images=max_images,

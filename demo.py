@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 from dnnlib.console import format_time
+from dnnlib.files import write_text
+from dnnlib.ownership import in_our_folder
 
 DATA, RUN = Path("data/openmoji32.zip"), Path("runs/demo")
 PROMPTS = ("a yellow icon of a smiling face", "a red and white flag", "a red apple", "a green icon of a leaf",
@@ -40,7 +42,7 @@ def stream(*command: str, hint: str = "") -> None:
 
 def score(network: Path, metrics: str, out: str) -> dict[str, dict]:
     lines = run("calc_metrics.py", "calc", "--network", str(network), "--data", str(DATA), "--metrics", metrics, "--num-images", "1000")
-    (RUN / out).write_text(lines)
+    write_text(RUN / out, lines, ours=in_our_folder)
     return {record["metric"]: record for record in map(json.loads, lines.splitlines())}
 
 

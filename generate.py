@@ -12,11 +12,15 @@ import click
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
+from dnnlib.names import listing
 
 if TYPE_CHECKING:
     from networks.sampling import ImageStream, TruncationCenter
 
 MAX_SEEDS = 1_000_000
+GRID = "grid.png"
+PICTURE_NAME = r"\d+-.*-seed\d{4,}\.png|" + re.escape(GRID)
+MARKS = ("snapshot", "size", "window", "truncation")  # PNG texts of every picture that this command draws
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -103,6 +107,8 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     snapshot = Snapshot.from_pretrained(network)
     view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
     check_picture_size(*((view.width * len(numbers), view.height * len(texts)) if grid else (view.width, view.height)))
+    names = picture_names(texts, numbers)
+    check_folder(Path(outdir), [*names, GRID] if grid else names)
     remove_leftovers(outdir)
     encoder = snapshot.load_encoder(where)
     stream = iterate_images(
@@ -112,28 +118,53 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
              "truncation": f"{trunc} ({trunc_center})"}
     click.echo(f"{len(stream)} pictures of {view.width}x{view.height} on {where}, operators: {implementation}", err=True)
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
-        _write(stream, Path(outdir), facts, num_columns=len(numbers) if grid else None)
+        _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
 
-def _write(stream: ImageStream, outdir: Path, facts: dict[str, str], num_columns: int | None) -> None:
-    from torch_utils.pictures import grid, save_png
+def picture_names(texts: list[str], seeds: list[int]) -> list[str]:
+    """File names of all pictures, in the order in which they are drawn: every prompt with every seed."""
+    digits = len(str(len(texts) * len(seeds) - 1))
+    pairs = [(text, seed) for text in texts for seed in seeds]
+    return [f"{i:0{digits}d}-{slug(text)}-seed{seed:04d}.png" for i, (text, seed) in enumerate(pairs)]
+
+
+def check_folder(outdir: Path, names: list[str]) -> None:
+    """Name the pictures of an earlier call that stay in `outdir`.
+
+    Raises `UserError` where a file of one of these names lies there that `generate.py` did not draw.
+    """
+    from dnnlib.ownership import refuse_foreign
+    from torch_utils.pictures import png_with
+
+    ours = png_with(*MARKS)
+    for name in names:
+        refuse_foreign(outdir / name, ours)
+    if outdir.is_dir():
+        alike = {path.name for path in outdir.iterdir() if re.fullmatch(PICTURE_NAME, path.name)}
+        stay = sorted(name for name in alike - set(names) if ours(outdir / name) is None)
+        if stay:
+            shown = listing(stay, 20)
+            click.echo(f"{outdir} keeps {len(stay)} pictures of an earlier call: {shown}", err=True)
+
+
+def _write(stream: ImageStream, names: list[str], outdir: Path, facts: dict[str, str],
+           num_columns: int | None) -> None:
+    from torch_utils.pictures import grid, png_with, save_png
     from torch_utils.tensors import to_uint8
 
     images = []
-    digits = len(str(len(stream) - 1))
-    for i, sample in enumerate(stream):
+    for name, sample in zip(names, stream):
         if not sample.image.isfinite().all():
             raise UserError(f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
                             "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame")
         image = to_uint8(sample.image)
-        path = outdir / f"{i:0{digits}d}-{slug(sample.prompt)}-seed{sample.seed:04d}.png"
-        save_png(path, image, {"prompt": sample.prompt, "seed": str(sample.seed)} | facts)
-        click.echo(path)
+        save_png(outdir / name, image, {"prompt": sample.prompt, "seed": str(sample.seed)} | facts, ours=png_with(*MARKS))
+        click.echo(outdir / name)
         if num_columns:
             images.append(image)
     if num_columns:
-        save_png(outdir / "grid.png", grid(images, num_columns), facts)
-        click.echo(outdir / "grid.png")
+        save_png(outdir / GRID, grid(images, num_columns), facts, ours=png_with(*MARKS))
+        click.echo(outdir / GRID)
 
 
 if __name__ == "__main__":

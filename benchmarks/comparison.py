@@ -12,18 +12,19 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks.comparison_page import page
+from benchmarks.comparison_page import TITLE, page
 from benchmarks.comparison_scores import Run, by_recipe, check_comparable, read_run
 from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import make_folder, write_text
+from dnnlib.ownership import refuse_foreign, starting_with
 from metrics.image_sets import image_set
 from metrics.protocols import protocols_named
 from networks.coordinates import View
 from networks.sampling import iterate_images
 from networks.snapshot import Snapshot
-from torch_utils.pictures import grid, save_png
+from torch_utils.pictures import grid, png_with, save_png
 from torch_utils.tensors import to_uint8
 
 METRICS = "kid_lite2,clip_s_small_heldout,clip_r_small,scale_x2"
@@ -71,7 +72,8 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
         stream = iterate_images(snapshot.generator.to(device), snapshot.load_encoder(device), chosen.prompts, chosen.seeds,
                                 View.square(snapshot.resolution), device=device)
         images += [to_uint8(sample.image) for sample in stream]
-    save_png(path, grid(images, len(chosen)), {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)})
+    save_png(path, grid(images, len(chosen)), {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
+             ours=png_with("rows", "prompts"))
     return list(chosen.prompts)
 
 
@@ -87,6 +89,8 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
 @report_user_errors
 def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | None, curve: str, note: str, out: str, device: str) -> None:
     """Compare finished runs and write the page."""
+    is_page = starting_with(TITLE)
+    refuse_foreign(out, is_page)
     names = [row.name for row in protocols_named([name.strip() for name in metrics.split(",")])]
     where = torch.device(device)
     runs = [read_run(Path(folder), data, names, num_images, curve, where) for folder in folders]
@@ -95,8 +99,8 @@ def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | No
     make_folder(pictures)
     curves = curves_svg(groups, curve)
     prompts = sample_grid(groups, data, pictures / "comparison.png", where)
-    write_text(pictures / "comparison-curves.svg", curves)
-    write_text(Path(out), page(groups, names, curve, prompts, "pictures", note))
+    write_text(pictures / "comparison-curves.svg", curves, ours=starting_with(curves[:40]))
+    write_text(Path(out), page(groups, names, curve, prompts, "pictures", note), ours=is_page)
     click.echo(out)
 
 

@@ -23,6 +23,7 @@ from networks.snapshot import Snapshot
 
 Groups = dict[str, list[Run]]
 CONFIDENCE = 0.95
+TITLE = "# Systems side by side"
 # What a record holds beside its value to hold it against.
 BESIDE = {
     "real": "the real pictures of the same captions", "chance": "guessing", "shuffled": "the same pictures with other pictures' captions",
@@ -195,7 +196,7 @@ def page(groups: Groups, metrics: list[str], curve: str, prompts: list[str], pic
     dataset = runs[0].scores[metrics[0]]["dataset"]
     counts = ", ".join(f"{runs[0].scores[metric]['num_generated']} for `{metric}`" for metric in metrics)
     pieces = [
-        "# Systems side by side", "",
+        TITLE, "",
         f"Made by `python -m benchmarks.comparison` from {len(runs)} run folders. All saw {runs[0].images:,} images of {dataset['name']} "
         f"(`{dataset['content_hash'][:12]}`) in the same loop; all are scored by the same protocols, version {PROTOCOLS_VERSION} "
         f"([evaluation](evaluation.md)). Generated pictures: {counts}.", "",

@@ -21,9 +21,11 @@ import click
 import torch
 
 from dnnlib.files import write_json
+from dnnlib.ownership import json_with, refuse_foreign
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 VARIANTS = ("eager", "compile", "ours")
+RECORD = json_with("benchmark", "rows")  # a file that --json may replace
 
 
 def numbers(text: str) -> list[int]:
@@ -55,6 +57,8 @@ class Bench:
         self.title, self.arguments, self.path = title, arguments, arguments["json_path"]
         self.device, self.rounds, self.seconds = torch.device(arguments["device"]), arguments["rounds"], arguments["seconds"]
         self.rows: list[dict] = []
+        if self.path:
+            refuse_foreign(self.path, RECORD)
         self.ceilings: dict[str, float] = {}
 
     def sync(self) -> None:
@@ -186,8 +190,7 @@ class Bench:
                   "arguments": {key: str(value) for key, value in self.arguments.items() if key != "json_path"},
                   "ceilings": self.ceilings, "rows": self.rows}
         if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, record)
+            write_json(self.path, record, ours=RECORD)
 
 
 def _problem(error: RuntimeError) -> str:

@@ -8,7 +8,6 @@ Inception and DINOv2 carry random weights, which take as long as real ones.
 from __future__ import annotations
 
 import datetime
-import json
 import statistics
 import tempfile
 import time
@@ -20,7 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.harness import machine
+from benchmarks.harness import RECORD, machine
+from dnnlib.console import report_user_errors
+from dnnlib.files import write_json
+from dnnlib.ownership import refuse_foreign
 from metrics.detectors import Detector, load_detector
 from metrics.features import Want, decoding_threads, extract, read_batches
 from metrics.picture_folder import PictureFolder
@@ -100,8 +102,11 @@ def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, de
 @click.option("--batch", default=32, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there.")
+@report_user_errors
 def main(device: str, detectors: str, num: int, side: int, suffix: str, batch: int, rounds: int, json_path: Path | None) -> None:
     """Time detectors and the runner."""
+    if json_path:
+        refuse_foreign(json_path, RECORD)
     arguments = {"num_images": num, "side": side, "suffix": suffix, "batch": batch, "rounds": rounds}
     where, rows = torch.device(device), []
     with tempfile.TemporaryDirectory() as temporary:
@@ -115,8 +120,7 @@ def main(device: str, detectors: str, num: int, side: int, suffix: str, batch: i
     if json_path:
         record = {"benchmark": "metrics", "date": datetime.date.today().isoformat(), "arguments": arguments,
                   "machine": machine(where) | {"decoding_threads": decoding_threads()}, "rows": rows}
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(json_path, record, ours=RECORD)
 
 
 if __name__ == "__main__":

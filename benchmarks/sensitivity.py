@@ -22,6 +22,7 @@ from scipy.cluster.vq import kmeans2
 from datasets.folder import CAPTIONS_FILE
 from datasets.text_image import Record, TextImageDataset
 from dnnlib.files import write_text
+from dnnlib.ownership import in_our_folder, never
 from metrics.detectors import load_detector
 from metrics.make_reference import make_reference
 from metrics.measures import Cmmd, Frechet, Protocol
@@ -136,9 +137,10 @@ def _write(folder: Path, images: Sequence[torch.Tensor], captions: Sequence[str]
     folder.mkdir()
     names = [f"{index:05d}.png" for index in range(len(images))]
     for name, image in zip(names, images, strict=True):
-        save_png(folder / name, image)
-    lines = [json.dumps({"file": name, "captions": [caption]}) for name, caption in zip(names, captions, strict=True)]
-    write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n")
+        save_png(folder / name, image, ours=never)
+    lines = [json.dumps({"file": name, "captions": [caption]})
+             for name, caption in zip(names, captions, strict=True)]
+    write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n", ours=never)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -173,7 +175,7 @@ def main(data: Path, num: int, target: bool) -> None:
         width, height = dataset[0].image.shape[2], dataset[0].image.shape[1]
         note = (f"{BEGIN}: {datetime.date.today()}, {width}x{height}, {num} against {num} others, torch {torch.__version__}, "
                 "CPU -->")
-        write_text(page, f"{before}{note}\n{text}\n{END}{rest.split(END)[1]}")
+        write_text(page, f"{before}{note}\n{text}\n{END}{rest.split(END)[1]}", ours=in_our_folder)
 
 
 if __name__ == "__main__":

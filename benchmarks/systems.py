@@ -24,6 +24,7 @@ from benchmarks.harness import machine
 from configs import recipe
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
+from dnnlib.ownership import json_with, refuse_foreign
 from networks.coordinates import View
 from networks.describe import describe
 from networks.generators import preset
@@ -202,9 +203,12 @@ def main(systems: str, resolutions: str, batch: int, rounds: int, limit_gmac: fl
     if memory_of:
         click.echo(own_peak(memory_of, sizes[0], batch))
         return
+    record = json_with("forwards", "training_steps")
+    if path:
+        refuse_foreign(path, record)
     for result in measure(systems.split(","), sizes, batch, rounds, limit_gmac, train_batch, torch.device(device)):
         if path:
-            write_json(Path(path), result)
+            write_json(Path(path), result, ours=record)
     click.echo(table(result))
 
 

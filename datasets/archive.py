@@ -23,6 +23,8 @@ from PIL import Image
 
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path, remove_leftovers
+from dnnlib.names import listing
+from dnnlib.ownership import content, refuse_foreign
 
 FORMAT = 1
 INDEX = "dataset.json"
@@ -176,13 +178,13 @@ def write_archive(
 
     `resolution` is (width, height). `info` goes into `dataset.json` beside the list of pictures; it is read after
     the last picture, so an importer may fill in its report until then. The same input gives the same bytes.
-    Raises `UserError` when there is no picture, or when `dest` is a folder that is no data set.
+    Raises `UserError` when there is no picture, and for a `dest` that is there and no data set of ours.
     """
     dest = Path(dest)
     as_folder = dest.suffix.lower() != ".zip"
-    _refuse_foreign(dest, as_folder)
     remove_leftovers(dest.parent, dest.name)
-    with atomic_path(dest, folder=as_folder) as temporary:
+    check_dest(dest)
+    with atomic_path(dest, folder=as_folder, ours=archive_fault) as temporary:
         store = _FolderStore(temporary) if as_folder else _ZipStore(temporary)
         with store:
             entries = [_store_picture(store, number, picture, resolution) for number, picture in enumerate(pictures)]
@@ -194,14 +196,25 @@ def write_archive(
     return entries
 
 
-def _refuse_foreign(dest: Path, as_folder: bool) -> None:
-    # A folder is replaced as a whole, so it must be one of ours.
-    if dest.is_dir() and not as_folder:
-        raise UserError(f"--dest {dest} is a folder; name a .zip file that does not exist yet")
-    if as_folder and dest.exists() and not dest.is_dir():
-        raise UserError(f"--dest {dest} is a file without the ending .zip; name a .zip file or a new folder")
-    if as_folder and dest.is_dir() and any(dest.iterdir()) and not (dest / INDEX).is_file():
-        raise UserError(f"--dest {dest} is a folder with other content; name a new folder or a .zip file")
+def check_dest(dest: Path) -> None:
+    """Raise `UserError` where an archive cannot be written: another kind of file, or something that is not ours."""
+    as_folder = dest.suffix.lower() != ".zip"
+    if dest.exists() and as_folder != dest.is_dir():
+        raise UserError(f"--dest {dest} is a {'file' if as_folder else 'folder'}, but a name {'without' if as_folder else 'with'} "
+                        "the ending .zip asks for the other; give another name")
+    refuse_foreign(dest, archive_fault)
+
+
+def archive_fault(path: Path) -> str | None:
+    """The rule of ownership (`dnnlib.ownership`) for data sets: an index of our format lists all that is there."""
+    try:
+        archive = Archive(path)
+    except UserError:
+        return f"is not a data set of this program (it has no readable {INDEX} of format {FORMAT})"
+    listed = {item.get("file") if isinstance(item, dict) else None for item in archive.metadata["items"]}
+    found = content(path) if path.is_dir() else archive.names
+    foreign = sorted(set(found) - listed - {INDEX})
+    return f"also holds {listing(foreign)}, which {INDEX} does not list" if foreign else None
 
 
 def _store_picture(store: Any, number: int, picture: Picture, resolution: tuple[int, int]) -> Entry:

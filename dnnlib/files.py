@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.errors import UserError
+from dnnlib.ownership import Rule, refuse_foreign
 
-# A temporary sibling is `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`, so that one can tell whose it was.
+# A temporary sibling is `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`, so that one can tell whose it was. Before a folder is
+# replaced, the old one moves to a sibling that ends in `_OLD`.
+_OLD = ".old"
+LOCK = ".lock"
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _TEMPORARY = re.compile(r"\.(?P<target>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.\w{8}(\.\w+)?")
 
@@ -74,7 +78,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     the machines of a shared disk. (It also ends when this process opens `.lock` once more and closes it: nobody does.)
     """
     with writing(folder):
-        handle = open(Path(folder) / ".lock", "a")  # noqa: SIM115 (closed below)
+        handle = open(Path(folder) / LOCK, "a")  # noqa: SIM115 (closed below)
     with handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +92,8 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
 def remove_leftovers(folder: str | os.PathLike, target: str | None = None, *, exclusive: bool = False) -> None:
     """Delete temporary siblings (of one target, or all) that dead processes of this machine left in `folder`.
 
-    exclusive: the caller holds the folder's lock, so those of every process and machine are left over.
+    A folder whose replacement was stopped half-way gets its old content back. exclusive: the caller holds the folder's
+    lock, so those of every process and machine are left over.
     """
     if not os.path.isdir(folder):
         return
@@ -98,7 +103,9 @@ def remove_leftovers(folder: str | os.PathLike, target: str | None = None, *, ex
             continue
         if not exclusive and (match["host"] != _HOST or _alive(int(match["process"]))):
             continue
-        if path.is_dir():
+        if path.is_dir() and path.suffix == _OLD and not os.path.lexists(Path(folder) / match["target"]):
+            os.replace(path, Path(folder) / match["target"])
+        elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -115,15 +122,21 @@ def _alive(process: int) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_path(target: str | os.PathLike, *, folder: bool = False) -> Iterator[Path]:
+def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `target` to fill; on success it takes the target's name, else it vanishes.
 
-    With `folder=True` the sibling is a directory; an existing target directory is replaced as a whole.
-    Raises `UserError` where the system refuses to write.
+    ours: the rule by which something that lies at `target` may be replaced, see `dnnlib.ownership`; it is asked before
+    and after the filling. With `folder=True` the sibling is a directory, and an existing target directory is replaced as
+    a whole. A linked target stays a link. Raises `UserError` for what is not ours and where the system refuses to write.
     """
-    target = Path(target)
+    target = Path(os.path.realpath(target)) if os.path.islink(target) else Path(target)
     prefix = f".{target.name}.{_HOST}-{os.getpid()}."
     with writing(target):
+        if folder:
+            remove_leftovers(target.parent, target.name)
+        refuse_foreign(target, ours)
+        if target.is_dir() and not folder:
+            raise UserError(f"{target} is a folder, but a file is to be written there; name another place")
         target.parent.mkdir(parents=True, exist_ok=True)
         if folder:
             temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
@@ -136,11 +149,9 @@ def atomic_path(target: str | os.PathLike, *, folder: bool = False) -> Iterator[
         try:
             yield temporary
             _sync(temporary, *temporary.rglob("*"))
-            if folder and target.exists():  # a folder cannot be replaced in one call: move the old one aside first
-                aside = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-                os.replace(target, aside)
-                os.replace(temporary, target)
-                shutil.rmtree(aside)
+            refuse_foreign(target, ours)
+            if folder and target.is_dir():
+                _replace_folder(temporary, target, prefix)
             else:
                 os.replace(temporary, target)
             _sync(target.parent)
@@ -149,6 +160,24 @@ def atomic_path(target: str | os.PathLike, *, folder: bool = False) -> Iterator[
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def _replace_folder(temporary: Path, target: Path, prefix: str) -> None:
+    """A folder cannot be replaced in one call, so the old one moves aside first, and back when the second move fails.
+
+    Where the process is killed between the two, `remove_leftovers` moves it back.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=prefix, suffix=_OLD, dir=target.parent))
+    try:
+        os.replace(target, aside)
+        os.replace(temporary, target)
+    except BaseException:
+        if not target.exists():
+            os.replace(aside, target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(*paths: Path) -> None:
@@ -160,15 +189,15 @@ def _sync(*paths: Path) -> None:
             os.close(handle)
 
 
-def write_text(target: str | os.PathLike, text: str) -> None:
-    """Atomic `Path.write_text` in UTF-8."""
-    with atomic_path(target) as temporary:
+def write_text(target: str | os.PathLike, text: str, *, ours: Rule) -> None:
+    """Atomic `Path.write_text` in UTF-8; `ours` as in `atomic_path`."""
+    with atomic_path(target, ours=ours) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(target: str | os.PathLike, value: Any) -> None:
-    """Atomic, indented, with a final newline."""
-    write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(target: str | os.PathLike, value: Any, *, ours: Rule) -> None:
+    """Atomic, indented, with a final newline; `ours` as in `atomic_path`."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n", ours=ours)
 
 
 def read_json(path: str | os.PathLike) -> Any:

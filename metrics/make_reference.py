@@ -13,13 +13,14 @@ import torch
 from datasets.archive import INDEX
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
+from dnnlib.ownership import refuse_foreign
 from metrics.detectors import detector_id, load_detector
 from metrics.features import Progress, Want
 from metrics.measures import Protocol, Reference
 from metrics.picture_folder import PictureFolder
 from metrics.protocols import PROTOCOLS_VERSION
 from metrics.reference import reference_features
-from metrics.reference_file import Entry, write_reference
+from metrics.reference_file import Entry, reference_fault, write_reference
 from metrics.runner import source_problem, untouched_rng
 from metrics.session import want_of
 from metrics.sights import real_view
@@ -38,6 +39,7 @@ def make_reference(data: Path, protocols: Sequence[Protocol], dest: Path, *, dev
         if protocol.measure.detector is None or protocol.reference.view != "native":
             raise UserError(f"{protocol.name} needs no statistics of real pictures, or needs larger ones; leave it out")
         wants[protocol.reference, protocol.measure.detector] |= want_of(protocol)
+    on_main(lambda: refuse_foreign(dest, reference_fault))
     plain = data.is_dir() and not (data / INDEX).is_file()
     entries: list[Entry] = []
     for (reference, name), want in wants.items():

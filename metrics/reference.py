@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
+from dnnlib.ownership import named_by_content
 from metrics.detectors import Detector, detector_id
 from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
 from metrics.moments import Moments
@@ -40,7 +41,7 @@ def reference_features(view: RealView, content_hash: str, detector: Detector, wa
     features = extract(view.count, batches, {"": detector}, {"": want})[""]
     if cache_dir and distributed.is_main():
         key = f"{name}\n{'rows' if want.rows else 'moments'}"
-        with atomic_path(_path(cache_dir, key)) as temporary:
+        with atomic_path(_path(cache_dir, key), ours=named_by_content) as temporary:
             np.savez(temporary, key=np.array(key), **arrays_of(features))
     return features
 
@@ -74,9 +75,7 @@ def _path(cache_dir: Path, key: str) -> Path:
 
 def _read(cache_dir: Path, key: str, count: int) -> Features | None:
     try:
-        with np.load(_path(cache_dir, key), allow_pickle=False) as archive:
-            if str(archive["key"]) == key:
-                return features_of(archive, count)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        with library_errors(UserError), np.load(_path(cache_dir, key), allow_pickle=False) as archive:
+            return features_of(archive, count) if str(archive["key"]) == key else None
+    except UserError:
         return None  # absent or damaged: computed afresh and replaced
-    return None

@@ -6,14 +6,13 @@ An entry a detector: mean and covariance in float64 (ddof 1), and rows where the
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from metrics.detectors import Detector, detector_id
 from metrics.features import Features
@@ -39,8 +38,16 @@ def write_reference(path: Path, entries: list[Entry], origin: dict[str, Any]) ->
     arrays: dict[str, Any] = {}
     for number, entry in enumerate(entries):
         arrays |= arrays_of(entry.features, f"{number}/")
-    with atomic_path(path) as temporary:
+    with atomic_path(path, ours=reference_fault) as temporary:
         np.savez(temporary, index=np.array(json.dumps(index)), **arrays)
+
+
+def reference_fault(path: Path) -> str | None:
+    """The rule of ownership (`dnnlib.ownership`) for what `write_reference` wrote."""
+    try:
+        return "holds mu and sigma of another tool" if ReferenceFile(path).foreign else None
+    except UserError:
+        return "is no reference statistics of this program"
 
 
 class ReferenceFile:
@@ -48,14 +55,12 @@ class ReferenceFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                self.foreign = "mu" in archive and "sigma" in archive
-                self.index = {} if self.foreign else json.loads(str(archive["index"]))
-                self._mu_sigma = (archive["mu"], archive["sigma"]) if self.foreign else None
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-            raise UserError(f"--ref {path} is no reference statistics; make them with calc_metrics.py ref, or give a folder "
-                            "of pictures") from None
+        with library_errors(lambda reason: UserError(
+                f"--ref {path} is no reference statistics ({reason}); make them with calc_metrics.py ref, or give a folder of "
+                "pictures")), np.load(path, allow_pickle=False) as archive:
+            self.foreign = "mu" in archive and "sigma" in archive
+            self.index = {} if self.foreign else dict(json.loads(str(archive["index"])))
+            self._mu_sigma = (archive["mu"], archive["sigma"]) if self.foreign else None
         if not self.foreign and self.index.get("format") != _FORMAT:
             raise UserError(f"--ref {path}: format {self.index.get('format')} is not {_FORMAT}; make it again with ref")
 
@@ -82,7 +87,8 @@ class ReferenceFile:
         if not same:
             raise UserError(f"--ref {self.path} holds {fitting[0][1]['tag']!r} of {detector.name}, but {tag!r} is needed")
         number, entry = same[0]
-        with np.load(self.path, allow_pickle=False) as archive:
+        with library_errors(lambda reason: UserError(f"--ref {self.path} is damaged ({reason}); make it again with ref")), \
+                np.load(self.path, allow_pickle=False) as archive:
             features = features_of(archive, entry["count"], f"{number}/")
         if rows and features.rows is None:
             raise UserError(f"--ref {self.path} holds only mean and covariance of {detector.name}; KID, CMMD, precision and "

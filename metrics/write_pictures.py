@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from datasets.folder import CAPTIONS_FILE
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
-from dnnlib.files import make_folder, write_json, write_text
+from dnnlib.files import atomic_path, read_json, write_json, write_text
+from dnnlib.ownership import in_our_folder, whole_folder
 from metrics.features import Progress
 from metrics.frames import generated_frames
 from metrics.image_sets import image_set
@@ -20,7 +23,7 @@ from metrics.measures import Protocol
 from metrics.picture_folder import ORIGIN_FILE
 from metrics.ranks import shares_over_ranks
 from metrics.subjects import Subject
-from torch_utils.distributed import on_main
+from torch_utils.distributed import from_main, is_main, on_main
 from torch_utils.pictures import save_png
 from torch_utils.precision import no_tf32
 
@@ -29,44 +32,52 @@ def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Pat
                    progress: Progress) -> dict[str, Any]:
     """img00000000.png ... with `captions.jsonl` and `pictures.json` in `folder`; the latter, which it also returns.
 
-    Every rank writes its share. Existing pictures of an earlier `gen` are replaced. Raises `UserError` for a folder with
-    other content.
+    Every rank writes its share. The pictures of an earlier `gen` are replaced when all of the new ones are there. Raises
+    `UserError` for a folder with anything else in it.
     """
     pictures = protocol.pictures
     if pictures.view != "native":
         raise UserError(f"{protocol.name} looks at other sizes than the network's own; name a protocol such as fid10k")
     dataset = TextImageDataset(data, split=pictures.split)
     chosen = image_set(dataset, num_images=pictures.num_images, seed=pictures.seed)
-    on_main(lambda: _prepare(folder))
     names = [f"img{index:08d}.png" for index in range(len(chosen))]
-
-    def write(share: range) -> None:
-        frames = generated_frames(subject, chosen, pictures, share, large=0, batch_size=batch_size, device=device,
-                                  progress=progress)
-        with no_tf32():  # as `calc`, which must see the same pictures
-            for index, frame in zip(share, frames, strict=True):
-                save_png(folder / names[index], frame)
-
-    shares_over_ranks(len(chosen), write)
     origin = {"protocol": to_dict(protocol), "seed": pictures.seed, **subject.identity(),
               "dataset": {"name": dataset.name, "content_hash": dataset.content_hash},
               "items": {name: dataset.id(item) for name, item in zip(names, chosen.items, strict=True)},
               "latent_seeds": dict(zip(names, chosen.seeds, strict=True))}
     lines = [json.dumps({"file": name, "captions": [prompt]}, ensure_ascii=False)
              for name, prompt in zip(names, chosen.prompts, strict=True)]
+    with _folder_of_all_ranks(folder) as place:
 
-    def describe() -> None:
-        write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n")
-        write_json(folder / ORIGIN_FILE, origin)
+        def write(share: range) -> None:
+            frames = generated_frames(subject, chosen, pictures, share, large=0, batch_size=batch_size,
+                                      device=device, progress=progress)
+            with no_tf32():  # as `calc`, which must see the same pictures
+                for index, frame in zip(share, frames, strict=True):
+                    save_png(place / names[index], frame, ours=in_our_folder)
 
-    on_main(describe)
+        def describe() -> None:
+            write_text(place / CAPTIONS_FILE, "\n".join(lines) + "\n", ours=in_our_folder)
+            write_json(place / ORIGIN_FILE, origin, ours=in_our_folder)
+
+        shares_over_ranks(len(chosen), write)
+        on_main(describe)
     return origin
 
 
-def _prepare(folder: Path) -> None:
-    make_folder(folder)
-    content = [path.name for path in folder.iterdir()]
-    if content and ORIGIN_FILE not in content and not all(name.startswith("img") for name in content):
-        raise UserError(f"--outdir {folder} holds other files; name a new folder")
-    for path in folder.glob("img*.png"):
-        path.unlink()
+@contextlib.contextmanager
+def _folder_of_all_ranks(folder: Path) -> Iterator[Path]:
+    """`atomic_path` on rank 0, whose temporary folder is every rank's."""
+    with contextlib.ExitStack() as stack:
+        places: list[Path] = []
+        on_main(lambda: places.append(stack.enter_context(
+            atomic_path(folder, folder=True, ours=whole_folder(_own_files)))))
+        yield from_main(places[0] if is_main() else None)
+        on_main(stack.close)
+
+
+def _own_files(folder: Path) -> list[str]:
+    origin = read_json(folder / ORIGIN_FILE) if (folder / ORIGIN_FILE).is_file() else None
+    if not isinstance(origin, dict) or not isinstance(origin.get("items"), dict) or "protocol" not in origin:
+        raise UserError(f"no {ORIGIN_FILE} of `gen`")
+    return [ORIGIN_FILE, CAPTIONS_FILE, *origin["items"]]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from dnnlib.config_codec import from_dict, nearest, to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path, read_json, sha256_of
+from dnnlib.ownership import json_with, whole_folder
 from networks.generators import GENERATORS
 from networks.interfaces import Generator, TextEncoder
 from networks.text_encoders import load_encoder
@@ -56,11 +57,11 @@ class Snapshot:
         return encoder
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write the folder atomically; an existing one is replaced."""
+        """Write the folder atomically; an existing snapshot is replaced. Raises `UserError` for a folder of anything else."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
         config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
                   "text_encoder_id": self.encoder_id, "resolution": self.resolution, "info": self.info}
-        with atomic_path(path, folder=True) as folder:
+        with atomic_path(path, folder=True, ours=whole_folder(_own_files)) as folder:
             (folder / "model.safetensors").write_bytes(save(tensors))
             self.sha256 = sha256_of(folder / "model.safetensors")
             (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -82,6 +83,12 @@ class Snapshot:
         _load_weights(generator, weights)
         return Snapshot(generator.eval().requires_grad_(False), config["text_encoder"], config["resolution"],
                         config["info"], sha256_of(weights), config.get("text_encoder_id", ""))
+
+
+def _own_files(folder: Path) -> tuple[str, ...]:
+    if json_with("format", "generator", "text_encoder")(folder / "config.json"):
+        raise UserError("no config.json of a snapshot")
+    return ("config.json", "model.safetensors", "README.md")
 
 
 def _check_config(path: Path, config: Any) -> None:

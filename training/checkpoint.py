@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import torch
 
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path
+from dnnlib.ownership import in_our_folder
 
 FORMAT = 1
 PREFIX = "training-state-"
@@ -26,7 +28,7 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     A damaged file is named and passed over for the one before it. Raises `UserError` when all are damaged, or when it is of
     another format.
     """
-    files = _files(run_dir)
+    files = checkpoints(run_dir)
     for path in files:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -38,12 +40,15 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             raise UserError(f"{path}: written by another version of this code; finish the run with that one")
         return path, state
     if files:
-        raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; delete them to start over, or restore a backup")
+        raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; restore a backup, or start another --outdir with "
+                        f"--init-from {run_dir}")
     return None
 
 
-def _files(run_dir: Path) -> list[Path]:
-    return sorted(run_dir.glob(f"{PREFIX}*.pt"), reverse=True)
+def checkpoints(run_dir: Path) -> list[Path]:
+    """All training-state-<kimg>.pt of a run folder, newest first; copies under other names are the user's own."""
+    found = {path: re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name) for path in run_dir.glob(f"{PREFIX}*.pt")}
+    return sorted((path for path in found if found[path]), key=lambda path: int(found[path][1]), reverse=True)
 
 
 class CheckpointIO:
@@ -56,9 +61,9 @@ class CheckpointIO:
         """Write the state of every object; older files beyond the newest two go once the new one is whole."""
         state = {"format": FORMAT} | {name: item.state_dict() for name, item in self.objects.items()}
         path = self.run_dir / f"{PREFIX}{images_seen // 1000:06d}.pt"
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        with atomic_path(path, ours=in_our_folder) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
-        for old in _files(self.run_dir)[NUM_KEPT:]:
+        for old in checkpoints(self.run_dir)[NUM_KEPT:]:
             old.unlink()
         return path
 

@@ -156,9 +156,13 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
 
     from datasets.text_image import TextImageDataset
     from dnnlib.files import atomic_path, sha256_of, write_json
-    from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, heads_state, load_heads
+    from dnnlib.ownership import json_with, refuse_foreign
+    from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, heads_fault, heads_state, load_heads
     from training.tower_features import tower_features
 
+    target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"
+    refuse_foreign(target, heads_fault)
+    refuse_foreign(target.with_suffix(".json"), is_record := json_with("encoder", "sha256"))
     config = HeadTraining(seed=SPECS[encoder].seed if seed is None else seed, steps=steps)
     sets = {split: TextImageDataset(data, split=split) for split in ("train", "test")}
     features = {split: tower_features(encoder, d, config.num_variants, config.seed, cache_dir)
@@ -167,8 +171,7 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
     if len(groups["train"]) < 2 or len(groups["test"]) < 2:
         raise UserError(f"--data {data}: each split needs at least two concepts")
     heads = train_heads(features["train"], groups["train"], config)
-    target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"
-    with atomic_path(target) as temporary:
+    with atomic_path(target, ours=heads_fault) as temporary:
         temporary.write_bytes(save(heads_state(*heads)))
     load_heads(target, *heads)  # the figures are those of the file, rounded to fp16
     record: dict[str, Any] = {
@@ -185,7 +188,7 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
         "seen_concepts": evaluate(features["train"], groups["train"], heads),
         "unseen_concepts": evaluate(features["test"], groups["test"], heads),
     }
-    write_json(target.with_suffix(".json"), record)
+    write_json(target.with_suffix(".json"), record, ours=is_record)
     click.echo(json.dumps({"unseen_concepts": record["unseen_concepts"]["native"], "file": str(target)}))
 
 

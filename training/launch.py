@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.console import tee_to
 from dnnlib.errors import UserError
-from dnnlib.files import cache_folder, locked, make_folder, read_json, remove_leftovers, write_json
+from dnnlib.files import LOCK, cache_folder, locked, make_folder, read_json, read_json_lines, remove_leftovers, write_json
+from dnnlib.names import listing
+from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
 from metrics.protocols import protocols_named
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import load_encoder
@@ -21,7 +24,7 @@ from torch_utils.distributed import from_main, is_main, on_main, process_group, 
 from torch_utils.memory import memory_errors
 from torch_utils.ops import check_backend
 from torch_utils.precision import no_tf32, resolve
-from training.checkpoint import PREFIX
+from training.checkpoint import checkpoints
 from training.config import RESUMABLE, TrainConfig
 from training.training_loop import TrainingLoop
 
@@ -54,8 +57,34 @@ def run(config: TrainConfig, run_dir: Path) -> bool:
             return TrainingLoop(config, run_dir, dataset, encoder, text_encoder, device, cache_dir).run()
 
 
+OPTIONS = "training_options.json"
+# What a run writes; files of other names are never touched.
+_WRITTEN = re.compile(r"stats\.jsonl|log\.txt|reals\.png|fakes\d{6,}\.png|metric-.*\.jsonl|network-snapshot-\d{6,}|"
+                      r"training-state-\d{6,}\.pt")
+
+
+def run_folder_fault(run_dir: Path) -> str | None:
+    """The rule of ownership (`dnnlib.ownership`) for run folders: our options, a failed start, or nothing a run would write."""
+    if not run_dir.is_dir():
+        return None  # making it says what is wrong
+    if (run_dir / OPTIONS).exists():
+        fault = json_with("recipe", "generator", "text_encoder")(run_dir / OPTIONS)
+        return fault and f"holds the {OPTIONS} of another program"
+    written = sorted(path.name for path in run_dir.iterdir() if _WRITTEN.fullmatch(path.name))
+    # A start that failed leaves lock and log.
+    foreign = [name for name in written if name != "log.txt" or not (run_dir / LOCK).exists()]
+    return f"holds {listing(foreign)}, but no {OPTIONS} of ours" if foreign else None
+
+
 def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
-    """Make the run folder ours until `stack` closes: its lock, what a killed run left half-written, its log."""
+    """Make the run folder ours until `stack` closes: its lock, what a killed run left half-written, its log.
+
+    Raises `UserError` where it holds files of others that a run would replace, or records without a state to resume.
+    """
+    refuse_foreign(run_dir, run_folder_fault)
+    if not checkpoints(run_dir) and read_json_lines(run_dir / "stats.jsonl"):
+        raise UserError(f"{run_dir} holds the records of a run but no training-state-*.pt to go on from, and starting afresh "
+                        "would erase them; restore the state, or give another --outdir (with --init-from to take its weights)")
     make_folder(run_dir)
     stack.enter_context(locked(run_dir))
     remove_leftovers(run_dir, exclusive=True)
@@ -95,15 +124,15 @@ def cached(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset,
 
 def keep_options(config: TrainConfig, run_dir: Path) -> None:
     """Write training_options.json; where there is a checkpoint to resume, refuse changes that would make it another run."""
-    path, options = run_dir / "training_options.json", to_dict(config)
-    if path.exists() and any(run_dir.glob(f"{PREFIX}*.pt")):
+    path, options = run_dir / OPTIONS, to_dict(config)
+    if path.exists() and checkpoints(run_dir):
         before = read_json(path)
         for name, value in leaves(options).items():
             old = leaves(before).get(name)
             if name.split(".")[0] not in RESUMABLE and old != value:
                 raise UserError(f"{run_dir} holds a run with another {name} ({old!r}, now {value!r}); give the same flags to "
                                 "resume it, or another --outdir")
-    write_json(path, options)
+    write_json(path, options, ours=in_our_folder)
 
 
 def leaves(options: Any, path: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dnnlib.console import format_time
 from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json_lines, write_text, writing
+from dnnlib.ownership import in_our_folder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -78,7 +79,8 @@ def drop_records_after(path: Path, images_seen: int) -> list[dict[str, Any]]:
             raise UserError(f"{path}, record {number}: has no number 'images'; delete that line")
     kept = [record for record in records if record["images"] <= images_seen]
     if path.exists():
-        write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+        write_text(path, lines, ours=in_our_folder)
     return kept
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from datasets.text_image import TextImageDataset
+from dnnlib.ownership import in_our_folder
 from networks.coordinates import View
 from networks.interfaces import Generator, TextEncoder
 from networks.sampling import iterate_images
@@ -27,10 +28,10 @@ class SampleGrid:
         self.prompts = [dataset.captions(i)[0] for i in self.indices]
 
     def save_reals(self, path: Path) -> None:
-        save_png(path, grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS))
+        save_png(path, grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS), ours=in_our_folder)
 
     def save_fakes(self, path: Path, generator: Generator, encoder: TextEncoder, device: torch.device) -> None:
         stream = iterate_images(generator, encoder, self.prompts, range(len(self.prompts)), View.square(self.resolution),
                                 device=device)
         save_png(path, grid([to_uint8(sample.image) for sample in stream], NUM_COLUMNS),
-                 {"prompts": "\n".join(self.prompts)})
+                 {"prompts": "\n".join(self.prompts)}, ours=in_our_folder)

@@ -16,6 +16,7 @@ from torch import nn
 
 from datasets.text_image import TextImageDataset
 from dnnlib.files import atomic_path
+from dnnlib.ownership import named_by_content
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 from networks.text_encoders.small import build_towers, small_tokenizer
 from torch_utils.rng import generator_for
@@ -50,7 +51,7 @@ def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed
     if not path.is_file():
         texts = [encoder.encode_text(captions[i : i + _BATCH]).sentence for i in range(0, len(captions), _BATCH)]
         images = [_encode_variant(encoder, dataset, variant, seed) for variant in range(num_variants)]
-        with atomic_path(path) as temporary:
+        with atomic_path(path, ours=named_by_content) as temporary:
             temporary.write_bytes(save({"images": torch.stack(images).half(), "texts": torch.cat(texts)}))
     stored = load_file(path)
     return TowerFeatures(stored["images"].float(), stored["texts"].float(), caption_rows)

@@ -16,11 +16,13 @@ import torch
 
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path
+from dnnlib.ownership import whole_folder
 from networks.interfaces import TextEncoder, TextFeatures
 from torch_utils.tensors import to_device
 
 _FORMAT = 1
 _BATCH = 128
+_FILES = ("offsets.i64", "sentences.f32", "words.f16")
 
 
 def cache_key(encoder_id: str, captions: Iterable[str]) -> str:
@@ -53,7 +55,7 @@ class CachedTextEncoder:
         assert len(captions) > 0, "a cache of no captions"
         folder = Path(cache_dir) / f"text-{cache_key(encoder.id, captions)}"
         if not folder.is_dir():
-            with atomic_path(folder, folder=True) as temporary:
+            with atomic_path(folder, folder=True, ours=whole_folder(lambda _: _FILES)) as temporary:
                 _write(encoder, _storage_order(captions), temporary)
         return cls(encoder, captions, folder)
 

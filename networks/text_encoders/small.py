@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, library_errors
 from networks.pretrained.efficientnet import Variant, load_into
 from networks.pretrained.frozen import fold_batch_norm, package_file
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
@@ -111,6 +111,19 @@ def heads_state(image: nn.Module, text: nn.Module) -> dict[str, torch.Tensor]:
     """Both heads as one flat dictionary of fp16 tensors, ready for safetensors."""
     return {f"{kind}.{name}": tensor.to(torch.float16).contiguous()
             for kind, head in (("image", image), ("text", text)) for name, tensor in head.state_dict().items()}
+
+
+def heads_fault(path: Path) -> str | None:
+    """The rule of ownership (`dnnlib.ownership`) for files made of `heads_state`."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    try:
+        with library_errors(UserError), safe_open(path, framework="pt") as file:
+            names = {name.partition(".")[0] for name in file.keys()}
+    except UserError:  # another kind of file
+        pass
+    return None if names == {"image", "text"} else "holds no projection heads"
 
 
 def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:

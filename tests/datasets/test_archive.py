@@ -98,7 +98,7 @@ def test_no_pictures_writes_nothing(tmp_path):
 def test_a_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
-    with pytest.raises(UserError, match="other content"):
+    with pytest.raises(UserError, match="mine is not a data set of this program .*dataset.json"):
         write_archive(tmp_path / "mine", pictures(), SIZE, {})
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

@@ -21,14 +21,15 @@ from dnnlib.files import (
     remove_leftovers,
     write_json,
 )
+from dnnlib.ownership import in_our_folder, never
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.json"
-    write_json(target, {"old": 1})
-    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+    write_json(target, {"old": 1}, ours=never)
+    with pytest.raises(RuntimeError), atomic_path(target, ours=in_our_folder) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert read_json(target) == {"old": 1}
@@ -38,7 +39,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_folder_is_replaced_as_a_whole(tmp_path):
     target = tmp_path / "folder"
     for name in ("one", "two"):
-        with atomic_path(target, folder=True) as temporary:
+        with atomic_path(target, folder=True, ours=in_our_folder) as temporary:
             (temporary / name).write_text(name)
     assert [p.name for p in target.iterdir()] == ["two"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
@@ -62,7 +63,7 @@ def test_json_lines_drop_a_cut_last_line_only(tmp_path):
 def test_what_the_system_refuses_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     below = tmp_path / "file" / "x.json"
-    for write in (lambda: write_json(below, {}), lambda: append_json_line(below, {}), lambda: make_folder(below),
+    for write in (lambda: write_json(below, {}, ours=never), lambda: append_json_line(below, {}), lambda: make_folder(below),
                   lambda: tee_to(below).__enter__(), lambda: locked(below).__enter__()):
         with pytest.raises(UserError, match=r"file/x.json: cannot be written \((Not a directory|File exists)\)"):
             write()
@@ -78,10 +79,10 @@ def small_files():
 
 
 def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path, small_files):
-    write_json(tmp_path / "a.json", {"old": 1})
+    write_json(tmp_path / "a.json", {"old": 1}, ours=never)
     (tmp_path / "log.txt").write_bytes(bytes((1 << 20) - 3))
     with pytest.raises(UserError, match=r"a.json: cannot be written \(File too large\); free space"):
-        write_json(tmp_path / "a.json", "x" * (2 << 20))
+        write_json(tmp_path / "a.json", "x" * (2 << 20), ours=in_our_folder)
     with pytest.raises(UserError, match="log.txt: cannot be written"), tee_to(tmp_path / "log.txt"):
         print("more than fits")
         print("one more")
@@ -105,18 +106,19 @@ def in_another_process(code, *arguments):
 def test_a_folder_has_one_user_at_a_time(tmp_path):
     code = "import sys; from dnnlib.files import locked\nwith locked(sys.argv[1]): pass"
     with locked(tmp_path):
-        write_json(tmp_path / "a.json", {})
+        write_json(tmp_path / "a.json", {}, ours=never)
         assert "is in use by another process" in in_another_process(code, tmp_path).stderr
     assert in_another_process(code, tmp_path).returncode == 0
 
 
 def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
-    code = ("import os, signal, sys; from dnnlib.files import atomic_path\n"
-            "with atomic_path(sys.argv[1] + '/a.zip'), atomic_path(sys.argv[1] + '/b', folder=True):\n"
+    code = ("import os, signal, sys; from dnnlib.files import atomic_path; "
+            "from dnnlib.ownership import never\n"
+            "with atomic_path(sys.argv[1] + '/a.zip', ours=never), atomic_path(sys.argv[1] + '/b', folder=True, ours=never):\n"
             "    os.kill(os.getpid(), signal.SIGKILL)")
     in_another_process(code, tmp_path)
     (tmp_path / ".mine").write_text("")
-    with atomic_path(tmp_path / "c.zip") as busy:
+    with atomic_path(tmp_path / "c.zip", ours=never) as busy:
         os.rename(busy, renamed := busy.with_name(busy.name.replace(str(os.getpid()), str(os.getppid()))))  # of a living process
         assert len(list(tmp_path.iterdir())) == 4
         remove_leftovers(tmp_path, "a.zip")

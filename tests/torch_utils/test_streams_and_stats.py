@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from dnnlib.ownership import never
 from torch_utils.pictures import grid, save_png
 from torch_utils.rng import generator_for, normal_per_seed, seed_for
 from torch_utils.tensors import from_uint8, to_uint8
@@ -57,7 +58,7 @@ def test_grid_places_row_by_row_and_png_keeps_text(tmp_path):
     sheet = grid(images, 3)
     assert sheet.shape == (3, 4, 12)
     assert sheet[0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4 and sheet[0, 3].tolist() == [3] * 4 + [4] * 4 + [255] * 4
-    save_png(tmp_path / "x.png", sheet, {"prompt": "a red äpple"})
+    save_png(tmp_path / "x.png", sheet, {"prompt": "a red äpple"}, ours=never)
     with Image.open(tmp_path / "x.png") as picture:
         assert isinstance(picture, PngImageFile)
         assert picture.text["prompt"] == "a red äpple" and picture.size == (12, 4)
