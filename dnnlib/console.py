@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ def report_user_errors(command: Callable) -> Callable:
         try:
             return command(*args, **kwargs)
         except UserError as error:
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {one_line(error)}", file=sys.stderr)
             sys.exit(1)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -32,6 +33,11 @@ def report_user_errors(command: Callable) -> Callable:
             sys.exit(1)
 
     return wrapped
+
+
+def one_line(words: object) -> str:
+    """Without line ends, which names of files and messages of libraries may hold."""
+    return re.sub(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*", " ", str(words))
 
 
 def format_time(seconds: float) -> str:

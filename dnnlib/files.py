@@ -19,6 +19,7 @@ from typing import Any
 
 from dnnlib.errors import UserError
 from dnnlib.ownership import Rule, refuse_foreign
+from dnnlib.text import parse_json
 
 # A temporary sibling is `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`, so that one can tell whose it was. Before a folder is
 # replaced, the old one moves to a sibling that ends in `_OLD`.
@@ -200,17 +201,16 @@ def write_json(target: str | os.PathLike, value: Any, *, ours: Rule) -> None:
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n", ours=ours)
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Parse a JSON file; raises `UserError` naming the file when it is missing or not JSON."""
+def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
+    """Parse a JSON file; raises `UserError` naming the file when it is missing or not JSON. mended: see `parse_json`."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from None
+    return parse_json(data, str(path), mended)
 
 
 def append_json_line(path: str | os.PathLike, record: dict) -> None:
@@ -237,7 +237,7 @@ def read_json_lines(path: str | os.PathLike) -> list[dict]:
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError("not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
             raise UserError(f"{path}, line {number}: not valid JSON ({error}); delete that line") from None

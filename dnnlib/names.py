@@ -1,25 +1,49 @@
-"""Names of files as people and systems write them: how they are shown, which files no user made."""
+"""Names of files as people and systems write them: how they are shown, when two mean the same, which no user chose."""
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from dnnlib.text import TextError, decode_text
 
 _JUNK = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)
+_HIDDEN = re.compile(r"\..+|@eaDir|\$RECYCLE\.BIN|System Volume Information", re.IGNORECASE)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(name: str | os.PathLike) -> str:
-    """The name as text that every terminal and JSON file takes: bytes that are no UTF-8 are read as Windows-1252."""
+    """The name as text that every terminal and JSON file takes: bytes that are no UTF-8 are read as Windows-1252.
+
+    Line ends and other control characters are spelled as in Python, such as '\\n'.
+    """
     text = os.fspath(name)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = _of_bytes(text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _of_bytes(name: str) -> str:
     try:
-        data = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half of a surrogate pair, which stands for no byte
-        return text.encode("utf-8", "replace").decode()
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+        return decode_text(name.encode("utf-8", "surrogateescape"))[0]
+    except (UnicodeEncodeError, TextError):  # half a surrogate pair, or an encoding that cannot be told
+        return name.encode("ascii", "backslashreplace").decode()
+
+
+def same_name_key(name: str) -> str:
+    """Equal for names that mean one file on different systems: composed or decomposed letters, slashes or backslashes."""
+    return PurePosixPath(unicodedata.normalize("NFC", printable(name)).replace("\\", "/")).as_posix()
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a relative path (with forward slashes) is or lies in something hidden, such as .ipynb_checkpoints or ._a.jpg."""
+    return any(_HIDDEN.fullmatch(part) and part != ".." or is_junk(part) for part in PurePosixPath(path).parts)
 
 
 def is_junk(name: str) -> bool:

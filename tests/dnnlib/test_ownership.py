@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, remove_leftovers, write_json, write_text
-from dnnlib.names import listing, printable
 from dnnlib.ownership import in_our_folder, json_lines_with, json_with, never, refuse_foreign, starting_with, whole_folder
 
 ROOT = Path(__file__).parents[2]
@@ -118,12 +116,6 @@ def test_a_killed_replacement_never_loses_the_old_folder(tmp_path, killed_at):
     assert done.returncode == -signal.SIGKILL and folder.exists() == (killed_at == 1)
     remove_leftovers(tmp_path)
     assert (folder / "mark").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]
-
-
-def test_names_of_any_bytes_can_be_shown():
-    assert printable(os.fsdecode(b"caf\xe9.png")) == "caf\u00e9.png" and printable("\ud83d.png") == "?.png"
-    json.dumps(printable(os.fsdecode(b"\x81\xff")), ensure_ascii=False).encode()
-    assert listing("abcde") == "a, b, c and 2 more" and listing(["a"]) == "a"
 
 
 def test_whatever_a_library_raises_becomes_one_line():
