@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +15,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 
 if TYPE_CHECKING:
-    from datasets.archive import Entry
-    from datasets.folder import Transform
-    from datasets.importing import RawPicture, Report
+    from datasets.report import Report
 
 MAX_SIDE_PX = 4096
 _RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
@@ -54,65 +53,55 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
     """
     from datasets.archive import check_dest, write_archive
     from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
+    from datasets.verify import archive_faults
 
     size = _picture_size(resolution)
     check_dest(dest)
     emojis, unnamed = find_emojis(max_images, seed)
-    with click.progressbar(emojis, label="Rendering", file=sys.stderr) as bar:
-        entries = write_archive(dest, openmoji_pictures(bar, size), size, openmoji_info(emojis, unnamed, seed))
+    with _progress(emojis, "Rendering") as bar:
+        info = openmoji_info(emojis, unnamed, seed)
+        entries = write_archive(dest, openmoji_pictures(bar, size), size, info, archive_faults)
     _print_summary(dest, entries, size)
     click.echo(f"Left out {len(unnamed)} drawings that have no English name.")
 
 
-@main.command()
-@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              help="Pictures, each with a NAME.txt beside it (a caption a line), or one captions.jsonl for all.")
-@_DEST
-@_RESOLUTION
-@_TRANSFORM
-@click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Stop after N usable pictures.")
-@click.option("--test-share", metavar="SHARE", type=click.FloatRange(min=0, max=1, max_open=True), default=0.0, show_default=True,
-              help="About this share of the pictures, by the hash of their names, is kept for scores.")
-@report_user_errors
-def folder(source: Path, dest: Path, resolution: str, transform: Transform, max_images: int | None, test_share: float) -> None:
-    """Import a folder of pictures with captions; subfolders are searched too.
-
-    A line of captions.jsonl is {"file": "a/b.jpg", "captions": ["...", "..."]}, with "split": "train" or "test" if
-    you like; --test-share deals out the others. EXIF rotation, greyscale, transparency (over white), CMYK, palettes
-    and 16 bits are handled; resizing is Lanczos. Files that cannot be used are named and skipped, and dataset.json
-    lists them.
-
-    Example: dataset_tool.py folder --source photos --dest data/photos256.zip --resolution 256x256
-    """
-    from datasets.archive import check_dest, write_archive
-    from datasets.folder import ImportReport, find_sources, folder_info, folder_pictures
-
-    size = _picture_size(resolution)
-    check_dest(dest)
-    report = ImportReport()
-    sources = find_sources(source, report, test_share)
-    with click.progressbar(sources, label="Importing", file=sys.stderr) as bar:
-        pictures = folder_pictures(bar, size, report, transform, max_images)
-        try:
-            entries = write_archive(dest, pictures, size, folder_info(source, transform, report, test_share))
-        finally:
-            for skipped in report.skipped:
-                click.echo(f"Skipped {skipped['file']}: {skipped['reason']}")
-    _print_summary(dest, entries, size)
-    where = ", listed above and in dataset.json" if report.skipped else ""
-    click.echo(f"Skipped {len(report.skipped)} files{where}.")
-
-
 def _import_options(command: Callable) -> Callable:
-    """What coco, cub, webdataset and hf share."""
+    """What all importers of picture files share."""
     for option in reversed((
         _DEST, _RESOLUTION, _TRANSFORM,
         click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Stop after N usable pictures."),
+        click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert", show_default=True,
+                     help="Embedded colour profiles: convert to sRGB, or ignore them as most papers' preparations do."),
         click.option("--workers", metavar="N", type=click.IntRange(min=1), help="Decoding threads.  [default: cores]"),
         click.option("--strict", is_flag=True, help="Stop at the first defect instead of counting and going on."),
     )):
         command = option(command)
     return command
+
+
+@main.command()
+@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
+              help="Pictures, each with a NAME.txt beside it (a caption a line), or one captions.jsonl for all.")
+@click.option("--test-share", metavar="SHARE", type=click.FloatRange(min=0, max=1, max_open=True), default=0.0,
+              show_default=True, help="About this share of the pictures, by the hash of their names, is kept for scores.")
+@click.option("--follow-links", is_flag=True, help="Read folders that are links as well.")
+@_import_options
+@report_user_errors
+def folder(source: Path, test_share: float, follow_links: bool, strict: bool, **options) -> None:
+    """Import a folder of pictures with captions; subfolders are searched too, hidden files are left out.
+
+    A line of captions.jsonl is {"file": "a/b.jpg", "captions": ["...", "..."]}, with "split": "train" or "test" if
+    you like; --test-share deals out the others. Pictures are taken in every format that Pillow reads, but for PDF, EPS
+    and films. EXIF rotation, greyscale, transparency (over white), CMYK, palettes, 16 bits and colour profiles are
+    handled; resizing is Lanczos. What cannot be used is counted and skipped, and dataset.json lists it.
+
+    Example: dataset_tool.py folder --source photos --dest data/photos256.zip --resolution 256x256
+    """
+    from datasets.folder import folder_pictures, split_rule
+
+    with _reported(strict) as report:
+        raws = folder_pictures(source, report, test_share, follow_links=follow_links)
+        _import(raws, len(raws), report, f"folder {source.resolve().name}", split_rule=split_rule(test_share), **options)
 
 
 @main.command()
@@ -124,24 +113,24 @@ def _import_options(command: Callable) -> Callable:
               help="auto: by the file's name, train is train and val is test.")
 @_import_options
 @report_user_errors
-def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **options: Any) -> None:
+def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, strict: bool, **options) -> None:
     """Import MS-COCO 2014 or 2017 from the official pictures and captions. Ids are COCO's.
 
     Captions are stripped and their newlines folded. Pictures without captions, captions without pictures, greyscale
-    and damaged files are counted, and listed in dataset.json.
+    and damaged files are counted, and listed in dataset.json. A picture of both splits is kept in test alone.
 
     Example: dataset_tool.py coco --images train2014 --captions annotations/captions_train2014.json
     --dest data/coco-train256.zip --resolution 256x256
     """
     from datasets.coco import coco_pictures, split_of
-    from datasets.importing import Report
+    from datasets.importing import keep_apart
 
     if len(images) != len(captions):
         raise UserError(f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one")
-    report = Report(strict=options.pop("strict"))
-    raws = [raw for folder, file in zip(images, captions, strict=True)
-            for raw in coco_pictures(folder, file, split_of(file) if split == "auto" else split, report)]
-    _import(raws, len(raws), report, f"MS-COCO {', '.join(path.name for path in captions)}", **options)
+    with _reported(strict) as report:
+        raws = keep_apart([raw for folder, file in zip(images, captions) for raw in
+                           coco_pictures(folder, file, split_of(file) if split == "auto" else split, report)], report)
+        _import(raws, len(raws), report, f"MS-COCO {', '.join(path.name for path in captions)}", **options)
 
 
 @main.command()
@@ -154,7 +143,7 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **opt
               help="box75: the square about the bounding box that AttnGAN and its successors train and score on.")
 @_import_options
 @report_user_errors
-def cub(root: Path, captions: Path, split: str, crop: str, **options: Any) -> None:
+def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **options) -> None:
     """Import Caltech-UCSD Birds 200-2011 with the ten captions a picture. Ids are CLASS/NAME.
 
     Pickled file lists are read without running what is in them.
@@ -163,13 +152,12 @@ def cub(root: Path, captions: Path, split: str, crop: str, **options: Any) -> No
     --split attngan:birds/test/filenames.pickle --crop box75 --dest data/cub256.zip --resolution 256x256
     """
     from datasets.cub import ATTNGAN_BOX_SCALE, cub_pictures
-    from datasets.importing import Report
 
-    report = Report(strict=options.pop("strict"))
-    raws = cub_pictures(root, captions, split, report)
     rule = "official" if split == "official" else "attngan"
-    _import(raws, len(raws), report, f"CUB-200-2011, split {rule}", crop=crop,
-            box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None, **options)
+    with _reported(strict) as report:
+        raws = cub_pictures(root, captions, split, report)
+        _import(raws, len(raws), report, f"CUB-200-2011, split {rule}", crop=crop,
+                box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None, **options)
 
 
 @main.command()
@@ -177,17 +165,16 @@ def cub(root: Path, captions: Path, split: str, crop: str, **options: Any) -> No
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
 @_import_options
 @report_user_errors
-def webdataset(source: str, split: str, **options: Any) -> None:
-    """Import tar shards as img2dataset writes them: NAME.jpg with NAME.txt or NAME.json.
+def webdataset(source: str, split: str, strict: bool, **options) -> None:
+    """Import tar shards as img2dataset writes them: NAME.jpg, or any other picture, with NAME.txt or NAME.json.
 
     Example: dataset_tool.py webdataset --source cc3m --dest data/cc3m256.zip --resolution 256x256
     """
-    from datasets.importing import Report
     from datasets.tar_shards import find_shards, shard_pictures
 
-    report = Report(strict=options.pop("strict"))
-    shards = find_shards(source)
-    _import(shard_pictures(shards, split, report), None, report, f"WebDataset, {len(shards)} shards", **options)
+    with _reported(strict) as report:
+        shards = find_shards(source)
+        _import(shard_pictures(shards, split, report), None, report, f"WebDataset, {len(shards)} shards", **options)
 
 
 @main.command()
@@ -196,17 +183,16 @@ def webdataset(source: str, split: str, **options: Any) -> None:
 @click.option("--caption-column", metavar="NAME", help="[default: captions, caption, text, ...]")
 @_import_options
 @report_user_errors
-def hf(source: Path, image_column: str | None, caption_column: str | None, **options: Any) -> None:
+def hf(source: Path, image_column: str | None, caption_column: str | None, strict: bool, **options) -> None:
     """Import a data set that the Hugging Face library saved with save_to_disk (needs pyarrow).
 
     Example: dataset_tool.py hf --source flowers --dest data/flowers256.zip --resolution 256x256
     """
-    from datasets.importing import Report
     from datasets.saved_arrow import saved_pictures
 
-    report = Report(strict=options.pop("strict"))
-    raws = saved_pictures(source, report, image_column, caption_column)
-    _import(raws, None, report, f"Hugging Face data set {source.resolve().name}", **options)
+    with _reported(strict) as report:
+        raws = saved_pictures(source, report, image_column, caption_column)
+        _import(raws, None, report, f"Hugging Face data set {source.resolve().name}", **options)
 
 
 @main.command("encode-text")
@@ -236,23 +222,42 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
         click.echo(f"{made.folder}: {len(captions)} captions of {split} by {encoder.id}")
 
 
-def _import(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *, dest: Path, resolution: str, transform: Transform,
-            max_images: int | None, workers: int | None, crop: str = "none", box_scale: float | None = None) -> None:
+def _progress(items: Iterable, label: str, length: int | None = None) -> contextlib.AbstractContextManager:
+    """A bar on a terminal, nothing in a log."""
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext(items)
+    return click.progressbar(items, label=label, length=length, file=sys.stderr, show_pos=True)
+
+
+@contextlib.contextmanager
+def _reported(strict: bool) -> Iterator[Report]:
+    """A report that is printed when the import ends, however it ends."""
+    from datasets.report import Report
+
+    report, written = Report(strict=strict), False
+    try:
+        yield report
+        written = True
+    finally:
+        for line in report.lines(written):
+            click.echo(line)
+
+
+def _import(raws: Iterable, total: int | None, report: Report, source: str, *, dest: Path, resolution: str, transform: str,
+            icc: str, max_images: int | None, workers: int | None, box_scale: float | None = None, **more) -> None:
+    """Write the data set. `more` goes into dataset.json."""
     from datasets.archive import check_dest, write_archive
     from datasets.importing import default_threads, import_info, import_pictures
+    from datasets.verify import archive_faults
 
     size = _picture_size(resolution)
     check_dest(dest)
-    info = import_info(source, transform, report, crop=crop)
-    with click.progressbar(raws, length=total, label="Importing", file=sys.stderr, show_pos=True) as bar:
-        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale, max_images=max_images,
-                                   num_threads=workers or default_threads())
-        entries = write_archive(dest, pictures, size, info)
+    info = import_info(source, transform, report, icc=icc, **more)
+    with _progress(raws, "Importing", total) as bar:
+        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale, icc=icc,
+                                   max_images=max_images, num_threads=workers or default_threads())
+        entries = write_archive(dest, pictures, size, info, archive_faults)
     _print_summary(dest, entries, size)
-    for kind, count in sorted(report.counts.items()):
-        click.echo(f"{count} x {kind}")
-    if report.skipped:
-        click.echo(f"Left out {len(report.skipped)} in all, listed under 'skipped' in dataset.json.")
 
 
 @main.command()
@@ -267,9 +272,8 @@ def verify(source: Path) -> None:
     from datasets.verify import archive_faults
 
     num_faults = 0
-    for fault in archive_faults(source):
+    for num_faults, fault in enumerate(archive_faults(source), start=1):
         click.echo(fault)
-        num_faults += 1
     if num_faults:
         click.echo(f"{source}: {num_faults} faults", err=True)
         sys.exit(1)
@@ -287,7 +291,7 @@ def _picture_size(resolution: str) -> tuple[int, int]:
     return size
 
 
-def _print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
+def _print_summary(dest: Path, entries: list, size: tuple[int, int]) -> None:
     num_test = sum(entry.split == "test" for entry in entries)
     num_captions = sum(len(entry.captions) for entry in entries)
     click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} ({len(entries) - num_test} train, "

@@ -10,28 +10,26 @@ import hashlib
 import io
 import json
 import os
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from datasets.packed_files import PackedError, ZipFiles
+from datasets.source_files import SourceFolder
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path, remove_leftovers
-from dnnlib.names import listing
+from dnnlib.names import is_hidden, is_junk, listing
 from dnnlib.ownership import content, refuse_foreign
+from dnnlib.text import HALF, mend_text, parse_json
 
 FORMAT = 1
 INDEX = "dataset.json"
 SPLITS = ("train", "test")
-# What Pillow raises for a damaged picture, depending on the format and the damage.
-PICTURE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error,
-                  Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,14 @@ class Archive:
         self.path = Path(path)
         if not self.path.exists():
             raise UserError(f"{self.path} does not exist; make it with dataset_tool.py openmoji or folder")
-        self._zip: tuple[int, zipfile.ZipFile] | None = None  # (process id, handle)
+        self.zip = None if self.path.is_dir() else self._open_zip()  # None for a plain folder
         self._files = self._list_files()
         self._index = self._read_index()
         self.metadata: dict[str, Any] = self._parse_index()
 
     @property
     def names(self) -> list[str]:
-        """All file names, sorted, with forward slashes and without `dataset.json`."""
+        """All visible file names, sorted, with forward slashes and without `dataset.json`."""
         return sorted(name for name in self._files if name != INDEX)
 
     @property
@@ -85,9 +83,11 @@ class Archive:
         if name not in self._files:
             raise UserError(f"{self.path}: {INDEX} lists {name}, which is not there; make the data set again")
         try:
-            return (self.path / name).read_bytes() if self.path.is_dir() else self._zip_file().read(name)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise UserError(f"{self.path}: {name} cannot be read ({error}); make the data set again") from None
+            return (self.path / name).read_bytes() if self.zip is None else self.zip.read(name)
+        except OSError as error:
+            raise UserError(f"{self.path}: {name} cannot be read ({error.strerror}); make the data set again") from None
+        except PackedError as error:
+            raise UserError(f"{error}; make the data set again") from None
 
     def entries(self) -> list[Entry]:
         """The pictures that `dataset.json` lists, in its order. Raises `UserError` at the first malformed one."""
@@ -104,38 +104,34 @@ class Archive:
             digest.update(f"{name}\0{size}\0{crc}\n".encode())
         return digest.hexdigest()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_zip": None}
-
-    def _zip_file(self) -> zipfile.ZipFile:
-        if self._zip is None or self._zip[0] != os.getpid():
-            try:
-                self._zip = (os.getpid(), zipfile.ZipFile(self.path))
-            except (zipfile.BadZipFile, OSError) as error:
-                raise UserError(f"{self.path} is not a whole zip archive ({error}): "
-                                "a cut copy or download? Make or copy it again") from None
-        return self._zip[1]
+    def _open_zip(self) -> ZipFiles:
+        try:
+            return ZipFiles(self.path)
+        except PackedError as error:
+            raise UserError(f"{self.path} is not a whole zip archive ({error.reason}): "
+                            "a cut copy or download? Make or copy it again") from None
 
     def _list_files(self) -> dict[str, tuple[int, int]]:
-        if self.path.is_dir():
-            files = (path for path in self.path.rglob("*") if path.is_file())
-            return {path.relative_to(self.path).as_posix(): (path.stat().st_size, 0) for path in files}
-        members = self._zip_file().infolist()
-        return {member.filename: (member.file_size, member.CRC) for member in members if not member.is_dir()}
+        """(size, CRC-32) by name, without hidden files; a plain folder has no CRC."""
+        if self.zip is not None:
+            return {name: (info.file_size, info.CRC) for name, info in self.zip.members.items() if not is_hidden(name)}
+        files = SourceFolder(self.path, "--data", follow_links=True).files
+        return {name: (path.stat().st_size, 0) for name, path in files.items()}
 
     def _read_index(self) -> bytes:
         if INDEX not in self._files:
-            raise UserError(f"{self.path} holds no {INDEX}; prepare raw pictures with "
-                            f"dataset_tool.py folder --source {self.path} --dest NEW.zip --resolution WxH")
+            raise UserError(f"{self.path} holds no {INDEX}; {'' if self.path.is_dir() else 'unpack it and '}prepare the pictures "
+                            f"with dataset_tool.py folder --source {self.path if self.path.is_dir() else 'FOLDER'} --dest NEW.zip "
+                            "--resolution WxH")
         return self.read(INDEX)
 
     def _parse_index(self) -> dict[str, Any]:
         where = f"{self.path}: {INDEX}"
         remedy = "make it again with dataset_tool.py"
         try:
-            metadata = json.loads(self._index)
-        except ValueError as error:
-            raise UserError(f"{where} is not valid JSON ({error}); {remedy}") from None
+            metadata = parse_json(self._index, where)
+        except UserError as error:
+            raise UserError(f"{error}; {remedy}") from None
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise UserError(f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {remedy}')
         size = metadata.get("resolution")
@@ -158,7 +154,7 @@ def entry_fault(item: Any) -> str | None:
     if not isinstance(item, dict):
         return f"expected an object, got {item!r}"
     for field in ("file", "id"):
-        if not isinstance(item.get(field), str) or not item[field]:
+        if not isinstance(item.get(field), str) or not item[field] or HALF in mend_text(item[field])[1]:
             return f"{field} must be a text that is not empty, got {item.get(field)!r}"
     captions = item.get("captions")
     if not isinstance(captions, list) or not captions:
@@ -166,18 +162,22 @@ def entry_fault(item: Any) -> str | None:
     for caption in captions:
         if not isinstance(caption, str) or not caption.strip():
             return f"{item['file']}: caption {caption!r} is not a text, or is empty"
+        if HALF in mend_text(caption)[1]:
+            return f"{item['file']}: caption {caption!r} holds half a surrogate pair, which is no text"
     if item.get("split") not in SPLITS:
         return f"{item['file']}: split must be one of {', '.join(SPLITS)}, got {item.get('split')!r}"
     return None
 
 
 def write_archive(
-    dest: str | os.PathLike, pictures: Iterable[Picture], resolution: tuple[int, int], info: Mapping[str, Any]
+    dest: str | os.PathLike, pictures: Iterable[Picture], resolution: tuple[int, int], info: Mapping[str, Any],
+    faults: Callable[[Path], Iterable[str]] = lambda path: (),
 ) -> list[Entry]:
     """Write a zip (`dest` ends in .zip) or a plain folder, in the order given; whole or not at all.
 
     `resolution` is (width, height). `info` goes into `dataset.json` beside the list of pictures; it is read after
     the last picture, so an importer may fill in its report until then. The same input gives the same bytes.
+    `faults` checks what was written before it takes its name; the first fault is raised.
     Raises `UserError` when there is no picture, and for a `dest` that is there and no data set of ours.
     """
     dest = Path(dest)
@@ -193,6 +193,8 @@ def write_archive(
             items = [asdict(entry) for entry in entries]
             index = {"format": FORMAT, **info, "resolution": list(resolution), "items": items}
             store.add(INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
+        for fault in faults(temporary):
+            raise UserError(f"{dest}: what was written fails its own check, so it is thrown away: {fault}")
     return entries
 
 
@@ -212,7 +214,7 @@ def archive_fault(path: Path) -> str | None:
     except UserError:
         return f"is not a data set of this program (it has no readable {INDEX} of format {FORMAT})"
     listed = {item.get("file") if isinstance(item, dict) else None for item in archive.metadata["items"]}
-    found = content(path) if path.is_dir() else archive.names
+    found = content(path) if archive.zip is None else [name for name in archive.zip.members if not is_junk(PurePosixPath(name).name)]
     foreign = sorted(set(found) - listed - {INDEX})
     return f"also holds {listing(foreign)}, which {INDEX} does not list" if foreign else None
 

@@ -9,7 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from datasets.importing import RawPicture, Report, clean_captions
+from datasets.folder import count_others
+from datasets.importing import RawPicture
+from datasets.picture_files import is_picture_name
+from datasets.report import Report
+from datasets.source_files import MissingFile, SourceFolder
 from dnnlib.errors import UserError
 from dnnlib.files import read_json
 
@@ -29,20 +33,29 @@ def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split:
         raise UserError(f"--captions {file}: no such file; {WHERE}")
     names, texts = _parse(file, report)
     raws = []
-    present = {entry.name for entry in os.scandir(folder)}
+    source = SourceFolder(folder, "--images")
+    for kind, _ in source.left_out:
+        report.note(kind)
+    listed = set()
     for number in sorted(names):
         name, sentences = names[number], texts.pop(number, ())
+        try:
+            found = source.find(name)
+            listed.add(found)
+        except MissingFile as error:
+            found, missing = None, error
         if not sentences:
             report.defect("picture without captions", name)
-        elif name not in present:
-            report.defect("captions without picture", name, f"captions without picture: no {name} in {folder.name}")
+        elif found is None:
+            report.defect("captions without picture", name, f"captions without picture: {missing} in {folder.name}")
         else:
-            raws.append(RawPicture(str(number), name, folder / name, sentences, split))
+            raws.append(RawPicture(str(number), name, source.files[found], sentences, split))
     for number in sorted(texts):
         report.defect("captions without picture", f"image_id {number}", "captions without picture: no such entry in images")
-    for name in sorted(present - set(names.values())):
-        if Path(name).suffix.lower() in (".jpg", ".jpeg", ".png"):
-            report.defect("picture without captions", name, "picture without captions: not in the annotations")
+    others = {name for name in source.files if name not in listed}
+    for name in sorted(filter(is_picture_name, others)):
+        report.defect("picture without captions", name, "picture without captions: not in the annotations")
+    count_others({name for name in others if not is_picture_name(name)}, report)
     if not raws:
         raise UserError(f"--captions {file}: none of its {len(names)} pictures is in {folder}; do year and split agree?")
     return raws
@@ -60,7 +73,9 @@ def split_of(captions: str | os.PathLike) -> str:
 
 def _parse(file: Path, report: Report) -> tuple[dict[int, str], dict[int, tuple[str, ...]]]:
     """(file name by picture id, cleaned captions by picture id in the order of their own ids)."""
-    content = read_json(file)
+    mended: list[str] = []
+    content = read_json(file, mended)
+    report.mended(mended)
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise UserError(f"{file}: the lists 'images' and 'annotations' are missing; {WHERE}")
     names: dict[int, str] = {}
@@ -77,7 +92,7 @@ def _parse(file: Path, report: Report) -> tuple[dict[int, str], dict[int, tuple[
         if "caption" not in item if isinstance(item, dict) else True:
             raise UserError(f"{where}: no 'caption'; this is another kind of annotation file (instances, keypoints?); {WHERE}")
         key = _field(item, "image_id", int, where)
-        for text in clean_captions([item["caption"]]) or (None,):
+        for text in report.clean([item["caption"]]) or (None,):
             if text is None:
                 report.defect("empty caption", f"annotation {item.get('id', number)}", "empty caption")
             else:

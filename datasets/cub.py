@@ -6,15 +6,19 @@ packs them, or `text_c10/CLASS/NAME.txt`, as Reed et al. do), or one JSON file.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets.importing import RawPicture, Report, clean_captions
+from datasets.importing import RawPicture
 from datasets.pickled_lists import read_string_list
+from datasets.report import Report
+from datasets.source_files import MissingFile, SourceFolder
 from dnnlib.errors import UserError
 from dnnlib.files import read_json
+from dnnlib.text import TextError, read_text, split_lines
 
 OFFICIAL = "official"
 ATTNGAN = "attngan:"
@@ -30,22 +34,27 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
     """
     root = Path(root)
     names = {key: fields[0] for key, fields in _table(root, "images.txt", 1).items()}
-    boxes = {key: (float(x), float(y), float(width), float(height))
-             for key, (x, y, width, height) in _table(root, "bounding_boxes.txt", 4, float).items()}
+    boxes = {key: (float(x), float(y), float(width), float(height)) for key, (x, y, width, height)
+             in _table(root, "bounding_boxes.txt", 4, _number).items()}
     splits = _splits(root, split, names)
-    texts = _captions(Path(captions))
+    texts = _captions(Path(captions), report)
+    pictures = SourceFolder(root / "images", "--root")
     raws, used = [], set()
     for key, name in names.items():
         stem = _stem(name)
         used.add(stem)
+        try:
+            found, missing = pictures.find(name), ""
+        except MissingFile as error:
+            found, missing = None, str(error)
         if stem not in texts or not texts[stem]:
             report.defect("picture without captions", name)
-        elif not (root / "images" / name).is_file():
-            report.defect("captions without picture", name, "captions without picture: the file is missing")
+        elif found is None:
+            report.defect("captions without picture", name, f"captions without picture: {missing}")
         elif key not in splits:
             report.defect("picture without split", name)
         else:
-            raws.append(RawPicture(stem, name, root / "images" / name, texts[stem], splits[key], boxes.get(key)))
+            raws.append(RawPicture(stem, name, pictures.files[found], texts[stem], splits[key], boxes.get(key)))
             if key not in boxes:
                 report.met("picture without bounding box", name)
     for stem in sorted(texts.keys() - used):
@@ -55,13 +64,24 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
     return raws
 
 
-def _table(root: Path, name: str, num_fields: int, kind: type = str) -> dict[str, list[str]]:
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _table(root: Path, name: str, num_fields: int, kind: Callable[[str], Any] = str) -> dict[str, list[str]]:
     """Rows 'id field ...' of one of the official text files, by id, in order."""
     path = root / name
     if not path.is_file():
         raise UserError(f"--root {root}: no {name} there; {WHERE}")
     rows: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        text, _ = read_text(path)
+    except TextError as error:
+        raise UserError(f"{path} cannot be read ({error}); {WHERE}") from None
+    for number, line in enumerate(split_lines(text), start=1):
         fields = line.split()
         if not fields:
             continue
@@ -97,35 +117,41 @@ def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
     return {key: side if _stem(name) in listed else other for key, name in names.items()}
 
 
-def _captions(source: Path) -> dict[str, tuple[str, ...]]:
+def _captions(source: Path, report: Report) -> dict[str, tuple[str, ...]]:
     """Cleaned captions by 'CLASS/NAME'."""
     if source.is_file():
-        return _from_json(source)
+        return _from_json(source, report)
     if not source.is_dir():
         raise UserError(f"--captions {source}: no such file or folder; the captions of Reed et al. come as text/ in "
                         "birds.zip of AttnGAN or as text_c10/ in cvpr2016_cub.tar.gz")
     texts: dict[str, tuple[str, ...]] = {}
-    for path in sorted(source.rglob("*.txt")):
-        if path.parent == source:  # lists of classes or files lie at the top, captions one folder deeper
+    files = SourceFolder(source, "--captions").files
+    for name, path in files.items():
+        if path.parent == source or path.suffix != ".txt":  # lists of classes or files lie at the top, captions one folder deeper
             continue
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            lines = path.read_text(encoding="latin-1").splitlines()
-        texts[f"{path.parent.name}/{path.stem}"] = clean_captions(lines)
+            text, mended = read_text(path)
+        except TextError as error:
+            report.defect("caption file that cannot be read", name, error)
+            continue
+        report.mended(mended)
+        texts[_stem(name)] = report.clean(split_lines(text))
     if not texts:
         raise UserError(f"--captions {source}: no CLASS/NAME.txt in it; give the folder text or text_c10")
     return texts
 
 
-def _from_json(path: Path) -> dict[str, tuple[str, ...]]:
+def _from_json(path: Path, report: Report) -> dict[str, tuple[str, ...]]:
     """{"CLASS/NAME.jpg": [...]}, or [{"file": ..., "captions": [...]}, ...], or COCO's images and annotations."""
-    content = read_json(path)
+    mended: list[str] = []
+    content = read_json(path, mended)
+    report.mended(mended)
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         content = _coco_form(content)
     if isinstance(content, list):
-        content = {_first(item, "file", "file_name", "filename", "image"): _first(item, "captions", "sentences", "caption")
-                   for item in content if isinstance(item, dict)}
+        pairs = [(_first(item, "file", "file_name", "filename", "image"), _first(item, "captions", "sentences", "caption"))
+                 for item in content]
+        content = {name: texts for name, texts in pairs if isinstance(name, str)}
     if not isinstance(content, dict) or not content:
         raise UserError(f'{path}: expected {{"CLASS/NAME.jpg": ["...", ...]}} or [{{"file": ..., "captions": [...]}}]')
     texts: dict[str, tuple[str, ...]] = {}
@@ -133,16 +159,19 @@ def _from_json(path: Path) -> dict[str, tuple[str, ...]]:
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(name, str) or "/" not in name or not isinstance(captions, list):
             raise UserError(f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions")
-        texts[_stem(name)] = clean_captions(c.get("raw") if isinstance(c, dict) else c for c in captions)
+        texts[_stem(name)] = report.clean(c.get("raw") if isinstance(c, dict) else c for c in captions)
     return texts
 
 
 def _coco_form(content: dict[str, Any]) -> dict[str, list[str]]:
-    names = {_first(item, "id"): _first(item, "file_name", "filename", "file") for item in content["images"]}
+    pairs = [(_first(item, "id"), _first(item, "file_name", "filename", "file")) for item in content["images"]]
+    names = {key: name for key, name in pairs if isinstance(key, (int, str)) and isinstance(name, str)}
     texts: dict[str, list[str]] = {name: [] for name in names.values()}
-    for item in content.get("annotations", []):
-        if _first(item, "image_id") in names:
-            texts[names[item["image_id"]]].append(_first(item, "caption"))
+    annotations = content.get("annotations")
+    for item in annotations if isinstance(annotations, list) else ():
+        key = _first(item, "image_id")
+        if isinstance(key, (int, str)) and key in names:
+            texts[names[key]].append(_first(item, "caption"))
     return texts
 
 

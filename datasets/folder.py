@@ -1,73 +1,40 @@
-"""Import of a folder of captioned pictures: `NAME.txt` beside each picture (a caption a line), or one `captions.jsonl`.
-
-A picture that cannot be used is skipped with its reason. Embedded colour profiles are not applied.
-"""
+"""Import of a folder of captioned pictures: `NAME.txt` beside each picture (a caption a line), or one `captions.jsonl`."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from pathlib import Path, PurePosixPath
 
-import numpy as np
-from PIL import Image, ImageOps
-
-from datasets.archive import PICTURE_ERRORS, SPLITS, Picture
+from datasets.archive import SPLITS
+from datasets.importing import RawPicture
+from datasets.picture_files import is_picture_name
+from datasets.report import Report
+from datasets.source_files import MissingFile, SourceFolder, is_below
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
+from dnnlib.names import printable
+from dnnlib.text import TextError, parse_json, read_text, split_lines
 from torch_utils.rng import seed_for
 
-Transform = Literal["center-crop", "pad", "stretch"]
-
 CAPTIONS_FILE = "captions.jsonl"
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-RESIZE_FILTER = "lanczos (Pillow)"
+_TEXT_ENDINGS = (".txt", ".TXT")
 
 
-@dataclass(frozen=True)
-class Source:
-    """A picture file that may be imported. id: its path below the source folder, with forward slashes."""
+def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float = 0.0, *,
+                    follow_links: bool = False) -> list[RawPicture]:
+    """All pictures with captions below `folder`, sorted by path (in file order with a captions.jsonl); ids are paths.
 
-    path: Path
-    id: str
-    captions: tuple[str, ...]
-    split: str
-
-
-@dataclass
-class ImportReport:
-    """What was left out, each with its reason; grows while pictures are read."""
-
-    skipped: list[dict[str, str]] = field(default_factory=list)
-
-    def skip(self, file: str, reason: object) -> None:
-        self.skipped.append({"file": file, "reason": " ".join(str(reason).split())})
-
-
-def find_sources(folder: str | os.PathLike, report: ImportReport, test_share: float = 0.0) -> list[Source]:
-    """All pictures with captions below `folder`, sorted by path (in file order with a captions.jsonl).
-
-    test_share: see `split_of`; a split that captions.jsonl names stays.
+    test_share: see `split_of`; a split that captions.jsonl names stays. What else is there is counted.
     Raises `UserError` for a missing folder and for a malformed captions.jsonl, naming the line and the key.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"--source {folder}: no such folder")
-    if (folder / CAPTIONS_FILE).is_file():
-        return _from_captions_file(folder, report, test_share)
-    sources = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
-            name = path.relative_to(folder).as_posix()
-            captions = _captions_beside(path, name, report)
-            if captions:
-                sources.append(Source(path, name, captions, split_of(name, test_share)))
-    if not sources and not report.skipped:
-        raise UserError(f"--source {folder}: no pictures found (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
-    return sources
+    source = SourceFolder(folder, follow_links=follow_links)
+    for kind, _ in source.left_out:
+        report.note(kind)
+    raws = (_from_captions_file if CAPTIONS_FILE in source.files else _from_texts)(source, report, test_share)
+    if not raws and not report.skipped:
+        counts = ", ".join(f"{count} x {kind}" for kind, count in sorted(report.counts.items()))
+        raise UserError(f"--source {printable(folder)}: no pictures found" + (f" ({counts})" if counts else ""))
+    return raws
 
 
 def split_of(name: str, test_share: float) -> str:
@@ -75,121 +42,94 @@ def split_of(name: str, test_share: float) -> str:
     return "test" if seed_for("folder split", name) < test_share * 2 ** 63 else "train"
 
 
-def folder_pictures(
-    sources: Iterable[Source],
-    resolution: tuple[int, int],
-    report: ImportReport,
-    transform: Transform = "center-crop",
-    max_images: int | None = None,
-) -> Iterator[Picture]:
-    """Read, turn upright, bring to RGB over white, resize to `resolution` = (width, height); stop at `max_images`."""
-    num_made = 0
-    for source in sources:
-        if max_images is not None and num_made >= max_images:
-            return
+def split_rule(test_share: float) -> str:
+    """How splits were dealt, for `dataset.json`."""
+    return f"{test_share:.0%} of file names by their hash are test, where captions.jsonl names no split"
+
+
+def count_others(names: set[str], report: Report) -> None:
+    """Count the files that are neither pictures nor captions, by their ending."""
+    for name in names:
+        report.note(f"file of another kind ({PurePosixPath(name).suffix.lower() or 'no ending'})")
+
+
+def _from_texts(source: SourceFolder, report: Report, test_share: float) -> list[RawPicture]:
+    raws, used = [], set()
+    for name, path in source.pictures().items():
+        used.add(name)
+        captions = _captions_beside(source, name, report, used)
+        if captions:
+            identity = printable(name)
+            raws.append(RawPicture(identity, identity, path, captions, split_of(identity, test_share)))
+    others = source.files.keys() - used
+    for name in (name for name in others if name.lower().endswith(".txt")):
+        report.note("text file without picture")
+    count_others({name for name in others if not name.lower().endswith(".txt")}, report)
+    return raws
+
+
+def _captions_beside(source: SourceFolder, name: str, report: Report, used: set[str]) -> tuple[str, ...]:
+    stem, kind = str(PurePosixPath(name).with_suffix("")), "picture without captions"
+    for ending in _TEXT_ENDINGS:
         try:
-            image = resize(load_rgb(source.path), resolution, transform)
-        except PICTURE_ERRORS as error:
-            report.skip(source.id, error)
+            text_file = source.find(stem + ending)
+            break
+        except MissingFile:
             continue
-        num_made += 1
-        yield Picture(np.asarray(image), source.id, source.captions, source.split)
-
-
-def folder_info(folder: str | os.PathLike, transform: Transform, report: ImportReport,
-                test_share: float = 0.0) -> dict[str, Any]:
-    """Provenance for `dataset.json`; `skipped` is the report's own list and fills up during the import."""
-    return {
-        "source": f"folder {Path(folder).resolve().name}",
-        "licence": "that of the source pictures",
-        "attribution": "",
-        "resize_filter": RESIZE_FILTER,
-        "transform": transform,
-        "split_rule": f"{test_share:.0%} of file names by their hash are test, where captions.jsonl names no split",
-        "skipped": report.skipped,
-    }
-
-
-def load_rgb(file: str | os.PathLike | BinaryIO) -> Image.Image:
-    """A picture file as 8-bit RGB: EXIF rotation applied, 16 bits scaled to 8, transparency over white, first frame.
-
-    Raises what Pillow raises for damaged files, and `ValueError` for pixel formats without a known range.
-    """
-    with Image.open(file) as opened:
-        opened.load()
-        picture = ImageOps.exif_transpose(opened)
-    if picture.mode.startswith("I"):
-        return _from_16_bit(picture).convert("RGB")
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels have no known range; convert the picture to 8 or 16 bits")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
-
-
-def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transform) -> Image.Image:
-    """Lanczos to (width, height): the largest centred crop of that shape, padded with white, or stretched."""
-    width, height = resolution
-    if transform == "pad":
-        return ImageOps.pad(picture, resolution, Image.Resampling.LANCZOS, color="white")
-    box = (0.0, 0.0, float(picture.width), float(picture.height))
-    if transform == "center-crop":
-        scale = min(picture.width / width, picture.height / height)
-        left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
-        box = (max(left, 0.0), max(top, 0.0), min(left + width * scale, box[2]), min(top + height * scale, box[3]))
-    return picture.resize(resolution, Image.Resampling.LANCZOS, box=box)
-
-
-def _from_16_bit(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).astype(np.int64)  # also from I;16B
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("32-bit pixels have no known range; convert the picture to 8 or 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _captions_beside(path: Path, name: str, report: ImportReport) -> tuple[str, ...]:
-    text_file = path.with_suffix(".txt")
+    else:
+        report.defect(kind, name, f"no caption file {PurePosixPath(stem).name}.txt")
+        return ()
+    used.add(text_file)
     try:
-        lines = text_file.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        report.skip(name, f"no caption file {text_file.name}")
+        text, mended = read_text(source.files[text_file])
+    except TextError as error:
+        report.defect(kind, name, f"caption file {PurePosixPath(text_file).name} cannot be read: {error}")
         return ()
-    except (OSError, UnicodeDecodeError) as error:
-        report.skip(name, f"caption file {text_file.name} cannot be read: {error}")
-        return ()
-    captions = tuple(line.strip() for line in lines if line.strip())
+    report.mended(mended)
+    captions = report.clean(split_lines(text))
     if not captions:
-        report.skip(name, f"caption file {text_file.name} is empty")
+        report.defect(kind, name, f"caption file {PurePosixPath(text_file).name} is empty")
     return captions
 
 
-def _from_captions_file(folder: Path, report: ImportReport, test_share: float) -> list[Source]:
-    sources: dict[str, Source] = {}
-    path = folder / CAPTIONS_FILE
+def _from_captions_file(source: SourceFolder, report: Report, test_share: float) -> list[RawPicture]:
+    path = source.files[CAPTIONS_FILE]
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    for number, line in enumerate(lines, start=1):
+        text, mended = read_text(path)
+    except TextError as error:
+        raise UserError(f"{printable(path)} cannot be read: {error}") from None
+    report.mended(mended)
+    raws: dict[str, RawPicture] = {}
+    listed = {CAPTIONS_FILE}
+    for number, line in enumerate(split_lines(text), start=1):
+        where = f"{printable(path)}, line {number}"
         if not line.strip():
             continue
-        source = _parse_line(folder, line, f"{path}, line {number}", test_share)
-        if source.id in sources:
-            raise UserError(f"{path}, line {number}: {source.id} is listed twice; put all its captions in one line")
-        if not source.captions:
-            report.skip(source.id, "no captions")
-        elif not source.path.is_file():
-            report.skip(source.id, "no such file")
-        sources[source.id] = source
-    return [s for s in sources.values() if s.captions and s.path.is_file()]
+        file, captions, split = _parse_line(line, where)
+        try:
+            found, missing = source.find(file), ""
+        except MissingFile as error:
+            found, missing = None, str(error)
+        name = printable(found or file)
+        if name in listed:
+            raise UserError(f"{where}: {name} is listed twice; put all its captions in one line")
+        listed.add(name)
+        texts = report.clean(captions)
+        if not texts:
+            report.defect("picture without captions", name, "no captions")
+        elif found is None:
+            report.defect("captions without picture", name, missing)
+        else:
+            raws[found] = RawPicture(name, name, source.files[found], texts, split or split_of(name, test_share))
+    others = {name for name in source.files if printable(name) not in listed}
+    for name in (name for name in others if is_picture_name(name)):
+        report.note(f"picture that {CAPTIONS_FILE} does not list")
+    count_others({name for name in others if not is_picture_name(name)}, report)
+    return list(raws.values())
 
 
-def _parse_line(folder: Path, line: str, where: str, test_share: float) -> Source:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not valid JSON ({error})") from None
+def _parse_line(line: str, where: str) -> tuple[str, list[str], str | None]:
+    record = parse_json(line, where)
     if not isinstance(record, dict):
         raise UserError(f'{where}: expected {{"file": ..., "captions": [...]}}, got {line.strip()[:60]}')
     keys = ("file", "captions", "split")
@@ -200,12 +140,10 @@ def _parse_line(folder: Path, line: str, where: str, test_share: float) -> Sourc
         if key not in record:
             raise UserError(f"{where}: key {key!r} is missing")
     file, captions, split = record["file"], record["captions"], record.get("split")
-    if not isinstance(file, str) or not file or not (folder / file).resolve().is_relative_to(folder.resolve()):
+    if not isinstance(file, str) or not file.strip() or not is_below(file):
         raise UserError(f"{where}: 'file' must be a path below the source folder, got {file!r}")
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise UserError(f"{where}: 'captions' must be a list of texts, got {captions!r}")
     if split not in (None, *SPLITS):
         raise UserError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
-    texts = tuple(caption.strip() for caption in captions if caption.strip())
-    name = Path(file).as_posix()
-    return Source(folder / file, name, texts, split or split_of(name, test_share))
+    return file, captions, split

@@ -1,29 +1,36 @@
 """From raw picture files of any source to archive pictures: threaded, in order, with a report of every defect.
 
-Each importer (coco, cub, tar_shards, saved_arrow) yields `RawPicture`s; `import_pictures` decodes and resizes them.
-Pillow releases the interpreter's lock while it decodes, so threads are enough.
+Each importer (folder, coco, cub, tar_shards, saved_arrow) yields `RawPicture`s; `import_pictures` decodes and resizes
+them. Pillow releases the interpreter's lock while it decodes, so threads are enough.
 """
 
 from __future__ import annotations
 
-import io
+import hashlib
 import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from datasets.archive import PICTURE_ERRORS, Picture
-from datasets.folder import RESIZE_FILTER, ImportReport, Transform, load_rgb, resize
-from dnnlib.errors import UserError
+from datasets.archive import Picture
+from datasets.picture_files import Icc, PictureError, load_rgb
+from datasets.report import Report
+from dnnlib.errors import UserError, library_errors
+from dnnlib.names import printable
 
+Transform = Literal["center-crop", "pad", "stretch"]
+T, S = TypeVar("T"), TypeVar("S")
+
+RESIZE_FILTER = "lanczos (Pillow)"
+BOTH_SPLITS = "picture of both splits"
+SHARED_PIXELS = "picture whose pixels are in the other split too"
 _AHEAD = 4  # pictures decoded ahead a thread: bounds the memory
-_GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "F"})
 
 
 @dataclass(frozen=True)
@@ -41,64 +48,68 @@ class RawPicture:
     box: tuple[float, float, float, float] | None = None
 
 
-@dataclass
-class Report(ImportReport):
-    """What an import left out or met; `counts` by kind of defect.
-
-    `strict` turns the first defect into a `UserError`.
-    """
-
-    strict: bool = False
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def defect(self, kind: str, file: str, reason: object = "") -> None:
-        """Leave out a picture or a caption: named in `skipped`, counted under `kind`."""
-        self.skip(file, reason or kind)
-        self.met(kind, file, reason)
-
-    def met(self, kind: str, file: str, reason: object = "") -> None:
-        """Count something that is odd but usable, such as a greyscale picture."""
-        self.counts[kind] += 1
-        if self.strict:
-            detail = f" ({' '.join(str(reason).split())})" if reason and str(reason) != kind else ""
-            raise UserError(f"{file}: {kind}{detail}; leave out --strict to count such files and go on")
-
-
-def clean_captions(texts: Iterable[Any]) -> tuple[str, ...]:
-    """Stripped, with newlines and other white space folded to single spaces; empty ones and non-texts left out."""
-    folded = (" ".join(text.split()) for text in texts if isinstance(text, str))
-    return tuple(text for text in folded if text)
+@dataclass(frozen=True)
+class _Made:
+    image: np.ndarray
+    digest: bytes
+    grey: bool
+    met: tuple[str, ...]
 
 
 def import_pictures(
     raws: Iterable[RawPicture], resolution: tuple[int, int], report: Report, *, transform: Transform = "center-crop",
-    box_scale: float | None = None, max_images: int | None = None, num_threads: int = 1,
+    box_scale: float | None = None, icc: Icc = "convert", max_images: int | None = None, num_threads: int = 1,
 ) -> Iterator[Picture]:
     """Decode, crop, bring to RGB and to `resolution` = (width, height), in the order given; stop at `max_images`.
 
-    box_scale: crop to the square of `crop_to_box` first. Damaged and greyscale pictures go into the report.
+    box_scale: crop to the square of `crop_to_box` first. Damaged pictures and ids that were there already are left out;
+    greyscale, profiles and pixels that both splits share are counted.
     """
-    num_made = 0
+    splits: dict[str, str] = {}  # by id
+    pixels: dict[bytes, str] = {}  # split by digest
     if max_images is not None and max_images < 1:
         return
 
-    def work(raw: RawPicture) -> tuple[RawPicture, np.ndarray | Exception, bool]:
+    def work(raw: RawPicture) -> tuple[RawPicture, _Made | PictureError]:
         try:
-            image, grey = _load(raw, resolution, transform, box_scale)
-        except PICTURE_ERRORS as error:
-            return raw, error, False
-        return raw, image, grey
+            return raw, _make(raw, resolution, transform, box_scale, icc)
+        except PictureError as error:
+            return raw, error
 
-    for raw, image, grey in _ordered_map(work, raws, num_threads):
-        if isinstance(image, Exception):
-            report.defect("damaged picture", raw.name, image)
+    for raw, made in _ordered_map(work, raws, num_threads):
+        if isinstance(made, PictureError):
+            report.defect("damaged picture", raw.name, made.reason)
             continue
-        if grey:
+        identity = printable(raw.id)
+        if identity in splits:
+            report.defect("id that is there twice" if splits[identity] == raw.split else BOTH_SPLITS, raw.name)
+            continue
+        splits[identity] = raw.split
+        if made.grey:
             report.met("greyscale picture", raw.name)
-        yield Picture(image, raw.id, raw.captions, raw.split)
-        num_made += 1
-        if num_made == max_images:
+        for kind in made.met:
+            report.note(kind)
+        if pixels.setdefault(made.digest, raw.split) != raw.split:
+            report.note(SHARED_PIXELS)
+        yield Picture(made.image, identity, raw.captions, raw.split)
+        if len(splits) == max_images:
             return
+
+
+def keep_apart(raws: Sequence[RawPicture], report: Report) -> list[RawPicture]:
+    """Without the pictures of train whose ids are also in test: what is scored must not have been trained on.
+
+    Raises `UserError` where nothing is left of train.
+    """
+    test = {raw.id for raw in raws if raw.split == "test"}
+    kept = [raw for raw in raws if raw.split == "test" or raw.id not in test]
+    if len(kept) == len(test) < len(raws):
+        raise UserError(f"all {len(raws) - len(kept)} pictures of train are in test too, such as {kept[0].name}; give files of "
+                        "different pictures, or one split alone")
+    for raw in raws:
+        if raw.split != "test" and raw.id in test:
+            report.defect(BOTH_SPLITS, raw.name, f"{BOTH_SPLITS}: kept in test")
+    return kept
 
 
 def crop_to_box(picture: Image.Image, box: tuple[float, float, float, float], scale: float) -> Image.Image:
@@ -113,26 +124,38 @@ def crop_to_box(picture: Image.Image, box: tuple[float, float, float, float], sc
                          min(picture.width, middle_x + half), min(picture.height, middle_y + half)))
 
 
-def import_info(source: str, transform: str, report: Report, **more: Any) -> dict[str, Any]:
+def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transform) -> Image.Image:
+    """Lanczos to (width, height): the largest centred crop of that shape, padded with white, or stretched."""
+    width, height = resolution
+    if transform == "pad":
+        return ImageOps.pad(picture, resolution, Image.Resampling.LANCZOS, color="white")
+    box = (0.0, 0.0, float(picture.width), float(picture.height))
+    if transform == "center-crop":
+        scale = min(picture.width / width, picture.height / height)
+        left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
+        box = (max(left, 0.0), max(top, 0.0), min(left + width * scale, box[2]), min(top + height * scale, box[3]))
+    return picture.resize(resolution, Image.Resampling.LANCZOS, box=box)
+
+
+def import_info(source: str, transform: str, report: Report, *, icc: Icc = "convert", **more: Any) -> dict[str, Any]:
     """Provenance for `dataset.json`; the report's own containers, which fill up during the import."""
     return {"source": source, "licence": "that of the source pictures", "attribution": "", "resize_filter": RESIZE_FILTER,
-            "transform": transform, **more, "defects": report.counts, "skipped": report.skipped}
+            "transform": transform, "colour_profiles": icc, **more, "defects": report.counts, "skipped": report.skipped}
 
 
-def _load(raw: RawPicture, resolution: tuple[int, int], transform: Transform,
-          box_scale: float | None) -> tuple[np.ndarray, bool]:
-    data = raw.data if isinstance(raw.data, bytes) else raw.data.read_bytes()
-    with Image.open(io.BytesIO(data)) as probe:
-        grey = probe.mode in _GREY_MODES
-    picture = load_rgb(io.BytesIO(data))
+def _make(raw: RawPicture, resolution: tuple[int, int], transform: Transform, box_scale: float | None, icc: Icc) -> _Made:
+    loaded = load_rgb(raw.data, raw.name, icc=icc)
+    picture = loaded.picture
     if box_scale is not None and raw.box is not None:
         picture = crop_to_box(picture, raw.box, box_scale)
         if 0 in picture.size:
-            raise ValueError(f"the bounding box {raw.box} lies outside the picture")
-    return np.asarray(resize(picture, resolution, transform)), grey
+            raise PictureError(raw.name, f"the bounding box {raw.box} lies outside the picture")
+    with library_errors(lambda reason: PictureError(raw.name, reason)):
+        image = np.asarray(resize(picture, resolution, transform))
+    return _Made(image, hashlib.blake2b(image.tobytes(), digest_size=16).digest(), loaded.grey, loaded.met)
 
 
-def _ordered_map(work: Any, items: Iterable[Any], num_threads: int) -> Iterator[Any]:
+def _ordered_map(work: Callable[[T], S], items: Iterable[T], num_threads: int) -> Iterator[S]:
     """`map(work, items)` in threads, in order, never more than a few items ahead of the consumer."""
     pending: deque[Future] = deque()
     pool = ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="import")

@@ -6,7 +6,6 @@ name (private-use code points, OpenMoji's own sequences, unlisted regional flags
 
 from __future__ import annotations
 
-import io
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from datasets.archive import Picture
 from datasets.colours import dominant_colours
 from datasets.phrases import clean_name, colour_phrases, flag_names
+from datasets.picture_files import load_stored
 from dnnlib.errors import UserError
 from torch_utils.rng import seed_for
 
@@ -130,16 +129,22 @@ def render_svg(path: Path, size: tuple[int, int]) -> np.ndarray:
     import resvg_py
 
     width, height = size
+
+    def drawn(**side: int) -> np.ndarray:
+        mode, pixels = load_stored(resvg_py.svg_to_bytes(svg_path=str(path), skip_system_fonts=True, **side), path.name)
+        assert mode == "RGBA", mode
+        return pixels
+
     # resvg keeps the aspect ratio of one given side; a drawing that is not square may need the other side instead.
-    picture = Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_path=str(path), width=width, skip_system_fonts=True)))
-    if picture.height > height:
-        png = resvg_py.svg_to_bytes(svg_path=str(path), height=height, skip_system_fonts=True)
-        picture = Image.open(io.BytesIO(png))
-    if picture.width > width or picture.height > height:
-        raise UserError(f"{path.name}: rendered at {picture.size}, which does not fit {width}x{height}")
+    pixels = drawn(width=width)
+    if len(pixels) > height:
+        pixels = drawn(height=height)
+    rows, columns = pixels.shape[:2]
+    if columns > width or rows > height:
+        raise UserError(f"{path.name}: rendered at {columns}x{rows}, which does not fit {width}x{height}")
     canvas = np.zeros((height, width, 4), np.uint8)
-    top, left = (height - picture.height) // 2, (width - picture.width) // 2
-    canvas[top:top + picture.height, left:left + picture.width] = np.asarray(picture.convert("RGBA"))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    canvas[top:top + rows, left:left + columns] = pixels
     return canvas
 
 

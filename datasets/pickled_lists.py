@@ -11,7 +11,7 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, library_errors
 
 _STRINGS = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"})
 _STORE = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
@@ -26,12 +26,13 @@ def read_string_list(path: str | os.PathLike) -> list[str]:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    problem: Exception | None = None
+    problem: UserError | None = None
     # A file that went through a text conversion has "\r\n" wherever it had the byte "\n", inside binary data too.
     for candidate in dict.fromkeys((data, data.replace(b"\r\n", b"\n"))):
         try:
-            return [text.strip() for text in _walk(candidate)]
-        except (ValueError, IndexError, KeyError, UnicodeError) as error:
+            with library_errors(UserError):  # a walk over damaged opcodes ends in whatever the stack then lacks
+                return [text.strip() for text in _walk(candidate)]
+        except UserError as error:
             problem = problem or error
     raise UserError(f"{path} is not a pickled list of strings ({problem}); nothing else is read from a pickle, "
                     "since unpickling runs code")

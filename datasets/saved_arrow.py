@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets.importing import RawPicture, Report, clean_captions
+from datasets.importing import RawPicture
+from datasets.report import Report
+from datasets.source_files import is_below
 from dnnlib.config_codec import nearest
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, library_errors
 from dnnlib.files import read_json
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
@@ -30,7 +32,9 @@ def saved_pictures(folder: str | os.PathLike, report: Report, image_column: str 
     folder = Path(folder)
     splits: list[str | None]
     if (folder / "dataset_dict.json").is_file():
-        splits = read_json(folder / "dataset_dict.json").get("splits", [])
+        splits = _object(folder / "dataset_dict.json").get("splits")
+        if not isinstance(splits, list) or not all(isinstance(name, str) and is_below(name) for name in splits):
+            raise UserError(f"{folder / 'dataset_dict.json'}: 'splits' must be a list of names, got {splits!r}")
     elif (folder / "state.json").is_file():
         splits = [None]
     else:
@@ -59,21 +63,34 @@ def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
         import pyarrow as arrow
     except ImportError:
         raise UserError("reading Arrow files needs the package pyarrow: pip install pyarrow") from None
-    state = read_json(part / "state.json")
+    state = _object(part / "state.json")
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise UserError(f"{part}: rows were selected or shuffled and saved as indices; call flatten_indices() before "
                         "save_to_disk")
     row = 0
-    for entry in state.get("_data_files", []):
-        path = part / str(entry.get("filename"))
-        try:
-            with arrow.OSFile(str(path)) as file, arrow.ipc.open_stream(file) as stream:
-                for batch in stream:
-                    for index in range(batch.num_rows):  # row by row: a batch of pictures may be large
-                        yield row, batch.slice(index, 1).to_pylist()[0], path
-                        row += 1
-        except (OSError, arrow.ArrowInvalid) as error:
-            raise UserError(f"{path} cannot be read as an Arrow stream ({error}); copy the folder again") from None
+    for path in _data_files(part, state):
+        with library_errors(lambda reason, path=path: UserError(
+                f"{path} cannot be read as an Arrow stream ({reason}); copy the folder again")), \
+                arrow.OSFile(str(path)) as file, arrow.ipc.open_stream(file) as stream:
+            for batch in stream:
+                for index in range(batch.num_rows):  # row by row: a batch of pictures may be large
+                    yield row, batch.slice(index, 1).to_pylist()[0], path
+                    row += 1
+
+
+def _data_files(part: Path, state: dict[str, Any]) -> list[Path]:
+    entries = state.get("_data_files")
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries] if isinstance(entries, list) else [None]
+    if not all(isinstance(name, str) and is_below(name) for name in names):
+        raise UserError(f"{part / 'state.json'}: '_data_files' must be a list of file names, got {entries!r}")
+    return [part / name for name in names]
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object; give the folder that save_to_disk wrote")
+    return value
 
 
 def _column(record: dict[str, Any], wanted: str | None, usual: tuple[str, ...], option: str, where: Path) -> str:
@@ -90,14 +107,14 @@ def _column(record: dict[str, Any], wanted: str | None, usual: tuple[str, ...], 
 
 def _picture(image: Any, texts: Any, key: str, split: str, part: Path, report: Report) -> RawPicture | None:
     texts = texts if isinstance(texts, list) else [texts]
-    captions = clean_captions(text.get("raw") if isinstance(text, dict) else text for text in texts)
+    captions = report.clean(text.get("raw") if isinstance(text, dict) else text for text in texts)
     if not captions:
         report.defect("picture without captions", key)
         return None
     data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes):
         path = image.get("path") if isinstance(image, dict) else None
-        if not path or not (part / path).is_file():
+        if not isinstance(path, str) or not os.path.isfile(part / path):
             report.defect("captions without picture", key, f"captions without picture: no bytes, and no file {path}")
             return None
         data = part / path

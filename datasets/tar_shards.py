@@ -1,28 +1,33 @@
 """WebDataset shards: tar files of samples whose members share a name up to the first dot, as img2dataset writes them.
 
-A sample is a picture (jpg, png, webp) with a caption in NAME.txt, or under `caption` in NAME.json. Shards are read once,
-in order of their names; nothing is extracted to disk.
+A sample is a picture of any kind that is read here, with a caption in NAME.txt, or under `caption` in NAME.json. Shards
+are read once, in order of their names; nothing is extracted to disk.
 """
 
 from __future__ import annotations
 
 import glob
-import json
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from datasets.importing import RawPicture, Report, clean_captions
+from datasets.importing import RawPicture
+from datasets.packed_files import PackedError, TarMember, tar_members
+from datasets.picture_files import is_picture_name
+from datasets.report import Report
+from datasets.source_files import HIDDEN
 from dnnlib.errors import UserError
+from dnnlib.names import is_hidden, printable
+from dnnlib.text import TextError, parse_json
 
-_PICTURES = ("jpg", "jpeg", "png", "webp")
+_TEXTS = ("txt", "json")
 
 
 def find_shards(source: str) -> list[Path]:
     """Tar files of a folder, a glob pattern or one path, sorted. Raises `UserError` when there is none."""
     path = Path(source)
     found = sorted(path.glob("*.tar")) if path.is_dir() else sorted(map(Path, glob.glob(source)))
+    found = [shard for shard in found if not is_hidden(shard.name)]
     if not found:
         raise UserError(f"--source {source}: no .tar files there; give a folder of img2dataset shards or a pattern")
     return found
@@ -33,50 +38,44 @@ def shard_pictures(shards: Sequence[str | os.PathLike], split: str, report: Repo
     seen: set[str] = set()
     for shard in map(Path, shards):
         try:
-            with tarfile.open(shard, "r|*") as tar:
-                for key, members in _samples(tar):
-                    raw = _sample(shard, key, members, split, seen, report)
-                    if raw is not None:
-                        yield raw
-            _check_end(shard)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            report.defect("damaged shard", shard.name, f"damaged shard: {error}")
+            for key, members in _samples(shard, report):
+                raw = _sample(shard, key, members, split, seen, report)
+                if raw is not None:
+                    yield raw
+        except PackedError as error:
+            report.defect("damaged shard", shard.name, f"damaged shard: {printable(error.member)} {error.reason}")
 
 
-def _check_end(shard: Path) -> None:
-    # The library takes a file that was cut between two members for a whole one.
-    with open(shard, "rb") as file:
-        file.seek(max(0, shard.stat().st_size - tarfile.BLOCKSIZE))
-        if shard.suffix == ".tar" and file.read().strip(b"\0"):
-            raise tarfile.ReadError("the end mark is missing")
-
-
-def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, bytes by ending) of consecutive members with one key."""
-    key = ""
-    members: dict[str, bytes] = {}
-    for member in tar:
-        if not member.isfile():
-            continue
+    key, members = "", {}
+    for member in tar_members(shard):
         path = PurePosixPath(member.name)
+        if is_hidden(member.name):
+            report.note(HIDDEN)
+            continue
         stem, _, ending = path.name.partition(".")
-        own = str(path.with_name(stem))
+        own = printable(path.with_name(stem).as_posix())
         if own != key and members:
             yield key, members
             members = {}
         key = own
-        file = tar.extractfile(member)
-        data = file.read() if file is not None else b""
-        if len(data) != member.size:
-            raise tarfile.ReadError(f"{member.name} is cut short")
-        members[ending.lower()] = data
+        members[ending.lower()] = _content(member, ending.lower(), report)
     if members:
         yield key, members
 
 
+def _content(member: TarMember, ending: str, report: Report) -> bytes:
+    """b'' for what is neither a picture nor a caption."""
+    if ending in _TEXTS or is_picture_name(f"x.{ending}"):
+        return member.read()
+    report.note(f"file of another kind (.{printable(ending)})" if ending else "file of another kind (no ending)")
+    return b""
+
+
 def _sample(shard: Path, key: str, members: dict[str, bytes], split: str, seen: set[str], report: Report) -> RawPicture | None:
     name = f"{shard.name}/{key}"
-    picture = next((members[ending] for ending in _PICTURES if ending in members), None)
+    picture = next((data for ending, data in members.items() if is_picture_name(f"x.{ending}")), None)
     captions = _captions(members, name, report)
     if picture is None:
         kind = "captions without picture"
@@ -97,20 +96,24 @@ def _captions(members: dict[str, bytes], name: str, report: Report) -> tuple[str
     record = _record(members)
     if "txt" in members:
         # One text a sample: img2dataset does not split captions by line, and alt texts hold newlines.
-        texts = clean_captions([members["txt"].decode("utf-8-sig", errors="replace")])
+        try:
+            texts = report.clean([report.decode(members["txt"])])
+        except TextError as error:
+            report.met("damaged text", name, error)
+            texts = ()
         if texts:
             return texts
     if record is None:
         report.met("damaged json", name)
         return ()
     found = record.get("captions", record.get("caption", ()))
-    return clean_captions(found if isinstance(found, list) else [found])
+    return report.clean(found if isinstance(found, list) else [found])
 
 
 def _record(members: dict[str, bytes]) -> dict | None:
     try:
-        record = json.loads(members.get("json", b"{}"))
-    except ValueError:
+        record = parse_json(members.get("json", b"{}"), "")
+    except UserError:
         return None
     return record if isinstance(record, dict) else None
 
@@ -118,4 +121,7 @@ def _record(members: dict[str, bytes]) -> dict | None:
 def _status(members: dict[str, bytes]) -> str:
     record = _record(members) or {}
     status, why = record.get("status"), record.get("error_message")
-    return f": {status} {why or ''}".rstrip() if status and status != "success" else ""
+    if status and status != "success":
+        return f": {status} {why or ''}".rstrip()
+    others = sorted(f".{printable(ending)}" for ending in members if ending not in _TEXTS)
+    return f": {', '.join(others)} is not read here" if others else ""

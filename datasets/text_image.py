@@ -5,16 +5,14 @@ Shapes: images are uint8 [3, H, W], 0 to 255, sRGB. Caption choice and flips: `d
 
 from __future__ import annotations
 
-import io
 import os
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
-from datasets.archive import PICTURE_ERRORS, Archive, Entry
+from datasets.archive import Archive, Entry
+from datasets.picture_files import PictureError, load_stored
 from dnnlib.errors import UserError
 
 
@@ -83,13 +81,12 @@ class TextImageDataset(Dataset):
 
     def _decode(self, entry: Entry) -> torch.Tensor:
         where = f"{self._archive.path}: {entry.file}"
-        data = self._archive.read(entry.file)
         try:
-            with Image.open(io.BytesIO(data)) as picture:
-                mode, size, pixels = picture.mode, picture.size, np.array(picture)
-        except PICTURE_ERRORS as error:
-            raise UserError(f"{where} is not a readable picture ({error}); make the data set again") from None
-        if size != self.resolution or mode != "RGB":
-            raise UserError(f"{where} is {mode} {size[0]}x{size[1]}, but dataset.json promises "
+            mode, pixels = load_stored(self._archive.read(entry.file), where)
+        except PictureError as error:
+            raise UserError(f"{error}; make the data set again") from None
+        height, width = pixels.shape[:2]
+        if (width, height) != self.resolution or mode != "RGB":
+            raise UserError(f"{where} is {mode} {width}x{height}, but dataset.json promises "
                             f"RGB {self.resolution[0]}x{self.resolution[1]}; prepare it with dataset_tool.py folder")
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import Image
-
-from datasets.archive import INDEX, PICTURE_ERRORS, Archive, entry_fault
+from datasets.archive import INDEX, Archive, entry_fault
+from datasets.picture_files import PictureError, load_stored
 from dnnlib.errors import UserError
 
 
@@ -47,16 +45,15 @@ def _repeats(item: Any, number: int, seen: dict[str, set[str]]) -> Iterator[str]
 
 def _picture_faults(archive: Archive, name: str) -> Iterator[str]:
     try:
-        with Image.open(io.BytesIO(archive.read(name))) as picture:
-            picture.load()
+        mode, pixels = load_stored(archive.read(name), name)
+    except PictureError as error:
+        yield f"{name}: not a readable picture ({error.reason})"
+        return
     except UserError as error:
         yield str(error)
         return
-    except PICTURE_ERRORS as error:
-        yield f"{name}: not a readable picture ({' '.join(str(error).split())})"
-        return
-    if picture.size != archive.resolution:
-        (width, height), (want_width, want_height) = picture.size, archive.resolution
+    (height, width), (want_width, want_height) = pixels.shape[:2], archive.resolution
+    if (width, height) != (want_width, want_height):
         yield f"{name}: size is {width}x{height}, not {want_width}x{want_height}"
-    if picture.mode != "RGB":
-        yield f"{name}: mode is {picture.mode}, not RGB"
+    if mode != "RGB":
+        yield f"{name}: mode is {mode}, not RGB"

@@ -8,6 +8,7 @@ import functools
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -22,7 +23,10 @@ def report_user_errors(command: Callable) -> Callable:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with warnings.catch_warnings():
+                # Pillow warns of large pictures and odd tags; what matters of it is counted or refused by name.
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                return command(*args, **kwargs)
         except UserError as error:
             print(f"Error: {one_line(error)}", file=sys.stderr)
             sys.exit(1)

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.archive import PICTURE_ERRORS
-from datasets.folder import CAPTIONS_FILE, PICTURE_SUFFIXES, ImportReport, find_sources, load_rgb
+from datasets.folder import CAPTIONS_FILE, folder_pictures
+from datasets.picture_files import PictureError, load_rgb
+from datasets.report import Report
+from datasets.source_files import SourceFolder
 from datasets.text_image import Record
 from dnnlib.errors import UserError
 from dnnlib.files import read_json, sha256_of
+from dnnlib.names import printable
 
 ORIGIN_FILE = "pictures.json"
 
@@ -31,10 +34,12 @@ class PictureFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such folder of pictures")
-        found = (p for p in self.path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
-        self._files = sorted(found, key=lambda p: p.relative_to(self.path).as_posix())
+        self._source = SourceFolder(self.path)
+        pictures = self._source.pictures()
+        self._names = sorted(pictures)
+        self._files = [pictures[name] for name in self._names]
         if not self._files:
-            raise UserError(f"{self.path}: no pictures in it (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
+            raise UserError(f"{self.path}: no pictures in it (hidden files and linked folders are left out)")
         self.name = self.path.resolve().name
         self.resolution = self._load(0).size
 
@@ -53,7 +58,7 @@ class PictureFolder:
 
     def id(self, index: int) -> str:
         """The path below the folder, with forward slashes."""
-        return self._files[index].relative_to(self.path).as_posix()
+        return printable(self._names[index])
 
     def captions(self, index: int) -> tuple[str, ...]:
         """Of one picture; () where there are none."""
@@ -73,19 +78,19 @@ class PictureFolder:
 
     @functools.cached_property
     def _captions(self) -> dict[str, tuple[str, ...]]:
-        if not (self.path / CAPTIONS_FILE).is_file() and not self._files[0].with_suffix(".txt").is_file():
+        if CAPTIONS_FILE not in self._source.files and not self._files[0].with_suffix(".txt").is_file():
             return {}
-        return {source.id: source.captions for source in find_sources(self.path, ImportReport())}
+        return {raw.id: raw.captions for raw in folder_pictures(self.path, Report())}
 
     @functools.cached_property
     def _items(self) -> dict[str, str]:
         path = self.path / ORIGIN_FILE
-        items = read_json(path).get("items", {}) if path.is_file() else {}
+        origin = read_json(path) if path.is_file() else None
+        items = origin.get("items") if isinstance(origin, dict) else None
         return items if isinstance(items, dict) else {}
 
     def _load(self, index: int) -> Image.Image:
         try:
-            return load_rgb(self._files[index])
-        except PICTURE_ERRORS as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{self._files[index]} is not a readable picture ({reason}); remove it or make it again") from None
+            return load_rgb(self._files[index]).picture
+        except PictureError as error:
+            raise UserError(f"{error}; remove it or make it again") from None

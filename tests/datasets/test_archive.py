@@ -64,7 +64,7 @@ def test_pickle_drops_the_handle(written):
     archive = Archive(written)
     name = archive.names[2]
     copy = pickle.loads(pickle.dumps(archive))
-    assert copy._zip is None and copy.read(name) == archive.read(name)
+    assert (copy.zip is None or copy.zip._handle is None) and copy.read(name) == archive.read(name)
 
 
 @pytest.mark.parametrize("name", ["set.zip", "set"])

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from datasets.coco import coco_pictures, split_of
-from datasets.importing import Report, import_pictures
+from datasets.importing import import_pictures
+from datasets.report import Report
 from dnnlib.errors import UserError
 
 

@@ -9,12 +9,16 @@ import pytest
 from PIL import Image
 
 from datasets.cub import cub_pictures
-from datasets.importing import Report, crop_to_box, import_pictures
+from datasets.importing import crop_to_box, import_pictures
 from datasets.pickled_lists import read_string_list
+from datasets.report import Report
 from dnnlib.errors import UserError
+from dnnlib.text import WINDOWS
 
 IDS = ["001.Black_footed_Albatross/Black_Footed_Albatross_0046_18", "001.Black_footed_Albatross/Black_Footed_Albatross_0009_34",
        "002.Laysan_Albatross/Laysan_Albatross_0002_1027", "002.Laysan_Albatross/Laysan_Albatross_0003_1033"]
+
+MENDED = f"text mended: {WINDOWS}"
 
 
 def test_official_layout(cub_root, cub_text):
@@ -24,7 +28,7 @@ def test_official_layout(cub_root, cub_text):
     assert len(raws[0].captions) == 10 and raws[1].captions[3] == "this bird is number 1, caption 3."
     assert raws[3].captions == ("a bird with a na\u00efve look",) and raws[2].box == (30, 20, 10, 10)
     made = list(import_pictures(raws, (8, 8), report, box_scale=0.75))
-    assert len(made) == 4 and report.counts == {"greyscale picture": 1} and report.skipped == []
+    assert len(made) == 4 and report.counts == {"greyscale picture": 1, MENDED: 1} and report.skipped == []
 
 
 def test_text_c10_and_its_other_files(cub_root, cub_text):
@@ -32,7 +36,7 @@ def test_text_c10_and_its_other_files(cub_root, cub_text):
     (folder / "allclasses.txt").write_text("001.Black_footed_Albatross\n")
     (folder / "001.Black_footed_Albatross.h5").write_bytes(b"")
     report = Report()
-    assert len(cub_pictures(cub_root, folder, "official", report)) == 4 and not report.counts
+    assert len(cub_pictures(cub_root, folder, "official", report)) == 4 and report.counts == {MENDED: 1}
 
 
 @pytest.mark.parametrize("form", ["by name", "records", "coco"])
@@ -67,7 +71,7 @@ def test_defects_are_counted(cub_root, cub_text):
     raws = cub_pictures(cub_root, cub_text, "official", report)
     assert [p.id for p in import_pictures(raws, (8, 8), report)] == IDS[3:]
     assert report.counts == {"captions without picture": 2, "picture without captions": 1, "damaged picture": 1,
-                             "greyscale picture": 1}
+                             "greyscale picture": 1, MENDED: 1}
 
 
 def test_box_crop_is_attngans():

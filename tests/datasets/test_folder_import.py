@@ -1,4 +1,4 @@
-"""Import of picture folders: every pixel format, captions in both forms, skipped files, transforms."""
+"""Import of picture folders: captions in both forms, skipped files, transforms."""
 
 import json
 
@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from datasets.archive import Archive, write_archive
-from datasets.folder import ImportReport, find_sources, folder_info, folder_pictures, load_rgb, resize, split_of
+from datasets.folder import folder_pictures, split_of
+from datasets.importing import import_info, import_pictures, resize
+from datasets.report import Report
 from dnnlib.errors import UserError
 
 
@@ -22,61 +24,8 @@ def pixels(picture):
 
 
 def run_import(folder, resolution=(8, 8), **options):
-    report = ImportReport()
-    return list(folder_pictures(find_sources(folder, report), resolution, report, **options)), report
-
-
-@pytest.mark.parametrize("tag, turned", [(1, lambda a: a), (3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)),
-                                         (8, np.rot90), (2, lambda a: a[:, ::-1])])
-def test_exif_rotation(tmp_path, tag, turned):
-    exif = Image.Exif()
-    exif[0x0112] = tag
-    ramp().save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(pixels(load_rgb(tmp_path / "a.png")), turned(pixels(ramp())))
-
-
-def test_greyscale_and_one_bit(tmp_path):
-    ramp().convert("L").save(tmp_path / "a.png")
-    assert np.array_equal(pixels(load_rgb(tmp_path / "a.png")), np.repeat(pixels(ramp().convert("L"))[..., None], 3, 2))
-    Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "b.png")
-    assert np.array_equal(pixels(load_rgb(tmp_path / "b.png"))[..., 1], 255 * np.eye(4))
-
-
-def test_alpha_is_laid_over_white(tmp_path):
-    picture = Image.new("RGBA", (2, 1), (200, 0, 0, 255))
-    picture.putpixel((0, 0), (0, 0, 0, 0))
-    picture.save(tmp_path / "a.png")
-    assert pixels(load_rgb(tmp_path / "a.png")).tolist() == [[[255, 255, 255], [200, 0, 0]]]
-    Image.new("LA", (1, 1), (0, 128)).save(tmp_path / "b.png")
-    assert abs(pixels(load_rgb(tmp_path / "b.png")) - 127).max() <= 1
-
-
-def test_palette_with_and_without_transparency(tmp_path):
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.putpixel((1, 0), 1)
-    picture.save(tmp_path / "a.png")
-    assert pixels(load_rgb(tmp_path / "a.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
-    picture.save(tmp_path / "b.png", transparency=0)
-    assert pixels(load_rgb(tmp_path / "b.png")).tolist() == [[[255, 255, 255], [40, 50, 60]]]
-
-
-def test_cmyk(tmp_path):
-    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
-    assert abs(pixels(load_rgb(tmp_path / "a.jpg")) - [255, 0, 0]).max() <= 4
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bits_are_scaled_not_clipped(tmp_path, suffix):
-    values = np.array([[0, 257, 25700, 65535, 40000]], np.uint16)
-    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
-    assert pixels(load_rgb(tmp_path / f"a.{suffix}"))[0, :, 0].tolist() == [0, 1, 100, 255, 156]
-
-
-def test_float_pixels_are_refused(tmp_path):
-    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="no known range"):
-        load_rgb(tmp_path / "a.tif")
+    report = Report()
+    return list(import_pictures(folder_pictures(folder, report), resolution, report, **options)), report
 
 
 def test_transforms():
@@ -119,9 +68,9 @@ def test_report_reaches_the_archive(tmp_path):
         ramp().save(source / f"{name}.png")
         (source / f"{name}.txt").write_text(name)
     (source / "a.png").write_bytes(b"text")
-    report = ImportReport()
-    made = folder_pictures(find_sources(source, report), (4, 4), report)
-    write_archive(tmp_path / "x.zip", made, (4, 4), folder_info(source, "center-crop", report))
+    report = Report()
+    made = import_pictures(folder_pictures(source, report), (4, 4), report)
+    write_archive(tmp_path / "x.zip", made, (4, 4), import_info("folder in", "center-crop", report))
     metadata = Archive(tmp_path / "x.zip").metadata
     assert [entry["file"] for entry in metadata["skipped"]] == ["a.png"] and len(metadata["items"]) == 1
     assert metadata["resize_filter"].startswith("lanczos") and metadata["transform"] == "center-crop"
@@ -161,20 +110,20 @@ def test_captions_file(tmp_path):
     ({"file": "../a.png", "captions": ["a"]}, "line 2: 'file' must be a path below"),
     ({"file": "a.png", "captions": ["a"], "split": "val"}, "line 2: 'split' must be one of train, test"),
     ({"file": "first.png", "captions": ["a"]}, "line 2: first.png is listed twice"),
-    ('{"file": ', "line 2: not valid JSON"),
+    ('{"file": ', "line 2 is not valid JSON"),
     ("[1, 2]", "line 2: expected"),
 ])
 def test_wrong_captions_file_names_line_and_key(tmp_path, record, message):
     write_lines(tmp_path, {"file": "first.png", "captions": ["a"]}, record)
     with pytest.raises(UserError, match=message):
-        find_sources(tmp_path, ImportReport())
+        folder_pictures(tmp_path, Report())
 
 
 def test_missing_and_empty_folder(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        find_sources(tmp_path / "x", ImportReport())
+        folder_pictures(tmp_path / "x", Report())
     with pytest.raises(UserError, match="no pictures found"):
-        find_sources(tmp_path, ImportReport())
+        folder_pictures(tmp_path, Report())
 
 
 def test_a_test_share_is_dealt_by_name_and_named_splits_stay(tmp_path):
@@ -187,5 +136,5 @@ def test_a_test_share_is_dealt_by_name_and_named_splits_stay(tmp_path):
     assert split_of("other.png", 0.2) == "train"
     (tmp_path / "captions.jsonl").write_text(json.dumps({"file": kept, "captions": ["a"]}) + "\n"
                                              + json.dumps({"file": "other.png", "captions": ["b"], "split": "test"}) + "\n")
-    assert [s.split for s in find_sources(tmp_path, ImportReport())] == ["train", "test"]
-    assert [s.split for s in find_sources(tmp_path, ImportReport(), 0.2)] == ["test", "test"]
+    assert [s.split for s in folder_pictures(tmp_path, Report())] == ["train", "test"]
+    assert [s.split for s in folder_pictures(tmp_path, Report(), 0.2)] == ["test", "test"]

@@ -7,7 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
-from datasets.importing import Report
+from datasets.report import Report
 from datasets.saved_arrow import saved_pictures
 from dnnlib.errors import UserError
 

@@ -7,7 +7,8 @@ import tarfile
 import pytest
 from PIL import Image
 
-from datasets.importing import Report, import_pictures
+from datasets.importing import import_pictures
+from datasets.report import Report
 from datasets.tar_shards import find_shards, shard_pictures
 from dnnlib.errors import UserError
 
