@@ -214,9 +214,12 @@ def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
 
 
 def append_json_line(path: str | os.PathLike, record: dict) -> None:
-    """Add one record to a `.jsonl` file in a single write."""
-    line = json.dumps(record, ensure_ascii=False) + "\n"
-    with writing(path), open(path, "a", encoding="utf-8") as file:
+    """Add one record to a `.jsonl` file in a single write; after a line that a crash cut short it starts a new one."""
+    line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    with writing(path), open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read() == b"\n" else b"\n" + line
         file.write(line)
 
 

@@ -94,8 +94,10 @@ def drop_tick_lines_after(path: Path, num_ticks: int) -> None:
         dropping = int(tick[1]) > num_ticks if tick else dropping and line.startswith(b"  ")
         if not dropping:
             kept.append(line)
+    if len(text := b"".join(kept)) == path.stat().st_size:
+        return
     with writing(path), open(path, "r+b") as file:
-        file.write(b"".join(kept))
+        file.write(text)
         file.truncate()
 
 

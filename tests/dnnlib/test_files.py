@@ -52,6 +52,10 @@ def test_json_lines_drop_a_cut_last_line_only(tmp_path):
     with open(path, "a") as file:
         file.write('{"a": ')
     assert read_json_lines(path) == [{"a": 1}]
+    append_json_line(path, {"a": 2})
+    with pytest.raises(UserError, match="line 2: not valid JSON .*; delete that line"):
+        read_json_lines(path)
+    assert path.read_text().splitlines() == ['{"a": 1}', '{"a": ', '{"a": 2}']
     path.write_bytes(b'{"a": 1}\n{"b": "\xff\xfe')
     assert read_json_lines(path) == [{"a": 1}]
     for damage in (b'{"a": \n{"a": 2}\n', b'"\xff"\n{"a": 2}\n', b'7\n{"a": 2}\n'):

@@ -32,7 +32,7 @@ def test_a_target_must_be_stated_to_be_ours(tmp_path):
 
 @pytest.mark.parametrize("rule, theirs, ours", [
     (never, "x", None), (json_with("a", "b"), '{"a": 1}', '{"a": 1, "b": 2}'), (json_with("a"), "[" * 100_000, '{"a": 1}'),
-    (json_with("a"), '["a"]', '{"a": 1}'), (json_lines_with("a"), '{"a": 1}\n{"b": 1}\n', '{"a": 1}\n{"a": 2}\n'),
+    (json_with("a"), '["a"]', '{"a": 1}'), (json_lines_with("a"), '{"a": 1}\n{"b": 1}\n', '{"a": 1}\n{"a": 2}\n{"a'),
     (json_lines_with("a"), "notes", '{"a": 1}\n'), (starting_with("# Page"), "# Pag", "# Page 1"),
 ])
 def test_files_are_ours_by_what_is_in_them(tmp_path, rule, theirs, ours):
