@@ -13,6 +13,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.names import printable
 
 if TYPE_CHECKING:
     from datasets.report import Report
@@ -101,7 +102,7 @@ def folder(source: Path, test_share: float, follow_links: bool, strict: bool, **
 
     with _reported(strict) as report:
         raws = folder_pictures(source, report, test_share, follow_links=follow_links)
-        _import(raws, len(raws), report, f"folder {source.resolve().name}", split_rule=split_rule(test_share), **options)
+        _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}", split_rule=split_rule(test_share), **options)
 
 
 @main.command()
@@ -130,7 +131,7 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, stric
     with _reported(strict) as report:
         raws = keep_apart([raw for folder, file in zip(images, captions) for raw in
                            coco_pictures(folder, file, split_of(file) if split == "auto" else split, report)], report)
-        _import(raws, len(raws), report, f"MS-COCO {', '.join(path.name for path in captions)}", **options)
+        _import(raws, len(raws), report, f"MS-COCO {', '.join(printable(path.name) for path in captions)}", **options)
 
 
 @main.command()
@@ -192,7 +193,7 @@ def hf(source: Path, image_column: str | None, caption_column: str | None, stric
 
     with _reported(strict) as report:
         raws = saved_pictures(source, report, image_column, caption_column)
-        _import(raws, None, report, f"Hugging Face data set {source.resolve().name}", **options)
+        _import(raws, None, report, f"Hugging Face data set {printable(source.resolve().name)}", **options)
 
 
 @main.command("encode-text")

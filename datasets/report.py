@@ -27,19 +27,20 @@ class Report:
 
     def defect(self, kind: str, file: str, reason: object = "") -> None:
         """Leave out a picture or a caption: named in `skipped`, counted under `kind`."""
-        self.skipped.append({"file": printable(file), "reason": " ".join(str(reason or kind).split())})
+        self.skipped.append({"file": printable(file), "reason": printable(" ".join(str(reason or kind).split()))})
         self.met(kind, file, reason)
 
     def met(self, kind: str, file: str, reason: object = "") -> None:
         """Count something that is odd but usable, such as a greyscale picture."""
-        self.counts[kind] += 1
+        self.note(kind)
         if self.strict:
             detail = f" ({' '.join(str(reason).split())})" if reason and str(reason) != kind else ""
             raise UserError(f"{printable(file)}: {kind}{detail}; leave out --strict to count such files and go on")
 
-    def note(self, kind: str) -> None:
+    def note(self, kind: str, count: int = 1) -> None:
         """Count what is no defect, such as a hidden file or a colour profile that was converted."""
-        self.counts[kind] += 1
+        if count:
+            self.counts[printable(kind)] += count
 
     def decode(self, data: bytes) -> str:
         """`decode_text`, with what was mended counted. Raises `TextError`."""

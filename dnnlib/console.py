@@ -22,6 +22,9 @@ def report_user_errors(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure") and (stream.encoding or "").lower() in ("utf-8", "utf8"):
+                stream.reconfigure(errors="backslashreplace")  # names of files may hold bytes of any encoding
         try:
             with warnings.catch_warnings():
                 # Pillow warns of large pictures and odd tags; what matters of it is counted or refused by name.

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import tarfile
 import unicodedata
@@ -109,7 +110,7 @@ def test_shared_pixels_and_ids_are_counted(tmp_path):
     for line in lines:
         draw(tmp_path / "in" / line["file"])
     (tmp_path / "in" / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert "1 x picture whose pixels are in the other split too" in imported(tmp_path / "x.zip", "folder", "--source", tmp_path / "in")[1]
+    assert "1 x test picture whose pixels are in train too" in imported(tmp_path / "x.zip", "folder", "--source", tmp_path / "in")[1]
 
 
 def test_an_import_is_checked_before_it_takes_its_name(tmp_path, monkeypatch):
@@ -177,6 +178,18 @@ def test_names_of_other_systems(tmp_path, on_disk, in_table):
     draw(tmp_path / "in" / on_disk)
     (tmp_path / "in" / "captions.jsonl").write_text(json.dumps({"file": in_table, "captions": ["coffee"]}, ensure_ascii=False), "utf-16")
     assert imported(tmp_path / "x.zip", "folder", "--source", tmp_path / "in")[0] == {on_disk: ("coffee",)}
+
+
+def test_names_in_another_encoding_and_with_line_ends(tmp_path):
+    folder = tmp_path / os.fsdecode(b"f\xf6lder")
+    for name in (b"caf\xe9.png", b"two\nlines.png"):
+        draw(folder / os.fsdecode(name))
+        (folder / os.fsdecode(name)).with_suffix(".txt").write_text("a picture")
+    (folder / os.fsdecode(b"x.b\xe4r")).write_text("x")
+    dest = tmp_path / os.fsdecode(b"d\xe4ta.zip")
+    captions, told = imported(dest, "folder", "--source", folder)
+    assert sorted(captions) == ["caf\u00e9.png", r"two\nlines.png"] and "1 x file of another kind (.b\u00e4r)" in told
+    assert Archive(dest).metadata["source"] == "folder f\u00f6lder"
 
 
 def test_profiles_are_counted(tmp_path):
