@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from dnnlib.errors import UserError
 from dnnlib.names import printable
 
 if TYPE_CHECKING:
+    from datasets.archive import Entry
+    from datasets.importing import RawPicture, Transform
+    from datasets.picture_files import Icc
     from datasets.report import Report
 
 MAX_SIDE_PX = 4096
@@ -70,11 +73,15 @@ def _import_options(command: Callable) -> Callable:
     """What all importers of picture files share."""
     for option in reversed((
         _DEST, _RESOLUTION, _TRANSFORM,
-        click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Stop after N usable pictures."),
-        click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert", show_default=True,
-                     help="Embedded colour profiles: convert to sRGB, or ignore them as most papers' preparations do."),
-        click.option("--workers", metavar="N", type=click.IntRange(min=1), help="Decoding threads.  [default: cores]"),
-        click.option("--strict", is_flag=True, help="Stop at the first defect instead of counting and going on."),
+        click.option("--max-images", metavar="N", type=click.IntRange(min=1),
+                     help="Stop after N usable pictures."),
+        click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert",
+                     show_default=True, help="Embedded colour profiles: convert to sRGB, or "
+                     "ignore them as most papers' preparations do."),
+        click.option("--workers", metavar="N", type=click.IntRange(min=1),
+                     help="Decoding threads.  [default: cores]"),
+        click.option("--strict", is_flag=True,
+                     help="Stop at the first defect instead of counting and going on."),
     )):
         command = option(command)
     return command
@@ -82,19 +89,24 @@ def _import_options(command: Callable) -> Callable:
 
 @main.command()
 @click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              help="Pictures, each with a NAME.txt beside it (a caption a line), or one captions.jsonl for all.")
-@click.option("--test-share", metavar="SHARE", type=click.FloatRange(min=0, max=1, max_open=True), default=0.0,
-              show_default=True, help="About this share of the pictures, by the hash of their names, is kept for scores.")
+              help="Pictures, each with a NAME.txt beside it (a caption a line), or one "
+              "captions.jsonl for all.")
+@click.option("--test-share", metavar="SHARE", default=0.0, show_default=True,
+              type=click.FloatRange(min=0, max=1, max_open=True),
+              help="About this share of the pictures, by the hash of their names, is kept for "
+              "scores.")
 @click.option("--follow-links", is_flag=True, help="Read folders that are links as well.")
 @_import_options
 @report_user_errors
-def folder(source: Path, test_share: float, follow_links: bool, strict: bool, **options) -> None:
-    """Import a folder of pictures with captions; subfolders are searched too, hidden files are left out.
+def folder(source: Path, test_share: float, follow_links: bool, strict: bool,
+           **options: Any) -> None:
+    """Import a folder of pictures with captions, subfolders too; hidden files are left out.
 
-    A line of captions.jsonl is {"file": "a/b.jpg", "captions": ["...", "..."]}, with "split": "train" or "test" if
-    you like; --test-share deals out the others. Pictures are taken in every format that Pillow reads, but for PDF, EPS
-    and films. EXIF rotation, greyscale, transparency (over white), CMYK, palettes, 16 bits and colour profiles are
-    handled; resizing is Lanczos. What cannot be used is counted and skipped, and dataset.json lists it.
+    A line of captions.jsonl is {"file": "a/b.jpg", "captions": ["...", "..."]}, with "split":
+    "train" or "test" if you like; --test-share deals out the others. Pictures are taken in every
+    format that Pillow reads, but for PDF, EPS and films. EXIF rotation, greyscale, transparency
+    (over white), CMYK, palettes, 16 bits and colour profiles are handled; resizing is Lanczos. What
+    cannot be used is counted and skipped, and dataset.json lists it.
 
     Example: dataset_tool.py folder --source photos --dest data/photos256.zip --resolution 256x256
     """
@@ -102,7 +114,8 @@ def folder(source: Path, test_share: float, follow_links: bool, strict: bool, **
 
     with _reported(strict) as report:
         raws = folder_pictures(source, report, test_share, follow_links=follow_links)
-        _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}", split_rule=split_rule(test_share), **options)
+        _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}",
+                split_rule=split_rule(test_share), **options)
 
 
 @main.command()
@@ -114,11 +127,13 @@ def folder(source: Path, test_share: float, follow_links: bool, strict: bool, **
               help="auto: by the file's name, train is train and val is test.")
 @_import_options
 @report_user_errors
-def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, strict: bool, **options) -> None:
+def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, strict: bool,
+         **options: Any) -> None:
     """Import MS-COCO 2014 or 2017 from the official pictures and captions. Ids are COCO's.
 
-    Captions are stripped and their newlines folded. Pictures without captions, captions without pictures, greyscale
-    and damaged files are counted, and listed in dataset.json. A picture of both splits is kept in test alone.
+    Captions are stripped and their newlines folded. Pictures without captions, captions without
+    pictures, greyscale and damaged files are counted, and listed in dataset.json. A picture of both
+    splits is kept in test alone.
 
     Example: dataset_tool.py coco --images train2014 --captions annotations/captions_train2014.json
     --dest data/coco-train256.zip --resolution 256x256
@@ -129,9 +144,13 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, stric
     if len(images) != len(captions):
         raise UserError(f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one")
     with _reported(strict) as report:
-        raws = keep_apart([raw for folder, file in zip(images, captions) for raw in
-                           coco_pictures(folder, file, split_of(file) if split == "auto" else split, report)], report)
-        _import(raws, len(raws), report, f"MS-COCO {', '.join(printable(path.name) for path in captions)}", **options)
+        raws = []
+        for folder, file in zip(images, captions, strict=True):
+            side = split_of(file) if split == "auto" else split
+            raws += coco_pictures(folder, file, side, report)
+        raws = keep_apart(raws, report)
+        _import(raws, len(raws), report,
+                f"MS-COCO {', '.join(printable(path.name) for path in captions)}", **options)
 
 
 @main.command()
@@ -144,7 +163,7 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, stric
               help="box75: the square about the bounding box that AttnGAN and its successors train and score on.")
 @_import_options
 @report_user_errors
-def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **options) -> None:
+def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **options: Any) -> None:
     """Import Caltech-UCSD Birds 200-2011 with the ten captions a picture. Ids are CLASS/NAME.
 
     Pickled file lists are read without running what is in them.
@@ -166,8 +185,9 @@ def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **optio
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
 @_import_options
 @report_user_errors
-def webdataset(source: str, split: str, strict: bool, **options) -> None:
-    """Import tar shards as img2dataset writes them: NAME.jpg, or any other picture, with NAME.txt or NAME.json.
+def webdataset(source: str, split: str, strict: bool, **options: Any) -> None:
+    """Import tar shards as img2dataset writes them: NAME.jpg, or any other picture, with NAME.txt
+    or NAME.json.
 
     Example: dataset_tool.py webdataset --source cc3m --dest data/cc3m256.zip --resolution 256x256
     """
@@ -175,7 +195,8 @@ def webdataset(source: str, split: str, strict: bool, **options) -> None:
 
     with _reported(strict) as report:
         shards = find_shards(source)
-        _import(shard_pictures(shards, split, report), None, report, f"WebDataset, {len(shards)} shards", **options)
+        _import(shard_pictures(shards, split, report), None, report,
+                f"WebDataset, {len(shards)} shards", **options)
 
 
 @main.command()
@@ -184,7 +205,8 @@ def webdataset(source: str, split: str, strict: bool, **options) -> None:
 @click.option("--caption-column", metavar="NAME", help="[default: captions, caption, text, ...]")
 @_import_options
 @report_user_errors
-def hf(source: Path, image_column: str | None, caption_column: str | None, strict: bool, **options) -> None:
+def hf(source: Path, image_column: str | None, caption_column: str | None, strict: bool,
+       **options: Any) -> None:
     """Import a data set that the Hugging Face library saved with save_to_disk (needs pyarrow).
 
     Example: dataset_tool.py hf --source flowers --dest data/flowers256.zip --resolution 256x256
@@ -193,7 +215,8 @@ def hf(source: Path, image_column: str | None, caption_column: str | None, stric
 
     with _reported(strict) as report:
         raws = saved_pictures(source, report, image_column, caption_column)
-        _import(raws, None, report, f"Hugging Face data set {printable(source.resolve().name)}", **options)
+        _import(raws, None, report, f"Hugging Face data set {printable(source.resolve().name)}",
+                **options)
 
 
 @main.command("encode-text")
@@ -223,7 +246,8 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
         click.echo(f"{made.folder}: {len(captions)} captions of {split} by {encoder.id}")
 
 
-def _progress(items: Iterable, label: str, length: int | None = None) -> contextlib.AbstractContextManager:
+def _progress(items: Iterable, label: str,
+              length: int | None = None) -> contextlib.AbstractContextManager:
     """A bar on a terminal, nothing in a log."""
     if not sys.stderr.isatty():
         return contextlib.nullcontext(items)
@@ -244,8 +268,9 @@ def _reported(strict: bool) -> Iterator[Report]:
             click.echo(line)
 
 
-def _import(raws: Iterable, total: int | None, report: Report, source: str, *, dest: Path, resolution: str, transform: str,
-            icc: str, max_images: int | None, workers: int | None, box_scale: float | None = None, **more) -> None:
+def _import(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *,
+            dest: Path, resolution: str, transform: Transform, icc: Icc, max_images: int | None,
+            workers: int | None, box_scale: float | None = None, **more: Any) -> None:
     """Write the data set. `more` goes into dataset.json."""
     from datasets.archive import check_dest, write_archive
     from datasets.importing import default_threads, import_info, import_pictures
@@ -255,8 +280,9 @@ def _import(raws: Iterable, total: int | None, report: Report, source: str, *, d
     check_dest(dest)
     info = import_info(source, transform, report, icc=icc, **more)
     with _progress(raws, "Importing", total) as bar:
-        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale, icc=icc,
-                                   max_images=max_images, num_threads=workers or default_threads())
+        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,
+                                   icc=icc, max_images=max_images,
+                                   num_threads=workers or default_threads())
         entries = write_archive(dest, pictures, size, info, archive_faults)
     _print_summary(dest, entries, size)
 
@@ -292,7 +318,7 @@ def _picture_size(resolution: str) -> tuple[int, int]:
     return size
 
 
-def _print_summary(dest: Path, entries: list, size: tuple[int, int]) -> None:
+def _print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
     num_test = sum(entry.split == "test" for entry in entries)
     num_captions = sum(len(entry.captions) for entry in entries)
     click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} ({len(entries) - num_test} train, "

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MAX_SEEDS = 1_000_000
 GRID = "grid.png"
 PICTURE_NAME = r"\d+-.*-seed\d{4,}\.png|" + re.escape(GRID)
-MARKS = ("snapshot", "size", "window", "truncation")  # PNG texts of every picture that this command draws
+# PNG texts of every picture that this command draws
+MARKS = ("snapshot", "size", "window", "truncation")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -122,16 +123,21 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
 
 
 def picture_names(texts: list[str], seeds: list[int]) -> list[str]:
-    """File names of all pictures, in the order in which they are drawn: every prompt with every seed."""
+    """File names of all pictures, in the order in which they are drawn: every prompt with every
+    seed.
+    """
     digits = len(str(len(texts) * len(seeds) - 1))
     pairs = [(text, seed) for text in texts for seed in seeds]
-    return [f"{i:0{digits}d}-{slug(text)}-seed{seed:04d}.png" for i, (text, seed) in enumerate(pairs)]
+    return [
+        f"{i:0{digits}d}-{slug(text)}-seed{seed:04d}.png" for i, (text, seed) in enumerate(pairs)
+    ]
 
 
 def check_folder(outdir: Path, names: list[str]) -> None:
     """Name the pictures of an earlier call that stay in `outdir`.
 
-    Raises `UserError` where a file of one of these names lies there that `generate.py` did not draw.
+    Raises `UserError` where a file of one of these names lies there that `generate.py` did not
+    draw.
     """
     from dnnlib.ownership import refuse_foreign
     from torch_utils.pictures import png_with
@@ -153,12 +159,13 @@ def _write(stream: ImageStream, names: list[str], outdir: Path, facts: dict[str,
     from torch_utils.tensors import to_uint8
 
     images = []
-    for name, sample in zip(names, stream):
+    for name, sample in zip(names, stream, strict=True):
         if not sample.image.isfinite().all():
             raise UserError(f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
                             "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame")
         image = to_uint8(sample.image)
-        save_png(outdir / name, image, {"prompt": sample.prompt, "seed": str(sample.seed)} | facts, ours=png_with(*MARKS))
+        save_png(outdir / name, image, {"prompt": sample.prompt, "seed": str(sample.seed)} | facts,
+                 ours=png_with(*MARKS))
         click.echo(outdir / name)
         if num_columns:
             images.append(image)

@@ -72,7 +72,8 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
         stream = iterate_images(snapshot.generator.to(device), snapshot.load_encoder(device), chosen.prompts, chosen.seeds,
                                 View.square(snapshot.resolution), device=device)
         images += [to_uint8(sample.image) for sample in stream]
-    save_png(path, grid(images, len(chosen)), {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
+    save_png(path, grid(images, len(chosen)),
+             {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
              ours=png_with("rows", "prompts"))
     return list(chosen.prompts)
 

@@ -85,7 +85,9 @@ class Archive:
         try:
             return (self.path / name).read_bytes() if self.zip is None else self.zip.read(name)
         except OSError as error:
-            raise UserError(f"{self.path}: {name} cannot be read ({error.strerror}); make the data set again") from None
+            raise UserError(
+                f"{self.path}: {name} cannot be read ({error.strerror}); make the data set again"
+            ) from None
         except PackedError as error:
             raise UserError(f"{error}; make the data set again") from None
 
@@ -114,14 +116,18 @@ class Archive:
     def _list_files(self) -> dict[str, tuple[int, int]]:
         """(size, CRC-32) by name, without hidden files; a plain folder has no CRC."""
         if self.zip is not None:
-            return {name: (info.file_size, info.CRC) for name, info in self.zip.members.items() if not is_hidden(name)}
+            return {
+                name: (info.file_size, info.CRC) for name, info in self.zip.members.items()
+                if not is_hidden(name)
+            }
         files = SourceFolder(self.path, "--data", follow_links=True).files
         return {name: (path.stat().st_size, 0) for name, path in files.items()}
 
     def _read_index(self) -> bytes:
         if INDEX not in self._files:
-            raise UserError(f"{self.path} holds no {INDEX}; {'' if self.path.is_dir() else 'unpack it and '}prepare the pictures "
-                            f"with dataset_tool.py folder --source {self.path if self.path.is_dir() else 'FOLDER'} --dest NEW.zip "
+            unpack, source = ("", self.path) if self.zip is None else ("unpack it and ", "FOLDER")
+            raise UserError(f"{self.path} holds no {INDEX}; {unpack}prepare the pictures with "
+                            f"dataset_tool.py folder --source {source} --dest NEW.zip "
                             "--resolution WxH")
         return self.read(INDEX)
 
@@ -154,7 +160,8 @@ def entry_fault(item: Any) -> str | None:
     if not isinstance(item, dict):
         return f"expected an object, got {item!r}"
     for field in ("file", "id"):
-        if not isinstance(item.get(field), str) or not item[field] or HALF in mend_text(item[field])[1]:
+        if not isinstance(item.get(field), str) or not item[field] or HALF in mend_text(
+                item[field])[1]:
             return f"{field} must be a text that is not empty, got {item.get(field)!r}"
     captions = item.get("captions")
     if not isinstance(captions, list) or not captions:
@@ -163,22 +170,26 @@ def entry_fault(item: Any) -> str | None:
         if not isinstance(caption, str) or not caption.strip():
             return f"{item['file']}: caption {caption!r} is not a text, or is empty"
         if HALF in mend_text(caption)[1]:
-            return f"{item['file']}: caption {caption!r} holds half a surrogate pair, which is no text"
+            return f"{item['file']}: caption {caption!r} holds half a surrogate pair"
     if item.get("split") not in SPLITS:
         return f"{item['file']}: split must be one of {', '.join(SPLITS)}, got {item.get('split')!r}"
     return None
 
 
 def write_archive(
-    dest: str | os.PathLike, pictures: Iterable[Picture], resolution: tuple[int, int], info: Mapping[str, Any],
-    faults: Callable[[Path], Iterable[str]] = lambda path: (),
+        dest: str | os.PathLike,
+        pictures: Iterable[Picture],
+        resolution: tuple[int, int],
+        info: Mapping[str, Any],
+        faults: Callable[[Path], Iterable[str]] = lambda path: (),
 ) -> list[Entry]:
     """Write a zip (`dest` ends in .zip) or a plain folder, in the order given; whole or not at all.
 
-    `resolution` is (width, height). `info` goes into `dataset.json` beside the list of pictures; it is read after
-    the last picture, so an importer may fill in its report until then. The same input gives the same bytes.
-    `faults` checks what was written before it takes its name; the first fault is raised.
-    Raises `UserError` when there is no picture, and for a `dest` that is there and no data set of ours.
+    `resolution` is (width, height). `info` goes into `dataset.json` beside the list of pictures; it
+    is read after the last picture, so an importer may fill in its report until then. The same input
+    gives the same bytes. `faults` checks what was written before it takes its name; the first fault
+    is raised. Raises `UserError` when there is no picture, and for a `dest` that is there and no
+    data set of ours.
     """
     dest = Path(dest)
     as_folder = dest.suffix.lower() != ".zip"
@@ -194,27 +205,37 @@ def write_archive(
             index = {"format": FORMAT, **info, "resolution": list(resolution), "items": items}
             store.add(INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
         for fault in faults(temporary):
-            raise UserError(f"{dest}: what was written fails its own check, so it is thrown away: {fault}")
+            raise UserError(
+                f"{dest}: what was written fails its own check, so it is thrown away: {fault}")
     return entries
 
 
 def check_dest(dest: Path) -> None:
-    """Raise `UserError` where an archive cannot be written: another kind of file, or something that is not ours."""
+    """Raise `UserError` where an archive cannot be written: another kind of file, or something that
+    is not ours.
+    """
     as_folder = dest.suffix.lower() != ".zip"
     if dest.exists() and as_folder != dest.is_dir():
-        raise UserError(f"--dest {dest} is a {'file' if as_folder else 'folder'}, but a name {'without' if as_folder else 'with'} "
-                        "the ending .zip asks for the other; give another name")
+        problem = ("file without the ending .zip; name a .zip file or a folder" if as_folder
+                   else "folder; name a .zip file")
+        raise UserError(f"--dest {dest} is a {problem}")
     refuse_foreign(dest, archive_fault)
 
 
 def archive_fault(path: Path) -> str | None:
-    """The rule of ownership (`dnnlib.ownership`) for data sets: an index of our format lists all that is there."""
+    """The rule of ownership (`dnnlib.ownership`) for data sets: an index of our format lists all
+    that is there.
+    """
     try:
         archive = Archive(path)
     except UserError:
         return f"is not a data set of this program (it has no readable {INDEX} of format {FORMAT})"
-    listed = {item.get("file") if isinstance(item, dict) else None for item in archive.metadata["items"]}
-    found = content(path) if archive.zip is None else [name for name in archive.zip.members if not is_junk(PurePosixPath(name).name)]
+    listed = {
+        item.get("file") if isinstance(item, dict) else None for item in archive.metadata["items"]
+    }
+    found = content(path) if archive.zip is None else [
+        name for name in archive.zip.members if not is_junk(PurePosixPath(name).name)
+    ]
     foreign = sorted(set(found) - listed - {INDEX})
     return f"also holds {listing(foreign)}, which {INDEX} does not list" if foreign else None
 

@@ -47,14 +47,16 @@ def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split:
         if not sentences:
             report.defect("picture without captions", name)
         elif found is None:
-            report.defect("captions without picture", name, f"captions without picture: {missing} in {folder.name}")
+            report.defect("captions without picture", name,
+                          f"captions without picture: {missing} in {folder.name}")
         else:
             raws.append(RawPicture(str(number), name, source.files[found], sentences, split))
     for number in sorted(texts):
         report.defect("captions without picture", f"image_id {number}", "captions without picture: no such entry in images")
     others = {name for name in source.files if name not in listed}
     for name in sorted(filter(is_picture_name, others)):
-        report.defect("picture without captions", name, "picture without captions: not in the annotations")
+        report.defect("picture without captions", name,
+                      "picture without captions: not in the annotations")
     count_others({name for name in others if not is_picture_name(name)}, report)
     if not raws:
         raise UserError(f"--captions {file}: none of its {len(names)} pictures is in {folder}; do year and split agree?")

@@ -54,7 +54,9 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
         elif key not in splits:
             report.defect("picture without split", name)
         else:
-            raws.append(RawPicture(stem, name, pictures.files[found], texts[stem], splits[key], boxes.get(key)))
+            raws.append(
+                RawPicture(stem, name, pictures.files[found], texts[stem], splits[key],
+                           boxes.get(key)))
             if key not in boxes:
                 report.met("picture without bounding box", name)
     for stem in sorted(texts.keys() - used):
@@ -71,7 +73,8 @@ def _number(text: str) -> float:
     return number
 
 
-def _table(root: Path, name: str, num_fields: int, kind: Callable[[str], Any] = str) -> dict[str, list[str]]:
+def _table(root: Path, name: str, num_fields: int,
+           kind: Callable[[str], Any] = str) -> dict[str, list[str]]:
     """Rows 'id field ...' of one of the official text files, by id, in order."""
     path = root / name
     if not path.is_file():
@@ -127,7 +130,8 @@ def _captions(source: Path, report: Report) -> dict[str, tuple[str, ...]]:
     texts: dict[str, tuple[str, ...]] = {}
     files = SourceFolder(source, "--captions").files
     for name, path in files.items():
-        if path.parent == source or path.suffix != ".txt":  # lists of classes or files lie at the top, captions one folder deeper
+        # lists of classes or files lie at the top, captions one folder deeper
+        if path.parent == source or path.suffix != ".txt":
             continue
         try:
             text, mended = read_text(path)
@@ -149,7 +153,8 @@ def _from_json(path: Path, report: Report) -> dict[str, tuple[str, ...]]:
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         content = _coco_form(content)
     if isinstance(content, list):
-        pairs = [(_first(item, "file", "file_name", "filename", "image"), _first(item, "captions", "sentences", "caption"))
+        pairs = [(_first(item, "file", "file_name", "filename",
+                         "image"), _first(item, "captions", "sentences", "caption"))
                  for item in content]
         content = {name: texts for name, texts in pairs if isinstance(name, str)}
     if not isinstance(content, dict) or not content:
@@ -159,13 +164,17 @@ def _from_json(path: Path, report: Report) -> dict[str, tuple[str, ...]]:
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(name, str) or "/" not in name or not isinstance(captions, list):
             raise UserError(f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions")
-        texts[_stem(name)] = report.clean(c.get("raw") if isinstance(c, dict) else c for c in captions)
+        texts[_stem(name)] = report.clean(
+            c.get("raw") if isinstance(c, dict) else c for c in captions)
     return texts
 
 
 def _coco_form(content: dict[str, Any]) -> dict[str, list[str]]:
-    pairs = [(_first(item, "id"), _first(item, "file_name", "filename", "file")) for item in content["images"]]
-    names = {key: name for key, name in pairs if isinstance(key, (int, str)) and isinstance(name, str)}
+    pairs = [(_first(item, "id"), _first(item, "file_name", "filename", "file"))
+             for item in content["images"]]
+    names = {
+        key: name for key, name in pairs if isinstance(key, (int, str)) and isinstance(name, str)
+    }
     texts: dict[str, list[str]] = {name: [] for name in names.values()}
     annotations = content.get("annotations")
     for item in annotations if isinstance(annotations, list) else ():

@@ -1,9 +1,11 @@
-"""Import of a folder of captioned pictures: `NAME.txt` beside each picture (a caption a line), or one `captions.jsonl`."""
+"""Import of a folder of captioned pictures: `NAME.txt` beside each picture (a caption a line), or
+one `captions.jsonl`.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from datasets.archive import SPLITS
 from datasets.importing import RawPicture
@@ -22,18 +24,22 @@ _TEXT_ENDINGS = (".txt", ".TXT")
 
 def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float = 0.0, *,
                     follow_links: bool = False) -> list[RawPicture]:
-    """All pictures with captions below `folder`, sorted by path (in file order with a captions.jsonl); ids are paths.
+    """All pictures with captions below `folder`, sorted by path (in file order with a
+    captions.jsonl); ids are paths.
 
-    test_share: see `split_of`; a split that captions.jsonl names stays. What else is there is counted.
-    Raises `UserError` for a missing folder and for a malformed captions.jsonl, naming the line and the key.
+    test_share: see `split_of`; a split that captions.jsonl names stays. What else is there is
+    counted. Raises `UserError` for a missing folder and for a malformed captions.jsonl, naming the
+    line and the key.
     """
     source = SourceFolder(folder, follow_links=follow_links)
     for kind, _ in source.left_out:
         report.note(kind)
-    raws = (_from_captions_file if CAPTIONS_FILE in source.files else _from_texts)(source, report, test_share)
+    read = _from_captions_file if CAPTIONS_FILE in source.files else _from_texts
+    raws = read(source, report, test_share)
     if not raws and not report.skipped:
         counts = ", ".join(f"{count} x {kind}" for kind, count in sorted(report.counts.items()))
-        raise UserError(f"--source {printable(folder)}: no pictures found" + (f" ({counts})" if counts else ""))
+        raise UserError(f"--source {printable(folder)}: no pictures found" +
+                        (f" ({counts})" if counts else ""))
     return raws
 
 
@@ -44,7 +50,8 @@ def split_of(name: str, test_share: float) -> str:
 
 def split_rule(test_share: float) -> str:
     """How splits were dealt, for `dataset.json`."""
-    return f"{test_share:.0%} of file names by their hash are test, where captions.jsonl names no split"
+    return (f"{test_share:.0%} of file names by their hash are test, where captions.jsonl names no "
+            "split")
 
 
 def count_others(names: set[str], report: Report) -> None:
@@ -60,15 +67,17 @@ def _from_texts(source: SourceFolder, report: Report, test_share: float) -> list
         captions = _captions_beside(source, name, report, used)
         if captions:
             identity = printable(name)
-            raws.append(RawPicture(identity, identity, path, captions, split_of(identity, test_share)))
+            split = split_of(identity, test_share)
+            raws.append(RawPicture(identity, identity, path, captions, split))
     others = source.files.keys() - used
-    for name in (name for name in others if name.lower().endswith(".txt")):
-        report.note("text file without picture")
-    count_others({name for name in others if not name.lower().endswith(".txt")}, report)
+    texts = {name for name in others if name.lower().endswith(".txt")}
+    report.note("text file without picture", len(texts))
+    count_others(others - texts, report)
     return raws
 
 
-def _captions_beside(source: SourceFolder, name: str, report: Report, used: set[str]) -> tuple[str, ...]:
+def _captions_beside(source: SourceFolder, name: str, report: Report,
+                     used: set[str]) -> tuple[str, ...]:
     stem, kind = str(PurePosixPath(name).with_suffix("")), "picture without captions"
     for ending in _TEXT_ENDINGS:
         try:
@@ -83,7 +92,8 @@ def _captions_beside(source: SourceFolder, name: str, report: Report, used: set[
     try:
         text, mended = read_text(source.files[text_file])
     except TextError as error:
-        report.defect(kind, name, f"caption file {PurePosixPath(text_file).name} cannot be read: {error}")
+        report.defect(kind, name,
+                      f"caption file {PurePosixPath(text_file).name} cannot be read: {error}")
         return ()
     report.mended(mended)
     captions = report.clean(split_lines(text))
@@ -92,7 +102,8 @@ def _captions_beside(source: SourceFolder, name: str, report: Report, used: set[
     return captions
 
 
-def _from_captions_file(source: SourceFolder, report: Report, test_share: float) -> list[RawPicture]:
+def _from_captions_file(source: SourceFolder, report: Report,
+                        test_share: float) -> list[RawPicture]:
     path = source.files[CAPTIONS_FILE]
     try:
         text, mended = read_text(path)
@@ -120,11 +131,12 @@ def _from_captions_file(source: SourceFolder, report: Report, test_share: float)
         elif found is None:
             report.defect("captions without picture", name, missing)
         else:
-            raws[found] = RawPicture(name, name, source.files[found], texts, split or split_of(name, test_share))
+            split = split or split_of(name, test_share)
+            raws[found] = RawPicture(name, name, source.files[found], texts, split)
     others = {name for name in source.files if printable(name) not in listed}
-    for name in (name for name in others if is_picture_name(name)):
-        report.note(f"picture that {CAPTIONS_FILE} does not list")
-    count_others({name for name in others if not is_picture_name(name)}, report)
+    pictures = set(filter(is_picture_name, others))
+    report.note(f"picture that {CAPTIONS_FILE} does not list", len(pictures))
+    count_others(others - pictures, report)
     return list(raws.values())
 
 

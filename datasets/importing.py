@@ -1,7 +1,9 @@
-"""From raw picture files of any source to archive pictures: threaded, in order, with a report of every defect.
+"""From raw picture files of any source to archive pictures: threaded, in
+order, with a report of every defect.
 
-Each importer (folder, coco, cub, tar_shards, saved_arrow) yields `RawPicture`s; `import_pictures` decodes and resizes
-them. Pillow releases the interpreter's lock while it decodes, so threads are enough.
+Each importer (folder, coco, cub, tar_shards, saved_arrow) yields `RawPicture`s; `import_pictures`
+decodes and resizes them. Pillow releases the interpreter's lock while it decodes, so threads are
+enough.
 """
 
 from __future__ import annotations
@@ -58,13 +60,22 @@ class _Made:
 
 
 def import_pictures(
-    raws: Iterable[RawPicture], resolution: tuple[int, int], report: Report, *, transform: Transform = "center-crop",
-    box_scale: float | None = None, icc: Icc = "convert", max_images: int | None = None, num_threads: int = 1,
+    raws: Iterable[RawPicture],
+    resolution: tuple[int, int],
+    report: Report,
+    *,
+    transform: Transform = "center-crop",
+    box_scale: float | None = None,
+    icc: Icc = "convert",
+    max_images: int | None = None,
+    num_threads: int = 1,
 ) -> Iterator[Picture]:
-    """Decode, crop, bring to RGB and to `resolution` = (width, height), in the order given; stop at `max_images`.
+    """Decode, crop, bring to RGB and to `resolution` = (width, height), in the order given; stop at
+    `max_images`.
 
-    box_scale: crop to the square of `crop_to_box` first. Damaged pictures and ids that were there already are left out;
-    greyscale, profiles and, at the end, pixels that both splits share are counted.
+    box_scale: crop to the square of `crop_to_box` first. Damaged pictures and ids that were there
+    already are left out; greyscale, profiles and, at the end, pixels that both splits share are
+    counted.
     """
     splits: dict[str, str] = {}  # by id
     digests = {"train": array("Q"), "test": array("Q")}
@@ -83,7 +94,8 @@ def import_pictures(
             continue
         identity = printable(raw.id)
         if identity in splits:
-            report.defect("id that is there twice" if splits[identity] == raw.split else BOTH_SPLITS, raw.name)
+            same = splits[identity] == raw.split
+            report.defect("id that is there twice" if same else BOTH_SPLITS, raw.name)
             continue
         splits[identity] = raw.split
         if made.grey:
@@ -99,15 +111,16 @@ def import_pictures(
 
 
 def keep_apart(raws: Sequence[RawPicture], report: Report) -> list[RawPicture]:
-    """Without the pictures of train whose ids are also in test: what is scored must not have been trained on.
+    """Without the pictures of train whose ids are also in test: what is scored must not have been
+    trained on.
 
     Raises `UserError` where nothing is left of train.
     """
     test = {raw.id for raw in raws if raw.split == "test"}
     kept = [raw for raw in raws if raw.split == "test" or raw.id not in test]
     if len(kept) == len(test) < len(raws):
-        raise UserError(f"all {len(raws) - len(kept)} pictures of train are in test too, such as {kept[0].name}; give files of "
-                        "different pictures, or one split alone")
+        raise UserError(f"all {len(raws) - len(kept)} pictures of train are in test too, such as "
+                        f"{kept[0].name}; give files of different pictures, or one split alone")
     for raw in raws:
         if raw.split != "test" and raw.id in test:
             report.defect(BOTH_SPLITS, raw.name, f"{BOTH_SPLITS}: kept in test")
@@ -127,7 +140,9 @@ def crop_to_box(picture: Image.Image, box: tuple[float, float, float, float], sc
 
 
 def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transform) -> Image.Image:
-    """Lanczos to (width, height): the largest centred crop of that shape, padded with white, or stretched."""
+    """Lanczos to (width, height): the largest centred crop of that shape, padded with white, or
+    stretched.
+    """
     width, height = resolution
     if transform == "pad":
         return ImageOps.pad(picture, resolution, Image.Resampling.LANCZOS, color="white")
@@ -135,17 +150,23 @@ def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transfo
     if transform == "center-crop":
         scale = min(picture.width / width, picture.height / height)
         left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
-        box = (max(left, 0.0), max(top, 0.0), min(left + width * scale, box[2]), min(top + height * scale, box[3]))
+        right, bottom = min(left + width * scale, box[2]), min(top + height * scale, box[3])
+        box = (max(left, 0.0), max(top, 0.0), right, bottom)
     return picture.resize(resolution, Image.Resampling.LANCZOS, box=box)
 
 
-def import_info(source: str, transform: str, report: Report, *, icc: Icc = "convert", **more: Any) -> dict[str, Any]:
+def import_info(source: str, transform: str, report: Report, *, icc: Icc = "convert",
+                **more: Any) -> dict[str, Any]:
     """Provenance for `dataset.json`; the report's own containers, which fill up during the import."""
-    return {"source": source, "licence": "that of the source pictures", "attribution": "", "resize_filter": RESIZE_FILTER,
-            "transform": transform, "colour_profiles": icc, **more, "defects": report.counts, "skipped": report.skipped}
+    return {
+        "source": source, "licence": "that of the source pictures", "attribution": "",
+        "resize_filter": RESIZE_FILTER, "transform": transform, "colour_profiles": icc,
+        **more, "defects": report.counts, "skipped": report.skipped
+    }
 
 
-def _make(raw: RawPicture, resolution: tuple[int, int], transform: Transform, box_scale: float | None, icc: Icc) -> _Made:
+def _make(raw: RawPicture, resolution: tuple[int, int], transform: Transform,
+          box_scale: float | None, icc: Icc) -> _Made:
     loaded = load_rgb(raw.data, raw.name, icc=icc)
     picture = loaded.picture
     if box_scale is not None and raw.box is not None:

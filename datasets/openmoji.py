@@ -131,7 +131,8 @@ def render_svg(path: Path, size: tuple[int, int]) -> np.ndarray:
     width, height = size
 
     def drawn(**side: int) -> np.ndarray:
-        mode, pixels = load_stored(resvg_py.svg_to_bytes(svg_path=str(path), skip_system_fonts=True, **side), path.name)
+        mode, pixels = load_stored(
+            resvg_py.svg_to_bytes(svg_path=str(path), skip_system_fonts=True, **side), path.name)
         assert mode == "RGBA", mode
         return pixels
 
@@ -141,7 +142,8 @@ def render_svg(path: Path, size: tuple[int, int]) -> np.ndarray:
         pixels = drawn(height=height)
     rows, columns = pixels.shape[:2]
     if columns > width or rows > height:
-        raise UserError(f"{path.name}: rendered at {columns}x{rows}, which does not fit {width}x{height}")
+        raise UserError(
+            f"{path.name}: rendered at {columns}x{rows}, which does not fit {width}x{height}")
     canvas = np.zeros((height, width, 4), np.uint8)
     top, left = (height - rows) // 2, (width - columns) // 2
     canvas[top:top + rows, left:left + columns] = pixels

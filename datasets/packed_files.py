@@ -1,11 +1,13 @@
-"""The border to zipfile and tarfile: every zip and tar of this program is read here, and whatever goes wrong has one form.
+"""The border to zipfile and tarfile: every zip and tar of this program is read here, and whatever
+goes wrong has one form.
 
-A damaged archive makes both libraries raise almost anything; inside the border all of it becomes a `PackedError` that names
-the archive, the member and the reason.
+A damaged archive makes both libraries raise almost anything; inside the border all of it becomes a
+`PackedError` that names the archive, the member and the reason.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tarfile
@@ -36,15 +38,19 @@ class PackedError(UserError):
 
 
 class ZipFiles:
-    """The members of a zip by name, with forward slashes. May be pickled and may live through a fork.
+    """The members of a zip by name, with forward slashes. May be pickled and may live through a
+    fork.
 
-    Each process holds one handle, so forked and spawned workers never share a file offset. Raises `PackedError`.
+    Each process holds one handle, so forked and spawned workers never share a file offset. Raises
+    `PackedError`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self._handle: tuple[int, zipfile.ZipFile] | None = None  # (process id, handle)
-        self.members = {_zip_name(info): info for info in self._zip().infolist() if not info.is_dir()}
+        self.members = {
+            _zip_name(info): info for info in self._zip().infolist() if not info.is_dir()
+        }
 
     def read(self, name: str) -> bytes:
         """The bytes of one member."""
@@ -55,7 +61,8 @@ class ZipFiles:
                 raise ValueError("it is encrypted; pack it without a password")
             if info.compress_type not in _READABLE:
                 method = zipfile.compressor_names.get(info.compress_type, info.compress_type)
-                raise ValueError(f"it is compressed by {method}, which Python does not know; pack it with deflate or none")
+                raise ValueError(f"it is compressed by {method}, which Python does not know; pack "
+                                 "it with deflate or none")
             if info.file_size > MAX_UNPACKED_BYTES and info.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"it would unpack to {info.file_size >> 20} MiB")
             return archive.read(info)
@@ -65,31 +72,34 @@ class ZipFiles:
 
     def _zip(self) -> zipfile.ZipFile:
         if self._handle is None or self._handle[0] != os.getpid():
-            with library_errors(lambda reason: PackedError(str(self.path), "", f"not a whole zip archive: {reason}")):
+            with library_errors(lambda reason: PackedError(str(self.path), "",
+                                                           f"not a whole zip archive: {reason}")):
                 self._handle = (os.getpid(), zipfile.ZipFile(self.path))
         return self._handle[1]
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
     name = info.filename
-    if not name.isascii() and not info.flag_bits & _UTF8_NAME:  # many archivers write UTF-8 without saying so
-        try:
+    # many archivers write UTF-8 without saying so
+    if not name.isascii() and not info.flag_bits & _UTF8_NAME:
+        with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode()
-        except UnicodeError:
-            pass
     return name.replace("\\", "/")
 
 
 @dataclass(frozen=True)
 class TarMember:
-    """A regular file of a tar; `read` works until the next member is asked for. Raises `PackedError`."""
+    """A regular file of a tar; `read` works until the next member is asked for. Raises
+    `PackedError`.
+    """
 
     name: str
     read: Callable[[], bytes]
 
 
 class _Strict(tarfile.TarInfo):
-    """The library takes damage after the first member for the end of the archive; this raises it."""
+    """The library takes damage after the first member for the end of the archive; this raises it.
+    """
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
@@ -98,13 +108,16 @@ class _Strict(tarfile.TarInfo):
         except tarfile.EOFHeaderError:
             raise
         except tarfile.EmptyHeaderError:
-            raise tarfile.ReadError("the end mark is missing" if archive.offset else "the file is empty") from None
+            raise tarfile.ReadError(
+                "the end mark is missing" if archive.offset else "the file is empty") from None
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
 
 
 def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
-    """The regular files of a tar, compressed or not, in one pass. Raises `PackedError` at the first damage."""
+    """The regular files of a tar, compressed or not, in one pass. Raises `PackedError` at the first
+    damage.
+    """
     path, info = Path(path), None
     with library_errors(lambda reason: PackedError(str(path), info.name if info else "", reason)), \
             tarfile.open(path, "r|*", tarinfo=_Strict) as archive:
@@ -115,7 +128,8 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
                 yield TarMember(info.name, functools.partial(_read_member, archive, info, path))
         while rest := archive.fileobj.read(1 << 20):
             if rest.strip(b"\0"):
-                raise tarfile.ReadError("more follows after the end mark, as in tars that were joined")
+                raise tarfile.ReadError(
+                    "more follows after the end mark, as in tars that were joined")
 
 
 def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:

@@ -30,7 +30,8 @@ def read_string_list(path: str | os.PathLike) -> list[str]:
     # A file that went through a text conversion has "\r\n" wherever it had the byte "\n", inside binary data too.
     for candidate in dict.fromkeys((data, data.replace(b"\r\n", b"\n"))):
         try:
-            with library_errors(UserError):  # a walk over damaged opcodes ends in whatever the stack then lacks
+            # a walk over damaged opcodes ends in whatever the stack then lacks
+            with library_errors(UserError):
                 return [text.strip() for text in _walk(candidate)]
         except UserError as error:
             problem = problem or error

@@ -1,7 +1,7 @@
 """From what Pillow decodes to 8-bit sRGB: depth, transparency, inverted tones and colour profiles.
 
-Greys of 16 bits are scaled, never clipped. Pillow reads colours of 16 bits as their high bytes. Profiles (ICC) are
-converted with LittleCMS in perceptual intent.
+Greys of 16 bits are scaled, never clipped. Pillow reads colours of 16 bits as their high bytes.
+Profiles (ICC) are converted with LittleCMS in perceptual intent.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _WHITE_IS_ZERO = 0
 
 
-def without_palette_and_depth(picture: Image.Image, data: bytes) -> tuple[Image.Image, Image.Image | None]:
-    """(mode L, RGB or CMYK; alpha in mode L or None) of a decoded picture; `data` are the bytes of its file.
+def colours_and_alpha(picture: Image.Image,
+                      data: bytes) -> tuple[Image.Image, Image.Image | None]:
+    """(mode L, RGB or CMYK; alpha in mode L or None) of a decoded picture of the file `data`.
 
     Raises `ValueError` for pixels without a known range.
     """
     if picture.mode.startswith("I"):
         return _from_16_bit(picture)
     if picture.mode == "F":
-        raise ValueError("floating-point pixels have no known range; convert the picture to 8 or 16 bits")
+        raise ValueError("floating-point pixels have no known range; convert them to 8 or 16 bits")
     if picture.mode == "CMYK":
-        # Pillow takes every CMYK JPEG for Adobe's, which are stored inverted; others carry no mark of Adobe's.
+        # Pillow takes every CMYK JPEG for Adobe's, which are stored inverted; others carry no mark
+        # of Adobe's.
         foreign = picture.format in ("JPEG", "MPO") and "adobe" not in picture.info
         return (ImageChops.invert(picture) if foreign else picture), None
     if picture.has_transparency_data:
@@ -49,16 +51,19 @@ def _from_16_bit(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]
     if picture.mode != "I":
         highest = 2 ** int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1
     if values.min() < 0 or values.max() > highest:
-        raise ValueError("32-bit pixels have no known range; convert the picture to 8 or 16 bits")
+        raise ValueError("32-bit pixels have no known range; convert them to 8 or 16 bits")
     key = picture.info.get("transparency")
-    alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else None
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts those of 1 to 8 bits, not of 12 and 16
+    alpha = None
+    if isinstance(key, int):
+        alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+    # Pillow inverts those of 1 to 8 bits, not of 12 and 16.
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         values = highest - values
     return Image.fromarray(((values * 255 + highest // 2) // highest).astype(np.uint8)), alpha
 
 
 def _scale_transparent_colour(picture: Image.Image, data: bytes) -> None:
-    """Bring the one transparent colour of a PNG, which the file gives in its own depth, to the 8 bits that Pillow decoded."""
+    """Bring the transparent colour of a PNG from the file's depth to the 8 bits of its pixels."""
     key = picture.info.get("transparency")
     if not data.startswith(b"\x89PNG") or len(data) < 25 or isinstance(key, bytes):
         return
@@ -79,7 +84,7 @@ def over_white(colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
 
 
 def to_srgb(colours: Image.Image, profile: bytes | None, icc: str, met: list[str]) -> Image.Image:
-    """Mode L, RGB or CMYK with its profile -> L or RGB in sRGB. What became of a profile is added to `met`."""
+    """Mode L, RGB or CMYK -> L or RGB in sRGB. What became of the profile is added to `met`."""
     if not profile:
         return colours
     if icc == "ignore":
@@ -101,7 +106,10 @@ def to_srgb(colours: Image.Image, profile: bytes | None, icc: str, met: list[str
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """The mode that a profile is for, and its way to sRGB; None where it is sRGB itself, so that such pictures keep every bit."""
+    """The mode that a profile is for, and its way to sRGB.
+
+    None where the profile is sRGB itself, so that such pictures keep every bit.
+    """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
     transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

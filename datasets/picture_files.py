@@ -1,7 +1,8 @@
-"""The border to Pillow: every picture file of this program is opened here, and whatever goes wrong has one form.
+"""The border to Pillow: every picture file is opened here, and whatever goes wrong has one form.
 
-`load_rgb` makes 8-bit sRGB pixels of any picture, `load_stored` gives the pixels as they are stored. Pillow and its
-plugins raise almost anything over a damaged file, so inside the border every exception becomes a `PictureError`.
+`load_rgb` makes 8-bit sRGB pixels of any picture, `load_stored` gives the pixels as they are
+stored. Pillow and its plugins raise almost anything over a damaged file, so inside the border every
+exception becomes a `PictureError`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from datasets.picture_colours import GREY_MODES, over_white, to_srgb, without_palette_and_depth
+from datasets.picture_colours import GREY_MODES, colours_and_alpha, over_white, to_srgb
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
@@ -30,9 +31,11 @@ LEFT_OUT = frozenset({"PDF", "EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "IPTC
 MAX_FILE_BYTES = 1 << 30
 METADATA_UNREADABLE = "metadata such as EXIF that cannot be read, ignored"
 _ORIENTATION = 0x0112
-_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_90}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}
 _AVIF_HEAD_BYTES = 4096
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -50,7 +53,7 @@ class PictureError(UserError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """picture: mode RGB. grey: whether the file holds no colours. met: what was odd, in words for a report."""
+    """picture: mode RGB. grey: the file holds no colours. met: what was odd, for a report."""
 
     picture: Image.Image
     grey: bool
@@ -59,9 +62,10 @@ class Loaded:
 
 @functools.cache
 def picture_endings() -> dict[str, str]:
-    """The format by ending ('.jpg' -> 'JPEG') of all that Pillow can open as a picture, see `LEFT_OUT`."""
+    """The format by ending ('.jpg' -> 'JPEG') of all that Pillow opens, but for `LEFT_OUT`."""
     Image.init()
-    return {ending: kind for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind not in LEFT_OUT}
+    known = Image.OPEN.keys() - LEFT_OUT
+    return {end: kind for end, kind in Image.registered_extensions().items() if kind in known}
 
 
 def is_picture_name(name: str) -> bool:
@@ -69,20 +73,23 @@ def is_picture_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in picture_endings()
 
 
-def load_rgb(source: str | os.PathLike | bytes, name: str | None = None, *, icc: Icc = "convert") -> Loaded:
-    """A picture file, or its bytes, as 8-bit sRGB: upright by EXIF, 16 bits scaled to 8, transparency over white, first frame.
+def load_rgb(source: str | os.PathLike | bytes, name: str | None = None, *,
+             icc: Icc = "convert") -> Loaded:
+    """A picture file, or its bytes, in 8-bit sRGB.
 
-    icc: whether an embedded colour profile is converted to sRGB or ignored. Raises `PictureError`, also for pixel formats
-    without a known range.
+    Upright by EXIF, 16 bits scaled to 8, transparency over white, the first frame. icc: whether an
+    embedded colour profile is converted to sRGB or ignored. Raises `PictureError`, also for pixel
+    formats without a known range.
     """
     name = name or printable(source)
     with library_errors(lambda reason: PictureError(name, reason)):
         data = source if isinstance(source, bytes) else _read(Path(source))
         picture, met = _open(data)
         turn = _orientation(picture, met)
-        colours, alpha = without_palette_and_depth(picture, data)
+        colours, alpha = colours_and_alpha(picture, data)
         rgb = over_white(to_srgb(colours, picture.info.get("icc_profile"), icc, met), alpha)
-        return Loaded(rgb if turn is None else rgb.transpose(turn), picture.mode in GREY_MODES, tuple(met))
+        rgb = rgb if turn is None else rgb.transpose(turn)
+        return Loaded(rgb, picture.mode in GREY_MODES, tuple(met))
 
 
 def load_stored(data: bytes, name: str) -> tuple[str, np.ndarray]:
@@ -101,7 +108,8 @@ def _image(data: bytes) -> Image.Image:
     if not data:
         raise ValueError("the file is empty")
     try:
-        return Image.open(io.BytesIO(data), formats=tuple(dict.fromkeys(picture_endings().values())))
+        formats = tuple(dict.fromkeys(picture_endings().values()))
+        return Image.open(io.BytesIO(data), formats=formats)
     except Image.UnidentifiedImageError:
         raise ValueError("cannot identify image file") from None
 
@@ -110,7 +118,7 @@ def _open(data: bytes) -> tuple[Image.Image, list[str]]:
     """The decoded picture; where it fails, once more without what the file says about itself."""
     try:
         return _decoded(data), []
-    except Exception as error:  # as damaged as the file: `load_rgb` tells the user, unless the pixels are sound
+    except Exception as error:  # told by `load_rgb`, unless the pixels are sound
         failure = error
     bare = without_metadata(data)
     if bare != data:
@@ -122,7 +130,8 @@ def _open(data: bytes) -> tuple[Image.Image, list[str]]:
 def _decoded(data: bytes) -> Image.Image:
     picture = _image(data)
     if picture.format == "TIFF":
-        picture.load_end = lambda: None  # it turns the picture by EXIF, which `_orientation` reads more carefully
+        # It turns the picture by EXIF, which `_orientation` reads more carefully.
+        picture.load_end = lambda: None  # type: ignore[method-assign]
     picture.load()
     return picture
 
@@ -142,7 +151,7 @@ def _orientation(picture: Image.Image, met: list[str]) -> Image.Transpose | None
 
 
 def without_metadata(data: bytes) -> bytes:
-    """JPEG, PNG and AVIF files with the parts alone that make the pixels, as far as damage lets one see; others as they are."""
+    """JPEG, PNG and AVIF files with the parts alone that make the pixels; others as they are."""
     if data.startswith(_PNG):
         return _PNG + b"".join(_png_chunks(data))
     if data.startswith(b"\xff\xd8"):
@@ -169,8 +178,10 @@ def _jpeg_segments(data: bytes) -> Iterator[bytes]:
         if kind == 0xDA:  # start of scan: pixels from here on
             break
         segment = data[place:place + 2 + length]
-        # Of the application's segments only APP0 (JFIF), APP14 (Adobe: polarity of CMYK) and colour profiles say how to decode.
-        if not (0xE1 <= kind <= 0xEF or kind == 0xFE) or kind == 0xEE or segment[4:15] == b"ICC_PROFILE":
+        # Of the application's segments only APP0 (JFIF), APP14 (Adobe: polarity of CMYK) and colour
+        # profiles say how to decode.
+        metadata = 0xE1 <= kind <= 0xEF or kind == 0xFE
+        if not metadata or kind == 0xEE or segment[4:15] == b"ICC_PROFILE":
             yield segment
         place += 2 + length
     yield data[place:]

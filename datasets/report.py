@@ -1,4 +1,6 @@
-"""What an import left out, met and mended, counted by kind; printed at its end and kept in `dataset.json`."""
+"""What an import left out, met and mended, counted by kind; printed at its end and kept in
+`dataset.json`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _MOST_LINES = 20
 
 @dataclass
 class Report:
-    """skipped: what was left out, by name; counts: everything, by kind. Both grow while pictures are read.
+    """skipped: what was left out, by name; counts: everything, by kind. Both grow while pictures
+    are read.
 
     `strict` turns the first defect into a `UserError`.
     """
@@ -27,7 +30,8 @@ class Report:
 
     def defect(self, kind: str, file: str, reason: object = "") -> None:
         """Leave out a picture or a caption: named in `skipped`, counted under `kind`."""
-        self.skipped.append({"file": printable(file), "reason": printable(" ".join(str(reason or kind).split()))})
+        self.skipped.append(
+            {"file": printable(file), "reason": printable(" ".join(str(reason or kind).split()))})
         self.met(kind, file, reason)
 
     def met(self, kind: str, file: str, reason: object = "") -> None:
@@ -35,7 +39,8 @@ class Report:
         self.note(kind)
         if self.strict:
             detail = f" ({' '.join(str(reason).split())})" if reason and str(reason) != kind else ""
-            raise UserError(f"{printable(file)}: {kind}{detail}; leave out --strict to count such files and go on")
+            raise UserError(f"{printable(file)}: {kind}{detail}; leave out --strict to count such "
+                            "files and go on")
 
     def note(self, kind: str, count: int = 1) -> None:
         """Count what is no defect, such as a hidden file or a colour profile that was converted."""
@@ -67,7 +72,8 @@ class Report:
             self.note(f"text mended: {kind}")
 
     def lines(self, written: bool) -> Iterator[str]:
-        """For the terminal: the first files left out with their reasons, all kinds with their counts, how many in all.
+        """For the terminal: the first files left out with their reasons, all kinds with their
+        counts, how many in all.
 
         written: whether there is a `dataset.json` that lists them.
         """

@@ -33,8 +33,10 @@ def saved_pictures(folder: str | os.PathLike, report: Report, image_column: str 
     splits: list[str | None]
     if (folder / "dataset_dict.json").is_file():
         splits = _object(folder / "dataset_dict.json").get("splits")
-        if not isinstance(splits, list) or not all(isinstance(name, str) and is_below(name) for name in splits):
-            raise UserError(f"{folder / 'dataset_dict.json'}: 'splits' must be a list of names, got {splits!r}")
+        if not isinstance(splits, list) or not all(
+                isinstance(name, str) and is_below(name) for name in splits):
+            raise UserError(
+                f"{folder / 'dataset_dict.json'}: 'splits' must be a list of names, got {splits!r}")
     elif (folder / "state.json").is_file():
         splits = [None]
     else:
@@ -80,9 +82,11 @@ def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
 
 def _data_files(part: Path, state: dict[str, Any]) -> list[Path]:
     entries = state.get("_data_files")
-    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries] if isinstance(entries, list) else [None]
+    names = [entry.get("filename") if isinstance(entry, dict) else None
+             for entry in entries] if isinstance(entries, list) else [None]
     if not all(isinstance(name, str) and is_below(name) for name in names):
-        raise UserError(f"{part / 'state.json'}: '_data_files' must be a list of file names, got {entries!r}")
+        raise UserError(
+            f"{part / 'state.json'}: '_data_files' must be a list of file names, got {entries!r}")
     return [part / name for name in names]
 
 

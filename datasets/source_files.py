@@ -1,4 +1,4 @@
-"""The files of a folder that a user gives: which are pictures, which are left out and why, and which one a table means.
+"""The files of a user's folder: which are pictures, which are left out, which one a table means.
 
 Hidden files are left out everywhere; folders that are links are followed only when asked.
 """
@@ -24,16 +24,19 @@ class MissingFile(UserError):
 
 
 class SourceFolder:
-    """A folder of a user's files. files: relative path, with forward slashes, -> path, of all regular visible files, sorted.
+    """A folder of a user's files.
 
+    files: path by relative path (with forward slashes) of all regular visible files, sorted.
     left_out: (kind, name) of the others. Raises `UserError` where there is no such folder.
     """
 
-    def __init__(self, path: str | os.PathLike, option: str = "--source", follow_links: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike, option: str = "--source",
+                 follow_links: bool = False) -> None:
         self.path, self.follow_links = Path(path), follow_links
         if not self.path.is_dir():
-            what = "is a file, not a folder" if self.path.exists() else "no such folder"
-            raise UserError(f"{option} {printable(self.path)}: {what}" + ("; unpack it first" if self.path.is_file() else ""))
+            there = self.path.exists()
+            what = "is a file, not a folder; unpack it first" if there else "no such folder"
+            raise UserError(f"{option} {printable(self.path)}: {what}")
         self.left_out: list[tuple[str, str]] = []
         found = {path.relative_to(self.path).as_posix(): path for path in self._walk()}
         self.files = {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
@@ -43,7 +46,7 @@ class SourceFolder:
         return {name: path for name, path in self.files.items() if is_picture_name(name)}
 
     def find(self, name: object) -> str:
-        """The name in `files` that `name`, taken from a table, means: exactly, else in another Unicode form or with backslashes.
+        """The name in `files` that a table means by `name`: exactly, else as `same_name_key` does.
 
         Raises `MissingFile`.
         """
@@ -64,9 +67,9 @@ class SourceFolder:
     def _why_missing(self, name: str) -> str:
         with library_errors(MissingFile):  # names too long, with NULs ...
             if (self.path / name).is_file():
-                link = next((place for place in reversed(PurePosixPath(name).parents) if (self.path / place).is_symlink()), None)
-                if link is not None:
-                    return f"lies in the linked folder {printable(link)}; --follow-links reads it"
+                for place in reversed(PurePosixPath(name).parents):
+                    if (self.path / place).is_symlink() and place != PurePosixPath("."):
+                        return f"lies in the linked folder {place}; --follow-links reads it"
                 return "is hidden or lies in a hidden folder"
         alike = self._by_fold.get(name.casefold(), [])
         return "no such file" + (f"; there is {listing(alike)}, in other letters" if alike else "")

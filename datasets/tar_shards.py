@@ -1,7 +1,8 @@
-"""WebDataset shards: tar files of samples whose members share a name up to the first dot, as img2dataset writes them.
+"""WebDataset shards: tar files of samples whose members share a name up to the first dot, as
+img2dataset writes them.
 
-A sample is a picture of any kind that is read here, with a caption in NAME.txt, or under `caption` in NAME.json. Shards
-are read once, in order of their names; nothing is extracted to disk.
+A sample is a picture of any kind that is read here, with a caption in NAME.txt, or under `caption`
+in NAME.json. Shards are read once, in order of their names; nothing is extracted to disk.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def shard_pictures(shards: Sequence[str | os.PathLike], split: str, report: Repo
                 if raw is not None:
                     yield raw
         except PackedError as error:
-            report.defect("damaged shard", shard.name, f"damaged shard: {printable(error.member)} {error.reason}")
+            report.defect("damaged shard", shard.name,
+                          f"damaged shard: {printable(error.member)} {error.reason}")
 
 
 def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -69,13 +71,15 @@ def _content(member: TarMember, ending: str, report: Report) -> bytes:
     """b'' for what is neither a picture nor a caption."""
     if ending in _TEXTS or is_picture_name(f"x.{ending}"):
         return member.read()
-    report.note(f"file of another kind (.{printable(ending)})" if ending else "file of another kind (no ending)")
+    report.note(f"file of another kind (.{printable(ending)})"
+                if ending else "file of another kind (no ending)")
     return b""
 
 
 def _sample(shard: Path, key: str, members: dict[str, bytes], split: str, seen: set[str], report: Report) -> RawPicture | None:
     name = f"{shard.name}/{key}"
-    picture = next((data for ending, data in members.items() if is_picture_name(f"x.{ending}")), None)
+    picture = next((data for ending, data in members.items() if is_picture_name(f"x.{ending}")),
+                   None)
     captions = _captions(members, name, report)
     if picture is None:
         kind = "captions without picture"

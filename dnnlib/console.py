@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import re
 import sys
 import traceback
@@ -23,11 +24,13 @@ def report_user_errors(command: Callable) -> Callable:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure") and (stream.encoding or "").lower() in ("utf-8", "utf8"):
-                stream.reconfigure(errors="backslashreplace")  # names of files may hold bytes of any encoding
+            utf8 = (stream.encoding or "").lower() in ("utf-8", "utf8")
+            if utf8 and isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # for names of files of any bytes
         try:
             with warnings.catch_warnings():
-                # Pillow warns of large pictures and odd tags; what matters of it is counted or refused by name.
+                # Pillow warns of large pictures and odd tags; what matters of it is counted or
+                # refused by name.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return command(*args, **kwargs)
         except UserError as error:

@@ -1,4 +1,5 @@
-"""The one exception that a user is meant to read, and how what libraries raise over a user's file becomes one."""
+"""The one exception that a user is meant to read, and how the exceptions of libraries become one.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def library_errors(refusal: Callable[[str], UserError]) -> Iterator[None]:
-    """The border to a library that reads a user's file: whatever it raises inside becomes `refusal(reason)`.
+    """The border to a library that reads a user's file: what it raises becomes `refusal(reason)`.
 
-    A damaged file makes such libraries raise almost anything, so there is no list of exceptions here. Nothing but the
-    library's own calls belongs inside. A `UserError` passes as it is.
+    A damaged file makes such libraries raise almost anything, so there is no list of exceptions
+    here. Nothing but the library's own calls belongs inside. A `UserError` passes as it is.
     """
     try:
         yield
@@ -30,7 +31,10 @@ def library_errors(refusal: Callable[[str], UserError]) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an exception says, in one line of at most 200 characters; with its kind where the words alone say little."""
+    """What an exception says, in one line of at most 200 characters.
+
+    Its kind goes in front where the words alone say little.
+    """
     words = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         words = error.strerror

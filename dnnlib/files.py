@@ -21,8 +21,8 @@ from dnnlib.errors import UserError
 from dnnlib.ownership import Rule, refuse_foreign
 from dnnlib.text import parse_json
 
-# A temporary sibling is `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`, so that one can tell whose it was. Before a folder is
-# replaced, the old one moves to a sibling that ends in `_OLD`.
+# A temporary sibling is `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`, so that one can tell whose it was.
+# Before a folder is replaced, the old one moves to a sibling that ends in `_OLD`.
 _OLD = ".old"
 LOCK = ".lock"
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
@@ -91,10 +91,10 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def remove_leftovers(folder: str | os.PathLike, target: str | None = None, *, exclusive: bool = False) -> None:
-    """Delete temporary siblings (of one target, or all) that dead processes of this machine left in `folder`.
+    """Delete temporary siblings (of one target, or all) that dead processes of this machine left.
 
-    A folder whose replacement was stopped half-way gets its old content back. exclusive: the caller holds the folder's
-    lock, so those of every process and machine are left over.
+    A folder whose replacement was stopped half-way gets its old content back. exclusive: the caller
+    holds the folder's lock, so those of every process and machine are left over.
     """
     if not os.path.isdir(folder):
         return
@@ -104,8 +104,9 @@ def remove_leftovers(folder: str | os.PathLike, target: str | None = None, *, ex
             continue
         if not exclusive and (match["host"] != _HOST or _alive(int(match["process"]))):
             continue
-        if path.is_dir() and path.suffix == _OLD and not os.path.lexists(Path(folder) / match["target"]):
-            os.replace(path, Path(folder) / match["target"])
+        original = path.with_name(match["target"])
+        if path.is_dir() and path.suffix == _OLD and not os.path.lexists(original):
+            os.replace(path, original)
         elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -124,11 +125,12 @@ def _alive(process: int) -> bool:
 
 @contextlib.contextmanager
 def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) -> Iterator[Path]:
-    """Yield a temporary sibling of `target` to fill; on success it takes the target's name, else it vanishes.
+    """Yield a temporary sibling of `target` to fill; on success it takes the target's name.
 
-    ours: the rule by which something that lies at `target` may be replaced, see `dnnlib.ownership`; it is asked before
-    and after the filling. With `folder=True` the sibling is a directory, and an existing target directory is replaced as
-    a whole. A linked target stays a link. Raises `UserError` for what is not ours and where the system refuses to write.
+    ours: the rule by which something that lies at `target` may be replaced, see `dnnlib.ownership`;
+    it is asked before and after the filling. With `folder=True` the sibling is a directory, and an
+    existing target directory is replaced as a whole. A linked target stays a link. Raises
+    `UserError` for what is not ours and where the system refuses to write.
     """
     target = Path(os.path.realpath(target)) if os.path.islink(target) else Path(target)
     prefix = f".{target.name}.{_HOST}-{os.getpid()}."
@@ -137,7 +139,7 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
             remove_leftovers(target.parent, target.name)
         refuse_foreign(target, ours)
         if target.is_dir() and not folder:
-            raise UserError(f"{target} is a folder, but a file is to be written there; name another place")
+            raise UserError(f"{target} is a folder, but a file belongs there; name another place")
         target.parent.mkdir(parents=True, exist_ok=True)
         if folder:
             temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
@@ -164,7 +166,7 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
 
 
 def _replace_folder(temporary: Path, target: Path, prefix: str) -> None:
-    """A folder cannot be replaced in one call, so the old one moves aside first, and back when the second move fails.
+    """A folder cannot be replaced in one call, so the old one moves aside, and back on failure.
 
     Where the process is killed between the two, `remove_leftovers` moves it back.
     """
@@ -202,7 +204,7 @@ def write_json(target: str | os.PathLike, value: Any, *, ours: Rule) -> None:
 
 
 def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
-    """Parse a JSON file; raises `UserError` naming the file when it is missing or not JSON. mended: see `parse_json`."""
+    """Parse a JSON file; `mended` as in `parse_json`. Raises `UserError` that names the file."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -214,7 +216,8 @@ def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
 
 
 def append_json_line(path: str | os.PathLike, record: dict) -> None:
-    """Add one record to a `.jsonl` file in a single write; after a line that a crash cut short it starts a new one."""
+    """Add one record to a `.jsonl` file in a single write, after a cut line on a line of its own.
+    """
     line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
     with writing(path), open(path, "ab+") as file:
         if file.tell():

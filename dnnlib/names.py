@@ -1,4 +1,4 @@
-"""Names of files as people and systems write them: how they are shown, when two mean the same, which no user chose."""
+"""Names of files: how they are shown, when two of them mean the same, which no user chose."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(name: str | os.PathLike) -> str:
-    """The name as text that every terminal and JSON file takes: bytes that are no UTF-8 are read as Windows-1252.
+    """The name as text that every terminal and JSON file takes.
 
-    Line ends and other control characters are spelled as in Python, such as '\\n'.
+    Bytes that are no UTF-8 are read as Windows-1252. Line ends and other control characters are
+    spelled as in Python, such as '\\n'.
     """
     text = os.fspath(name)
     if not text.isascii():
@@ -32,22 +33,27 @@ def printable(name: str | os.PathLike) -> str:
 def _of_bytes(name: str) -> str:
     try:
         return decode_text(name.encode("utf-8", "surrogateescape"))[0]
-    except (UnicodeEncodeError, TextError):  # half a surrogate pair, or an encoding that cannot be told
+    except (UnicodeEncodeError, TextError):  # half a surrogate pair, or another encoding
         return name.encode("ascii", "backslashreplace").decode()
 
 
 def same_name_key(name: str) -> str:
-    """Equal for names that mean one file on different systems: composed or decomposed letters, slashes or backslashes."""
-    return PurePosixPath(unicodedata.normalize("NFC", printable(name)).replace("\\", "/")).as_posix()
+    """Equal for names that mean one file on different systems.
+
+    Letters may be composed or decomposed, and separators slashes or backslashes.
+    """
+    composed = unicodedata.normalize("NFC", printable(name))
+    return PurePosixPath(composed.replace("\\", "/")).as_posix()
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a relative path (with forward slashes) is or lies in something hidden, such as .ipynb_checkpoints or ._a.jpg."""
-    return any(_HIDDEN.fullmatch(part) and part != ".." or is_junk(part) for part in PurePosixPath(path).parts)
+    """Whether a relative path is or lies in something hidden, as ._a.jpg or .ipynb_checkpoints."""
+    parts = (part for part in PurePosixPath(path).parts if part != "..")
+    return any(_HIDDEN.fullmatch(part) or is_junk(part) for part in parts)
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file browser or an archiver made this file or folder beside the user's own; nobody misses it."""
+    """Whether a file browser or an archiver made a file of this name; nobody misses it."""
     return _JUNK.fullmatch(name) is not None
 
 

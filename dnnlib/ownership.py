@@ -1,8 +1,8 @@
-"""What a command may replace: what is its own by a mark of ours in it. Everything else is refused by name.
+"""What a command may replace: what is ours by a mark in it. Everything else is refused by name.
 
-Every write that could take the place of something goes through `dnnlib.files.atomic_path`, which asks for a `Rule`. The
-rules for a format lie beside the code that writes the format. A file of no bytes and a folder without files belong to
-nobody: replacing them loses nothing.
+Every write that could take the place of something goes through `dnnlib.files.atomic_path`, which
+asks for a `Rule`. The rules for a format lie beside the code that writes the format. A file of no
+bytes and a folder without files belong to nobody: replacing them loses nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dnnlib.errors import UserError
 from dnnlib.names import is_junk, listing, printable
 
 Rule = Callable[[Path], "str | None"]
-"""Says why the thing at a path is not ours, such as 'holds no pictures.json'; None where it is ours.
+"""Says why what lies at a path is not ours, such as 'holds no pictures.json'; None where it is.
 
 Called only where something is there.
 """
@@ -29,24 +29,29 @@ def refuse_foreign(target: str | os.PathLike, ours: Rule) -> None:
         return
     fault = ours(target)
     if fault:
-        raise UserError(f"{printable(target)} {fault}, so it is left as it is; name another place, or move it away")
+        raise UserError(f"{printable(target)} {fault}, so it is left as it is; name another place, "
+                        "or move it away")
 
 
 def _is_empty(path: Path) -> bool:
-    return next(content(path), None) is None if path.is_dir() else path.is_file() and path.stat().st_size == 0
+    if path.is_dir():
+        return next(content(path), None) is None
+    return path.is_file() and path.stat().st_size == 0
 
 
 def content(folder: Path) -> Iterator[str]:
-    """Relative paths of all files and links below a folder, with forward slashes; links are not followed.
+    """Relative paths of all files and links below a folder; links are not followed.
 
-    What file browsers scatter about, such as .DS_Store, is left out. Raises `OSError` for what cannot be listed.
+    What file browsers scatter about, such as .DS_Store, is left out. Raises `OSError` for what
+    cannot be listed.
     """
     def refuse(error: OSError) -> None:
         raise error
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        yield from ((Path(place) / name).relative_to(folder).as_posix() for name in (*files, *links) if not is_junk(name))
+        yield from ((Path(place) / name).relative_to(folder).as_posix() for name in (*files, *links)
+                    if not is_junk(name))
 
 
 def never(path: Path) -> str:
@@ -55,11 +60,11 @@ def never(path: Path) -> str:
 
 
 def in_our_folder(path: Path) -> None:
-    """For the files of a folder that was found to be ours when the command entered it, such as a run folder."""
+    """For the files of a folder, such as a run's, that was found to be ours at the start."""
 
 
 def named_by_content(path: Path) -> None:
-    """For files of a cache, whose name is the hash of what they hold: nobody else has a file of that name."""
+    """For files of a cache, named by the hash of what they hold, as nobody else's files are."""
 
 
 def json_with(*keys: str) -> Rule:
@@ -69,12 +74,13 @@ def json_with(*keys: str) -> Rule:
             value = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError):
             value = None
-        return None if isinstance(value, dict) and set(keys) <= value.keys() else f"is no JSON file with {listing(keys)}"
+        ours = isinstance(value, dict) and set(keys) <= value.keys()
+        return None if ours else f"is no JSON file with {listing(keys)}"
     return rule
 
 
 def json_lines_with(*keys: str) -> Rule:
-    """A file of JSON objects, a line each, that all have these keys; what is appended to belongs to it then."""
+    """A file of JSON objects, a line each, that all have these keys; for files that grow."""
     def rule(path: Path) -> str | None:
         try:
             *lines, cut = path.read_bytes().split(b"\n")  # a crash may have cut the last line
@@ -82,8 +88,8 @@ def json_lines_with(*keys: str) -> Rule:
             records = records if records or not cut else [None]
         except (OSError, ValueError, RecursionError):
             records = [None]
-        fault = f"is not a file of JSON lines with {listing(keys)}"
-        return None if all(isinstance(record, dict) and set(keys) <= record.keys() for record in records) else fault
+        ours = all(isinstance(one, dict) and set(keys) <= one.keys() for one in records)
+        return None if ours else f"is not a file of JSON lines with {listing(keys)}"
     return rule
 
 
@@ -99,7 +105,7 @@ def starting_with(mark: str) -> Rule:
 
 
 def whole_folder(listed: Callable[[Path], Iterable[str]]) -> Rule:
-    """A folder in which every file is ours. `listed(folder)` reads the mark and gives the relative paths of our files.
+    """A folder in which every file is ours; `listed(folder)` reads their paths from the mark.
 
     It raises `UserError` that says what is wrong with the mark, such as 'no pictures.json of ours'.
     """
@@ -111,5 +117,7 @@ def whole_folder(listed: Callable[[Path], Iterable[str]]) -> Rule:
             foreign = found - set(listed(path))
         except UserError as error:
             return f"holds {listing(sorted(found))} and {error}"
-        return f"also holds {listing(sorted(foreign))}, which this program did not write" if foreign else None
+        if not foreign:
+            return None
+        return f"also holds {listing(sorted(foreign))}, which this program did not write"
     return rule

@@ -1,7 +1,8 @@
 """Text that others wrote, in whatever encoding: decoded, with what can be mended mended and said.
 
-UTF-8 with or without a byte order mark is taken as it is. UTF-16 and UTF-32 are known by their byte order mark, or by
-their NULs; single bytes that are no UTF-8 are read as Windows-1252, which also makes files of both encodings right.
+UTF-8 with or without a byte order mark is taken as it is. UTF-16 and UTF-32 are known by their byte
+order mark, or by their NULs; single bytes that are no UTF-8 are read as Windows-1252, which also
+makes files of both encodings right.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ LOST = "characters lost before (U+FFFD)"
 HALF = "half a surrogate pair, left out"
 CONTROL = "control characters, left out"
 
-_MARKS = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
-          (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_MARKS = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+          (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+          (codecs.BOM_UTF16_BE, "utf-16-be"))
 # Places of NULs in English text, by the rest of their position modulo 4.
 _NULS = {"utf-32-le": (1, 2, 3), "utf-32-be": (0, 1, 2), "utf-16-le": (1, 3), "utf-16-be": (0, 2)}
-# `surrogateescape` leaves U+DC00 + byte for each byte that is no UTF-8. Three of them may be half of a surrogate pair.
-_ESCAPED_HALF = re.compile("\udced[\udca0-\udcbf][\udc80-\udcbf]")
+# `surrogateescape` leaves U+DC00 + byte for each byte that is no UTF-8. Three of them may be half
+# of a surrogate pair.
+_HIGH, _LOW = "\udced[\udca0-\udcaf][\udc80-\udcbf]", "\udced[\udcb0-\udcbf][\udc80-\udcbf]"
+_ESCAPED_HALVES = re.compile(f"{_HIGH}{_LOW}|{_HIGH}|{_LOW}")
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _C1 = re.compile("[\x80-\x9f]")
 _BLANK_CONTROL = re.compile("[\x0b\x0c\x1c-\x1f\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]")
-_SUSPECT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffd-\uffff]")
+_SUSPECT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029"
+                      "\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffd-\uffff]")
 
 
 class TextError(UserError):
@@ -42,7 +47,7 @@ class TextError(UserError):
 
 
 def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """The text and, from the constants of this module, what was mended in it. Raises `TextError`."""
+    """The text, and what was mended in it, in this module's words. Raises `TextError`."""
     encoding, start = _encoding(data)
     if encoding != "utf-8":
         width = 4 if "32" in encoding else 2
@@ -53,10 +58,11 @@ def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
     text = data[start:].decode("utf-8", "surrogateescape")
     foreign = ()
     if _ESCAPED.search(text):
-        text = _ESCAPED_HALF.sub(_half, text)
+        text = _ESCAPED_HALVES.sub(_joined, text)
         text, count = _ESCAPED.subn(_windows, text)
         if count >= 4 and count > 0.4 * len("".join(text.split())):
-            raise TextError("neither UTF-8 nor UTF-16, and too little of it is Latin letters for Windows-1252; save it as UTF-8")
+            raise TextError("neither UTF-8 nor UTF-16, and too few Latin letters for Windows-1252; "
+                            "save it as UTF-8")
         foreign = (WINDOWS,) if count else ()
     controls = len(_CONTROL.findall(text))
     if controls >= 8 and controls > 0.2 * len(text):
@@ -74,14 +80,18 @@ def _encoding(data: bytes) -> tuple[str, int]:
     length = min(len(data), 1 << 16) / 4
     for name, places in _NULS.items():
         fewest = min(nuls[rest] for rest in places)
-        if fewest > 0.3 * length and all(nuls[rest] < 0.25 * fewest for rest in range(4) if rest not in places):
+        others = [nuls[rest] for rest in range(4) if rest not in places]
+        if fewest > 0.3 * length and max(others) < 0.25 * fewest:
             return name, 0
     return "utf-8", 0
 
 
-def _half(match: re.Match) -> str:
-    first, second, third = (ord(letter) & 0xFF for letter in match[0])
-    return chr((first & 0xF) << 12 | (second & 0x3F) << 6 | third & 0x3F)
+def _joined(match: re.Match) -> str:
+    """Two halves of a surrogate pair in UTF-8 -> the character; one -> a half, to be left out."""
+    halves = match[0].encode("utf-8", "surrogateescape").decode("utf-8", "surrogatepass")
+    if len(halves) == 1:
+        return "\ud800"
+    return halves.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _windows(match: re.Match) -> str:
@@ -89,14 +99,18 @@ def _windows(match: re.Match) -> str:
     return _CP1252.get(byte, chr(byte))
 
 
-_CP1252 = {byte: bytes([byte]).decode("cp1252") for byte in range(0x80, 0x100) if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
+_CP1252 = {
+    byte: bytes([byte]).decode("cp1252") for byte in range(0x80, 0x100)
+    if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+}
 
 
 def mend_text(text: str) -> tuple[str, tuple[str, ...]]:
-    """Text that is decoded already, such as a string out of JSON, without what no tokenizer or file can take; what was mended.
+    """Decoded text, such as a string out of JSON, without what no tokenizer takes; what was mended.
 
-    Halves of surrogate pairs are joined or left out; control characters become what Windows-1252 means by them, spaces or
-    nothing; pairs of U+FFFD become spaces (AttnGAN's captions of CUB have them for spaces).
+    Halves of surrogate pairs are joined or left out; control characters become what Windows-1252
+    means by them, spaces or nothing; pairs of U+FFFD become spaces (AttnGAN's captions of CUB have
+    them for spaces).
     """
     if not _SUSPECT.search(text):
         return text, ()
@@ -108,7 +122,7 @@ def mend_text(text: str) -> tuple[str, tuple[str, ...]]:
         if count and what and what not in mended:
             mended.append(what)
 
-    replace(_PAIR, lambda pair: pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"), "")
+    replace(_PAIR, lambda two: two[0].encode("utf-16", "surrogatepass").decode("utf-16"), "")
     replace(_SURROGATE, "", HALF)
     replace(re.compile("\ufffd\ufffd"), " ", LOST_SPACES)
     replace(_C1, lambda match: _CP1252.get(ord(match[0]), match[0]), WINDOWS)
@@ -120,20 +134,21 @@ def mend_text(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def split_lines(text: str) -> list[str]:
-    """At line feeds and carriage returns alone; `str.splitlines` also cuts at an ellipsis of Windows-1252."""
+    """At line feeds and carriage returns alone; `str.splitlines` cuts at more, such as U+0085."""
     return re.split("\r\n|\r|\n", text)
 
 
 def read_text(path: str | os.PathLike) -> tuple[str, tuple[str, ...]]:
-    """`decode_text` of a file. Raises `TextError` with the reason alone, without the file's name."""
+    """`decode_text` of a file. Raises `TextError`, which gives the reason but not the name."""
     with library_errors(TextError):
         return decode_text(Path(path).read_bytes())
 
 
 def parse_json(data: bytes | str, where: str, mended: list[str] | None = None) -> Any:
-    """The value; what was mended in its encoding is added to `mended`. Raises `UserError` that begins with `where`.
+    """The value. What was mended is added to `mended`. Raises `UserError` that begins with `where`.
 
-    Strings may still hold halves of surrogate pairs, which JSON spells in ASCII: `mend_text` is for them.
+    Strings may still hold halves of surrogate pairs, which JSON spells in ASCII: `mend_text` is for
+    them.
     """
     try:
         text, found = decode_text(data) if isinstance(data, bytes) else (data, ())

@@ -39,7 +39,8 @@ class PictureFolder:
         self._names = sorted(pictures)
         self._files = [pictures[name] for name in self._names]
         if not self._files:
-            raise UserError(f"{self.path}: no pictures in it (hidden files and linked folders are left out)")
+            raise UserError(
+                f"{self.path}: no pictures in it (hidden files and linked folders are left out)")
         self.name = self.path.resolve().name
         self.resolution = self._load(0).size
 
@@ -78,7 +79,8 @@ class PictureFolder:
 
     @functools.cached_property
     def _captions(self) -> dict[str, tuple[str, ...]]:
-        if CAPTIONS_FILE not in self._source.files and not self._files[0].with_suffix(".txt").is_file():
+        if CAPTIONS_FILE not in self._source.files and not self._files[0].with_suffix(
+                ".txt").is_file():
             return {}
         return {raw.id: raw.captions for raw in folder_pictures(self.path, Report())}
 

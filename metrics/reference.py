@@ -75,7 +75,8 @@ def _path(cache_dir: Path, key: str) -> Path:
 
 def _read(cache_dir: Path, key: str, count: int) -> Features | None:
     try:
-        with library_errors(UserError), np.load(_path(cache_dir, key), allow_pickle=False) as archive:
+        with library_errors(UserError), np.load(_path(cache_dir, key),
+                                                allow_pickle=False) as archive:
             return features_of(archive, count) if str(archive["key"]) == key else None
     except UserError:
         return None  # absent or damaged: computed afresh and replaced

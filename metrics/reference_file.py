@@ -55,9 +55,11 @@ class ReferenceFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with library_errors(lambda reason: UserError(
-                f"--ref {path} is no reference statistics ({reason}); make them with calc_metrics.py ref, or give a folder of "
-                "pictures")), np.load(path, allow_pickle=False) as archive:
+        def refusal(reason: str) -> UserError:
+            return UserError(f"--ref {path} is no reference statistics ({reason}); make them with "
+                             "calc_metrics.py ref, or give a folder of pictures")
+
+        with library_errors(refusal), np.load(path, allow_pickle=False) as archive:
             self.foreign = "mu" in archive and "sigma" in archive
             self.index = {} if self.foreign else dict(json.loads(str(archive["index"])))
             self._mu_sigma = (archive["mu"], archive["sigma"]) if self.foreign else None
@@ -87,8 +89,10 @@ class ReferenceFile:
         if not same:
             raise UserError(f"--ref {self.path} holds {fitting[0][1]['tag']!r} of {detector.name}, but {tag!r} is needed")
         number, entry = same[0]
-        with library_errors(lambda reason: UserError(f"--ref {self.path} is damaged ({reason}); make it again with ref")), \
-                np.load(self.path, allow_pickle=False) as archive:
+        def refusal(reason: str) -> UserError:
+            return UserError(f"--ref {self.path} is damaged ({reason}); make it again with ref")
+
+        with library_errors(refusal), np.load(self.path, allow_pickle=False) as archive:
             features = features_of(archive, entry["count"], f"{number}/")
         if rows and features.rows is None:
             raise UserError(f"--ref {self.path} holds only mean and covariance of {detector.name}; KID, CMMD, precision and "

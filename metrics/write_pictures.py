@@ -30,10 +30,11 @@ from torch_utils.precision import no_tf32
 
 def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Path, *, device: torch.device, batch_size: int,
                    progress: Progress) -> dict[str, Any]:
-    """img00000000.png ... with `captions.jsonl` and `pictures.json` in `folder`; the latter, which it also returns.
+    """img00000000.png ... with `captions.jsonl` and `pictures.json` in `folder`; the latter, which
+    it also returns.
 
-    Every rank writes its share. The pictures of an earlier `gen` are replaced when all of the new ones are there. Raises
-    `UserError` for a folder with anything else in it.
+    Every rank writes its share. The pictures of an earlier `gen` are replaced when all of the new
+    ones are there. Raises `UserError` for a folder with anything else in it.
     """
     pictures = protocol.pictures
     if pictures.view != "native":
@@ -50,8 +51,8 @@ def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Pat
     with _folder_of_all_ranks(folder) as place:
 
         def write(share: range) -> None:
-            frames = generated_frames(subject, chosen, pictures, share, large=0, batch_size=batch_size,
-                                      device=device, progress=progress)
+            frames = generated_frames(subject, chosen, pictures, share, large=0,
+                                      batch_size=batch_size, device=device, progress=progress)
             with no_tf32():  # as `calc`, which must see the same pictures
                 for index, frame in zip(share, frames, strict=True):
                     save_png(place / names[index], frame, ours=in_our_folder)
@@ -78,6 +79,7 @@ def _folder_of_all_ranks(folder: Path) -> Iterator[Path]:
 
 def _own_files(folder: Path) -> list[str]:
     origin = read_json(folder / ORIGIN_FILE) if (folder / ORIGIN_FILE).is_file() else None
-    if not isinstance(origin, dict) or not isinstance(origin.get("items"), dict) or "protocol" not in origin:
+    if not isinstance(origin, dict) or not isinstance(origin.get("items"),
+                                                      dict) or "protocol" not in origin:
         raise UserError(f"no {ORIGIN_FILE} of `gen`")
     return [ORIGIN_FILE, CAPTIONS_FILE, *origin["items"]]

@@ -57,7 +57,9 @@ class Snapshot:
         return encoder
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write the folder atomically; an existing snapshot is replaced. Raises `UserError` for a folder of anything else."""
+        """Write the folder atomically; an existing snapshot is replaced. Raises `UserError` for a
+        folder of anything else.
+        """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
         config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
                   "text_encoder_id": self.encoder_id, "resolution": self.resolution, "info": self.info}

@@ -13,8 +13,11 @@ from dnnlib.files import atomic_path
 from dnnlib.ownership import Rule
 
 
-def save_png(path: str | Path, image: torch.Tensor, text: Mapping[str, str] | None = None, *, ours: Rule) -> None:
-    """Write a uint8 picture [3, H, W] atomically; `text` becomes PNG text chunks, `ours` is as in `atomic_path`."""
+def save_png(path: str | Path, image: torch.Tensor, text: Mapping[str, str] | None = None, *,
+             ours: Rule) -> None:
+    """Write a uint8 picture [3, H, W] atomically; `text` becomes PNG text chunks, `ours` is as in
+    `atomic_path`.
+    """
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
@@ -25,7 +28,8 @@ def save_png(path: str | Path, image: torch.Tensor, text: Mapping[str, str] | No
 
 
 def png_with(*keys: str) -> Rule:
-    """The rule of ownership for pictures that `save_png` wrote with text under all of these keys."""
+    """The rule of ownership for pictures that `save_png` wrote with text under all of these keys.
+    """
     def rule(path: Path) -> str | None:
         from PIL import Image
 
@@ -34,7 +38,9 @@ def png_with(*keys: str) -> Rule:
                 found = set(picture.info)
         except UserError:  # another kind of file
             found = set()
-        return None if set(keys) <= found else f"is no picture that this program made (no PNG text {' and '.join(keys)})"
+        return None if set(
+            keys
+        ) <= found else f"is no picture that this program made (no PNG text {' and '.join(keys)})"
     return rule
 
 

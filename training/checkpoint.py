@@ -40,15 +40,21 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             raise UserError(f"{path}: written by another version of this code; finish the run with that one")
         return path, state
     if files:
-        raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; restore a backup, or start another --outdir with "
-                        f"--init-from {run_dir}")
+        raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; restore a backup, or start "
+                        f"another --outdir with --init-from {run_dir}")
     return None
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """All training-state-<kimg>.pt of a run folder, newest first; copies under other names are the user's own."""
-    found = {path: re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name) for path in run_dir.glob(f"{PREFIX}*.pt")}
-    return sorted((path for path in found if found[path]), key=lambda path: int(found[path][1]), reverse=True)
+    """All training-state-<kimg>.pt of a run folder, newest first; copies under other names are the
+    user's own.
+    """
+    found = {
+        path: re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name)
+        for path in run_dir.glob(f"{PREFIX}*.pt")
+    }
+    return sorted((path for path in found if found[path]), key=lambda path: int(found[path][1]),
+                  reverse=True)
 
 
 class CheckpointIO:

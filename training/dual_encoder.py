@@ -157,7 +157,13 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
     from datasets.text_image import TextImageDataset
     from dnnlib.files import atomic_path, sha256_of, write_json
     from dnnlib.ownership import json_with, refuse_foreign
-    from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, heads_fault, heads_state, load_heads
+    from networks.text_encoders.small import (
+        SPECS,
+        WEIGHTS_FOLDER,
+        heads_fault,
+        heads_state,
+        load_heads,
+    )
     from training.tower_features import tower_features
 
     target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"

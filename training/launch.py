@@ -13,7 +13,16 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.console import tee_to
 from dnnlib.errors import UserError
-from dnnlib.files import LOCK, cache_folder, locked, make_folder, read_json, read_json_lines, remove_leftovers, write_json
+from dnnlib.files import (
+    LOCK,
+    cache_folder,
+    locked,
+    make_folder,
+    read_json,
+    read_json_lines,
+    remove_leftovers,
+    write_json,
+)
 from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
 from metrics.protocols import protocols_named
@@ -59,12 +68,15 @@ def run(config: TrainConfig, run_dir: Path) -> bool:
 
 OPTIONS = "training_options.json"
 # What a run writes; files of other names are never touched.
-_WRITTEN = re.compile(r"stats\.jsonl|log\.txt|reals\.png|fakes\d{6,}\.png|metric-.*\.jsonl|network-snapshot-\d{6,}|"
-                      r"training-state-\d{6,}\.pt")
+_WRITTEN = re.compile(
+    r"stats\.jsonl|log\.txt|reals\.png|fakes\d{6,}\.png|metric-.*\.jsonl|network-snapshot-\d{6,}|"
+    r"training-state-\d{6,}\.pt")
 
 
 def run_folder_fault(run_dir: Path) -> str | None:
-    """The rule of ownership (`dnnlib.ownership`) for run folders: our options, a failed start, or nothing a run would write."""
+    """The rule of ownership (`dnnlib.ownership`) for run folders: our options, a failed start, or
+    nothing a run would write.
+    """
     if not run_dir.is_dir():
         return None  # making it says what is wrong
     if (run_dir / OPTIONS).exists():
@@ -77,14 +89,17 @@ def run_folder_fault(run_dir: Path) -> str | None:
 
 
 def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
-    """Make the run folder ours until `stack` closes: its lock, what a killed run left half-written, its log.
+    """Make the run folder ours until `stack` closes: its lock, what a killed run left half-written,
+    its log.
 
-    Raises `UserError` where it holds files of others that a run would replace, or records without a state to resume.
+    Raises `UserError` where it holds files of others that a run would replace, or records without a
+    state to resume.
     """
     refuse_foreign(run_dir, run_folder_fault)
     if not checkpoints(run_dir) and read_json_lines(run_dir / "stats.jsonl"):
-        raise UserError(f"{run_dir} holds the records of a run but no training-state-*.pt to go on from, and starting afresh "
-                        "would erase them; restore the state, or give another --outdir (with --init-from to take its weights)")
+        raise UserError(f"{run_dir} holds the records of a run but no training-state-*.pt to go on "
+                        "from, and starting afresh would erase them; restore the state, or give "
+                        "another --outdir (with --init-from to take its weights)")
     make_folder(run_dir)
     stack.enter_context(locked(run_dir))
     remove_leftovers(run_dir, exclusive=True)

@@ -28,7 +28,8 @@ class SampleGrid:
         self.prompts = [dataset.captions(i)[0] for i in self.indices]
 
     def save_reals(self, path: Path) -> None:
-        save_png(path, grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS), ours=in_our_folder)
+        save_png(path, grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS),
+                 ours=in_our_folder)
 
     def save_fakes(self, path: Path, generator: Generator, encoder: TextEncoder, device: torch.device) -> None:
         stream = iterate_images(generator, encoder, self.prompts, range(len(self.prompts)), View.square(self.resolution),

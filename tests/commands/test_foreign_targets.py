@@ -29,11 +29,15 @@ def run(command, *arguments):
 
 
 def refused(result, words):
-    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and words in result.stderr, result.output
+    assert result.exit_code == 1 and result.stderr.count(
+        "\n") == 1 and words in result.stderr, result.output
 
 
 def everything(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +66,21 @@ def write_zip(path, **members):
 
 
 FOREIGN = {
-    "a data set of StyleGAN": lambda place: (place.mkdir(), (place / "dataset.json").write_text('{"labels": [["a.png", 3]]}'),
-                                             (place / "notes.txt").write_text("mine")),
+    "a data set of StyleGAN": lambda place:
+    (place.mkdir(), (place / "dataset.json").write_text('{"labels": [["a.png", 3]]}'),
+     (place / "notes.txt").write_text("mine")),
     "pictures": lambda place: (place.mkdir(), Image.new("RGB", (4, 4)).save(place / "a.png")),
-    "ours with a note": lambda place: (write_archive(place, [picture()], (4, 4), {}), (place / "notes.txt").write_text("mine")),
-    "ours under version control": lambda place: (write_archive(place, [picture()], (4, 4), {}), (place / ".git").mkdir(),
+    "ours with a note": lambda place: (write_archive(place, [picture()], (4, 4), {}),
+                                       (place / "notes.txt").write_text("mine")),
+    "ours under version control": lambda place: (write_archive(place, [picture()], (4, 4), {}),
+                                                 (place / ".git").mkdir(),
                                                  (place / ".git" / "HEAD").write_text("ref")),
     "a zip of photos": lambda place: write_zip(place.with_suffix(".zip"), a__jpg="photo"),
-    "a zip of StyleGAN": lambda place: write_zip(place.with_suffix(".zip"), dataset__json='{"labels": null}', a__png="x"),
+    "a zip of StyleGAN": lambda place: write_zip(place.with_suffix(".zip"), dataset__json=
+                                                 '{"labels": null}', a__png="x"),
     "no zip at all": lambda place: place.with_suffix(".zip").write_text("irreplaceable"),
-    "our zip with a note": lambda place: (write_archive(place.with_suffix(".zip"), [picture()], (4, 4), {}),
-                                          zipfile.ZipFile(place.with_suffix(".zip"), "a").writestr("notes.txt", "mine")),
+    "our zip with a note": lambda place: (write_archive(place.with_suffix(".zip"), [picture()], (
+        4, 4), {}), zipfile.ZipFile(place.with_suffix(".zip"), "a").writestr("notes.txt", "mine")),
 }
 
 
@@ -85,8 +93,11 @@ def test_an_import_leaves_foreign_folders_and_zips_alone(tmp_path, photos, kind)
     (tmp_path / "to").mkdir()
     FOREIGN[kind](tmp_path / "to" / "set")
     before, (dest,) = everything(tmp_path / "to"), (tmp_path / "to").iterdir()
-    refused(run(dataset_tool.main, "folder", "--source", photos, "--dest", dest, "--resolution", 8), "is left as it is")
-    refused(run(dataset_tool.main, "openmoji", "--dest", dest, "--resolution", 8, "--max-images", 1), dest.name)
+    refused(run(dataset_tool.main, "folder", "--source", photos, "--dest", dest, "--resolution", 8),
+            "is left as it is")
+    refused(
+        run(dataset_tool.main, "openmoji", "--dest", dest, "--resolution", 8, "--max-images", 1),
+        dest.name)
     assert everything(tmp_path / "to") == before
 
 
@@ -95,13 +106,15 @@ def test_an_import_replaces_its_own_and_takes_empty_places(tmp_path, photos):
     (tmp_path / "empty.zip").touch()
     for name in ("empty", "empty.zip", "new", "new.zip"):
         for _ in range(2):
-            result = run(dataset_tool.main, "folder", "--source", photos, "--dest", tmp_path / name, "--resolution", 8)
+            result = run(dataset_tool.main, "folder", "--source", photos, "--dest", tmp_path / name,
+                         "--resolution", 8)
             assert result.exit_code == 0, result.stderr
         (tmp_path / name / ".DS_Store").touch() if (tmp_path / name).is_dir() else None
         assert len(Archive(tmp_path / name).entries()) == 1
     (photos / "a.txt").unlink()
     before = everything(tmp_path)
-    assert run(dataset_tool.main, "folder", "--source", photos, "--dest", tmp_path / "new", "--resolution", 8).exit_code == 1
+    assert run(dataset_tool.main, "folder", "--source", photos, "--dest", tmp_path / "new",
+               "--resolution", 8).exit_code == 1
     assert everything(tmp_path) == before
 
 
@@ -111,11 +124,13 @@ def start(run_dir):
 
 
 @pytest.mark.parametrize("name, text, words", [
-    ("training_options.json", '{"G_kwargs": {}, "run_dir": "x"}', "training_options.json of another program"),
+    ("training_options.json", '{"G_kwargs": {}, "run_dir": "x"}',
+     "training_options.json of another program"),
     ("log.txt", "diary", "holds log.txt, but no training_options.json"),
     ("network-snapshot-000000/notes.txt", "x", "holds network-snapshot-000000, but"),
     ("training-state-000000.pt", "x", "holds training-state-000000.pt, but"),
-    ("metric-fid50k_full.jsonl", "{}", "holds metric-fid50k_full.jsonl, but"), ("reals.png", "x", "holds reals.png, but"),
+    ("metric-fid50k_full.jsonl", "{}", "holds metric-fid50k_full.jsonl, but"),
+    ("reals.png", "x", "holds reals.png, but"),
 ])
 def test_training_leaves_the_folders_of_others_alone(tmp_path, name, text, words):
     run_dir = tmp_path / "run"
@@ -132,9 +147,11 @@ def test_a_run_may_live_beside_other_files_and_after_a_failed_start(tmp_path):
     for _ in range(2):
         start(tmp_path / "run")
     assert (tmp_path / "run" / "slurm-17.out").read_text() == "queued"
-    (tmp_path / "run" / "training_options.json").write_text('{"recipe": "x", "generator": {}, "text_encoder": "hashed"}')
+    (tmp_path / "run" / "training_options.json"
+     ).write_text('{"recipe": "x", "generator": {}, "text_encoder": "hashed"}')
     start(tmp_path / "run")
-    (tmp_path / "run" / "stats.jsonl").write_text('{"images": 8}\n')  # the user removed the states to save space
+    # the user removed the states to save space
+    (tmp_path / "run" / "stats.jsonl").write_text('{"images": 8}\n')
     with pytest.raises(UserError, match="holds the records of a run but no training-state"):
         start(tmp_path / "run")
     assert (tmp_path / "run" / "stats.jsonl").read_text() == '{"images": 8}\n'
@@ -146,7 +163,9 @@ def test_copies_of_states_are_the_users_own(tmp_path):
     for images in (0, 1000, 2000, 999_000, 1_000_000_000):
         CheckpointIO(tmp_path, {}).save(images)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "training-state-000001-keep.pt", "training-state-000999.pt", "training-state-1000000.pt", "training-state-best.pt"]
+        "training-state-000001-keep.pt", "training-state-000999.pt", "training-state-1000000.pt",
+        "training-state-best.pt"
+    ]
     assert CheckpointIO(tmp_path, {}).load_latest().name == "training-state-1000000.pt"
 
 
@@ -165,7 +184,8 @@ def test_a_snapshot_takes_no_other_folders_place(network, tmp_path):
 
 
 def draw(network, outdir, *more):
-    return run(generate.main, "--network", network, "--outdir", outdir, "--device", "cpu", "--size", "8x8", *more)
+    return run(generate.main, "--network", network, "--outdir", outdir, "--device", "cpu", "--size",
+               "8x8", *more)
 
 
 def test_drawing_leaves_other_pictures_alone_and_names_older_ones(network, tmp_path):
@@ -173,15 +193,20 @@ def test_drawing_leaves_other_pictures_alone_and_names_older_ones(network, tmp_p
     out.mkdir()
     Image.new("RGB", (4, 4)).save(out / "grid.png")
     before = everything(out)
-    refused(draw(network, out, "--prompts", "a cat", "--grid"), "out/grid.png is no picture that this program made")
+    refused(draw(network, out, "--prompts", "a cat", "--grid"),
+            "out/grid.png is no picture that this program made")
     assert everything(out) == before
     first = draw(network, out, "--prompts", "a cat", "--seeds", "0-1")
     assert first.exit_code == 0 and "earlier" not in first.stderr
     second = draw(network, out, "--prompts", "a dog")
     assert second.exit_code == 0
-    assert "keeps 2 pictures of an earlier call: 0-a-cat-seed0000.png, 1-a-cat-seed0001.png" in second.stderr
-    assert sorted(os.listdir(out)) == ["0-a-cat-seed0000.png", "0-a-dog-seed0000.png", "1-a-cat-seed0001.png", "grid.png"]
-    assert (out / "grid.png").read_bytes() == before["grid.png"] and draw(network, out, "--prompts", "a dog").exit_code == 0
+    named = "keeps 2 pictures of an earlier call: 0-a-cat-seed0000.png, 1-a-cat-seed0001.png"
+    assert named in second.stderr
+    assert sorted(os.listdir(out)) == [
+        "0-a-cat-seed0000.png", "0-a-dog-seed0000.png", "1-a-cat-seed0001.png", "grid.png"
+    ]
+    assert (out / "grid.png").read_bytes() == before["grid.png"] and draw(
+        network, out, "--prompts", "a dog").exit_code == 0
 
 
 def test_a_benchmark_replaces_only_a_record(tmp_path):

@@ -28,7 +28,8 @@ def test_official_layout(cub_root, cub_text):
     assert len(raws[0].captions) == 10 and raws[1].captions[3] == "this bird is number 1, caption 3."
     assert raws[3].captions == ("a bird with a na\u00efve look",) and raws[2].box == (30, 20, 10, 10)
     made = list(import_pictures(raws, (8, 8), report, box_scale=0.75))
-    assert len(made) == 4 and report.counts == {"greyscale picture": 1, MENDED: 1} and report.skipped == []
+    assert len(made) == 4 and report.counts == {"greyscale picture": 1, MENDED: 1
+                                                } and report.skipped == []
 
 
 def test_text_c10_and_its_other_files(cub_root, cub_text):
@@ -36,7 +37,8 @@ def test_text_c10_and_its_other_files(cub_root, cub_text):
     (folder / "allclasses.txt").write_text("001.Black_footed_Albatross\n")
     (folder / "001.Black_footed_Albatross.h5").write_bytes(b"")
     report = Report()
-    assert len(cub_pictures(cub_root, folder, "official", report)) == 4 and report.counts == {MENDED: 1}
+    assert len(cub_pictures(cub_root, folder, "official",
+                            report)) == 4 and report.counts == {MENDED: 1}
 
 
 @pytest.mark.parametrize("form", ["by name", "records", "coco"])

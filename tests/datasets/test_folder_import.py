@@ -25,7 +25,8 @@ def pixels(picture):
 
 def run_import(folder, resolution=(8, 8), **options):
     report = Report()
-    return list(import_pictures(folder_pictures(folder, report), resolution, report, **options)), report
+    return list(import_pictures(folder_pictures(folder, report), resolution, report,
+                                **options)), report
 
 
 def test_transforms():

@@ -42,22 +42,26 @@ def test_members_of_a_sound_zip(tmp_path):
         for name in ("a.txt", "deep/", "deep/b.txt", "back\\slash.txt"):
             file.writestr(name, name)
     packed = ZipFiles(tmp_path / "x.zip")
-    assert list(packed.members) == ["a.txt", "deep/b.txt", "back/slash.txt"] and packed.read("deep/b.txt") == b"deep/b.txt"
+    assert list(packed.members) == ["a.txt", "deep/b.txt", "back/slash.txt"
+                                    ] and packed.read("deep/b.txt") == b"deep/b.txt"
     assert pickle.loads(pickle.dumps(packed)).read("back/slash.txt") == b"back\\slash.txt"
 
 
 def test_names_in_utf8_without_its_mark(tmp_path):
     path = zipped(tmp_path / "x.zip", **{"caf\u00e9": b"x"})
-    data = path.read_bytes().replace(b"\x14\x00\x00\x08", b"\x14\x00\x00\x00")  # clear bit 11 of the flags, twice
+    # clear bit 11 of the flags, twice
+    data = path.read_bytes().replace(b"\x14\x00\x00\x08", b"\x14\x00\x00\x00")
     assert data != path.read_bytes()
     path.write_bytes(data)
-    assert zipfile.ZipFile(path).namelist() == ["caf\u251c\u2310"] and list(ZipFiles(path).members) == ["caf\u00e9"]
+    assert zipfile.ZipFile(path).namelist() == ["caf\u251c\u2310"] and list(
+        ZipFiles(path).members) == ["caf\u00e9"]
 
 
 def test_each_damage_of_a_zip(tmp_path):
     zipped(tmp_path / "x.zip", a=b"text " * 50)
     method, flags = (8, 10), (6, 8)
-    assert "x.zip: a cannot be read (it is compressed by deflate64" in fault(patched(tmp_path / "x.zip", method, 9))
+    assert "x.zip: a cannot be read (it is compressed by deflate64" in fault(
+        patched(tmp_path / "x.zip", method, 9))
     zipped(tmp_path / "x.zip", a=b"text " * 50)
     assert "a cannot be read (it is encrypted" in fault(patched(tmp_path / "x.zip", flags, 1))
     path = zipped(tmp_path / "x.zip", a=bytes(random.Random(0).randbytes(400)))
@@ -69,7 +73,8 @@ def test_each_damage_of_a_zip(tmp_path):
     assert "cannot be read (not a whole zip archive: " in fault(path)
     assert "No such file" in fault(tmp_path / "none.zip")
     zipped(path, a=bytes(1 << 20))
-    size = path.read_bytes().replace((1 << 20).to_bytes(4, "little"), (1 << 31).to_bytes(4, "little"))
+    size = path.read_bytes().replace((1 << 20).to_bytes(4, "little"),
+                                     (1 << 31).to_bytes(4, "little"))
     path.write_bytes(size)
     assert "it would unpack to 2048 MiB" in fault(path)
 
@@ -105,21 +110,29 @@ def test_each_damage_of_a_tar(tmp_path):
     data = path.read_bytes()
     first = [("a", b"1" * 600)]
     for change, found, reason in (
-        (data[:1000], [], "unexpected end of data"), (data[:2048], first, "unexpected end of data"),
-        (data[:1536], first, "the end mark is missing"), (data[:1600], first, "truncated header"),
+        (data[:1000], [], "unexpected end of data"),
+        (data[:2048], first, "unexpected end of data"),
+        (data[:1536], first, "the end mark is missing"),
+        (data[:1600], first, "truncated header"),
         (data[:1536] + b"x" * 512 + data[2048:], first, "invalid header|bad checksum"),
-        (data + data, [*first, ("b", b"2" * 600)], "more follows after the end mark"), (b"no tar", [], "truncated header"),
-        (gzip.compress(data)[:-20], [], "ReadError|EOFError|unexpected end"), (b"", [], "the file is empty"),
+        (data + data, [*first, ("b", b"2" * 600)], "more follows after the end mark"),
+        (b"no tar", [], "truncated header"),
+        (gzip.compress(data)[:-20], [], "ReadError|EOFError|unexpected end"),
+        (b"", [], "the file is empty"),
     ):
         path.write_bytes(change)
         members, why = contents(path)
-        assert members[:len(found)] == found and any(word in why for word in reason.split("|")), (reason, why)
+        assert members[:len(found)] == found and any(word in why
+                                                     for word in reason.split("|")), (reason, why)
 
 
 def test_mutated_archives_never_raise_anything_else(tmp_path):
     rng = random.Random(0)
-    sound = [zipped(tmp_path / "x.zip", a=b"text " * 50, b=b"more").read_bytes(), tarred(tmp_path / "x.tar", ("a", b"1")).read_bytes(),
-             tarred(tmp_path / "x.tar.gz", ("a", b"1" * 99), mode="w:gz").read_bytes()]
+    sound = [
+        zipped(tmp_path / "x.zip", a=b"text " * 50, b=b"more").read_bytes(),
+        tarred(tmp_path / "x.tar", ("a", b"1")).read_bytes(),
+        tarred(tmp_path / "x.tar.gz", ("a", b"1" * 99), mode="w:gz").read_bytes()
+    ]
     path, whole = tmp_path / "mutated", 0
     for number in range(300):
         data = bytearray(sound[number % 3])

@@ -67,8 +67,9 @@ def test_json_lines_drop_a_cut_last_line_only(tmp_path):
 def test_what_the_system_refuses_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     below = tmp_path / "file" / "x.json"
-    for write in (lambda: write_json(below, {}, ours=never), lambda: append_json_line(below, {}), lambda: make_folder(below),
-                  lambda: tee_to(below).__enter__(), lambda: locked(below).__enter__()):
+    for write in (lambda: write_json(below, {}, ours=never), lambda: append_json_line(below, {}),
+                  lambda: make_folder(below), lambda: tee_to(below).__enter__(),
+                  lambda: locked(below).__enter__()):
         with pytest.raises(UserError, match=r"file/x.json: cannot be written \((Not a directory|File exists)\)"):
             write()
 
@@ -116,10 +117,12 @@ def test_a_folder_has_one_user_at_a_time(tmp_path):
 
 
 def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
-    code = ("import os, signal, sys; from dnnlib.files import atomic_path; "
-            "from dnnlib.ownership import never\n"
-            "with atomic_path(sys.argv[1] + '/a.zip', ours=never), atomic_path(sys.argv[1] + '/b', folder=True, ours=never):\n"
-            "    os.kill(os.getpid(), signal.SIGKILL)")
+    code = (
+        "import os, signal, sys; from dnnlib.files import atomic_path; "
+        "from dnnlib.ownership import never\n"
+        "with atomic_path(sys.argv[1] + '/a.zip', ours=never), "
+        "atomic_path(sys.argv[1] + '/b', folder=True, ours=never):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)")
     in_another_process(code, tmp_path)
     (tmp_path / ".mine").write_text("")
     with atomic_path(tmp_path / "c.zip", ours=never) as busy:

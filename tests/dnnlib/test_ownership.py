@@ -1,4 +1,6 @@
-"""What may be replaced: rules of ownership, and a folder's replacement that is stopped at its worst moment."""
+"""What may be replaced: rules of ownership, and a folder's replacement that is stopped at its worst
+moment.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ import pytest
 
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, remove_leftovers, write_json, write_text
-from dnnlib.ownership import in_our_folder, json_lines_with, json_with, never, refuse_foreign, starting_with, whole_folder
+from dnnlib.ownership import (
+    in_our_folder,
+    json_lines_with,
+    json_with,
+    never,
+    refuse_foreign,
+    starting_with,
+    whole_folder,
+)
 
 ROOT = Path(__file__).parents[2]
 MARKED = whole_folder(lambda folder: ["mark", "a/b"])
@@ -31,9 +41,13 @@ def test_a_target_must_be_stated_to_be_ours(tmp_path):
 
 
 @pytest.mark.parametrize("rule, theirs, ours", [
-    (never, "x", None), (json_with("a", "b"), '{"a": 1}', '{"a": 1, "b": 2}'), (json_with("a"), "[" * 100_000, '{"a": 1}'),
-    (json_with("a"), '["a"]', '{"a": 1}'), (json_lines_with("a"), '{"a": 1}\n{"b": 1}\n', '{"a": 1}\n{"a": 2}\n{"a'),
-    (json_lines_with("a"), "notes", '{"a": 1}\n'), (starting_with("# Page"), "# Pag", "# Page 1"),
+    (never, "x", None),
+    (json_with("a", "b"), '{"a": 1}', '{"a": 1, "b": 2}'),
+    (json_with("a"), "[" * 100_000, '{"a": 1}'),
+    (json_with("a"), '["a"]', '{"a": 1}'),
+    (json_lines_with("a"), '{"a": 1}\n{"b": 1}\n', '{"a": 1}\n{"a": 2}\n{"a'),
+    (json_lines_with("a"), "notes", '{"a": 1}\n'),
+    (starting_with("# Page"), "# Pag", "# Page 1"),
 ])
 def test_files_are_ours_by_what_is_in_them(tmp_path, rule, theirs, ours):
     path = tmp_path / "x"
@@ -66,7 +80,9 @@ def test_a_folder_is_ours_when_every_file_in_it_is(tmp_path):
 
 def test_what_comes_while_we_write_is_seen(tmp_path):
     folder = fill(tmp_path / "x", mark="old")
-    with pytest.raises(UserError, match="also holds thesis.txt"), atomic_path(folder, folder=True, ours=MARKED) as temporary:
+    with pytest.raises(UserError,
+                       match="also holds thesis.txt"), atomic_path(folder, folder=True,
+                                                                   ours=MARKED) as temporary:
         (temporary / "mark").write_text("new")
         (folder / "thesis.txt").write_text("irreplaceable")
     assert (folder / "mark").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -94,7 +110,8 @@ def test_a_replacement_that_fails_half_way_puts_the_old_folder_back(tmp_path, mo
             raise KeyboardInterrupt
         real(source, target)
 
-    with pytest.raises(KeyboardInterrupt), atomic_path(folder, folder=True, ours=MARKED) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_path(folder, folder=True,
+                                                       ours=MARKED) as temporary:
         (temporary / "mark").write_text("new")
         monkeypatch.setattr(os, "replace", replace)
     assert (folder / "mark").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -103,15 +120,17 @@ def test_a_replacement_that_fails_half_way_puts_the_old_folder_back(tmp_path, mo
 @pytest.mark.parametrize("killed_at", [1, 2])
 def test_a_killed_replacement_never_loses_the_old_folder(tmp_path, killed_at):
     folder = fill(tmp_path / "x", mark="old")
-    code = ("import os, signal, sys\nfrom dnnlib.files import atomic_path\nfrom dnnlib.ownership import in_our_folder\n"
-            "real, calls = os.replace, []\n"
-            "def replace(*names):\n"
-            "    calls.append(names)\n"
-            f"    len(calls) == {killed_at} and os.kill(os.getpid(), signal.SIGKILL)\n"
-            "    real(*names)\n"
-            "with atomic_path(sys.argv[1], folder=True, ours=in_our_folder) as temporary:\n"
-            "    (temporary / 'mark').write_text('new')\n"
-            "    os.replace = replace\n")
+    code = (
+        "import os, signal, sys\n"
+        "from dnnlib.files import atomic_path\nfrom dnnlib.ownership import in_our_folder\n"
+        "real, calls = os.replace, []\n"
+        "def replace(*names):\n"
+        "    calls.append(names)\n"
+        f"    len(calls) == {killed_at} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    real(*names)\n"
+        "with atomic_path(sys.argv[1], folder=True, ours=in_our_folder) as temporary:\n"
+        "    (temporary / 'mark').write_text('new')\n"
+        "    os.replace = replace\n")
     done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True)
     assert done.returncode == -signal.SIGKILL and folder.exists() == (killed_at == 1)
     remove_leftovers(tmp_path)
@@ -119,9 +138,12 @@ def test_a_killed_replacement_never_loses_the_old_folder(tmp_path, killed_at):
 
 
 def test_whatever_a_library_raises_becomes_one_line():
-    for error, words in ((KeyError("x"), "KeyError: 'x'"), (ValueError("two\nlines"), "two lines"), (RuntimeError(), "RuntimeError"),
-                         (FileNotFoundError(2, "No such file"), "No such file"), (ValueError("y" * 999), "y" * 200)):
-        with pytest.raises(UserError) as caught, library_errors(lambda reason: UserError(f"a.png: {reason}")):
+    for error, words in ((KeyError("x"), "KeyError: 'x'"), (ValueError("two\nlines"), "two lines"),
+                         (RuntimeError(), "RuntimeError"), (FileNotFoundError(2, "No such file"),
+                                                            "No such file"), (ValueError("y" * 999),
+                                                                              "y" * 200)):
+        with pytest.raises(UserError) as caught, library_errors(
+                lambda reason: UserError(f"a.png: {reason}")):
             raise error
         assert str(caught.value) == f"a.png: {words}"
     for error in (UserError("ours"), KeyboardInterrupt()):

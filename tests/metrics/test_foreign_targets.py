@@ -15,8 +15,8 @@ def run(*arguments):
 
 
 def gen(network, archive, outdir, num=2):
-    return run("gen", "--network", network, "--data", archive, "--metrics", "kid_lite2", "--num-images", num, "--outdir", outdir,
-               "--device", "cpu")
+    return run("gen", "--network", network, "--data", archive, "--metrics", "kid_lite2",
+               "--num-images", num, "--outdir", outdir, "--device", "cpu")
 
 
 def refused(result, words):
@@ -24,7 +24,8 @@ def refused(result, words):
     assert result.exit_code == 1 and len(errors) == 1 and words in errors[0], result.stderr
 
 
-@pytest.mark.parametrize("names", [["img_0000.png", "img_0001.png"], ["notes.txt"], ["deep/img00000000.png"]])
+@pytest.mark.parametrize(
+    "names", [["img_0000.png", "img_0001.png"], ["notes.txt"], ["deep/img00000000.png"]])
 def test_gen_leaves_a_users_pictures_alone(network, archive, tmp_path, names):
     for name in names:
         (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +35,8 @@ def test_gen_leaves_a_users_pictures_alone(network, archive, tmp_path, names):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_gen_replaces_its_own_pictures_as_a_whole_and_only_when_the_new_ones_are_there(network, archive, tmp_path, monkeypatch):
+def test_gen_replaces_its_own_pictures_as_a_whole_and_only_when_the_new_ones_are_there(
+        network, archive, tmp_path, monkeypatch):
     assert gen(network, archive, tmp_path / "made", 3).exit_code == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
 
@@ -59,7 +61,9 @@ def test_ref_replaces_only_what_ref_wrote(archive, tmp_path):
     dest = tmp_path / "x.npz"
     np.savez(dest, mu=np.zeros(3), sigma=np.zeros((3, 3)))
     before = dest.read_bytes()
-    arguments = ["ref", "--data", archive, "--metrics", "kid_lite2", "--dest", dest, "--device", "cpu"]
+    arguments = [
+        "ref", "--data", archive, "--metrics", "kid_lite2", "--dest", dest, "--device", "cpu"
+    ]
     refused(run(*arguments), "x.npz holds mu and sigma of another tool")
     assert dest.read_bytes() == before
     dest.write_bytes(b"my weights")
@@ -71,10 +75,13 @@ def test_ref_replaces_only_what_ref_wrote(archive, tmp_path):
 def test_out_extends_only_files_of_records(network, archive, tmp_path):
     out = tmp_path / "thesis.txt"
     out.write_text("irreplaceable\n")
-    arguments = ["calc", "--network", network, "--data", archive, "--metrics", "tile_exact", "--num-images", 2, "--device", "cpu",
-                 "--cache", tmp_path, "--out", out]
+    arguments = [
+        "calc", "--network", network, "--data", archive, "--metrics", "tile_exact", "--num-images",
+        2, "--device", "cpu", "--cache", tmp_path, "--out", out
+    ]
     refused(run(*arguments), "thesis.txt is not a file of JSON lines with metric, value")
     assert out.read_text() == "irreplaceable\n"
     out.unlink()
     assert run(*arguments).exit_code == 0 and run(*arguments).exit_code == 0
-    assert [json.loads(line)["metric"] for line in out.read_text().splitlines()] == ["tile_exact"] * 2
+    assert [json.loads(line)["metric"]
+            for line in out.read_text().splitlines()] == ["tile_exact"] * 2
