@@ -28,7 +28,8 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
 Transform = Literal["center-crop", "pad", "stretch"]
-T, S = TypeVar("T"), TypeVar("S")
+T = TypeVar("T")
+S = TypeVar("S")
 
 RESIZE_FILTER = "lanczos (Pillow)"
 BOTH_SPLITS = "picture of both splits"

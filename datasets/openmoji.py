@@ -130,16 +130,17 @@ def render_svg(path: Path, size: tuple[int, int]) -> np.ndarray:
 
     width, height = size
 
-    def drawn(**side: int) -> np.ndarray:
-        mode, pixels = load_stored(
-            resvg_py.svg_to_bytes(svg_path=str(path), skip_system_fonts=True, **side), path.name)
+    def drawn(width: int | None, height: int | None) -> np.ndarray:
+        png = resvg_py.svg_to_bytes(svg_path=str(path), width=width, height=height,
+                                    skip_system_fonts=True)
+        mode, pixels = load_stored(png, path.name)
         assert mode == "RGBA", mode
         return pixels
 
     # resvg keeps the aspect ratio of one given side; a drawing that is not square may need the other side instead.
-    pixels = drawn(width=width)
+    pixels = drawn(width, None)
     if len(pixels) > height:
-        pixels = drawn(height=height)
+        pixels = drawn(None, height)
     rows, columns = pixels.shape[:2]
     if columns > width or rows > height:
         raise UserError(

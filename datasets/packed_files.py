@@ -15,13 +15,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
 MAX_UNPACKED_BYTES = 1 << 30  # of one member; what claims to be larger is no picture
 _UTF8_NAME, _ENCRYPTED = 0x800, 0x1  # flag bits of a zip's member
+_METHODS = {6: "implode", 9: "deflate64", 93: "zstandard", 95: "xz", 98: "ppmd"}
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -60,7 +61,7 @@ class ZipFiles:
             if info.flag_bits & _ENCRYPTED:
                 raise ValueError("it is encrypted; pack it without a password")
             if info.compress_type not in _READABLE:
-                method = zipfile.compressor_names.get(info.compress_type, info.compress_type)
+                method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
                 raise ValueError(f"it is compressed by {method}, which Python does not know; pack "
                                  "it with deflate or none")
             if info.file_size > MAX_UNPACKED_BYTES and info.compress_type != zipfile.ZIP_STORED:
@@ -102,12 +103,12 @@ class _Strict(tarfile.TarInfo):
     """
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
-        except tarfile.EmptyHeaderError:
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise tarfile.ReadError(
                 "the end mark is missing" if archive.offset else "the file is empty") from None
         except tarfile.HeaderError as error:
@@ -123,9 +124,10 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
             tarfile.open(path, "r|*", tarinfo=_Strict) as archive:
         while (following := archive.next()) is not None:
             info = following
-            archive.members.clear()  # it would keep every header of a shard
+            archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
             if info.isfile():
                 yield TarMember(info.name, functools.partial(_read_member, archive, info, path))
+        assert archive.fileobj is not None
         while rest := archive.fileobj.read(1 << 20):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError(
@@ -136,7 +138,9 @@ def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) ->
     with library_errors(lambda reason: PackedError(str(path), info.name, reason)):
         if info.size > MAX_UNPACKED_BYTES:
             raise ValueError(f"it would unpack to {info.size >> 20} MiB")
-        data = archive.extractfile(info).read()
+        file = archive.extractfile(info)
+        assert file is not None
+        data = file.read()
         if len(data) != info.size:
             raise tarfile.ReadError("it is cut short")
         return data

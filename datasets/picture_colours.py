@@ -95,7 +95,9 @@ def to_srgb(colours: Image.Image, profile: bytes | None, icc: str, met: list[str
             mode, transform = _transform(bytes(profile))
             fits = mode == colours.mode or mode == "RGB" and colours.mode == "L"
             if transform is not None and fits:
-                colours = ImageCms.applyTransform(colours.convert(mode), transform)
+                moved = ImageCms.applyTransform(colours.convert(mode), transform)
+                assert moved is not None  # it is only where it works in place
+                colours = moved
                 met.append(CONVERTED)
     except UserError:
         fits = False

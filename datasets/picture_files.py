@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from datasets.picture_colours import GREY_MODES, colours_and_alpha, over_white, to_srgb
 from dnnlib.errors import UserError, library_errors
@@ -81,7 +81,8 @@ def load_rgb(source: str | os.PathLike | bytes, name: str | None = None, *,
     embedded colour profile is converted to sRGB or ignored. Raises `PictureError`, also for pixel
     formats without a known range.
     """
-    name = name or printable(source)
+    if name is None:
+        name = "a picture" if isinstance(source, bytes) else printable(source)
     with library_errors(lambda reason: PictureError(name, reason)):
         data = source if isinstance(source, bytes) else _read(Path(source))
         picture, met = _open(data)
@@ -104,7 +105,7 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _image(data: bytes) -> Image.Image:
+def _image(data: bytes) -> ImageFile.ImageFile:
     if not data:
         raise ValueError("the file is empty")
     try:
@@ -114,7 +115,7 @@ def _image(data: bytes) -> Image.Image:
         raise ValueError("cannot identify image file") from None
 
 
-def _open(data: bytes) -> tuple[Image.Image, list[str]]:
+def _open(data: bytes) -> tuple[ImageFile.ImageFile, list[str]]:
     """The decoded picture; where it fails, once more without what the file says about itself."""
     try:
         return _decoded(data), []
@@ -127,9 +128,9 @@ def _open(data: bytes) -> tuple[Image.Image, list[str]]:
     raise failure
 
 
-def _decoded(data: bytes) -> Image.Image:
+def _decoded(data: bytes) -> ImageFile.ImageFile:
     picture = _image(data)
-    if picture.format == "TIFF":
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
         # It turns the picture by EXIF, which `_orientation` reads more carefully.
         picture.load_end = lambda: None  # type: ignore[method-assign]
     picture.load()
@@ -139,7 +140,7 @@ def _decoded(data: bytes) -> Image.Image:
 def _orientation(picture: Image.Image, met: list[str]) -> Image.Transpose | None:
     """How to turn the picture; None where it is upright, or where EXIF is too damaged to say."""
     try:
-        if picture.format == "TIFF":
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):
             return _UPRIGHT.get(picture.tag_v2.get(_ORIENTATION, 1))
         if isinstance(data := picture.info.get("exif"), bytes):
             Image.Exif().load(data)  # the plugins have read it already, without a word on damage

@@ -5,6 +5,7 @@ That library itself is not used: our package of the same name hides it, and its 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,11 +33,8 @@ def saved_pictures(folder: str | os.PathLike, report: Report, image_column: str 
     folder = Path(folder)
     splits: list[str | None]
     if (folder / "dataset_dict.json").is_file():
-        splits = _object(folder / "dataset_dict.json").get("splits")
-        if not isinstance(splits, list) or not all(
-                isinstance(name, str) and is_below(name) for name in splits):
-            raise UserError(
-                f"{folder / 'dataset_dict.json'}: 'splits' must be a list of names, got {splits!r}")
+        splits = [*_names(_object(folder / "dataset_dict.json").get("splits"),
+                          f"{folder / 'dataset_dict.json'}: 'splits'")]
     elif (folder / "state.json").is_file():
         splits = [None]
     else:
@@ -71,8 +69,7 @@ def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
                         "save_to_disk")
     row = 0
     for path in _data_files(part, state):
-        with library_errors(lambda reason, path=path: UserError(
-                f"{path} cannot be read as an Arrow stream ({reason}); copy the folder again")), \
+        with library_errors(functools.partial(_damaged, path)), \
                 arrow.OSFile(str(path)) as file, arrow.ipc.open_stream(file) as stream:
             for batch in stream:
                 for index in range(batch.num_rows):  # row by row: a batch of pictures may be large
@@ -82,12 +79,21 @@ def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
 
 def _data_files(part: Path, state: dict[str, Any]) -> list[Path]:
     entries = state.get("_data_files")
-    names = [entry.get("filename") if isinstance(entry, dict) else None
-             for entry in entries] if isinstance(entries, list) else [None]
-    if not all(isinstance(name, str) and is_below(name) for name in names):
-        raise UserError(
-            f"{part / 'state.json'}: '_data_files' must be a list of file names, got {entries!r}")
-    return [part / name for name in names]
+    if isinstance(entries, list):
+        entries = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
+    return [part / name for name in _names(entries, f"{part / 'state.json'}: '_data_files'")]
+
+
+def _names(value: object, where: str) -> list[str]:
+    names = [name for name in value if isinstance(name, str) and is_below(name)] \
+        if isinstance(value, list) else []
+    if names != value:
+        raise UserError(f"{where} must be a list of names, got {value!r}")
+    return names
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} cannot be read as an Arrow stream ({reason}); copy the folder again")
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def shard_pictures(shards: Sequence[str | os.PathLike], split: str, report: Repo
 
 def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, bytes by ending) of consecutive members with one key."""
-    key, members = "", {}
+    key, members = "", dict[str, bytes]()
     for member in tar_members(shard):
         path = PurePosixPath(member.name)
         if is_hidden(member.name):

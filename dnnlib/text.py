@@ -56,7 +56,7 @@ def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
             text, mended = mend_text(body.decode(encoding, "surrogatepass"))
         return text, (WIDE, *mended)
     text = data[start:].decode("utf-8", "surrogateescape")
-    foreign = ()
+    foreign: tuple[str, ...] = ()
     if _ESCAPED.search(text):
         text = _ESCAPED_HALVES.sub(_joined, text)
         text, count = _ESCAPED.subn(_windows, text)

@@ -49,12 +49,12 @@ def checkpoints(run_dir: Path) -> list[Path]:
     """All training-state-<kimg>.pt of a run folder, newest first; copies under other names are the
     user's own.
     """
-    found = {
-        path: re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name)
-        for path in run_dir.glob(f"{PREFIX}*.pt")
-    }
-    return sorted((path for path in found if found[path]), key=lambda path: int(found[path][1]),
-                  reverse=True)
+    def kimg(path: Path) -> int:
+        match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name)
+        return int(match[1]) if match else -1
+
+    found = [path for path in run_dir.glob(f"{PREFIX}*.pt") if kimg(path) >= 0]
+    return sorted(found, key=kimg, reverse=True)
 
 
 class CheckpointIO:
