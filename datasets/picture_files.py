@@ -68,6 +68,11 @@ def picture_endings() -> dict[str, str]:
     return {end: kind for end, kind in Image.registered_extensions().items() if kind in known}
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    return tuple(dict.fromkeys(picture_endings().values()))
+
+
 def is_picture_name(name: str) -> bool:
     """Whether a file of this name is taken for a picture, by its ending."""
     return os.path.splitext(name)[1].lower() in picture_endings()
@@ -109,8 +114,7 @@ def _image(data: bytes) -> ImageFile.ImageFile:
     if not data:
         raise ValueError("the file is empty")
     try:
-        formats = tuple(dict.fromkeys(picture_endings().values()))
-        return Image.open(io.BytesIO(data), formats=formats)
+        return Image.open(io.BytesIO(data), formats=_formats())
     except Image.UnidentifiedImageError:
         raise ValueError("cannot identify image file") from None
 
