@@ -26,6 +26,7 @@ import click
 from benchmarks.sass import counts, functions, resources
 from dnnlib.errors import UserError
 from dnnlib.files import read_json, write_text
+from dnnlib.ownership import in_our_folder, json_with
 from networks.generators.eidgan import EidganConfig
 from torch_utils.ops.build import NVCC_FLAGS, OPS, compiler_version, cuda_home
 
@@ -268,7 +269,8 @@ def write_record(path: Path, record: dict) -> None:
     """As JSON with a line for each row."""
     facts = {name: value for name, value in record.items() if name != "rows"}
     rows = ",\n".join("  " + json.dumps(row) for row in record["rows"])
-    write_text(path, json.dumps(facts, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n')
+    text = json.dumps(facts, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'
+    write_text(path, text, ours=json_with("benchmark", "rows"))
 
 
 @click.command()
@@ -283,7 +285,7 @@ def main(ops: Path, path: Path | None) -> None:
     write_record(path, record)
     if ops == OPS:
         page = PAGE.read_text(encoding="utf-8")
-        write_text(PAGE, updated(page, (path, recorded_before(page))))
+        write_text(PAGE, updated(page, (path, recorded_before(page))), ours=in_our_folder)
     problems = spills(record["rows"])
     if problems:
         sys.exit("Error: " + "; ".join(problems))

@@ -33,6 +33,7 @@ from benchmarks.gpu_check.compare import (
 from benchmarks.gpu_check.needs import KERNELS, ROOT, lacking
 from benchmarks.gpu_check.pictures import draw_pictures
 from dnnlib.files import read_json_lines, write_json
+from dnnlib.ownership import json_with
 
 # `debug` with pixel layers whose widths have kernels. Adam divides a gradient by its size + eps.
 # With the usual eps of 1e-8 even the smallest gradients make full steps, in a direction that
@@ -135,7 +136,8 @@ class Check:
             self.steps.append(row)
             compared = [vars(comparison) for comparison in self.comparisons]
             facts = {"device": self.device.device, "steps": self.steps}
-            write_json(self.record, facts | {"comparisons": compared})
+            ours = json_with("steps", "comparisons")
+            write_json(self.record, facts | {"comparisons": compared}, ours=ours)
             print(f"{name}: {outcome} after {seconds:.0f} s {note}", flush=True)
         return outcome == "passed"
 

@@ -22,6 +22,7 @@ from typing import IO, Any
 from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.needs import ROOT, lacking
 from dnnlib.files import read_json, write_json
+from dnnlib.ownership import json_with
 
 SHOWN = 8  # failures and notes of a part in the printed table; the file holds all
 
@@ -101,7 +102,7 @@ class Runner:
         """All results so far, in the summary."""
         date = datetime.date.today().isoformat()
         facts = {"check": "gpu", "date": date, "machine": dict(self.facts)}
-        write_json(self.summary, facts | {"parts": self.rows})
+        write_json(self.summary, facts | {"parts": self.rows}, ours=json_with("check", "parts"))
 
     def report(self) -> None:
         """Print a table of the parts."""
