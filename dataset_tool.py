@@ -299,8 +299,9 @@ def verify(source: Path) -> None:
     from datasets.verify import archive_faults
 
     num_faults = 0
-    for num_faults, fault in enumerate(archive_faults(source), start=1):
+    for fault in archive_faults(source):
         click.echo(fault)
+        num_faults += 1
     if num_faults:
         click.echo(f"{source}: {num_faults} faults", err=True)
         sys.exit(1)

@@ -118,11 +118,11 @@ def heads_fault(path: Path) -> str | None:
     from safetensors import safe_open
 
     names: set[str] = set()
-    try:
-        with library_errors(UserError), safe_open(path, framework="pt") as file:
-            names = {name.partition(".")[0] for name in file.keys()}
-    except UserError:  # another kind of file
-        pass
+    # Whatever is wrong with the file, it is of another kind.
+    with contextlib.suppress(UserError), library_errors(UserError):
+        with safe_open(path, framework="pt") as file:
+            tensors = file.keys()
+        names = {name.partition(".")[0] for name in tensors}
     return None if names == {"image", "text"} else "holds no projection heads"
 
 

@@ -59,29 +59,33 @@ def photos(tmp_path):
     return folder
 
 
-def write_zip(path, **members):
-    with zipfile.ZipFile(path, "w") as file:
-        for name, text in members.items():
-            file.writestr(name.replace("__", "."), text)
-
-
+OURS, STYLEGAN = "ours", '{"labels": [["a.png", 3]]}'
+# Name of the destination, whether a data set of ours lies there, and what else does.
 FOREIGN = {
-    "a data set of StyleGAN": lambda place:
-    (place.mkdir(), (place / "dataset.json").write_text('{"labels": [["a.png", 3]]}'),
-     (place / "notes.txt").write_text("mine")),
-    "pictures": lambda place: (place.mkdir(), Image.new("RGB", (4, 4)).save(place / "a.png")),
-    "ours with a note": lambda place: (write_archive(place, [picture()], (4, 4), {}),
-                                       (place / "notes.txt").write_text("mine")),
-    "ours under version control": lambda place: (write_archive(place, [picture()], (4, 4), {}),
-                                                 (place / ".git").mkdir(),
-                                                 (place / ".git" / "HEAD").write_text("ref")),
-    "a zip of photos": lambda place: write_zip(place.with_suffix(".zip"), a__jpg="photo"),
-    "a zip of StyleGAN": lambda place: write_zip(place.with_suffix(".zip"), dataset__json=
-                                                 '{"labels": null}', a__png="x"),
-    "no zip at all": lambda place: place.with_suffix(".zip").write_text("irreplaceable"),
-    "our zip with a note": lambda place: (write_archive(place.with_suffix(".zip"), [picture()], (
-        4, 4), {}), zipfile.ZipFile(place.with_suffix(".zip"), "a").writestr("notes.txt", "mine")),
+    "a data set of StyleGAN": ("set", None, {"dataset.json": STYLEGAN, "notes.txt": "mine"}),
+    "pictures": ("set", None, {"a.png": "picture"}),
+    "ours with a note": ("set", OURS, {"notes.txt": "mine"}),
+    "ours under version control": ("set", OURS, {".git/HEAD": "ref"}),
+    "a zip of photos": ("set.zip", None, {"a.jpg": "photo"}),
+    "a zip of StyleGAN": ("set.zip", None, {"dataset.json": STYLEGAN, "a.png": "picture"}),
+    "our zip with a note": ("set.zip", OURS, {"notes.txt": "mine"}),
+    "no zip at all": ("set.zip", None, {}),
 }
+
+
+def lay_out(dest, ours, others):
+    if ours:
+        write_archive(dest, [picture()], (4, 4), {})
+    elif not others:
+        dest.write_text("irreplaceable")
+    if others and dest.suffix == ".zip":
+        with zipfile.ZipFile(dest, "a") as file:
+            for name, text in others.items():
+                file.writestr(name, text)
+    elif others:
+        for name, text in others.items():
+            (dest / name).parent.mkdir(parents=True, exist_ok=True)
+            (dest / name).write_text(text)
 
 
 def picture():
@@ -91,8 +95,9 @@ def picture():
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_an_import_leaves_foreign_folders_and_zips_alone(tmp_path, photos, kind):
     (tmp_path / "to").mkdir()
-    FOREIGN[kind](tmp_path / "to" / "set")
-    before, (dest,) = everything(tmp_path / "to"), (tmp_path / "to").iterdir()
+    name, ours, others = FOREIGN[kind]
+    lay_out(dest := tmp_path / "to" / name, ours, others)
+    before = everything(tmp_path / "to")
     refused(run(dataset_tool.main, "folder", "--source", photos, "--dest", dest, "--resolution", 8),
             "is left as it is")
     refused(

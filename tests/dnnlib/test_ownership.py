@@ -37,7 +37,7 @@ def fill(folder, **files):
 
 def test_a_target_must_be_stated_to_be_ours(tmp_path):
     with pytest.raises(TypeError, match="ours"):
-        atomic_path(tmp_path / "x", folder=True).__enter__()
+        atomic_path(tmp_path / "x", folder=True).__enter__()  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("rule, theirs, ours", [

@@ -86,7 +86,7 @@ def test_lines_end_at_line_ends_alone():
 
 
 def test_json_of_any_encoding(tmp_path):
-    mended = []
+    mended: list[str] = []
     assert parse_json('{"a": 1}'.encode("utf-16"), "x", mended) == {"a": 1} and mended == [WIDE]
     assert parse_json(b'\xef\xbb\xbf{"a": "\xe9"}', "x") == {"a": "\u00e9"}
     for data in (b"", b"{", b"[" * 200_000, b"[" + b"9" * 5000 + b"]", b"\x89PNG" + bytes(100)):
