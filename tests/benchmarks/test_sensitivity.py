@@ -6,6 +6,7 @@ from benchmarks.sensitivity import NOTHING, ROWS, blurred, captions_shuffled, me
 from datasets.archive import write_archive
 from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
 from datasets.text_image import TextImageDataset
+from metrics.detectors import load_detector
 
 DAMAGES = {"blur": blurred(2), "noise": noisy(40), "modes": modes_dropped(2), "captions": captions_shuffled(100)}
 
@@ -18,7 +19,17 @@ def found(tmp_path_factory):
     dataset = TextImageDataset(folder / "data.zip", split="all")
     records = [dataset[index] for index in range(len(dataset))]
     rows = [row for row in ROWS if row.name != "clip_r_small"]
-    return list(measure(records, [NOTHING, *DAMAGES.values()], 60, folder, rows))
+    loaded = {}
+
+    def load_once(name, *arguments, **options):
+        if name not in loaded:
+            loaded[name] = load_detector(name, *arguments, **options)
+        return loaded[name]
+
+    with pytest.MonkeyPatch.context() as patch:  # not once a damage
+        for place in ("benchmarks.sensitivity", "metrics.make_reference", "metrics.session"):
+            patch.setattr(f"{place}.load_detector", load_once)
+        return list(measure(records, [NOTHING, *DAMAGES.values()], 60, folder, rows))
 
 
 @pytest.mark.slow
