@@ -4,7 +4,8 @@
 the tables of docs/ops.md between its markers, and exits with 1 where a kernel of a forward pass
 spills registers. A record holds a hash of the kernels' code and flags, so a test notices kernels
 that changed without a new record. `--ops DIRECTORY` records the kernels of another checkout, as a
-state to compare with. Files whose intermediate code (PTX) a record knows are not compiled again.
+state to compare with. Files whose intermediate code (PTX) a record knows are not compiled again, so
+a run that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -121,10 +122,10 @@ def compiled(source: Path, architecture: str, ops: Path = OPS,
     return sorted(rows, key=lambda row: [row[name] for name in order])
 
 
-def known_rows() -> dict[str, list[Row]]:
-    """PTX hash -> its rows, of all records."""
+def known_rows(records: list[Path]) -> dict[str, list[Row]]:
+    """PTX hash -> its rows, of all these records that exist."""
     known: dict[str, list[Row]] = {}
-    for path in RESULTS.glob("*kernel-resources*.json"):
+    for path in filter(Path.exists, records):
         groups = defaultdict(list)
         for row in read_json(path)["rows"]:
             groups[row["ptx"]].append(row)
@@ -251,18 +252,24 @@ def recorded_before(text: str) -> Path:
     return RESULTS / re.findall(r"before `([\w.-]+)`", text.split(BEGIN)[1])[0]
 
 
-def record_of(ops: Path) -> dict:
-    """Compile everything below `ops` for all architectures."""
-    rows, known = [], known_rows()
-    for source in sources(ops):
-        for architecture in SHARED_KIB:
-            rows += compiled(source, architecture, ops, known)
-            click.echo(f"{source.name} {architecture}: {len(rows)} kernels so far")
+def record(ops: Path, path: Path) -> dict:
+    """Compile everything below `ops` for all architectures; the record grows as files are done."""
+    facts = {"benchmark": "kernel_resources", "date": datetime.date.today().isoformat(),
+             "sources": "not all", "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
+             "flags": NVCC_FLAGS}
+    rows, known = [], known_rows([*RESULTS.glob("*kernel-resources*.json"), path])
     with tempfile.TemporaryDirectory() as folder:
-        add_launches(rows, launches_program(Path(folder), ops))
-    return {"benchmark": "kernel_resources", "date": datetime.date.today().isoformat(),
-            "sources": source_hash(ops), "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
-            "flags": NVCC_FLAGS, "rows": rows}
+        program = launches_program(Path(folder), ops)
+        for source in sources(ops):
+            for architecture in SHARED_KIB:
+                more = compiled(source, architecture, ops, known)
+                add_launches(more, program)
+                rows += more
+                write_record(path, facts | {"rows": rows})
+                click.echo(f"{source.name} {architecture}: {len(rows)} kernels so far")
+    whole = facts | {"sources": source_hash(ops), "rows": rows}
+    write_record(path, whole)
+    return whole
 
 
 def write_record(path: Path, record: dict) -> None:
@@ -280,13 +287,12 @@ def write_record(path: Path, record: dict) -> None:
               help="Where the record goes; default: a dated file in benchmarks/results.")
 def main(ops: Path, path: Path | None) -> None:
     """Record what the compiler makes of every kernel."""
-    record = record_of(ops)
-    path = path or RESULTS / f"{record['date']}-kernel-resources.json"
-    write_record(path, record)
+    path = path or RESULTS / f"{datetime.date.today().isoformat()}-kernel-resources.json"
+    rows = record(ops, path)["rows"]
     if ops == OPS:
         page = PAGE.read_text(encoding="utf-8")
         write_text(PAGE, updated(page, (path, recorded_before(page))), ours=in_our_folder)
-    problems = spills(record["rows"])
+    problems = spills(rows)
     if problems:
         sys.exit("Error: " + "; ".join(problems))
 

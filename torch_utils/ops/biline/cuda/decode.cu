@@ -9,7 +9,7 @@ constexpr int kThreads = 256, kWarps = kThreads / 32;
 // Groups of 16 pixels that a warp takes at once: more of them share a weight fragment, as far as registers last.
 template <class T> constexpr int groups() { return sizeof(T) == 2 ? 2 : 1; }
 
-template <class T, class M, int K> __global__ void __launch_bounds__(kThreads) decode_kernel(DecodeParams p) {
+template <class T, class M, int K> __global__ void __launch_bounds__(kThreads, 1) decode_kernel(DecodeParams p) {
     constexpr int MT = groups<T>();
     T* weights = reinterpret_cast<T*>(SHARED_MEMORY);
     T* bias = weights + M::elements;

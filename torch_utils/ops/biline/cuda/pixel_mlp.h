@@ -56,6 +56,13 @@ DEVICE void split(float x, uint32_t& high, uint32_t& low) {
     high = round_tf32(x);
     low = round_tf32(x - from_bits(high));
 }
+// The same for weights, with the high part rounded towards zero: its low part may be twice as large.
+// Its sign is that of the weight, but meets the low part of an activation, which has either sign.
+// With conversions here ptxas spills on 12.0.
+DEVICE void split_down(float x, uint32_t& high, uint32_t& low) {
+    high = bits_of(x) & 0xffffe000u;
+    low = round_tf32(x - from_bits(high));
+}
 template <> DEVICE void multiply16<float>(float (&acc)[4], const Tile<float>& x0, const Tile<float>& x1, const float* w, int t) {
     UNROLL for (int i = 0; i < 2; i++) {
         const Tile<float>& x = i ? x1 : x0;
@@ -65,8 +72,8 @@ template <> DEVICE void multiply16<float>(float (&acc)[4], const Tile<float>& x0
         split(x.v[2], high[1], low[1]);
         split(x.v[1], high[2], low[2]);
         split(x.v[3], high[3], low[3]);
-        split(weight.x, b_high[0], b_low[0]);
-        split(weight.y, b_high[1], b_low[1]);
+        split_down(weight.x, b_high[0], b_low[0]);
+        split_down(weight.y, b_high[1], b_low[1]);
         float small[4] = {}, large[4] = {};
         mma<tf32>(small, low, b_high);
         mma<tf32>(small, high, b_low);
