@@ -49,16 +49,17 @@ template <> DEVICE void multiply16<tf32>(float (&acc)[4], const Tile<tf32>& x0, 
         mma<tf32>(acc, a, b);
     }
 }
-// float: three TF32 products of high and low parts, which lose about 2^-22 of a product. Tensor
-// cores cut bits off while they add (platform.h), which over all of k would be many times a float's
-// rounding error. So they add eight products, starting at zero, and ordinary additions do the rest.
+// float: three TF32 products of high and low parts, which lose 2^-23 of a product as a rule and
+// 2^-20 at most. Tensor cores cut bits off while they add (platform.h), which over all of k would
+// be many times a float's rounding error. So they add eight products, starting at zero, and ordinary
+// additions do the rest.
 DEVICE void split(float x, uint32_t& high, uint32_t& low) {
     high = round_tf32(x);
     low = round_tf32(x - from_bits(high));
 }
-// The same for weights, with the high part rounded towards zero: its low part may be twice as large.
-// Its sign is that of the weight, but meets the low part of an activation, which has either sign.
-// With conversions here ptxas spills on 12.0.
+// The same for weights, with the high part cut off instead of rounded: the low part may be twice as
+// large and has the sign of the weight. What is lost is its product with the low part of an
+// activation, which has either sign. With two conversions here ptxas spills on 12.0.
 DEVICE void split_down(float x, uint32_t& high, uint32_t& low) {
     high = bits_of(x) & 0xffffe000u;
     low = round_tf32(x - from_bits(high));
