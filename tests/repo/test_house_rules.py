@@ -126,3 +126,14 @@ def test_help_pages_are_current(page):
     done = subprocess.run([sys.executable, str(ROOT / "docs/help/write.py"), "--print", HELP[page]], cwd=ROOT,
                           capture_output=True, text=True, check=True)
     assert done.stdout == (ROOT / "docs/help" / f"{page}.txt").read_text(encoding="utf-8"), "run make help-pages"
+
+
+PAGES = sorted(path for folder in (".", "docs", "docs/help", "benchmarks/results")
+               for path in (ROOT / folder).glob("*") if path.suffix in (".md", ".txt", ".yml", ".toml"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_pages_hold_no_conflict_of_two_branches(path):
+    marks = ("<" * 7 + " ", ">" * 7 + " ")
+    assert not [line for line in path.read_text(encoding="utf-8").splitlines()
+                if line.startswith(marks)]
