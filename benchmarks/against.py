@@ -92,9 +92,12 @@ def main(other: Path, generator: str, parts: str, resolution: int, batches: str,
     """Time a forward and the parts of a training step here and in the checkout OTHER."""
     import torch
 
-    from benchmarks.harness import machine
+    from benchmarks.harness import RECORD, machine
     from dnnlib.files import read_json, write_json
+    from dnnlib.ownership import refuse_foreign
 
+    if json_path:
+        refuse_foreign(json_path, RECORD)
     sides = [Side(other), Side(Path(__file__).parents[1])]
     rows = []
     for dtype in dtypes.split(","):
@@ -114,7 +117,7 @@ def main(other: Path, generator: str, parts: str, resolution: int, batches: str,
     if json_path:
         found = read_json(json_path)["rows"] if json_path.exists() else []
         write_json(json_path, {"benchmark": "against", "machine": machine(torch.device("cpu")),
-                               "rows": [*found, *rows]})
+                               "rows": [*found, *rows]}, ours=RECORD)
 
 
 if __name__ == "__main__":
