@@ -59,7 +59,7 @@ class Trainer:
         torch.manual_seed(seed_for(config.seed, "init"))  # the only draw from torch's global stream
         generator, discriminator = config.build_generator(), config.discriminator.build()
         self.generator = generator.to(device)
-        self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
+        self.discriminator = discriminator.to(memory_format=torch.channels_last).to(device)
         self.collector = Collector()
         self.progress = Progress()
         self.augment = Augmentation(config.augment, device)
