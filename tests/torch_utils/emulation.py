@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -46,11 +47,13 @@ def built(path: Path, *options: str) -> str:
     text += " ".join((torch.__version__, *options)).encode()
     stem, key = path.stem.removeprefix("eidgan-"), hashlib.sha256(text).hexdigest()[:16]
     kept = Path(tempfile.gettempdir()) / f"eidgan-{stem}-{key}.{'o' if '-c' in options else 'so'}"
-    if not kept.exists():
-        part = kept.with_suffix(f".{os.getpid()}.part")
-        subprocess.run([compiler(), "-std=c++17", "-fPIC", "-w", f"-I{OPS}", *options, str(path),
-                        "-o", str(part)], check=True)
-        part.replace(kept)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes: one compiles
+        if not kept.exists():
+            part = kept.with_suffix(".part")
+            common = [compiler(), "-std=c++17", "-fPIC", "-w", f"-I{OPS}"]
+            subprocess.run([*common, *options, str(path), "-o", str(part)], check=True)
+            part.replace(kept)
     return str(kept)
 
 

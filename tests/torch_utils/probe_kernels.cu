@@ -23,7 +23,8 @@ void dot_kernel(DotParams p) {
 enum Way {
     kRight, kNoBarrierBeforeLoad, kNoBarrierBeforeStore, kTwoStores, kTwoBlocksStore,
     kStoreOfWhatAnotherBlockLoaded, kLoadBeforeStore, kStoreBeyondShared, kLoadBeyondShared,
-    kStoreBeforeShared, kLoadBeyondTensor, kMisaligned, kBarrierInHalfAWarp
+    kStoreBeforeShared, kLoadBeyondTensor, kMisaligned, kCopyWaitsBehindBarrier,
+    kCopyIntoWhatOthersLoad, kBarrierInHalfAWarp
 };
 struct SumParams { float *in, *out; int way; };
 void sum_kernel(SumParams p) {
@@ -31,11 +32,18 @@ void sum_kernel(SumParams p) {
     const int t = threadIdx.x, next = (t + 1) % 32;
     float* out = p.out + blockIdx.x * 32;
     const float* in = p.in + blockIdx.x * 32;
-    if (p.way != kLoadBeforeStore) shared[t] = in[t];
+    if (p.way == kCopyWaitsBehindBarrier) copy_async<4>(shared + t, in + t);
+    else if (p.way != kLoadBeforeStore) shared[t] = in[t];
     if (p.way == kTwoStores) shared[next] = in[next];
     if (p.way == kBarrierInHalfAWarp && t < 16) __shfl_xor_sync(0xffffffffu, 0, 1);
     if (p.way != kNoBarrierBeforeLoad) __syncthreads();
+    if (p.way == kCopyWaitsBehindBarrier) wait_for_copies();
     out[t] = shared[t] + shared[next];
+    if (p.way == kCopyIntoWhatOthersLoad) {
+        copy_async<4>(shared + t, in + t);
+        __syncthreads();
+        wait_for_copies();
+    }
     if (p.way == kNoBarrierBeforeStore) shared[t] = 0;
     if (p.way == kTwoBlocksStore && t == 0) p.out[0] = 1;
     if (p.way == kStoreOfWhatAnotherBlockLoaded && blockIdx.x == 1) p.in[t] = 0;

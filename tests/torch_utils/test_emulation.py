@@ -56,7 +56,8 @@ WAYS = {
     "store beyond shared memory": f"{ASTRAY} shared memory",
     "load beyond shared memory": f"{ASTRAY} shared memory",
     "store before shared memory": f"{ASTRAY} shared memory",
-    "load beyond a tensor": f"{ASTRAY} a tensor", "misaligned": "misaligned access"}
+    "load beyond a tensor": f"{ASTRAY} a tensor", "misaligned": "misaligned access",
+    "a copy is waited for behind the barrier": RACE, "a copy into what others load": RACE}
 
 
 @pytest.mark.skipif(race_checker_problem() is not None, reason=race_checker_problem() or "")
@@ -72,7 +73,7 @@ def test_the_race_checker_sees(way):
 @pytest.mark.parametrize("way,text", [
     (0, None), (7, b"a write outside the block's shared memory"),
     (9, b"a write outside the block's shared memory"),
-    (12, b"threads of a block wait at different barriers")])
+    (len(WAYS), b"threads of a block wait at different barriers")])
 def test_a_launch_returns_what_the_emulation_sees(way, text):
     x, out = torch.arange(128.0), poisoned(64)
     kernels = library(PROBES)

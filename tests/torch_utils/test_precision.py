@@ -56,7 +56,7 @@ def test_float32_stays_float32_and_the_setting_comes_back(tf32_allowed):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+@pytest.mark.skipif(not compiler(), reason="no C++ compiler")
 def test_the_kernels_multiply_as_the_user_set_it(tf32_allowed):
     root = Path(torch.__file__).parent
     probe = ctypes.CDLL(built(
