@@ -170,9 +170,10 @@ def add_launches(rows: list[Row], program: Path) -> None:
 
 
 def spills(rows: list[Row]) -> list[str]:
-    """Kernels of a forward pass that spill, in words."""
+    """Kernels of a forward pass that spill where the presets launch them, in words."""
     return [f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}"
-            for row in rows if row["spilled"] and row["kernel"] not in BACKWARD]
+            for row in rows
+            if row["spilled"] and row["threads"] and row["kernel"] not in BACKWARD]
 
 
 def label(row: Row) -> str:
