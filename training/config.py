@@ -140,8 +140,10 @@ class TrainConfig:
     it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
     tick_kimg: between log lines; snapshot_ticks: between snapshots, checkpoints and metrics. text_cache: keep the text
     features of the data set on disk (for frozen encoders that cost more than a read). precision: auto = bf16 where
-    the device is fast at it (`torch_utils.precision`). metric_num: generated pictures of a metric during training. nan_policy: stop, skip the step
-    (counted; 100 in a row stop the run), or rollback to the last checkpoint with fresh random streams.
+    the device is fast at it (`torch_utils.precision`). metric_num: generated pictures of a metric
+    during training. nan_policy: a step whose gradients are not finite is never applied; at the
+    next tick, stop, skip (count; 100 in a row stop the run) or rollback to the last checkpoint with
+    fresh random streams.
     """
 
     recipe: str
