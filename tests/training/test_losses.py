@@ -155,10 +155,13 @@ def test_ada_moves_p_towards_its_target():
 class TinyTowers:
     """A frozen dual encoder: random projections of the pooled picture and of the sentence."""
 
-    sentence_dim = 64
+    id, sentence_dim, word_dim = "tiny", 64, 64
 
     def __init__(self):
         self.projection = torch.randn(64, 48, generator=torch.Generator().manual_seed(2))
+
+    def encode_text(self, captions):
+        return text(len(captions), 64)
 
     def encode_image(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1) @ self.projection.T
