@@ -2,7 +2,7 @@
 
 `python train.py` spends seconds on imports. A test of what the command does need not repeat them:
 here the command is forked off a process that has made them. It has its own output, exit code and
-global state. Tests of the imports themselves, and of signals, start a real process instead.
+global state. Tests of the imports themselves start a real process instead.
 """
 
 from __future__ import annotations
@@ -10,42 +10,73 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([
-    "pytest", "torch", "torch.utils.tensorboard", "timm", "scipy.linalg", "training.launch",
-    "metrics.runner", "metrics.detectors.lite2", "networks.sampling"])
+_CONTEXT.set_forkserver_preload(["pytest", "tests.commands.preloaded"])
 
 
-def run_command(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository, the first argument, with the others as its command line.
+class RunningCommand:
+    """A started command. Its output lies in files, so it can be read while the command runs."""
 
-    The result is that of `subprocess.run([sys.executable, *arguments], cwd=ROOT)`, text captured.
-    """
-    words = [str(argument) for argument in arguments]
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = _CONTEXT.Process(target=_run, args=(words, out, err))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(words, timeout, out.read_text(), err.read_text())
-        output, errors = out.read_text(), err.read_text()
-        return subprocess.CompletedProcess(words, process.exitcode, output, errors)
+    def __init__(self, words: list[str], variables: Mapping[str, str]) -> None:
+        self.words, self.folder = words, tempfile.TemporaryDirectory()
+        self.files = Path(self.folder.name, "out"), Path(self.folder.name, "err")
+        for file in self.files:
+            file.touch()
+        self.process: BaseProcess = _CONTEXT.Process(
+            target=_run, args=(words, dict(variables), *self.files))
+        self.process.start()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the command and to the processes that it started."""
+        assert self.process.pid is not None
+        os.killpg(self.process.pid, number)
+
+    def wait(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """The result of `subprocess.run([sys.executable, *words], cwd=ROOT)`, text captured.
+
+        Raises `subprocess.TimeoutExpired`, after which the command is dead.
+        """
+        self.process.join(timeout)
+        late = self.process.exitcode is None
+        if late:
+            self.process.kill()
+            self.process.join()
+        output, errors = (file.read_text() for file in self.files)
+        self.folder.cleanup()
+        if late:
+            raise subprocess.TimeoutExpired(self.words, timeout, output, errors)
+        return subprocess.CompletedProcess(self.words, self.process.exitcode, output, errors)
 
 
-def _run(words: list[str], out: Path, err: Path) -> None:
+def start_command(*arguments: object, **variables: str) -> RunningCommand:
+    """Start a script of the repository, the first argument, with the others as its command line
+    and with these environment variables besides those of today."""
+    return RunningCommand([str(argument) for argument in arguments], variables)
+
+
+def run_command(
+    *arguments: object, timeout: float = 300, **variables: str,
+) -> subprocess.CompletedProcess[str]:
+    """`start_command`, and its result."""
+    return start_command(*arguments, **variables).wait(timeout)
+
+
+def _run(words: list[str], variables: dict[str, str], out: Path, err: Path) -> None:
+    os.setsid()  # a group of its own, so that a signal reaches its workers too
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         with open(path, "wb") as file:
             os.dup2(file.fileno(), stream.fileno())
     os.chdir(ROOT)
+    os.environ.update(variables)
     sys.argv = words
     runpy.run_path(words[0], run_name="__main__")

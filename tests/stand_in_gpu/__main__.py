@@ -23,19 +23,18 @@ STAND_IN_CAPABILITY=7.5 makes older GPUs than the default, 9.0.
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
 # Where `python train.py` would start; the folder of this file would hide modules.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tests.stand_in_gpu import device, server  # noqa: E402
+from tests.stand_in_gpu.device import install  # noqa: E402
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    del sys.argv[0]
+    if not sys.argv:
         sys.exit("usage: python tests/stand_in_gpu SCRIPT.py [ARGUMENTS ...]")
-    device.install()
-    if sys.argv[1] == "--serve":
-        server.serve()
-    else:
-        server.run_script(sys.argv[1:])
+    install()
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,9 +43,10 @@ def install() -> None:
     ctypes.CDLL(str(library())).stand_in_install()
     torch._C._set_only_lift_cpu_tensors(True)  # so that torch.tensor(..., device="cuda") copies
     _replace_driver()
-    # All other operators that make a tensor from nothing call one of these two.
-    LIBRARY.impl("empty.memory_format", _empty, "CUDA", allow_override=True)
-    LIBRARY.impl("empty_strided", _empty_strided, "CUDA", allow_override=True)
+    with warnings.catch_warnings(action="ignore"):  # older versions tell that a kernel is replaced
+        # All other operators that make a tensor from nothing call one of these two.
+        LIBRARY.impl("empty.memory_format", _empty, "CUDA", allow_override=True)
+        LIBRARY.impl("empty_strided", _empty_strided, "CUDA", allow_override=True)
     collectives.install()
 
 
@@ -57,14 +59,22 @@ def _empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_me
 
 
 def _replace_driver() -> None:
-    """The C functions below `torch.cuda`. Its Python part stays, with all checks of arguments."""
-    cuda, forked = torch.cuda, []
-    os.register_at_fork(after_in_child=lambda: forked.append(cuda._initialized))
-    cuda._is_in_bad_fork = lambda: any(forked)
-    cuda._cudart = cuda._cudart or SimpleNamespace()  # of a PyTorch without CUDA
-    cuda.default_generators = tuple(torch.Generator() for _ in range(NUM_DEVICES))
-    cuda._get_device_properties = _properties
-    replaced = {
+    """What is below `torch.cuda`. Its Python part stays, with all checks of arguments."""
+    cuda = torch.cuda
+    begun_before_fork: list[bool] = []
+    os.register_at_fork(after_in_child=lambda: begun_before_fork.append(cuda._initialized))
+    python = {
+        "_is_in_bad_fork": lambda: any(begun_before_fork),
+        "_cudart": cuda._cudart or SimpleNamespace(),  # None in a PyTorch without CUDA
+        "_get_device_properties": _properties,
+        "_exchange_device": torch._C._accelerator_exchangeDevice,
+        "_maybe_exchange_device": torch._C._accelerator_maybeExchangeDevice,
+        "default_generators": tuple(torch.Generator() for _ in range(NUM_DEVICES)),
+    }
+    for name, value in python.items():
+        setattr(cuda, name, value)
+    setattr(cuda.graphs, "_cuda_isCurrentStreamCapturing", lambda: False)  # noqa: B010
+    functions = {
         "init": lambda: None,
         "getDeviceCount": lambda: NUM_DEVICES,
         "getDevice": torch._C._accelerator_getDeviceIndex,
@@ -75,7 +85,7 @@ def _replace_driver() -> None:
         "resetPeakMemoryStats": lambda index: None,
         "getArchFlags": getattr(torch._C, "_cuda_getArchFlags", lambda: "sm_90"),
     }
-    for name, function in replaced.items():
+    for name, function in functions.items():
         setattr(torch._C, f"_cuda_{name}", function)
 
 

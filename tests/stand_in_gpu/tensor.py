@@ -16,7 +16,7 @@ class StandInTensor(torch.Tensor):
     operator arrives in `dispatch.run`.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, cpu_tensor: torch.Tensor, device: torch.device) -> StandInTensor:
@@ -29,7 +29,7 @@ class StandInTensor(torch.Tensor):
         self.cpu_tensor = cpu_tensor
 
     @classmethod
-    def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):  # type: ignore[override]
         from tests.stand_in_gpu.dispatch import run
 
         return run(operator, args, kwargs or {})
@@ -49,12 +49,12 @@ class StandInTensor(torch.Tensor):
             copy._is_param = True
         return memo.setdefault(id(self), copy)
 
-    def __reduce_ex__(self, protocol: int):
+    def __reduce_ex__(self, protocol):
         """Saved with its device: what reads it without `map_location` has a CUDA tensor again."""
         return torch._utils._rebuild_device_tensor_from_cpu_tensor, (
             self.detach().cpu(), self.dtype, str(self.device), self.requires_grad)
 
-    def __repr__(self, **options) -> str:
+    def __repr__(self, *, tensor_contents=None):
         return f"{self.device} {self.cpu_tensor!r}"
 
     def tolist(self) -> list:
