@@ -92,7 +92,7 @@ def run(operator: OpOverload, args: tuple, kwargs: dict[str, Any]) -> Any:
         _check_devices(operator, facts, args, devices, on_cpu)
     if facts.draws:
         plain_kwargs["generator"] = _generator(device, kwargs.get("generator"))
-    if operator in CONVOLUTIONS and torch._C._get_cudnn_allow_tf32():
+    if operator in CONVOLUTIONS and torch.backends.cudnn.conv.fp32_precision == "tf32":
         count = CONVOLUTIONS[operator]
         plain_args = (*map(_tf32, plain_args[:count]), *plain_args[count:])
     result = AT_ONCE.get(operator, operator)(*plain_args, **plain_kwargs)

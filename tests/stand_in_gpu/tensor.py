@@ -16,7 +16,7 @@ class StandInTensor(torch.Tensor):
     operator arrives in `dispatch.run`.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, cpu_tensor: torch.Tensor, device: torch.device) -> StandInTensor:
@@ -29,7 +29,7 @@ class StandInTensor(torch.Tensor):
         self.cpu_tensor = cpu_tensor
 
     @classmethod
-    def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):  # type: ignore[override]
+    def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
         from tests.stand_in_gpu.dispatch import run
 
         return run(operator, args, kwargs or {})
