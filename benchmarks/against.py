@@ -19,12 +19,14 @@ from pathlib import Path
 
 import click
 
-CASES = ("forward", "G", "D", "D+R1")
+CASES = ("forward", "backward", "G", "D", "D+R1")
 
 
 def call_of(part: str, generator: str, resolution: int, batch: int,
             dtype: str) -> Callable[[], object]:
-    """`forward` of a preset, or a part of its training step, on the sources that are imported."""
+    """A case on the sources that are imported: `forward` of the preset; `backward`, which is that and
+    its gradients, without D; or a part of a training step.
+    """
     import torch
 
     from benchmarks.generator import forward, text_for
@@ -38,9 +40,18 @@ def call_of(part: str, generator: str, resolution: int, batch: int,
         return lambda: PARTS[part](step)
     torch.manual_seed(0)
     config = preset(generator)
-    network = config.build().eval().requires_grad_(False)
+    network, view = config.build(), View.square(resolution)
     inputs = torch.randn(batch, *network.latent_shape), text_for(config, batch, "cpu")
-    return forward(network, inputs, View.square(resolution), "auto", DTYPES[dtype])
+    if part == "forward":
+        return forward(network.eval().requires_grad_(False), inputs, view, "auto", DTYPES[dtype])
+
+    def backward() -> None:
+        network.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", DTYPES[dtype], enabled=dtype != "fp32"):
+            images = network(*inputs, view)
+        images.backward(torch.ones_like(images))
+
+    return backward
 
 
 def work() -> None:
@@ -89,7 +100,7 @@ class Side:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Add the rows there.")
 def main(other: Path, generator: str, parts: str, resolution: int, batches: str, dtypes: str,
          rounds: int, json_path: Path | None) -> None:
-    """Time a forward and the parts of a training step here and in the checkout OTHER."""
+    """Time a generator and the parts of its training step here and in the checkout OTHER."""
     import torch
 
     from benchmarks.harness import RECORD, machine

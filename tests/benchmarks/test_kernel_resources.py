@@ -37,11 +37,6 @@ SASS = """
 """
 
 
-# To be taken away with the next record: compiling all kernels took longer than the time left.
-unrecorded = pytest.mark.xfail(
-    reason="the kernels changed; run python -m benchmarks.kernel_resources", strict=False)
-
-
 def record_of_these_sources():
     now = script.source_hash()
     records = sorted(script.RESULTS.glob("*kernel-resources*.json"))
@@ -50,14 +45,12 @@ def record_of_these_sources():
     return found[-1]
 
 
-@unrecorded
 def test_the_page_holds_the_record_of_these_sources():
     page = script.PAGE.read_text(encoding="utf-8")
     records = record_of_these_sources(), script.recorded_before(page)
     assert script.updated(page, records) == page, "run python -m benchmarks.kernel_resources"
 
 
-@unrecorded
 def test_no_forward_kernel_spills():
     rows = read_json(record_of_these_sources())["rows"]
     assert script.spills(rows) == []
@@ -101,7 +94,6 @@ ptxas info    : Used 40 registers"""
         "_Z1b": {"registers": 40, "spilled": 0, "stack": 0, "static_shared": 0}}
 
 
-@unrecorded
 def test_one_file_compiled_anew_gives_the_recorded_figures():
     try:
         version = compiler_version(cuda_home())

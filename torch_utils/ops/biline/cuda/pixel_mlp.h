@@ -115,24 +115,34 @@ template <class T> DEVICE float2 pair(const T* source) {
 }
 
 // y = x W^T + b for MT groups of 16 pixels; ACTIVATE: leaky ReLU.
+// JOINED output tiles are added up side by side: all of them in float, so that the high and low parts
+// of an activation are made once and needed only briefly. In 16 bits that would take more registers.
 template <class T, int MT, int IN, int OUT, bool ACTIVATE = true>
 DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias,
                   Tile<T> (&y)[MT][OUT / 8]) {
+    constexpr int JOINED = sizeof(T) == 2 ? 1 : OUT / 8;
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    UNROLL for (int j = 0; j < OUT / 8; j++) {
-        float acc[MT][4];
-        const float2 b = pair(bias + 8 * j + 2 * t);
-        UNROLL for (int m = 0; m < MT; m++) {
-            acc[m][0] = acc[m][2] = b.x;
-            acc[m][1] = acc[m][3] = b.y;
+    UNROLL for (int first = 0; first < OUT / 8; first += JOINED) {
+        float acc[JOINED][MT][4];
+        UNROLL for (int j = 0; j < JOINED; j++) {
+            const float2 b = pair(bias + 8 * (first + j) + 2 * t);
+            UNROLL for (int m = 0; m < MT; m++) {
+                acc[j][m][0] = acc[j][m][2] = b.x;
+                acc[j][m][1] = acc[j][m][3] = b.y;
+            }
         }
         UNROLL for (int k = 0; k < IN / 16; k++)
-            UNROLL for (int m = 0; m < MT; m++)
-                multiply16<T>(acc[m], x[m][2 * k], x[m][2 * k + 1], weights + (8 * j + g) * (IN + kPad) + 16 * k, t);
-        UNROLL for (int m = 0; m < MT; m++) {
-            if (ACTIVATE) UNROLL for (int i = 0; i < 4; i++) acc[m][i] = leaky(acc[m][i]);
-            y[m][j].set(acc[m]);
-        }
+            UNROLL for (int j = 0; j < JOINED; j++) {
+                const T* w = weights + (8 * (first + j) + g) * (IN + kPad) + 16 * k;
+                UNROLL for (int m = 0; m < MT; m++)
+                    multiply16<T>(acc[j][m], x[m][2 * k], x[m][2 * k + 1], w, t);
+            }
+        UNROLL for (int j = 0; j < JOINED; j++)
+            UNROLL for (int m = 0; m < MT; m++) {
+                if (ACTIVATE) UNROLL for (int i = 0; i < 4; i++)
+                    acc[j][m][i] = leaky(acc[j][m][i]);
+                y[m][first + j].set(acc[j][m]);
+            }
     }
 }
 

@@ -84,9 +84,9 @@ template <class T, class M, int K, class R> constexpr size_t shared_bytes(int se
         + sizeof(Tile<T>) * sets * groups<T>() * (K / 8) * kThreads;
 }
 
-// At least one block a multiprocessor: without the 1, ptxas spills to make room for more blocks.
+// As in decode.cu: in 16 bits at least one block a multiprocessor, in float no such number.
 template <class T, class M, int K, class R>
-__global__ void __launch_bounds__(kThreads, 1) render_kernel(RenderParams p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 1 : 0) render_kernel(RenderParams p) {
     constexpr int MT = groups<T>();
     typedef Patch<MT> P;
     Tile<T>* stash = reinterpret_cast<Tile<T>*>(SHARED_MEMORY) + threadIdx.x;  // a lane's own features: no barrier needed
