@@ -8,6 +8,7 @@ global state. Tests of the imports themselves start a real process instead.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import runpy
 import signal
@@ -17,11 +18,14 @@ import tempfile
 from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["pytest", "tests.commands.preloaded"])
+# A test may change the environment; the process that serves all tests must not be started in that.
+_ENVIRONMENT = dict(os.environ)
 
 
 class RunningCommand:
@@ -32,8 +36,10 @@ class RunningCommand:
         self.files = Path(self.folder.name, "out"), Path(self.folder.name, "err")
         for file in self.files:
             file.touch()
+        with mock.patch.dict(os.environ, _ENVIRONMENT, clear=True):
+            multiprocessing.forkserver.ensure_running()
         self.process: BaseProcess = _CONTEXT.Process(
-            target=_run, args=(words, dict(variables), *self.files))
+            target=_run, args=(words, dict(os.environ) | dict(variables), *self.files))
         self.process.start()
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -60,7 +66,7 @@ class RunningCommand:
 
 def start_command(*arguments: object, **variables: str) -> RunningCommand:
     """Start a script of the repository, the first argument, with the others as its command line
-    and with these environment variables besides those of today."""
+    with the environment variables of now and these."""
     return RunningCommand([str(argument) for argument in arguments], variables)
 
 
@@ -77,6 +83,7 @@ def _run(words: list[str], variables: dict[str, str], out: Path, err: Path) -> N
         with open(path, "wb") as file:
             os.dup2(file.fileno(), stream.fileno())
     os.chdir(ROOT)
+    os.environ.clear()
     os.environ.update(variables)
     sys.argv = words
     runpy.run_path(words[0], run_name="__main__")
