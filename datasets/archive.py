@@ -34,7 +34,7 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Entry:
-    """What `dataset.json` says of one picture."""
+    """What `dataset.json` says of one picture. captions: empty in a data set without captions."""
 
     file: str
     id: str
@@ -91,9 +91,21 @@ class Archive:
         except PackedError as error:
             raise UserError(f"{error}; make the data set again") from None
 
+    @property
+    def has_captions(self) -> bool:
+        """Whether every picture has captions; if False, none has. Raises `UserError` as `entries`."""
+        return any(entry.captions for entry in self.entries())
+
     def entries(self) -> list[Entry]:
-        """The pictures that `dataset.json` lists, in its order. Raises `UserError` at the first malformed one."""
-        return [self._entry(number, item) for number, item in enumerate(self.metadata["items"])]
+        """The pictures that `dataset.json` lists, in its order.
+
+        Either all of them have captions or none has. Raises `UserError` at the first malformed one.
+        """
+        entries = [self._entry(number, item) for number, item in enumerate(self.metadata["items"])]
+        fault = mixture_fault({entry.file: bool(entry.captions) for entry in entries})
+        if fault:
+            raise UserError(f"{self.path}: {INDEX}: {fault}")
+        return entries
 
     def content_hash(self) -> str:
         """sha256 over `dataset.json` and every file's name, size and (in a zip) CRC-32; the path plays no part.
@@ -164,8 +176,8 @@ def entry_fault(item: Any) -> str | None:
                 item[field])[1]:
             return f"{field} must be a text that is not empty, got {item.get(field)!r}"
     captions = item.get("captions")
-    if not isinstance(captions, list) or not captions:
-        return f"{item['file']}: captions must be a list with at least one caption, got {captions!r}"
+    if not isinstance(captions, list):
+        return f"{item['file']}: captions must be a list, got {captions!r}"
     for caption in captions:
         if not isinstance(caption, str) or not caption.strip():
             return f"{item['file']}: caption {caption!r} is not a text, or is empty"
@@ -174,6 +186,15 @@ def entry_fault(item: Any) -> str | None:
     if item.get("split") not in SPLITS:
         return f"{item['file']}: split must be one of {', '.join(SPLITS)}, got {item.get('split')!r}"
     return None
+
+
+def mixture_fault(captioned: Mapping[str, bool]) -> str | None:
+    """What is wrong where only some of the pictures have captions, or None. captioned: by file."""
+    without = [file for file, has in captioned.items() if not has]
+    if not without or len(without) == len(captioned):
+        return None
+    return (f"{len(without)} of {len(captioned)} pictures have no captions ({listing(without)}); "
+            "give captions to all of them, or to none")
 
 
 def write_archive(

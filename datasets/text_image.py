@@ -17,7 +17,7 @@ from dnnlib.errors import UserError
 
 
 class Record(NamedTuple):
-    """One picture: image uint8 [3, H, W], all its captions, and its id."""
+    """One picture: image uint8 [3, H, W], all its captions (none in a data set without), its id."""
 
     image: torch.Tensor
     captions: tuple[str, ...]
@@ -39,6 +39,7 @@ class TextImageDataset(Dataset):
         self._entries = [entry for entry in entries if split in ("all", entry.split)]
         self.split = split
         self.splits = frozenset(entry.split for entry in entries)  # all that the archive has
+        self.has_captions = any(entry.captions for entry in entries)  # then all of them have
         if not self._entries:
             found = ", ".join(sorted({entry.split for entry in entries})) or "no pictures at all"
             raise UserError(f"{path}: no picture has the split {split!r} (found: {found}); dataset_tool.py folder "
@@ -52,7 +53,7 @@ class TextImageDataset(Dataset):
         return Record(self._decode(entry), entry.captions, entry.id)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """All captions of one picture, without decoding it."""
+        """All captions of one picture, without decoding it; empty in a data set without captions."""
         return self._entries[index].captions
 
     def id(self, index: int) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from datasets.archive import INDEX, Archive, entry_fault
+from datasets.archive import INDEX, Archive, entry_fault, mixture_fault
 from datasets.picture_files import PictureError, load_stored
 from dnnlib.errors import UserError
 
@@ -19,6 +19,7 @@ def archive_faults(path: str | os.PathLike) -> Iterator[str]:
         yield str(error)
         return
     seen: dict[str, set[str]] = {"file": set(), "id": set()}
+    captioned: dict[str, bool] = {}
     items = archive.metadata["items"]
     if not items:
         yield f"{INDEX}: items is empty"
@@ -26,9 +27,14 @@ def archive_faults(path: str | os.PathLike) -> Iterator[str]:
         fault = entry_fault(item)
         if fault:
             yield f"{INDEX}: items[{number}]: {fault}"
+        else:
+            captioned[item["file"]] = bool(item["captions"])
         yield from _repeats(item, number, seen)
         if isinstance(item, dict) and isinstance(item.get("file"), str):
             yield from _picture_faults(archive, item["file"])
+    mixture = mixture_fault(captioned)
+    if mixture:
+        yield f"{INDEX}: {mixture}"
     for name in archive.names:
         if name not in seen["file"]:
             yield f"{name}: not listed in {INDEX}"

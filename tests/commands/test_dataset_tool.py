@@ -116,7 +116,7 @@ FIRST = "00000/img00000000.png"
     ({"index": lambda items: items[1].update(file=FIRST)},
      "items[1]: file '00000/img00000000.png' is not unique"),
     ({"index": lambda items: items[2].update(captions=[])},
-     "captions must be a list with at least one"),
+     "1 of 3 pictures have no captions (00000/img00000002.png); give captions to all"),
     ({"index": lambda items: items[2].update(captions=[""])}, "is not a text, or is empty"),
     ({"index": lambda items: items[0].update(split="dev")}, "split must be one of train, test"),
     ({"index": lambda items: items.clear()}, "items is empty"),

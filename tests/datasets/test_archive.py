@@ -2,12 +2,15 @@
 
 import json
 import pickle
+import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from datasets.archive import Archive, Picture, write_archive
+from datasets.verify import archive_faults
 from dnnlib.errors import UserError
 
 SIZE = (6, 4)
@@ -150,7 +153,7 @@ def test_malformed_index(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"captions": []}, "at least one caption"),
+    ({"captions": None}, "captions must be a list"),
     ({"captions": "a cat"}, "must be a list"),
     ({"captions": ["  "]}, "is empty"),
     ({"split": "val"}, "split must be one of"),
@@ -162,3 +165,26 @@ def test_malformed_entry_names_its_place(tmp_path, change, message):
     (tmp_path / "dataset.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=rf"items\[0\].*{message}"):
         Archive(tmp_path).entries()
+
+
+def without_captions(numbers):
+    return [picture if i not in numbers else replace(picture, captions=())
+            for i, picture in enumerate(pictures())]
+
+
+def test_captions_may_be_missing_from_all_pictures(tmp_path):
+    write_archive(tmp_path / "a.zip", without_captions(range(5)), SIZE, {}, archive_faults)
+    archive = Archive(tmp_path / "a.zip")
+    assert not archive.has_captions and {entry.captions for entry in archive.entries()} == {()}
+    write_archive(tmp_path / "b.zip", pictures(), SIZE, {}, archive_faults)
+    assert Archive(tmp_path / "b.zip").has_captions
+
+
+def test_captions_of_some_pictures_alone_are_a_fault(tmp_path):
+    write_archive(tmp_path / "a.zip", without_captions((1, 2)), SIZE, {})
+    fault = (r"2 of 5 pictures have no captions \(00000/img00000001.png, 00000/img00000002.png\); "
+             "give captions to all of them, or to none")
+    with pytest.raises(UserError, match=fault):
+        Archive(tmp_path / "a.zip").entries()
+    (found,) = archive_faults(tmp_path / "a.zip")
+    assert re.search(fault, found)

@@ -34,6 +34,13 @@ def test_records(path):
         assert captions == (f"c{i}",) == dataset.captions(i) and name == f"id{i}"
 
 
+def test_pictures_without_captions(tmp_path, path):
+    assert TextImageDataset(path).has_captions
+    write_archive(tmp_path / "b.zip", [Picture(IMAGES[0], "a", (), "train")], SIZE, {})
+    dataset = TextImageDataset(tmp_path / "b.zip")
+    assert not dataset.has_captions and dataset[0].captions == () == dataset.captions(0)
+
+
 def test_splits(path):
     assert [TextImageDataset(path, split="test")[0].id] == ["id2"]
     assert [record.id for record in map(TextImageDataset(path).__getitem__, range(3))] == ["id0", "id1", "id3"]
