@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from networks.sampling import ImageStream, TruncationCenter
 
 MAX_SEEDS = 1_000_000
+NO_PROMPT = 'no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE with one a line'
 GRID = "grid.png"
-PICTURE_NAME = r"\d+-.*-seed\d{4,}\.png|" + re.escape(GRID)
+PICTURE_NAME = r"\d+-(.*-)?seed\d{4,}\.png|" + re.escape(GRID)
 # PNG texts of every picture that this command draws
 MARKS = ("snapshot", "size", "window", "truncation")
 
@@ -41,7 +42,10 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str]:
-    """Prompts of the command line, then those of the file (one a line, blank lines skipped). Raises `UserError`."""
+    """Prompts of the command line, then those of the file (one a line, blank lines skipped).
+
+    Empty where neither is given. Raises `UserError`.
+    """
     found = [prompt.strip() for prompt in prompts]
     if prompts_file is not None:
         try:
@@ -50,12 +54,21 @@ def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str
             raise UserError(f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
         except OSError as error:
             raise UserError(f"--prompts-file {prompts_file}: cannot be read ({error.strerror})") from None
-    if not found or not all(found):
-        raise UserError("no prompt; give --prompts \"a red apple\" (may be repeated) or --prompts-file FILE with one a line")
+    if not all(found) or not found and prompts_file is not None:
+        raise UserError(NO_PROMPT)
     for prompt in found:
         if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise UserError(f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use --prompts-file")
     return found
+
+
+def fitting_prompts(texts: list[str], reads_text: bool, network: str) -> list[str]:
+    """The prompts of a network that reads text; one empty prompt for an unconditional network. Raises `UserError`."""
+    if reads_text and not texts:
+        raise UserError(NO_PROMPT)
+    if texts and not reads_text:
+        raise UserError(f"--prompts: {network} was trained without text and reads no prompt; leave prompts out")
+    return texts or [""]
 
 
 def slug(prompt: str) -> str:
@@ -65,7 +78,7 @@ def slug(prompt: str) -> str:
 
 @click.command(context_settings={"max_content_width": 120})
 @click.option("--network", required=True, metavar="PATH", help="Snapshot folder, or a run folder (its newest snapshot).")
-@click.option("--prompts", multiple=True, metavar="TEXT", help="What to draw; may be repeated.")
+@click.option("--prompts", multiple=True, metavar="TEXT", help="What to draw; may be repeated. Networks without text take none.")
 @click.option("--prompts-file", metavar="FILE", help="Text file with a prompt a line.")
 @click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Latent seeds of every prompt, e.g. 0-3,7.")
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
@@ -86,7 +99,7 @@ def slug(prompt: str) -> str:
 def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
          trunc: float, trunc_center: TruncationCenter, grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str,
          ops: str) -> None:
-    """Draw every prompt with every seed.
+    """Draw every prompt with every seed; an unconditional network takes seeds alone.
 
     \b
     Example:
@@ -106,6 +119,7 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
+    texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
     view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
     check_picture_size(*((view.width * len(numbers), view.height * len(texts)) if grid else (view.width, view.height)))
     names = picture_names(texts, numbers)
@@ -124,12 +138,13 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
 
 def picture_names(texts: list[str], seeds: list[int]) -> list[str]:
     """File names of all pictures, in the order in which they are drawn: every prompt with every
-    seed.
+    seed. An empty prompt is left out of the name.
     """
     digits = len(str(len(texts) * len(seeds) - 1))
     pairs = [(text, seed) for text in texts for seed in seeds]
     return [
-        f"{i:0{digits}d}-{slug(text)}-seed{seed:04d}.png" for i, (text, seed) in enumerate(pairs)
+        f"{i:0{digits}d}-{slug(text) + '-' if text else ''}seed{seed:04d}.png"
+        for i, (text, seed) in enumerate(pairs)
     ]
 
 
@@ -164,7 +179,8 @@ def _write(stream: ImageStream, names: list[str], outdir: Path, facts: dict[str,
             raise UserError(f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
                             "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame")
         image = to_uint8(sample.image)
-        save_png(outdir / name, image, {"prompt": sample.prompt, "seed": str(sample.seed)} | facts,
+        prompt = {"prompt": sample.prompt} if sample.prompt else {}
+        save_png(outdir / name, image, prompt | {"seed": str(sample.seed)} | facts,
                  ours=png_with(*MARKS))
         click.echo(outdir / name)
         if num_columns:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
+
+if TYPE_CHECKING:
+    from training.config import TrainConfig
 
 STOPPED = 3  # exit code of a run that was asked to stop before its end; its state is saved
 
@@ -27,6 +31,8 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images of one forward on a process; the rest accumulates.")
 @click.option("--gamma", type=click.FloatRange(min=0), help="Weight of the R1 penalty.")
 @click.option("--seed", type=int, help="Seed of everything that is drawn.")
+@click.option("--cond", type=bool, metavar="BOOL", help="false: without text; captions are not read, and none are needed."
+              "  [default: the recipe's]")
 @click.option("--aug", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation of what D sees.")
 @click.option("--mirror", type=bool, metavar="BOOL", help="Show x-flipped pictures as well.")
 @click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
@@ -41,7 +47,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
 @report_user_errors
-def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool,
+def main(outdir: str, recipe: str, cond: bool | None, assignments: tuple[str, ...], dry_run: bool,
          **flags: Any) -> None:
     """Train a text-to-image GAN; the same command again resumes.
 
@@ -52,6 +58,7 @@ def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool,
       python train.py --outdir runs/demo --recipe eidgan-openmoji32 --data data/openmoji32.zip
       torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco --recipe eidgan-coco256 \\
           --data data/coco-train256.zip
+      python train.py --outdir runs/faces --recipe inrganclip-coco256 --cond false --data ffhq256.zip
     """
     import json
 
@@ -60,20 +67,29 @@ def main(outdir: str, recipe: str, assignments: tuple[str, ...], dry_run: bool,
 
     for name in ("metrics", "report_to"):
         flags[name] = None if flags[name] is None else _names(flags[name])
-    config = override(recipe_named(recipe), [*_as_assignments(flags), *assignments])
+    config = override(_conditional(recipe_named(recipe), cond), [*_as_assignments(flags), *assignments])
     if dry_run:
         from networks.text_encoders import encoder_widths
 
-        click.echo(json.dumps(to_dict(config.for_encoder(*encoder_widths(config.text_encoder))), indent=2))
+        widths = encoder_widths(config.text_encoder) if config.needs_encoder else (0, 0)
+        click.echo(json.dumps(to_dict(config.for_encoder(*widths)), indent=2))
         return
 
     from training.launch import run
 
-    if not run(config, Path(outdir)):
+    metrics_asked = flags["metrics"] is not None or any(one.startswith("metrics=") for one in assignments)
+    if not run(config, Path(outdir), metrics_asked=metrics_asked):
         sys.exit(STOPPED)
 
 
 FIELDS = {"gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg", "snap": "snapshot_ticks"}
+
+
+def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:
+    """The recipe with or without text, as --cond says."""
+    if cond and not config.reads_text:
+        raise UserError(f"--cond true: recipe {config.recipe} reads no text; take one that does (docs/configs.md)")
+    return config.without_text() if cond is False else config
 
 
 def _as_assignments(flags: dict[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ class ImageSet:
     """Row i describes generated picture i."""
 
     items: tuple[int, ...]    # index into the split
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...]  # empty texts in a data set without captions
     seeds: tuple[int, ...]    # of the latent
 
     def __len__(self) -> int:
@@ -52,4 +52,4 @@ def caption_pool(dataset: Captioned, *, seed: int) -> list[str]:
 
 
 def _draw(captions: Sequence[str], *key: int | str) -> str:
-    return captions[seed_for(*key) % len(captions)]
+    return captions[seed_for(*key) % len(captions)] if captions else ""

@@ -181,6 +181,11 @@ class Protocol:
     resolution: int | None = None
     ceiling: bool = False
 
+    @property
+    def needs_captions(self) -> bool:
+        """Whether the measure compares pictures with their captions."""
+        return isinstance(self.measure, (ClipScore, RPrecision))
+
     def with_overrides(self, *, num: int | None = None, seed: int | None = None,
                        truncation: float | None = None) -> Protocol:
         """The same protocol with a user's numbers; `overrides_of` tells what differs from the table."""

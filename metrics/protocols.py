@@ -6,7 +6,7 @@ may stand beside. A new score is a pure function, a row here, and a measure with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -154,6 +154,16 @@ def protocols_named(names: Iterable[str]) -> list[Protocol]:
     if not chosen:
         raise UserError(f"--metrics: name at least one of {', '.join(PROTOCOLS)}")
     return list(chosen.values())
+
+
+def lacking(protocol: Protocol, splits: Collection[str], has_captions: bool) -> str | None:
+    """What the protocol needs of a data set with these splits and is not there, with the remedy."""
+    split = protocol.pictures.split
+    if split not in (*splits, "all"):
+        return f"{split} split; rebuild it with one (coco: val as well; folder: --test-share 0.1)"
+    if protocol.needs_captions and not has_captions:
+        return "captions, with which this measure compares pictures; leave the measure out"
+    return None
 
 
 def lower_is_better(name: str) -> bool:

@@ -24,7 +24,7 @@ from dnnlib.files import sha256_of
 from metrics.detectors import DualDetector
 from metrics.features import Progress
 from metrics.measures import Protocol
-from metrics.protocols import PROTOCOLS_VERSION, overrides_of
+from metrics.protocols import PROTOCOLS_VERSION, lacking, overrides_of
 from metrics.scorers import score
 from metrics.session import Session, Sources
 from metrics.subjects import FolderSubject, Subject
@@ -148,6 +148,10 @@ def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
 
 def _check_data(session: Session, protocol: Protocol) -> None:
     side = session.subject.resolution
+    if protocol.needs_captions and isinstance(session.subject, Subject):
+        dataset = session.dataset(protocol.pictures.split)
+        if lack := lacking(protocol, dataset.splits, dataset.has_captions):
+            raise UserError(f"--data {session.sources.data} has no {lack}")
     named = protocol.data is not None and session.sources.data is not None
     if problem := source_problem(protocol, session.dataset(protocol.pictures.split) if named else None, session.sources.data, (side, side)):
         raise UserError(problem)

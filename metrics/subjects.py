@@ -15,22 +15,22 @@ from networks.interfaces import Generator, TextEncoder
 class Subject:
     """A generator on its device, the text encoder it was trained with, its trained resolution.
 
-    encoder_spec is the string that `load_encoder` takes; sha256 that of the snapshot, None for weights in memory.
+    encoder: None for a generator that was trained without one. encoder_spec is the string that `load_encoder` takes; sha256 that of the snapshot, None for weights in memory.
     """
 
     generator: Generator
-    encoder: TextEncoder
+    encoder: TextEncoder | None
     encoder_spec: str
     resolution: int
     sha256: str | None = None
 
     @property
     def encoder_id(self) -> str | None:
-        return self.encoder.id
+        return self.encoder.id if self.encoder else None
 
     def identity(self) -> dict[str, Any]:
         """The fields of a record that say what was scored."""
-        return {"snapshot_sha256": self.sha256, "text_encoder": self.encoder.id}
+        return {"snapshot_sha256": self.sha256, "text_encoder": self.encoder_id}
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ class Generator(nn.Module, abc.ABC):
     any crop of it. That split is what sampling in tiles stands on: a tile equals the same pixels of the whole.
     """
 
+    config: Any  # of the subclass; has sentence_dim and word_dim
     latent_shape: tuple[int, ...]
     tokens_mean: torch.Tensor
 
@@ -106,6 +107,11 @@ class Generator(nn.Module, abc.ABC):
         super().__init__()
         self.latent_shape = token_shape
         self.register_buffer("tokens_mean", torch.zeros(token_shape))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it is conditioned on text; an unconditional generator takes None in its place."""
+        return bool(self.config.sentence_dim or self.config.word_dim)
 
     @staticmethod
     def require_text(text: TextFeatures | None) -> TextFeatures:

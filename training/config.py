@@ -190,17 +190,32 @@ class TrainConfig:
                f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
         size = getattr(self.generator, "resolution", self.resolution)
         _check(size == self.resolution, f"generator.resolution: {size} differs from resolution = {self.resolution}")
-        unconditional = not (self.generator.sentence_dim or self.generator.word_dim)
-        _check(not (unconditional and (self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp)),
+        _check(self.reads_text or not (self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp),
                "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text")
         if self.text.quantizer is not None:
             _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
-            _check(not unconditional, "text.quantizer: the generator is unconditional, it reads no text")
+            _check(self.reads_text, "text.quantizer: the generator is unconditional, it reads no text")
         if self.metrics:
             protocols_named(self.metrics)
         unknown = set(self.report_to) - {"tensorboard", "wandb"}
         _check(not unknown, f"report_to: unknown {sorted(unknown)}; known: tensorboard, wandb, or none")
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the networks are conditioned on captions; if not, the run is unconditional."""
+        return bool(self.generator.sentence_dim or self.generator.word_dim)
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether anything asks the text encoder, or its image tower, which ConD compares with."""
+        return bool(self.reads_text or self.loss.cond or self.loss.cong)
+
+    def without_text(self) -> TrainConfig:
+        """The unconditional run: networks without text inputs, no loss term that needs an encoder."""
+        generator = self.generator.with_text(0, 0)
+        loss = replace(self.loss, mismatch=0.0, cond=0.0, cong=0.0, matching_aware_gp=0.0)
+        return replace(self, generator=generator, loss=loss, text=TextConfig(), text_cache=False)
 
     def lr_scale(self, images: int) -> float:
         """Factor of both learning rates after `images` images; a function of the images alone, so resuming changes nothing."""
@@ -221,10 +236,9 @@ class TrainConfig:
         return size, share // size
 
     def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
-        """The same run with the networks' text widths set to those of the encoder that was loaded."""
+        """The same run with the networks' text widths set to those of the encoder that was loaded (0, 0 for none)."""
         generator = self.generator.with_text(sentence_dim, word_dim)
-        conditional = bool(generator.sentence_dim or generator.word_dim)
-        told = generator.condition_dim if isinstance(generator, VqcganConfig) else sentence_dim if conditional else 0
+        told = generator.condition_dim if isinstance(generator, VqcganConfig) else sentence_dim if self.reads_text else 0
         discriminator = self.discriminator.with_io(self.resolution, told, sentence_dim if self.loss.cond else 0)
         return replace(self, generator=generator, discriminator=discriminator)
 

@@ -58,7 +58,7 @@ class MicroBatch:
 class GanLoss:
     """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for ConD and ConG."""
 
-    def __init__(self, generator: Generator, discriminator: Discriminator, encoder: TextEncoder | ImageTextEncoder,
+    def __init__(self, generator: Generator, discriminator: Discriminator, encoder: TextEncoder | None,
                  augment: Augmentation, config: LossConfig, resolution: int, collector: Collector,
                  precision: str = "auto") -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder

@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dnnlib.files import (
 )
 from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
-from metrics.protocols import protocols_named
+from metrics.protocols import lacking, protocols_named
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
@@ -38,25 +39,29 @@ from training.config import RESUMABLE, TrainConfig
 from training.training_loop import TrainingLoop
 
 
-def run(config: TrainConfig, run_dir: Path) -> bool:
+def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bool:
     """Train, or go on training, in `run_dir`; False when stopped before the end. Call on every rank.
 
-    Raises `UserError` for what a user can mend, on every rank alike.
+    metrics_asked: whether the user chose the metrics. Those that a recipe merely brings along are
+    left out, with a line, where the data cannot serve them. Raises `UserError` for what a user can mend, on every rank alike.
     """
     faulthandler.enable()
     device = resolve_device(config.device)
+    dataset = open_dataset(config)
+    config, left_out = served_metrics(config, dataset, metrics_asked)
     check_backend(config.ops, device)
     if "wandb" in config.report_to and importlib.util.find_spec("wandb") is None:
         raise UserError("--report-to wandb: the package is not installed; pip install wandb, or leave it out")
-    dataset = open_dataset(config)
     with process_group(device), contextlib.ExitStack() as stack:
         config.micro_batches(world_size())
         on_main(lambda: enter(run_dir, stack))
-        encoder = load_encoder(config.text_encoder, device)
+        if left_out:
+            on_main(lambda: print(*left_out, sep="\n"))
+        encoder = load_encoder(config.text_encoder, device) if config.needs_encoder else None
         if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
             raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
                             "need; use small or open_clip:..., or set both to 0")
-        config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
+        config = config.for_encoder(*((encoder.sentence_dim, encoder.word_dim) if encoder else (0, 0)))
         on_main(lambda: keep_options(config, run_dir))
         cache_dir = feature_cache(config, run_dir)
         text_encoder = cached(encoder, config, dataset, cache_dir)
@@ -107,7 +112,7 @@ def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
 
 
 def open_dataset(config: TrainConfig) -> TextImageDataset:
-    """The train split, whose pictures must have the recipe's size; the metrics' splits must be there. Raises `UserError`."""
+    """The train split, whose pictures must have the recipe's size, and captions if it reads text. Raises `UserError`."""
     if not config.data:
         raise UserError("--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip")
     dataset = TextImageDataset(config.data, split="train")
@@ -116,11 +121,26 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
         raise UserError(f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
                         f"{config.resolution}x{config.resolution}; rebuild with dataset_tool.py --resolution "
                         f"{config.resolution}x{config.resolution}")
-    for protocol in protocols_named(config.metrics) if config.metrics else ():
-        if protocol.pictures.split not in (*dataset.splits, "all"):
-            raise UserError(f"--metrics {protocol.name}: --data {config.data} has no {protocol.pictures.split} split; rebuild it "
-                            "with one (coco: val as well; folder: --test-share 0.1), or train with --metrics none")
+    if config.reads_text and not dataset.has_captions:
+        raise UserError(f"--data {config.data}: the pictures have no captions, which recipe {config.recipe} reads; train without "
+                        "text (--cond false), or make captions: of labels or class folders by --caption-template (train.py, "
+                        "dataset_tool.py folder), or see docs/datasets.md")
     return dataset
+
+
+def served_metrics(config: TrainConfig, dataset: TextImageDataset, asked: bool) -> tuple[TrainConfig, list[str]]:
+    """The config with those metrics that the data can serve, and a line for every other one.
+
+    Raises `UserError` for the others if the user asked for the metrics.
+    """
+    protocols = protocols_named(config.metrics) if config.metrics else []
+    lines = {protocol.name: f"--data {config.data} has no {lack}" for protocol in protocols
+             if (lack := lacking(protocol, dataset.splits, dataset.has_captions))}
+    if lines and asked:
+        name, line = next(iter(lines.items()))
+        raise UserError(f"--metrics {name}: {line}, or train with --metrics none")
+    served = tuple(name for name in config.metrics if name not in lines)
+    return replace(config, metrics=served), [f"Metric {name} is left out: {line}" for name, line in lines.items()]
 
 
 def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
@@ -128,9 +148,10 @@ def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
     return from_main(cache_folder(Path(config.data).parent / ".cache", run_dir / ".cache") if is_main() else None)
 
 
-def cached(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset, cache_dir: Path) -> TextEncoder:
+def cached(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset,
+           cache_dir: Path) -> TextEncoder | None:
     """The encoder, answering the data set's captions from disk where `text_cache` asks for it; rank 0 builds it."""
-    if not config.text_cache:
+    if encoder is None or not (config.text_cache and config.reads_text):
         return encoder
     captions = [caption for i in range(len(dataset)) for caption in dataset.captions(i)]
     on_main(lambda: CachedTextEncoder.build(encoder, captions, cache_dir))

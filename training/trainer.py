@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from networks.interfaces import TextEncoder
+from networks.interfaces import TextEncoder, TextFeatures
 from torch_utils.distributed import rank, sum_over_ranks, world_size
 from torch_utils.rng import seed_for
 from torch_utils.tensors import from_uint8
@@ -48,10 +48,10 @@ class Trainer:
     """Live objects of a run on one rank; `objects` is the list that a checkpoint holds.
 
     encoder: the frozen towers, whose image tower ConD and ConG ask; text_encoder: answers for captions, for example
-    from a cache (None = the encoder itself).
+    from a cache (None = the encoder itself). Both are None where nothing reads text.
     """
 
-    def __init__(self, config: TrainConfig, encoder: TextEncoder, device: torch.device,
+    def __init__(self, config: TrainConfig, encoder: TextEncoder | None, device: torch.device,
                  text_encoder: TextEncoder | None = None) -> None:
         self.config, self.encoder, self.device = config, encoder, device
         self.text_encoder = text_encoder or encoder
@@ -110,7 +110,7 @@ class Trainer:
         parts = []
         for start in range(0, len(images), self.micro_size):
             piece = slice(start, start + self.micro_size)
-            text = self.text_encoder.encode_text(captions[piece]).to(self.device) if self.conditional else None
+            text = self._encode(captions[piece])
             real = from_uint8(images[piece].to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
             rows = slice(first + start, first + start + self.micro_size)
             part = MicroBatch(real, text, rows, self.config.batch, stream)
@@ -120,9 +120,11 @@ class Trainer:
             parts.append(part)
         return parts
 
-    @property
-    def conditional(self) -> bool:
-        return bool(self.config.generator.sentence_dim or self.config.generator.word_dim)
+    def _encode(self, captions: Sequence[str]) -> TextFeatures | None:
+        if not self.config.reads_text:
+            return None
+        assert self.text_encoder is not None  # TrainConfig.needs_encoder
+        return self.text_encoder.encode_text(captions).to(self.device)
 
     def _play(self, player: Player, micro_batches: list[MicroBatch],
               loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],

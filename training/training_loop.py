@@ -48,8 +48,8 @@ CHECKPOINT_SECONDS = 900.0  # a killed run loses no more than this and a tick
 class TrainingLoop:
     """One run on one rank."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset, encoder: TextEncoder,
-                 text_encoder: TextEncoder, device: torch.device, cache_dir: Path) -> None:
+    def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset, encoder: TextEncoder | None,
+                 text_encoder: TextEncoder | None, device: torch.device, cache_dir: Path) -> None:
         self.config, self.run_dir, self.dataset, self.device, self.cache_dir = config, run_dir, dataset, device, cache_dir
         self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)
@@ -200,11 +200,12 @@ class TrainingLoop:
         config, progress, ema = self.config, self.trainer.progress, self.trainer.ema.model
         name = f"{progress.images // 1000:06d}"
         progress.snapshot_images = progress.images
-        snapshot = Snapshot(ema, config.text_encoder, config.resolution, {
+        encoder = self.trainer.encoder
+        snapshot = Snapshot(ema, config.text_encoder if encoder else "", config.resolution, {
             "recipe": config.recipe, "kimg": round(progress.images / 1000, 3), "dataset": self.dataset.name,
             "dataset_hash": self.dataset.content_hash, "seed": config.seed, "batch": config.batch,
             "training_time_s": round(progress.elapsed_s), "image_losses": bool(config.loss.cond or config.loss.cong)},
-            encoder_id=self.trainer.encoder.id)
+            encoder_id=encoder.id if encoder else "")
 
         def save() -> None:
             self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.text_encoder, self.device)
