@@ -6,11 +6,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+
+if TYPE_CHECKING:
+    from metrics.measures import Protocol
+    from metrics.session import Sources
 
 DEFAULT_METRICS = "kid_lite2,clip_s_small,clip_s_small_heldout,clip_r_small,scale_x2,tile_exact"
 _METRICS = click.option("--metrics", default=DEFAULT_METRICS, show_default=True, metavar="A,B,...",
@@ -29,6 +35,13 @@ def _on_device(command: Callable) -> Callable:
     command = click.option("--batch-gpu", default=32, show_default=True, type=click.IntRange(min=1), metavar="N",
                            help="Pictures at once, per rank.")(command)
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")(command)
+
+
+def _labels(command: Callable) -> Callable:
+    """How captions were made of class labels in training."""
+    command = click.option("--class-names", default="", metavar="FILE", help="As in train.py.")(command)
+    return click.option("--caption-template", default="", metavar="TEXT",
+                        help="As in train.py, for --data with StyleGAN's class labels.")(command)
 
 
 def _local_weights(command: Callable) -> Callable:
@@ -55,16 +68,18 @@ def main() -> None:
 @_on_device
 @_OPS
 @_local_weights
+@_labels
 @click.option("--cache", default="data/.cache", show_default=True, metavar="DIR",
               help="Where features of real pictures are kept; the user's cache folder if one cannot write there.")
 @click.option("--out", metavar="FILE.jsonl", help="Append the records to this file as well.")
 @report_user_errors
 def calc(network: str | None, images: str | None, data: str | None, ref: str | None, data_large: str | None, metrics: str,
          num: int | None, seed: str | None, trunc: float | None, device: str, batch_gpu: int, ops: str,
-         weights: tuple[str, ...], cache: str, out: str | None) -> None:
+         weights: tuple[str, ...], cache: str, out: str | None, caption_template: str, class_names: str) -> None:
     """Compute scores, one JSON line each. Runs under torchrun as well, whose own --num... wants --num-images in full here.
 
     A protocol that cannot be computed is named on stderr with what it lacks; the others go on, and the exit code is 1.
+    Without --metrics, those that the data cannot serve are left out with a line.
 
     \b
       python calc_metrics.py calc --network runs/x --data data/coco256.zip --metrics fid30k_coco256,clip_s --seed 0-2
@@ -79,6 +94,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     if data is None and (network is not None or ref is None):
         raise click.UsageError("Missing option '--data': the data set whose captions and real pictures are used")
 
+    from datasets.stylegan import LabelCaptions
     from dnnlib.files import append_json_line, cache_folder, make_folder, user_cache_folder
     from dnnlib.ownership import json_lines_with, refuse_foreign
     from metrics.picture_folder import PictureFolder
@@ -92,7 +108,8 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     where = resolve_device(device)
     check_backend(ops, where)
     pictures, reference, large = (Path(text) if text else None for text in (data, ref, data_large))
-    sources = Sources(data=pictures, reference=reference, large=large, weights=_weights(weights))
+    labels = LabelCaptions(template=caption_template, names=class_names)
+    sources = Sources(data=pictures, labels=labels, reference=reference, large=large, weights=_weights(weights))
     _check_files(sources.data, sources.reference, sources.large)
     if out:
         refuse_foreign(out, json_lines_with("metric", "value"))
@@ -100,6 +117,8 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     refused: dict[str, list[str]] = {}
     with process_group(where), memory_errors("lower --batch-gpu"):
         cache_dir = from_main(cache_folder(cache, user_cache_folder()) if is_main() else None)
+        if network and click.get_current_context().get_parameter_source("metrics") is ParameterSource.DEFAULT:
+            protocols = _served(protocols, sources)
         subject = load_subject(network, where) if network else FolderSubject(PictureFolder(images or ""))
         for block in blocks:
             records = evaluate(
@@ -155,6 +174,7 @@ def ref(data: str, metrics: str, dest: str, device: str, batch_gpu: int, weights
 @click.option("--data", required=True, metavar="ZIP|DIR", help="Data set whose captions are used.")
 @click.option("--metrics", "metric", default="fid10k", show_default=True, metavar="NAME", help="Protocol whose pictures to make.")
 @click.option("--outdir", required=True, metavar="DIR", help="Folder for the pictures and their captions.")
+@_labels
 @_NUM
 @click.option("--seed", type=int, metavar="N", help="Block of captions and latents.  [default: the protocol's own]")
 @_TRUNC
@@ -162,7 +182,7 @@ def ref(data: str, metrics: str, dest: str, device: str, batch_gpu: int, weights
 @_OPS
 @report_user_errors
 def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed: int | None, trunc: float | None, device: str,
-        batch_gpu: int, ops: str) -> None:
+        batch_gpu: int, ops: str, caption_template: str, class_names: str) -> None:
     """Write the pictures that a protocol scores as PNG files, for other tools; `calc --images` gives the same numbers.
 
     captions.jsonl holds the captions, pictures.json where each picture comes from.
@@ -171,7 +191,9 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
     protocol = protocol.with_overrides(num=num, seed=seed, truncation=trunc)
     _check_files(Path(data))
 
+    from datasets.stylegan import LabelCaptions
     from metrics.runner import load_subject
+    from metrics.session import Sources
     from metrics.write_pictures import write_pictures
     from torch_utils.distributed import is_main, process_group, resolve_device
     from torch_utils.memory import memory_errors
@@ -179,8 +201,9 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
 
     where = resolve_device(device)
     check_backend(ops, where)
+    sources = Sources(data=Path(data), labels=LabelCaptions(template=caption_template, names=class_names))
     with process_group(where), memory_errors("lower --batch-gpu"):
-        write_pictures(load_subject(network, where), Path(data), protocol, Path(outdir), device=where, batch_size=batch_gpu,
+        write_pictures(load_subject(network, where), sources, protocol, Path(outdir), device=where, batch_size=batch_gpu,
                        progress=_print_progress if is_main() else _silent)
         if is_main():
             print(json.dumps({"outdir": outdir, "num_images": protocol.pictures.num_images, "protocol": protocol.name}))
@@ -227,6 +250,24 @@ def _protocols(metrics: str) -> list:
     from metrics.protocols import protocols_named
 
     return protocols_named([name.strip() for name in metrics.split(",") if name.strip()])
+
+
+def _served(protocols: list[Protocol], sources: Sources) -> list[Protocol]:
+    """Those of the default protocols that the data can serve. Raises `UserError` where none is left."""
+    from datasets.text_image import TextImageDataset
+    from metrics.protocols import served
+    from torch_utils.distributed import is_main
+
+    assert sources.data is not None
+    dataset = TextImageDataset(sources.data, split="all", labels=sources.labels)
+    kept, others = served(protocols, dataset.splits, dataset.has_captions)
+    lines = [f"{', '.join(names)}: --data {sources.data} has no {lack}" for lack, names in others.items()]
+    if not kept:
+        raise UserError(f"--metrics: the default ones cannot be computed: {'; '.join(lines)}; "
+                        "kid_full_lite2 takes any data set")
+    for line in lines if is_main() else ():
+        print(f"Left out {line}", file=sys.stderr)
+    return kept
 
 
 def _blocks(text: str | None) -> list[int | None]:

@@ -25,7 +25,9 @@ def _names(text: str) -> tuple[str, ...]:
 @click.command(context_settings={"max_content_width": 120})
 @click.option("--outdir", required=True, metavar="DIR", help="The run's folder; an existing run in it is resumed.")
 @click.option("--recipe", required=True, metavar="NAME", help="What to train; see configs/ and docs/configs.md.")
-@click.option("--data", metavar="PATH", help="Archive or folder made by dataset_tool.py.")
+@click.option("--data", metavar="PATH", help="Archive or folder made by dataset_tool.py or StyleGAN's tools, or bare pictures.")
+@click.option("--caption-template", metavar="TEXT", help="Captions of StyleGAN's class labels, such as 'a photo of a {}'.")
+@click.option("--class-names", metavar="FILE", help="Names for {}, a line a label, or JSON.  [default: the label's number]")
 @click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of real images.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images a step, over all processes and accumulations.")
 @click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images of one forward on a process; the rest accumulates.")
@@ -82,7 +84,7 @@ def main(outdir: str, recipe: str, cond: bool | None, assignments: tuple[str, ..
         sys.exit(STOPPED)
 
 
-FIELDS = {"gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg", "snap": "snapshot_ticks"}
+FIELDS = {"caption_template": "labels.template", "class_names": "labels.names", "gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg", "snap": "snapshot_ticks"}
 
 
 def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:

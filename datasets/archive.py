@@ -30,6 +30,7 @@ from dnnlib.text import HALF, mend_text, parse_json
 FORMAT = 1
 INDEX = "dataset.json"
 SPLITS = ("train", "test")
+_REMEDY = "make it again with dataset_tool.py"
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,11 @@ class Picture:
 class Archive:
     """Bytes by name from a zip archive or a plain folder. May be pickled and may live through a fork.
 
+    modes: the modes, in Pillow's terms, that its pictures may have.
     Raises `UserError` when the file is missing, is not a whole zip, or holds no valid `dataset.json`.
     """
+
+    modes: tuple[str, ...] = ("RGB",)
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
@@ -144,19 +148,22 @@ class Archive:
         return self.read(INDEX)
 
     def _parse_index(self) -> dict[str, Any]:
-        where = f"{self.path}: {INDEX}"
-        remedy = "make it again with dataset_tool.py"
         try:
-            metadata = parse_json(self._index, where)
+            index = parse_json(self._index, f"{self.path}: {INDEX}")
         except UserError as error:
-            raise UserError(f"{error}; {remedy}") from None
+            raise UserError(f"{error}; {_REMEDY}") from None
+        return self._checked(index)
+
+    def _checked(self, metadata: Any) -> dict[str, Any]:
+        """The parsed index. Raises `UserError` where it is none of ours."""
+        where = f"{self.path}: {INDEX}"
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-            raise UserError(f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {remedy}')
+            raise UserError(f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}')
         size = metadata.get("resolution")
         if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
-            raise UserError(f"{where}: resolution must be [width, height], got {size!r}; {remedy}")
+            raise UserError(f"{where}: resolution must be [width, height], got {size!r}; {_REMEDY}")
         if not isinstance(metadata.get("items"), list):
-            raise UserError(f"{where}: items must be a list; {remedy}")
+            raise UserError(f"{where}: items must be a list; {_REMEDY}")
         return metadata
 
     def _entry(self, number: int, item: Any) -> Entry:
@@ -213,12 +220,11 @@ def write_archive(
     data set of ours.
     """
     dest = Path(dest)
-    as_folder = dest.suffix.lower() != ".zip"
+    as_folder = check_ending(dest)
     remove_leftovers(dest.parent, dest.name)
     check_dest(dest)
     with atomic_path(dest, folder=as_folder, ours=archive_fault) as temporary:
-        store = _FolderStore(temporary) if as_folder else _ZipStore(temporary)
-        with store:
+        with open_store(temporary, as_folder) as store:
             entries = [_store_picture(store, number, picture, resolution) for number, picture in enumerate(pictures)]
             if not entries:
                 raise UserError(f"{dest}: no usable picture, so nothing was written")
@@ -235,12 +241,18 @@ def check_dest(dest: Path) -> None:
     """Raise `UserError` where an archive cannot be written: another kind of file, or something that
     is not ours.
     """
+    check_ending(dest)
+    refuse_foreign(dest, archive_fault)
+
+
+def check_ending(dest: Path) -> bool:
+    """Whether `dest` means a folder, not a zip. Raises `UserError` where the other kind is there."""
     as_folder = dest.suffix.lower() != ".zip"
     if dest.exists() and as_folder != dest.is_dir():
         problem = ("file without the ending .zip; name a .zip file or a folder" if as_folder
                    else "folder; name a .zip file")
         raise UserError(f"--dest {dest} is a {problem}")
-    refuse_foreign(dest, archive_fault)
+    return as_folder
 
 
 def archive_fault(path: Path) -> str | None:
@@ -264,12 +276,27 @@ def archive_fault(path: Path) -> str | None:
 def _store_picture(store: Any, number: int, picture: Picture, resolution: tuple[int, int]) -> Entry:
     width, height = resolution
     assert picture.image.shape == (height, width, 3) and picture.image.dtype == np.uint8, picture.image.shape
-    name = f"{number // 1000:05d}/img{number:08d}.png"
+    name = picture_name(number)
+    store.add(name, png_bytes(picture.image))
+    return Entry(name, picture.id, tuple(picture.captions), picture.split)
+
+
+def picture_name(number: int) -> str:
+    """The name of picture `number` in archives that we write: a folder holds 1,000."""
+    return f"{number // 1000:05d}/img{number:08d}.png"
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] as a PNG file."""
     buffer = io.BytesIO()
     # Level 0: decoding is then little more than a copy, and the bytes do not depend on the zlib at hand.
-    Image.fromarray(picture.image).save(buffer, format="PNG", compress_level=0)
-    store.add(name, buffer.getvalue())
-    return Entry(name, picture.id, tuple(picture.captions), picture.split)
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+def open_store(path: Path, as_folder: bool) -> _FolderStore | _ZipStore:
+    """A context to `add(name, bytes)` to: a folder, or an uncompressed zip that is whole on leaving."""
+    return _FolderStore(path) if as_folder else _ZipStore(path)
 
 
 class _ZipStore(zipfile.ZipFile):

@@ -104,6 +104,12 @@ def load_stored(data: bytes, name: str) -> tuple[str, np.ndarray]:
         return picture.mode, np.array(picture)
 
 
+def stored_header(data: bytes, name: str) -> tuple[str, tuple[int, int]]:
+    """Mode and (width, height) that the header of a picture file gives. Raises `PictureError`."""
+    with library_errors(lambda reason: PictureError(name, reason)), _image(data) as picture:
+        return picture.mode, picture.size
+
+
 def _read(path: Path) -> bytes:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"the file has {path.stat().st_size >> 20} MiB")

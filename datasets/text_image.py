@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.archive import Archive, Entry
+from datasets.archive import Entry
 from datasets.picture_files import PictureError, load_stored
+from datasets.stylegan import NO_CAPTIONS, LabelCaptions, open_archive
 from dnnlib.errors import UserError
 
 
@@ -27,14 +29,16 @@ class Record(NamedTuple):
 class TextImageDataset(Dataset):
     """The pictures of one split of a zip archive or a prepared folder. Safe in forked and spawned loader workers.
 
+    labels: how captions are made of class labels, in archives that StyleGAN's tools wrote.
     Raises `UserError` for a file that is no data set, a split without pictures, and, when read, for a picture that is
     damaged or has another size than `dataset.json` says.
     """
 
-    def __init__(self, path: str | os.PathLike, *, split: str = "train") -> None:
+    def __init__(self, path: str | os.PathLike, *, split: str = "train",
+                 labels: LabelCaptions = NO_CAPTIONS) -> None:
         if split not in ("train", "test", "all"):
             raise UserError(f"split {split!r}: expected train, test or all")
-        self._archive = Archive(path)
+        self._archive = open_archive(path, labels)
         entries = self._archive.entries()
         self._entries = [entry for entry in entries if split in ("all", entry.split)]
         self.split = split
@@ -87,7 +91,9 @@ class TextImageDataset(Dataset):
         except PictureError as error:
             raise UserError(f"{error}; make the data set again") from None
         height, width = pixels.shape[:2]
-        if (width, height) != self.resolution or mode != "RGB":
+        if (width, height) != self.resolution or mode not in self._archive.modes:
             raise UserError(f"{where} is {mode} {width}x{height}, but dataset.json promises "
                             f"RGB {self.resolution[0]}x{self.resolution[1]}; prepare it with dataset_tool.py folder")
+        if mode == "L":
+            pixels = np.stack([pixels] * 3, axis=2)
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

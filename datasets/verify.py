@@ -8,13 +8,14 @@ from typing import Any
 
 from datasets.archive import INDEX, Archive, entry_fault, mixture_fault
 from datasets.picture_files import PictureError, load_stored
+from datasets.stylegan import open_archive
 from dnnlib.errors import UserError
 
 
 def archive_faults(path: str | os.PathLike) -> Iterator[str]:
     """Yield faults, a line each; none for a sound data set."""
     try:
-        archive = Archive(path)
+        archive = open_archive(path)
     except UserError as error:
         yield str(error)
         return
@@ -61,5 +62,5 @@ def _picture_faults(archive: Archive, name: str) -> Iterator[str]:
     (height, width), (want_width, want_height) = pixels.shape[:2], archive.resolution
     if (width, height) != (want_width, want_height):
         yield f"{name}: size is {width}x{height}, not {want_width}x{want_height}"
-    if mode != "RGB":
-        yield f"{name}: mode is {mode}, not RGB"
+    if mode not in archive.modes:
+        yield f"{name}: mode is {mode}, not {' or '.join(archive.modes)}"

@@ -44,6 +44,7 @@ def _rows() -> Iterator[Protocol]:
     yield from _image_set("10k", "", "any data set", Pictures(num_images=10_000))
     yield Protocol(name="fid10k_clean", summary="fid10k with clean-fid's resize", pictures=Pictures(num_images=10_000),
                    measure=Frechet(detector=INCEPTION_CLEAN))
+    yield from _full()
     yield from _text()
     yield from _beyond_the_frame()
     yield from _self_comparisons()
@@ -81,6 +82,15 @@ def _cub() -> Iterator[Protocol]:
     yield Protocol(name="fid30k_cub256_dfgan", summary="FID, pytorch-fid resize, flipped and shifted CUB test, as DF-GAN",
                    pictures=pictures, measure=Frechet(detector=INCEPTION_PYTORCH),
                    reference=Reference(expand="flip_shift"), **fixed)
+
+
+def _full() -> Iterator[Protocol]:
+    """Against all pictures of the data set, for data without a test split."""
+    pictures, reference = Pictures(split="all", num_images=50_000), Reference(split="all")
+    yield Protocol(name="fid50k_full", summary="FID against all pictures of the data set, as StyleGAN's fid50k_full",
+                   measure=Frechet(detector=INCEPTION), pictures=pictures, reference=reference)
+    yield Protocol(name="kid_full_lite2", summary="KID on EfficientNet-lite2 features against all pictures; a stand-in, never FID",
+                   measure=Kid(detector="lite2"), pictures=Pictures(split="all"), reference=reference)
 
 
 def _text() -> Iterator[Protocol]:
@@ -164,6 +174,20 @@ def lacking(protocol: Protocol, splits: Collection[str], has_captions: bool) -> 
     if protocol.needs_captions and not has_captions:
         return "captions, with which this measure compares pictures; leave the measure out"
     return None
+
+
+def served(protocols: Iterable[Protocol], splits: Collection[str], has_captions: bool,
+           ) -> tuple[list[Protocol], dict[str, list[str]]]:
+    """The protocols that a data set can serve, and the names of the others by what it lacks."""
+    kept: list[Protocol] = []
+    others: dict[str, list[str]] = {}
+    for protocol in protocols:
+        lack = lacking(protocol, splits, has_captions)
+        if lack is None:
+            kept.append(protocol)
+        else:
+            others.setdefault(lack, []).append(protocol.name)
+    return kept, others
 
 
 def lower_is_better(name: str) -> bool:

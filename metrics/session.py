@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from datasets.archive import INDEX
+from datasets.stylegan import NO_CAPTIONS, LabelCaptions
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from metrics.detectors import Detector, DualDetector, load_detector
@@ -38,11 +39,12 @@ from torch_utils.distributed import main_first
 class Sources:
     """Where real pictures and captions come from.
 
-    data: a data set, for captions and real pictures; reference: statistics, a folder or a data set that replaces its real
+    data: a data set, for captions and real pictures; labels: how captions are made of its class labels; reference: statistics, a folder or a data set that replaces its real
     pictures; large: a data set with larger real pictures; weights: local files of detectors by name.
     """
 
     data: Path | None = None
+    labels: LabelCaptions = NO_CAPTIONS
     reference: Path | None = None
     large: Path | None = None
     weights: Mapping[str, Path] = field(default_factory=dict)
@@ -140,7 +142,7 @@ class Session:
     def _open_dataset(self, split: str) -> TextImageDataset:
         if self.sources.data is None:
             raise UserError("--data is missing: the data set whose captions and real pictures are used")
-        return TextImageDataset(self.sources.data, split=split)
+        return TextImageDataset(self.sources.data, split=split, labels=self.sources.labels)
 
     def _load_detector(self, name: str) -> Detector:
         # Rank 0 first: what it downloads the others find.

@@ -22,16 +22,17 @@ from metrics.image_sets import image_set
 from metrics.measures import Protocol
 from metrics.picture_folder import ORIGIN_FILE
 from metrics.ranks import shares_over_ranks
+from metrics.session import Sources
 from metrics.subjects import Subject
 from torch_utils.distributed import from_main, is_main, on_main
 from torch_utils.pictures import save_png
 from torch_utils.precision import no_tf32
 
 
-def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Path, *, device: torch.device, batch_size: int,
+def write_pictures(subject: Subject, sources: Sources, protocol: Protocol, folder: Path, *, device: torch.device, batch_size: int,
                    progress: Progress) -> dict[str, Any]:
-    """img00000000.png ... with `captions.jsonl` and `pictures.json` in `folder`; the latter, which
-    it also returns.
+    """img00000000.png ... with `captions.jsonl`, if there are captions, and `pictures.json` in
+    `folder`; the latter, which it also returns.
 
     Every rank writes its share. The pictures of an earlier `gen` are replaced when all of the new
     ones are there. Raises `UserError` for a folder with anything else in it.
@@ -39,7 +40,8 @@ def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Pat
     pictures = protocol.pictures
     if pictures.view != "native":
         raise UserError(f"{protocol.name} looks at other sizes than the network's own; name a protocol such as fid10k")
-    dataset = TextImageDataset(data, split=pictures.split)
+    assert sources.data is not None
+    dataset = TextImageDataset(sources.data, split=pictures.split, labels=sources.labels)
     chosen = image_set(dataset, num_images=pictures.num_images, seed=pictures.seed)
     names = [f"img{index:08d}.png" for index in range(len(chosen))]
     origin = {"protocol": to_dict(protocol), "seed": pictures.seed, **subject.identity(),
@@ -47,7 +49,7 @@ def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Pat
               "items": {name: dataset.id(item) for name, item in zip(names, chosen.items, strict=True)},
               "latent_seeds": dict(zip(names, chosen.seeds, strict=True))}
     lines = [json.dumps({"file": name, "captions": [prompt]}, ensure_ascii=False)
-             for name, prompt in zip(names, chosen.prompts, strict=True)]
+             for name, prompt in zip(names, chosen.prompts, strict=True) if prompt]
     with _folder_of_all_ranks(folder) as place:
 
         def write(share: range) -> None:
@@ -58,7 +60,8 @@ def write_pictures(subject: Subject, data: Path, protocol: Protocol, folder: Pat
                     save_png(place / names[index], frame, ours=in_our_folder)
 
         def describe() -> None:
-            write_text(place / CAPTIONS_FILE, "\n".join(lines) + "\n", ours=in_our_folder)
+            if lines:
+                write_text(place / CAPTIONS_FILE, "\n".join(lines) + "\n", ours=in_our_folder)
             write_json(place / ORIGIN_FILE, origin, ours=in_our_folder)
 
         shares_over_ranks(len(chosen), write)

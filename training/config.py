@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from datasets.stylegan import LabelCaptions
 from dnnlib.errors import UserError
 from metrics.protocols import protocols_named
 from networks.discriminators import DiscriminatorConfig
@@ -135,6 +136,7 @@ class TextConfig:
 class TrainConfig:
     """One run. Fields in `RESUMABLE` may differ when a run is resumed; all others must not.
 
+    labels: how captions are made of class labels, where `data` is an archive of StyleGAN's tools.
     lr_decay: the last share of the run, over which both learning rates fall in a line to 5 % (0 = they stay).
     batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks);
     it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
@@ -149,6 +151,7 @@ class TrainConfig:
     recipe: str
     resolution: int
     data: str = ""
+    labels: LabelCaptions = field(default_factory=LabelCaptions)
     text_encoder: str = "small"
     text_cache: bool = True
     text: TextConfig = field(default_factory=TextConfig)
@@ -251,5 +254,6 @@ class TrainConfig:
 
 
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
-RESUMABLE = ("data", "kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics", "metric_num", "nan_policy", "ops",
+# Captions of labels are part of what `Progress.dataset_hash` names.
+RESUMABLE = ("data", "labels", "kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics", "metric_num", "nan_policy", "ops",
              "device", "workers", "report_to")

@@ -8,6 +8,7 @@ from typing import Any
 
 from metrics.protocols import protocols_named
 from metrics.runner import evaluate
+from metrics.session import Sources
 from metrics.subjects import Subject
 from training.trainer import Trainer
 
@@ -18,6 +19,7 @@ def evaluate_ema(trainer: Trainer, metrics: Sequence[str], cache_dir: Path) -> I
         return
     config = trainer.config
     subject = Subject(trainer.ema.model, trainer.encoder, config.text_encoder, config.resolution)
-    for record in evaluate(subject, config.data, protocols_named(metrics), num=config.metric_num, device=trainer.device,
+    sources = Sources(data=Path(config.data), labels=config.labels)
+    for record in evaluate(subject, sources, protocols_named(metrics), num=config.metric_num, device=trainer.device,
                            cache_dir=cache_dir):
         yield record["metric"], record

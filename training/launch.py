@@ -26,7 +26,7 @@ from dnnlib.files import (
 )
 from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
-from metrics.protocols import lacking, protocols_named
+from metrics.protocols import protocols_named, served
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
@@ -115,7 +115,7 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
     """The train split, whose pictures must have the recipe's size, and captions if it reads text. Raises `UserError`."""
     if not config.data:
         raise UserError("--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip")
-    dataset = TextImageDataset(config.data, split="train")
+    dataset = TextImageDataset(config.data, split="train", labels=config.labels)
     if dataset.resolution != (config.resolution, config.resolution):
         width, height = dataset.resolution
         raise UserError(f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
@@ -129,18 +129,16 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
 
 
 def served_metrics(config: TrainConfig, dataset: TextImageDataset, asked: bool) -> tuple[TrainConfig, list[str]]:
-    """The config with those metrics that the data can serve, and a line for every other one.
+    """The config with those metrics that the data can serve, and lines that name the others.
 
     Raises `UserError` for the others if the user asked for the metrics.
     """
     protocols = protocols_named(config.metrics) if config.metrics else []
-    lines = {protocol.name: f"--data {config.data} has no {lack}" for protocol in protocols
-             if (lack := lacking(protocol, dataset.splits, dataset.has_captions))}
+    kept, others = served(protocols, dataset.splits, dataset.has_captions)
+    lines = [f"{', '.join(names)}: --data {config.data} has no {lack}" for lack, names in others.items()]
     if lines and asked:
-        name, line = next(iter(lines.items()))
-        raise UserError(f"--metrics {name}: {line}, or train with --metrics none")
-    served = tuple(name for name in config.metrics if name not in lines)
-    return replace(config, metrics=served), [f"Metric {name} is left out: {line}" for name, line in lines.items()]
+        raise UserError(f"--metrics {lines[0]}, or train with --metrics none")
+    return replace(config, metrics=tuple(row.name for row in kept)), [f"Left out {line}" for line in lines]
 
 
 def feature_cache(config: TrainConfig, run_dir: Path) -> Path:

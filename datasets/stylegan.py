@@ -1,0 +1,229 @@
+"""Archives of StyleGAN's tools, read as they are and written: PNGs with a `dataset.json` of labels.
+
+The format is a zip or a folder with {"labels": [["00000/img00000000.png", 3], ...]} or
+{"labels": null}; the file may be missing. `open_archive` makes it look like an `Archive` of ours.
+`write_stylegan` writes what StyleGAN3's loader accepts: squares of a power of two, one size and
+channel count, an uncompressed zip. Labels that are vectors are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.archive import (
+    FORMAT,
+    INDEX,
+    Archive,
+    check_ending,
+    open_store,
+    picture_name,
+    png_bytes,
+)
+from datasets.picture_files import PictureError, is_picture_name, load_stored, stored_header
+from dnnlib.errors import UserError
+from dnnlib.files import atomic_path, read_json
+from dnnlib.names import listing, printable
+from dnnlib.ownership import never, refuse_foreign
+from dnnlib.text import TextError, read_text, split_lines
+
+NUM_CHECKED = 256  # headers that are read when a data set is opened; the others when they are due
+CLASS_NAMES = "class_names"  # our own key in StyleGAN's dataset.json; its loader reads `labels` alone
+_PLACE = "{}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCaptions:
+    """How class labels become captions.
+
+    template: a text with {} where the class goes; empty: labels are ignored. names: a file with the
+    names of the classes, a line each in the order of the labels, or JSON (a list, or {"0": name});
+    empty: names that `dataset.json` holds, else the number of the label.
+    """
+
+    template: str = ""
+    names: str = ""
+
+    def __post_init__(self) -> None:
+        if self.template and _PLACE not in self.template:
+            raise UserError(f"--caption-template {self.template!r}: write {_PLACE} where the class goes, "
+                            "such as 'a photo of a {}'")
+        if self.names and not self.template:
+            raise UserError("--class-names: needs --caption-template, such as 'a photo of a {}'")
+
+
+NO_CAPTIONS = LabelCaptions()
+
+
+def open_archive(path: str | os.PathLike, labels: LabelCaptions = NO_CAPTIONS) -> Archive:
+    """An archive of ours, or one of StyleGAN's tools, or bare pictures in a zip or folder.
+
+    Raises `UserError` where it is none of these, and where captions are asked of labels that are
+    not there.
+    """
+    return _AnyArchive(path, labels)
+
+
+class _AnyArchive(Archive):
+    def __init__(self, path: str | os.PathLike, labels: LabelCaptions) -> None:
+        self._labels = labels
+        super().__init__(path)
+
+    def _read_index(self) -> bytes:
+        bare = INDEX not in self._files and any(map(is_picture_name, self._files))
+        return b'{"labels": null}' if bare else super()._read_index()
+
+    def _checked(self, index: Any) -> dict[str, Any]:
+        if not isinstance(index, dict) or "format" in index or "labels" not in index:
+            ours = super()._checked(index)
+            if self._labels.template:
+                raise UserError("--caption-template is for archives of StyleGAN's tools; captions of a data set of this "
+                                f"program, such as {printable(self.path)}, are made when it is imported")
+            return ours
+        self.modes = ("RGB", "L")
+        self._files = {name: self._files[name] for name in self._files if is_picture_name(name)}
+        if not self._files:
+            raise UserError(f"{self.path}: no pictures in it")
+        captions = _captions(index, self.names, self._labels, self.path)
+        items = [{"file": name, "id": name, "captions": captions.get(name, []), "split": "train"}
+                 for name in self.names]
+        metadata = {"format": FORMAT, "source": "pictures as they are", "resolution": self._size(),
+                    "items": items}
+        self._index = json.dumps(metadata).encode()  # captions are part of the content's hash
+        return metadata
+
+    def _size(self) -> list[int]:
+        """[width, height] of all pictures, judged by some of them. Raises `UserError` that names those that differ."""
+        names = self.names
+        some = names[::-(-len(names) // NUM_CHECKED)] + names[-1:]
+        headers = [self._header(name) for name in some]
+        if len({size for _, size in headers}) > 1 or {mode for mode, _ in headers} - set(self.modes):
+            raise UserError(self._what_differs())
+        return list(headers[0][1])
+
+    def _header(self, name: str) -> tuple[str, tuple[int, int]]:
+        try:
+            return stored_header(self.read(name), f"{self.path}: {name}")
+        except PictureError as error:
+            return f"unreadable ({error.reason})", (0, 0)
+
+    def _what_differs(self) -> str:
+        headers = {name: self._header(name) for name in self.names}
+        sound = Counter(size for mode, size in headers.values() if mode in self.modes)
+        usual = sound.most_common(1)[0][0] if sound else None
+        odd = [f"{name} ({_form(*header)})" for name, header in headers.items()
+               if header[0] not in self.modes or header[1] != usual]
+        usual_form = f"RGB or greyscale of {usual[0]}x{usual[1]}, as the others" if usual else "RGB or greyscale"
+        return (f"--data {printable(self.path)}: {len(odd)} of {len(headers)} pictures are not {usual_form}: {listing(odd, 10)}; prepare them "
+                "with dataset_tool.py folder --resolution WxH, with --no-captions if there are none")
+
+
+def _form(mode: str, size: tuple[int, int]) -> str:
+    return f"{mode} {size[0]}x{size[1]}" if any(size) else mode
+
+
+def _captions(index: Mapping[str, Any], files: Sequence[str], wanted: LabelCaptions, path: Path) -> dict[str, list[str]]:
+    """A caption by file, of the labels in `index`; empty where none is wanted. Raises `UserError`."""
+    if not wanted.template:
+        return {}
+    where = f"--caption-template: {printable(path)}: {INDEX}"
+    labels = index["labels"]
+    if not labels:
+        raise UserError(f"{where} holds no class labels, so there is nothing to make captions of; dataset_tool.py folder "
+                        "--caption-template makes them of the names of folders")
+    if not isinstance(labels, list) or not all(map(_is_label, labels)):
+        raise UserError(f'{where}: labels must be a list of ["00000/img00000000.png", 3], whole numbers from 0 on')
+    by_file: dict[str, int] = dict(labels)
+    for names, fault in ((set(files) - by_file.keys(), "without a label"), (by_file.keys() - set(files), "labelled but not there")):
+        if names:
+            raise UserError(f"{where}: {len(names)} pictures are {fault}: {listing(sorted(names))}")
+    class_names = _class_names(wanted, index, max(by_file.values()))
+    return {name: [wanted.template.replace(_PLACE, class_names[label])] for name, label in by_file.items()}
+
+
+def _is_label(pair: Any) -> bool:
+    return (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int
+            and pair[1] >= 0)
+
+
+def _class_names(wanted: LabelCaptions, index: Mapping[str, Any], largest: int) -> list[str]:
+    if wanted.names:
+        where, given = f"--class-names {wanted.names}", _read_names(Path(wanted.names))
+    elif CLASS_NAMES in index:
+        where, given = f"{INDEX}: {CLASS_NAMES}", index[CLASS_NAMES]
+    else:
+        return [str(label) for label in range(largest + 1)]
+    if isinstance(given, dict):
+        given = [given.get(str(label)) for label in range(largest + 1)]
+    if not isinstance(given, list) or len(given) <= largest or not all(
+            isinstance(name, str) and name.strip() for name in given[:largest + 1]):
+        raise UserError(f"{where}: expected a name that is not empty for each of the labels 0 to {largest}")
+    return given
+
+
+def _read_names(path: Path) -> Any:
+    if path.suffix.lower() == ".json":
+        return read_json(path)
+    try:
+        text, _ = read_text(path)
+    except TextError as error:
+        raise UserError(f"--class-names {printable(path)}: cannot be read ({error})") from None
+    return [line.strip() for line in split_lines(text.rstrip())]
+
+
+def write_stylegan(source: Path, dest: Path, *, split: str, classes: bool) -> list[str]:
+    """Write the pictures of a data set of ours, of one split or of 'all', for StyleGAN3; lines that say what was done.
+
+    classes: labels are the folders of the ids, as CLASS/NAME of CUB, numbered in order; else none.
+    Raises `UserError` for what the format cannot hold, and for a `dest` that is there.
+    """
+    archive = Archive(source)
+    width, height = archive.resolution
+    if width != height or width & (width - 1):
+        raise UserError(f"{source}: pictures are {width}x{height}, but StyleGAN takes squares of a power of two; import them "
+                        "again with such a --resolution")
+    as_folder = check_ending(dest)
+    refuse_foreign(dest, never)
+    everything = archive.entries()
+    entries = [entry for entry in everything if split in ("all", entry.split)]
+    if not entries:
+        raise UserError(f"{source}: no picture has the split {split!r}; give another --split")
+    names = _classes(entry.id for entry in entries) if classes else []
+    number = {name: label for label, name in enumerate(names)}
+    labels = []
+    with atomic_path(dest, folder=as_folder, ours=never) as temporary, open_store(temporary, as_folder) as store:
+        for i, entry in enumerate(entries):
+            mode, pixels = load_stored(archive.read(entry.file), f"{source}: {entry.file}")
+            if mode != "RGB" or pixels.shape[:2] != (height, width):
+                raise UserError(f"{source}: {entry.file} is not RGB {width}x{height}; dataset_tool.py verify lists all faults")
+            store.add(picture_name(i), png_bytes(np.asarray(pixels)))
+            if classes:
+                labels.append([picture_name(i), number[_class(entry.id)]])
+        index = {"labels": labels if classes else None} | ({CLASS_NAMES: names} if classes else {})
+        store.add(INDEX, json.dumps(index).encode())
+    lines = [f"{dest}: {len(entries)} pictures of {width}x{height} for StyleGAN, "
+             + (f"labels of {len(names)} classes" if classes else "no labels (--labels class takes the folders of the ids)")]
+    if num_captions := sum(len(entry.captions) for entry in entries):
+        lines.append(f"Left out {num_captions} captions, for which the format has no place.")
+    if len(entries) < len(everything):
+        lines.append(f"Left out {len(everything) - len(entries)} pictures of the other split (--split all takes them).")
+    return lines
+
+
+def _class(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _classes(ids: Iterable[str]) -> list[str]:
+    ids = list(ids)
+    bare = [name for name in ids if not _class(name)]
+    if bare:
+        raise UserError(f"--labels class: {len(bare)} of {len(ids)} ids have no folder CLASS/ ({listing(bare)}); leave --labels out")
+    return sorted(set(map(_class, ids)))
