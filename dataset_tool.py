@@ -238,8 +238,11 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
     from torch_utils.distributed import resolve_device
 
     folder = Path(cache) if cache else cache_folder(Path(data).parent / ".cache", user_cache_folder())
+    everything = TextImageDataset(data, split="all")
+    if not everything.has_captions:
+        raise UserError(f"--data {data}: the pictures have no captions, so there is nothing to encode")
     encoder = load_encoder(text_encoder, resolve_device(device))
-    for split in sorted(TextImageDataset(data, split="all").splits):  # train.py caches its split alone
+    for split in sorted(everything.splits):  # train.py caches its split alone
         dataset = TextImageDataset(data, split=split)
         captions = sorted({text for index in range(len(dataset)) for text in dataset.captions(index)})
         made = CachedTextEncoder.build(encoder, captions, folder)
@@ -288,6 +291,27 @@ def _import(raws: Iterable[RawPicture], total: int | None, report: Report, sourc
 
 
 @main.command()
+@click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True, help="A data set of this program.")
+@click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
+              help="Where to write: a .zip archive, or a folder. Nothing may be there.")
+@click.option("--format", type=click.Choice(["stylegan"]), required=True, help="What its loader must accept.")
+@click.option("--split", type=click.Choice(["train", "test", "all"]), default="train", show_default=True, help="Of the pictures.")
+@click.option("--labels", type=click.Choice(["none", "class"]), default="none", show_default=True,
+              help="class: number the folders of the ids, as in CUB's CLASS/NAME.")
+@report_user_errors
+def convert(source: Path, dest: Path, format: str, split: str, labels: str) -> None:
+    """Write a data set for another program. StyleGAN3 takes squares of a power of two, and no captions.
+
+    Example: dataset_tool.py convert --source data/cub256.zip --dest cub-stylegan.zip --format stylegan --labels class
+    """
+    from datasets.stylegan import write_stylegan
+
+    assert format == "stylegan"
+    for line in write_stylegan(source, dest, split=split, classes=labels == "class"):
+        click.echo(line)
+
+
+@main.command()
 @click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True, help="The data set.")
 @report_user_errors
 def verify(source: Path) -> None:
@@ -295,7 +319,7 @@ def verify(source: Path) -> None:
 
     Prints a line a fault and leaves with exit code 1; a sound data set gets one line and exit code 0.
     """
-    from datasets.archive import Archive
+    from datasets.stylegan import open_archive
     from datasets.verify import archive_faults
 
     num_faults = 0
@@ -305,7 +329,7 @@ def verify(source: Path) -> None:
     if num_faults:
         click.echo(f"{source}: {num_faults} faults", err=True)
         sys.exit(1)
-    archive = Archive(source)
+    archive = open_archive(source)
     _print_summary(source, archive.entries(), archive.resolution)
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datasets.archive import (
     FORMAT,
     INDEX,
@@ -34,7 +32,7 @@ from dnnlib.names import listing, printable
 from dnnlib.ownership import never, refuse_foreign
 from dnnlib.text import TextError, read_text, split_lines
 
-NUM_CHECKED = 256  # headers that are read when a data set is opened; the others when they are due
+NUM_CHECKED = 1000  # headers read when a data set is opened; every picture is checked when it is due
 CLASS_NAMES = "class_names"  # our own key in StyleGAN's dataset.json; its loader reads `labels` alone
 _PLACE = "{}"
 
@@ -120,9 +118,10 @@ class _AnyArchive(Archive):
         usual = sound.most_common(1)[0][0] if sound else None
         odd = [f"{name} ({_form(*header)})" for name, header in headers.items()
                if header[0] not in self.modes or header[1] != usual]
-        usual_form = f"RGB or greyscale of {usual[0]}x{usual[1]}, as the others" if usual else "RGB or greyscale"
-        return (f"--data {printable(self.path)}: {len(odd)} of {len(headers)} pictures are not {usual_form}: {listing(odd, 10)}; prepare them "
-                "with dataset_tool.py folder --resolution WxH, with --no-captions if there are none")
+        usual_form = f"RGB or greyscale of {usual[0]}x{usual[1]} as the others" if usual else "RGB or greyscale"
+        remedy = "prepare them" if self.zip is None else "unpack and prepare them"
+        return (f"--data {printable(self.path)}: {len(odd)} of {len(headers)} pictures are not {usual_form}: "
+                f"{listing(odd, 10)}; {remedy} with dataset_tool.py folder --resolution WxH")
 
 
 def _form(mode: str, size: tuple[int, int]) -> str:
@@ -203,7 +202,7 @@ def write_stylegan(source: Path, dest: Path, *, split: str, classes: bool) -> li
             mode, pixels = load_stored(archive.read(entry.file), f"{source}: {entry.file}")
             if mode != "RGB" or pixels.shape[:2] != (height, width):
                 raise UserError(f"{source}: {entry.file} is not RGB {width}x{height}; dataset_tool.py verify lists all faults")
-            store.add(picture_name(i), png_bytes(np.asarray(pixels)))
+            store.add(picture_name(i), png_bytes(pixels))
             if classes:
                 labels.append([picture_name(i), number[_class(entry.id)]])
         index = {"labels": labels if classes else None} | ({CLASS_NAMES: names} if classes else {})

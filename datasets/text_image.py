@@ -92,8 +92,8 @@ class TextImageDataset(Dataset):
             raise UserError(f"{error}; make the data set again") from None
         height, width = pixels.shape[:2]
         if (width, height) != self.resolution or mode not in self._archive.modes:
-            raise UserError(f"{where} is {mode} {width}x{height}, but dataset.json promises "
-                            f"RGB {self.resolution[0]}x{self.resolution[1]}; prepare it with dataset_tool.py folder")
+            raise UserError(f"{where} is {mode} {width}x{height}, but the data set has {' or '.join(self._archive.modes)} "
+                            f"{self.resolution[0]}x{self.resolution[1]}; prepare it with dataset_tool.py folder")
         if mode == "L":
             pixels = np.stack([pixels] * 3, axis=2)
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

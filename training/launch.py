@@ -123,8 +123,8 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
                         f"{config.resolution}x{config.resolution}")
     if config.reads_text and not dataset.has_captions:
         raise UserError(f"--data {config.data}: the pictures have no captions, which recipe {config.recipe} reads; train without "
-                        "text (--cond false), or make captions: of labels or class folders by --caption-template (train.py, "
-                        "dataset_tool.py folder), or see docs/datasets.md")
+                        "text by --cond false, or make captions of StyleGAN's labels (train.py --caption-template) or of class "
+                        "folders (dataset_tool.py folder --caption-template)")
     return dataset
 
 

@@ -62,7 +62,7 @@ def test_hash_does_not_depend_on_path_or_split(tmp_path, path):
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda file: Image.new("RGB", (5, 4)).save(file), "RGB 5x4, but dataset.json promises RGB 6x4"),
+    (lambda file: Image.new("RGB", (5, 4)).save(file), "RGB 5x4, but the data set has RGB 6x4"),
     (lambda file: Image.new("L", (6, 4)).save(file), "L 6x4, but"),
     (lambda file: file.write_bytes(b"GIF89a nonsense"), "not a readable picture"),
     (lambda file: file.write_bytes(file.read_bytes()[:60]), "not a readable picture"),
