@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,6 +16,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 
 if TYPE_CHECKING:
+    from datasets.stylegan import LabelCaptions
     from metrics.measures import Protocol
     from metrics.session import Sources
 
@@ -38,10 +40,16 @@ def _on_device(command: Callable) -> Callable:
 
 
 def _labels(command: Callable) -> Callable:
-    """How captions were made of class labels in training."""
-    command = click.option("--class-names", default="", metavar="FILE", help="As in train.py.")(command)
-    return click.option("--caption-template", default="", metavar="TEXT",
-                        help="As in train.py, for --data with StyleGAN's class labels.")(command)
+    """`labels`: how captions were made of class labels in training."""
+    @click.option("--caption-template", default="", metavar="TEXT",
+                  help="As in train.py, for --data with StyleGAN's class labels.")
+    @click.option("--class-names", default="", metavar="FILE", help="As in train.py.")
+    @functools.wraps(command)
+    def with_labels(caption_template: str, class_names: str, **options: Any) -> None:
+        from datasets.stylegan import LabelCaptions
+
+        command(labels=LabelCaptions(template=caption_template, names=class_names), **options)
+    return with_labels
 
 
 def _local_weights(command: Callable) -> Callable:
@@ -68,14 +76,14 @@ def main() -> None:
 @_on_device
 @_OPS
 @_local_weights
-@_labels
 @click.option("--cache", default="data/.cache", show_default=True, metavar="DIR",
               help="Where features of real pictures are kept; the user's cache folder if one cannot write there.")
 @click.option("--out", metavar="FILE.jsonl", help="Append the records to this file as well.")
 @report_user_errors
+@_labels
 def calc(network: str | None, images: str | None, data: str | None, ref: str | None, data_large: str | None, metrics: str,
          num: int | None, seed: str | None, trunc: float | None, device: str, batch_gpu: int, ops: str,
-         weights: tuple[str, ...], cache: str, out: str | None, caption_template: str, class_names: str) -> None:
+         weights: tuple[str, ...], cache: str, out: str | None, labels: LabelCaptions) -> None:
     """Compute scores, one JSON line each. Runs under torchrun as well, whose own --num... wants --num-images in full here.
 
     A protocol that cannot be computed is named on stderr with what it lacks; the others go on, and the exit code is 1.
@@ -94,7 +102,6 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     if data is None and (network is not None or ref is None):
         raise click.UsageError("Missing option '--data': the data set whose captions and real pictures are used")
 
-    from datasets.stylegan import LabelCaptions
     from dnnlib.files import append_json_line, cache_folder, make_folder, user_cache_folder
     from dnnlib.ownership import json_lines_with, refuse_foreign
     from metrics.picture_folder import PictureFolder
@@ -107,17 +114,16 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
 
     where = resolve_device(device)
     check_backend(ops, where)
-    pictures, reference, large = (Path(text) if text else None for text in (data, ref, data_large))
-    labels = LabelCaptions(template=caption_template, names=class_names)
-    sources = Sources(data=pictures, labels=labels, reference=reference, large=large, weights=_weights(weights))
-    _check_files(sources.data, sources.reference, sources.large)
+    paths = [Path(text) if text else None for text in (data, ref, data_large)]
+    _check_files(*paths)
+    sources = Sources(*paths, weights=_weights(weights), labels=labels)
     if out:
         refuse_foreign(out, json_lines_with("metric", "value"))
         make_folder(Path(out).parent)
     refused: dict[str, list[str]] = {}
     with process_group(where), memory_errors("lower --batch-gpu"):
         cache_dir = from_main(cache_folder(cache, user_cache_folder()) if is_main() else None)
-        if network and click.get_current_context().get_parameter_source("metrics") is ParameterSource.DEFAULT:
+        if network and _is_default("metrics"):
             protocols = _served(protocols, sources)
         subject = load_subject(network, where) if network else FolderSubject(PictureFolder(images or ""))
         for block in blocks:
@@ -174,15 +180,15 @@ def ref(data: str, metrics: str, dest: str, device: str, batch_gpu: int, weights
 @click.option("--data", required=True, metavar="ZIP|DIR", help="Data set whose captions are used.")
 @click.option("--metrics", "metric", default="fid10k", show_default=True, metavar="NAME", help="Protocol whose pictures to make.")
 @click.option("--outdir", required=True, metavar="DIR", help="Folder for the pictures and their captions.")
-@_labels
 @_NUM
 @click.option("--seed", type=int, metavar="N", help="Block of captions and latents.  [default: the protocol's own]")
 @_TRUNC
 @_on_device
 @_OPS
 @report_user_errors
+@_labels
 def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed: int | None, trunc: float | None, device: str,
-        batch_gpu: int, ops: str, caption_template: str, class_names: str) -> None:
+        batch_gpu: int, ops: str, labels: LabelCaptions) -> None:
     """Write the pictures that a protocol scores as PNG files, for other tools; `calc --images` gives the same numbers.
 
     captions.jsonl holds the captions, pictures.json where each picture comes from.
@@ -191,7 +197,6 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
     protocol = protocol.with_overrides(num=num, seed=seed, truncation=trunc)
     _check_files(Path(data))
 
-    from datasets.stylegan import LabelCaptions
     from metrics.runner import load_subject
     from metrics.session import Sources
     from metrics.write_pictures import write_pictures
@@ -201,9 +206,10 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
 
     where = resolve_device(device)
     check_backend(ops, where)
-    sources = Sources(data=Path(data), labels=LabelCaptions(template=caption_template, names=class_names))
+    sources = Sources(data=Path(data), labels=labels)
     with process_group(where), memory_errors("lower --batch-gpu"):
-        write_pictures(load_subject(network, where), sources, protocol, Path(outdir), device=where, batch_size=batch_gpu,
+        write_pictures(load_subject(network, where), sources, protocol, Path(outdir), device=where,
+                       batch_size=batch_gpu,
                        progress=_print_progress if is_main() else _silent)
         if is_main():
             print(json.dumps({"outdir": outdir, "num_images": protocol.pictures.num_images, "protocol": protocol.name}))
@@ -252,8 +258,13 @@ def _protocols(metrics: str) -> list:
     return protocols_named([name.strip() for name in metrics.split(",") if name.strip()])
 
 
+def _is_default(option: str) -> bool:
+    context = click.get_current_context()
+    return context.get_parameter_source(option) is ParameterSource.DEFAULT
+
+
 def _served(protocols: list[Protocol], sources: Sources) -> list[Protocol]:
-    """Those of the default protocols that the data can serve. Raises `UserError` where none is left."""
+    """The default protocols that the data can serve. Raises `UserError` where none is left."""
     from datasets.text_image import TextImageDataset
     from metrics.protocols import served
     from torch_utils.distributed import is_main
@@ -261,7 +272,8 @@ def _served(protocols: list[Protocol], sources: Sources) -> list[Protocol]:
     assert sources.data is not None
     dataset = TextImageDataset(sources.data, split="all", labels=sources.labels)
     kept, others = served(protocols, dataset.splits, dataset.has_captions)
-    lines = [f"{', '.join(names)}: --data {sources.data} has no {lack}" for lack, names in others.items()]
+    lines = [f"{', '.join(names)}: --data {sources.data} has no {lack}"
+             for lack, names in others.items()]
     if not kept:
         raise UserError(f"--metrics: the default ones cannot be computed: {'; '.join(lines)}; "
                         "kid_full_lite2 takes any data set")

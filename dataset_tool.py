@@ -240,7 +240,8 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
     folder = Path(cache) if cache else cache_folder(Path(data).parent / ".cache", user_cache_folder())
     everything = TextImageDataset(data, split="all")
     if not everything.has_captions:
-        raise UserError(f"--data {data}: the pictures have no captions, so there is nothing to encode")
+        raise UserError(
+            f"--data {data}: the pictures have no captions, so there is nothing to encode")
     encoder = load_encoder(text_encoder, resolve_device(device))
     for split in sorted(everything.splits):  # train.py caches its split alone
         dataset = TextImageDataset(data, split=split)
@@ -291,18 +292,23 @@ def _import(raws: Iterable[RawPicture], total: int | None, report: Report, sourc
 
 
 @main.command()
-@click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True, help="A data set of this program.")
+@click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
+              help="A data set of this program.")
 @click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
               help="Where to write: a .zip archive, or a folder. Nothing may be there.")
-@click.option("--format", type=click.Choice(["stylegan"]), required=True, help="What its loader must accept.")
-@click.option("--split", type=click.Choice(["train", "test", "all"]), default="train", show_default=True, help="Of the pictures.")
+@click.option("--format", type=click.Choice(["stylegan"]), required=True,
+              help="The program whose loader must accept it.")
+@click.option("--split", type=click.Choice(["train", "test", "all"]), default="train",
+              show_default=True, help="Of the pictures.")
 @click.option("--labels", type=click.Choice(["none", "class"]), default="none", show_default=True,
               help="class: number the folders of the ids, as in CUB's CLASS/NAME.")
 @report_user_errors
 def convert(source: Path, dest: Path, format: str, split: str, labels: str) -> None:
-    """Write a data set for another program. StyleGAN3 takes squares of a power of two, and no captions.
+    """Write a data set for another program. StyleGAN's takes squares of a power of two, and has no
+    place for captions.
 
-    Example: dataset_tool.py convert --source data/cub256.zip --dest cub-stylegan.zip --format stylegan --labels class
+    Example: dataset_tool.py convert --source data/cub256.zip --dest cub-stylegan.zip
+    --format stylegan --labels class
     """
     from datasets.stylegan import write_stylegan
 

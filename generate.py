@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from networks.sampling import ImageStream, TruncationCenter
 
 MAX_SEEDS = 1_000_000
-NO_PROMPT = 'no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE with one a line'
+NO_PROMPT = ('no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
+             "with one a line")
 GRID = "grid.png"
 PICTURE_NAME = r"\d+-(.*-)?seed\d{4,}\.png|" + re.escape(GRID)
 # PNG texts of every picture that this command draws
@@ -63,11 +64,15 @@ def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str
 
 
 def fitting_prompts(texts: list[str], reads_text: bool, network: str) -> list[str]:
-    """The prompts of a network that reads text; one empty prompt for an unconditional network. Raises `UserError`."""
+    """The prompts of a network that reads text; one empty prompt for an unconditional network.
+
+    Raises `UserError` where the network and the prompts do not fit.
+    """
     if reads_text and not texts:
         raise UserError(NO_PROMPT)
     if texts and not reads_text:
-        raise UserError(f"--prompts: {network} was trained without text and reads no prompt; leave prompts out")
+        raise UserError(
+            f"--prompts: {network} was trained without text and reads no prompt; leave prompts out")
     return texts or [""]
 
 
@@ -78,7 +83,8 @@ def slug(prompt: str) -> str:
 
 @click.command(context_settings={"max_content_width": 120})
 @click.option("--network", required=True, metavar="PATH", help="Snapshot folder, or a run folder (its newest snapshot).")
-@click.option("--prompts", multiple=True, metavar="TEXT", help="What to draw; may be repeated. Networks without text take none.")
+@click.option("--prompts", multiple=True, metavar="TEXT",
+              help="What to draw; may be repeated. Networks trained without text take none.")
 @click.option("--prompts-file", metavar="FILE", help="Text file with a prompt a line.")
 @click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Latent seeds of every prompt, e.g. 0-3,7.")
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")

@@ -25,16 +25,19 @@ def _names(text: str) -> tuple[str, ...]:
 @click.command(context_settings={"max_content_width": 120})
 @click.option("--outdir", required=True, metavar="DIR", help="The run's folder; an existing run in it is resumed.")
 @click.option("--recipe", required=True, metavar="NAME", help="What to train; see configs/ and docs/configs.md.")
-@click.option("--data", metavar="PATH", help="Archive or folder made by dataset_tool.py or StyleGAN's tools, or bare pictures.")
-@click.option("--caption-template", metavar="TEXT", help="Captions of StyleGAN's class labels, such as 'a photo of a {}'.")
-@click.option("--class-names", metavar="FILE", help="Names for {}, a line a label, or JSON.  [default: the label's number]")
+@click.option("--data", metavar="PATH",
+              help="Archive or folder of dataset_tool.py or StyleGAN's tools, or bare pictures.")
+@click.option("--caption-template", metavar="TEXT",
+              help="Make captions of StyleGAN's class labels, such as 'a photo of a {}'.")
+@click.option("--class-names", metavar="FILE",
+              help="Names for {}, a line a label, or JSON.  [default: the label's number]")
 @click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of real images.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images a step, over all processes and accumulations.")
 @click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images of one forward on a process; the rest accumulates.")
 @click.option("--gamma", type=click.FloatRange(min=0), help="Weight of the R1 penalty.")
 @click.option("--seed", type=int, help="Seed of everything that is drawn.")
-@click.option("--cond", type=bool, metavar="BOOL", help="false: without text; captions are not read, and none are needed."
-              "  [default: the recipe's]")
+@click.option("--cond", type=bool, metavar="BOOL",
+              help="false: without text; no captions are read or needed.  [default: the recipe's]")
 @click.option("--aug", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation of what D sees.")
 @click.option("--mirror", type=bool, metavar="BOOL", help="Show x-flipped pictures as well.")
 @click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
@@ -60,7 +63,8 @@ def main(outdir: str, recipe: str, cond: bool | None, assignments: tuple[str, ..
       python train.py --outdir runs/demo --recipe eidgan-openmoji32 --data data/openmoji32.zip
       torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco --recipe eidgan-coco256 \\
           --data data/coco-train256.zip
-      python train.py --outdir runs/faces --recipe inrganclip-coco256 --cond false --data ffhq256.zip
+      python train.py --outdir runs/faces --recipe inrganclip-coco256 --cond false \\
+          --data ffhq256.zip
     """
     import json
 
@@ -69,7 +73,8 @@ def main(outdir: str, recipe: str, cond: bool | None, assignments: tuple[str, ..
 
     for name in ("metrics", "report_to"):
         flags[name] = None if flags[name] is None else _names(flags[name])
-    config = override(_conditional(recipe_named(recipe), cond), [*_as_assignments(flags), *assignments])
+    config = _conditional(recipe_named(recipe), cond)
+    config = override(config, [*_as_assignments(flags), *assignments])
     if dry_run:
         from networks.text_encoders import encoder_widths
 
@@ -79,18 +84,21 @@ def main(outdir: str, recipe: str, cond: bool | None, assignments: tuple[str, ..
 
     from training.launch import run
 
-    metrics_asked = flags["metrics"] is not None or any(one.startswith("metrics=") for one in assignments)
-    if not run(config, Path(outdir), metrics_asked=metrics_asked):
+    set_by_name = any(one.startswith("metrics=") for one in assignments)
+    if not run(config, Path(outdir), metrics_asked=flags["metrics"] is not None or set_by_name):
         sys.exit(STOPPED)
 
 
-FIELDS = {"caption_template": "labels.template", "class_names": "labels.names", "gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg", "snap": "snapshot_ticks"}
+FIELDS = {"caption_template": "labels.template", "class_names": "labels.names",
+          "gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg",
+          "snap": "snapshot_ticks"}
 
 
 def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:
     """The recipe with or without text, as --cond says."""
     if cond and not config.reads_text:
-        raise UserError(f"--cond true: recipe {config.recipe} reads no text; take one that does (docs/configs.md)")
+        raise UserError(f"--cond true: recipe {config.recipe} reads no text; take one that does "
+                        "(docs/configs.md)")
     return config.without_text() if cond is False else config
 
 

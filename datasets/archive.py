@@ -97,7 +97,7 @@ class Archive:
 
     @property
     def has_captions(self) -> bool:
-        """Whether every picture has captions; if False, none has. Raises `UserError` as `entries`."""
+        """Whether every picture has captions; if not, none has. Raises `UserError` as `entries`."""
         return any(entry.captions for entry in self.entries())
 
     def entries(self) -> list[Entry]:
@@ -158,7 +158,8 @@ class Archive:
         """The parsed index. Raises `UserError` where it is none of ours."""
         where = f"{self.path}: {INDEX}"
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-            raise UserError(f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}')
+            raise UserError(
+                f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}')
         size = metadata.get("resolution")
         if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
             raise UserError(f"{where}: resolution must be [width, height], got {size!r}; {_REMEDY}")
@@ -246,7 +247,7 @@ def check_dest(dest: Path) -> None:
 
 
 def check_ending(dest: Path) -> bool:
-    """Whether `dest` means a folder, not a zip. Raises `UserError` where the other kind is there."""
+    """Whether `dest` means a folder and not a zip. Raises `UserError` where the other kind lies."""
     as_folder = dest.suffix.lower() != ".zip"
     if dest.exists() and as_folder != dest.is_dir():
         problem = ("file without the ending .zip; name a .zip file or a folder" if as_folder
@@ -295,7 +296,7 @@ def png_bytes(image: np.ndarray) -> bytes:
 
 
 def open_store(path: Path, as_folder: bool) -> _FolderStore | _ZipStore:
-    """A context to `add(name, bytes)` to: a folder, or an uncompressed zip that is whole on leaving."""
+    """A context with `add(name, bytes)`: a folder, or an uncompressed zip, whole on leaving."""
     return _FolderStore(path) if as_folder else _ZipStore(path)
 
 

@@ -21,7 +21,9 @@ from torch_utils.rng import generator_for, seed_for
 
 @dataclass(frozen=True)
 class Batch:
-    """images uint8 [n, 3, H, W]; one caption a picture, empty where it has none; indices int64 [n] into the data set."""
+    """images uint8 [n, 3, H, W]; one caption a picture, empty where it has none; indices int64 [n]
+    into the data set.
+    """
 
     images: torch.Tensor
     captions: list[str]
@@ -46,7 +48,8 @@ class TrainingDraws(Dataset):
         image, captions, _ = self.dataset[index]
         if self.mirror and seed_for("mirror", self.seed, position) % 2:
             image = image.flip(-1)
-        caption = captions[seed_for("caption", self.seed, position) % len(captions)] if captions else ""
+        choice = seed_for("caption", self.seed, position)
+        caption = captions[choice % len(captions)] if captions else ""
         return {"image": image, "caption": caption, "index": index}
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]] | UserError:

@@ -32,8 +32,8 @@ from dnnlib.names import listing, printable
 from dnnlib.ownership import never, refuse_foreign
 from dnnlib.text import TextError, read_text, split_lines
 
-NUM_CHECKED = 1000  # headers read when a data set is opened; every picture is checked when it is due
-CLASS_NAMES = "class_names"  # our own key in StyleGAN's dataset.json; its loader reads `labels` alone
+NUM_CHECKED = 1000  # headers read when a data set is opened; pictures are checked when read, too
+CLASS_NAMES = "class_names"  # our key in StyleGAN's dataset.json; its loader reads `labels` alone
 _PLACE = "{}"
 
 
@@ -51,8 +51,8 @@ class LabelCaptions:
 
     def __post_init__(self) -> None:
         if self.template and _PLACE not in self.template:
-            raise UserError(f"--caption-template {self.template!r}: write {_PLACE} where the class goes, "
-                            "such as 'a photo of a {}'")
+            raise UserError(f"--caption-template {self.template!r}: write {_PLACE} where the class "
+                            "goes, such as 'a photo of a {}'")
         if self.names and not self.template:
             raise UserError("--class-names: needs --caption-template, such as 'a photo of a {}'")
 
@@ -82,27 +82,38 @@ class _AnyArchive(Archive):
         if not isinstance(index, dict) or "format" in index or "labels" not in index:
             ours = super()._checked(index)
             if self._labels.template:
-                raise UserError("--caption-template is for archives of StyleGAN's tools; captions of a data set of this "
-                                f"program, such as {printable(self.path)}, are made when it is imported")
+                raise UserError(
+                    "--caption-template is for archives of StyleGAN's tools; captions of a data "
+                    f"set of this program, such as {printable(self.path)}, are made at its import")
             return ours
         self.modes = ("RGB", "L")
         self._files = {name: self._files[name] for name in self._files if is_picture_name(name)}
         if not self._files:
             raise UserError(f"{self.path}: no pictures in it")
         captions = _captions(index, self.names, self._labels, self.path)
-        items = [{"file": name, "id": name, "captions": captions.get(name, []), "split": "train"}
-                 for name in self.names]
-        metadata = {"format": FORMAT, "source": "pictures as they are", "resolution": self._size(),
-                    "items": items}
+        items = [
+            {"file": name, "id": name, "captions": captions.get(name, []), "split": "train"}
+            for name in self.names
+        ]
+        metadata = {
+            "format": FORMAT,
+            "source": "pictures as they are",
+            "resolution": self._size(),
+            "items": items,
+        }
         self._index = json.dumps(metadata).encode()  # captions are part of the content's hash
         return metadata
 
     def _size(self) -> list[int]:
-        """[width, height] of all pictures, judged by some of them. Raises `UserError` that names those that differ."""
+        """[width, height] of all pictures, judged by some of them.
+
+        Raises `UserError` that names all that differ where some do.
+        """
         names = self.names
-        some = names[::-(-len(names) // NUM_CHECKED)] + names[-1:]
+        some = names[:: -(-len(names) // NUM_CHECKED)] + names[-1:]
         headers = [self._header(name) for name in some]
-        if len({size for _, size in headers}) > 1 or {mode for mode, _ in headers} - set(self.modes):
+        modes, sizes = {mode for mode, _ in headers}, {size for _, size in headers}
+        if len(sizes) > 1 or modes - set(self.modes):
             raise UserError(self._what_differs())
         return list(headers[0][1])
 
@@ -118,53 +129,69 @@ class _AnyArchive(Archive):
         usual = sound.most_common(1)[0][0] if sound else None
         odd = [f"{name} ({_form(*header)})" for name, header in headers.items()
                if header[0] not in self.modes or header[1] != usual]
-        usual_form = f"RGB or greyscale of {usual[0]}x{usual[1]} as the others" if usual else "RGB or greyscale"
+        form = "RGB or greyscale"
+        if usual:
+            form += f" of {usual[0]}x{usual[1]} as the others"
         remedy = "prepare them" if self.zip is None else "unpack and prepare them"
-        return (f"--data {printable(self.path)}: {len(odd)} of {len(headers)} pictures are not {usual_form}: "
-                f"{listing(odd, 10)}; {remedy} with dataset_tool.py folder --resolution WxH")
+        return (f"--data {printable(self.path)}: {len(odd)} of {len(headers)} pictures are not "
+                f"{form}: {listing(odd, 10)}; {remedy} with dataset_tool.py folder "
+                "--resolution WxH")
 
 
 def _form(mode: str, size: tuple[int, int]) -> str:
     return f"{mode} {size[0]}x{size[1]}" if any(size) else mode
 
 
-def _captions(index: Mapping[str, Any], files: Sequence[str], wanted: LabelCaptions, path: Path) -> dict[str, list[str]]:
-    """A caption by file, of the labels in `index`; empty where none is wanted. Raises `UserError`."""
+def _captions(
+    index: Mapping[str, Any], files: Sequence[str], wanted: LabelCaptions, path: Path
+) -> dict[str, list[str]]:
+    """A caption by file, of the labels in `index`; empty where none is wanted.
+
+    Raises `UserError` where the labels do not fit the files, or the names the labels.
+    """
     if not wanted.template:
         return {}
     where = f"--caption-template: {printable(path)}: {INDEX}"
     labels = index["labels"]
     if not labels:
-        raise UserError(f"{where} holds no class labels, so there is nothing to make captions of; dataset_tool.py folder "
-                        "--caption-template makes them of the names of folders")
+        raise UserError(f"{where} holds no class labels to make captions of; of class folders, "
+                        "dataset_tool.py folder --caption-template makes them")
     if not isinstance(labels, list) or not all(map(_is_label, labels)):
-        raise UserError(f'{where}: labels must be a list of ["00000/img00000000.png", 3], whole numbers from 0 on')
+        raise UserError(f'{where}: labels must be a list of ["00000/img00000000.png", 3], whole '
+                        "numbers from 0 on")
     by_file: dict[str, int] = dict(labels)
-    for names, fault in ((set(files) - by_file.keys(), "without a label"), (by_file.keys() - set(files), "labelled but not there")):
+    for fault, names in (("without a label", set(files) - by_file.keys()),
+                         ("labelled but not there", by_file.keys() - set(files))):
         if names:
             raise UserError(f"{where}: {len(names)} pictures are {fault}: {listing(sorted(names))}")
-    class_names = _class_names(wanted, index, max(by_file.values()))
-    return {name: [wanted.template.replace(_PLACE, class_names[label])] for name, label in by_file.items()}
+    class_names = _class_names(wanted, index, sorted(set(by_file.values())))
+    return {name: [wanted.template.replace(_PLACE, class_names[label])]
+            for name, label in by_file.items()}
 
 
 def _is_label(pair: Any) -> bool:
-    return (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int
-            and pair[1] >= 0)
+    return (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+            and type(pair[1]) is int and pair[1] >= 0)
 
 
-def _class_names(wanted: LabelCaptions, index: Mapping[str, Any], largest: int) -> list[str]:
+def _class_names(
+    wanted: LabelCaptions, index: Mapping[str, Any], labels: Sequence[int]
+) -> dict[int, str]:
+    """The name of each of `labels`, which are sorted."""
     if wanted.names:
-        where, given = f"--class-names {wanted.names}", _read_names(Path(wanted.names))
+        where, given = f"--class-names {printable(wanted.names)}", _read_names(Path(wanted.names))
     elif CLASS_NAMES in index:
         where, given = f"{INDEX}: {CLASS_NAMES}", index[CLASS_NAMES]
     else:
-        return [str(label) for label in range(largest + 1)]
-    if isinstance(given, dict):
-        given = [given.get(str(label)) for label in range(largest + 1)]
-    if not isinstance(given, list) or len(given) <= largest or not all(
-            isinstance(name, str) and name.strip() for name in given[:largest + 1]):
-        raise UserError(f"{where}: expected a name that is not empty for each of the labels 0 to {largest}")
-    return given
+        return {label: str(label) for label in labels}
+    if isinstance(given, list):
+        given = {str(label): name for label, name in enumerate(given)}
+    names = {label: given.get(str(label)) if isinstance(given, dict) else None for label in labels}
+    missing = [label for label, name in names.items()
+               if not isinstance(name, str) or not name.strip()]
+    if missing:
+        raise UserError(f"{where}: there is no name for label {listing(map(str, missing))}")
+    return {label: str(name) for label, name in names.items()}
 
 
 def _read_names(path: Path) -> Any:
@@ -178,16 +205,17 @@ def _read_names(path: Path) -> Any:
 
 
 def write_stylegan(source: Path, dest: Path, *, split: str, classes: bool) -> list[str]:
-    """Write the pictures of a data set of ours, of one split or of 'all', for StyleGAN3; lines that say what was done.
+    """Write the pictures of a data set of ours for StyleGAN3; returns lines that say what was done.
 
-    classes: labels are the folders of the ids, as CLASS/NAME of CUB, numbered in order; else none.
-    Raises `UserError` for what the format cannot hold, and for a `dest` that is there.
+    split: one of the data set's, or 'all'. classes: labels are the folders of the ids, as
+    CLASS/NAME of CUB, numbered in order; else there are none. Raises `UserError` for what the
+    format cannot hold, and for a `dest` that is there.
     """
     archive = Archive(source)
     width, height = archive.resolution
     if width != height or width & (width - 1):
-        raise UserError(f"{source}: pictures are {width}x{height}, but StyleGAN takes squares of a power of two; import them "
-                        "again with such a --resolution")
+        raise UserError(f"{source}: pictures are {width}x{height}, but StyleGAN takes squares of a "
+                        "power of two; import them again with such a --resolution")
     as_folder = check_ending(dest)
     refuse_foreign(dest, never)
     everything = archive.entries()
@@ -197,22 +225,29 @@ def write_stylegan(source: Path, dest: Path, *, split: str, classes: bool) -> li
     names = _classes(entry.id for entry in entries) if classes else []
     number = {name: label for label, name in enumerate(names)}
     labels = []
-    with atomic_path(dest, folder=as_folder, ours=never) as temporary, open_store(temporary, as_folder) as store:
+    with (
+        atomic_path(dest, folder=as_folder, ours=never) as temporary,
+        open_store(temporary, as_folder) as store,
+    ):
         for i, entry in enumerate(entries):
             mode, pixels = load_stored(archive.read(entry.file), f"{source}: {entry.file}")
             if mode != "RGB" or pixels.shape[:2] != (height, width):
-                raise UserError(f"{source}: {entry.file} is not RGB {width}x{height}; dataset_tool.py verify lists all faults")
+                raise UserError(f"{source}: {entry.file} is not RGB {width}x{height}; "
+                                "dataset_tool.py verify lists all faults")
             store.add(picture_name(i), png_bytes(pixels))
             if classes:
                 labels.append([picture_name(i), number[_class(entry.id)]])
         index = {"labels": labels if classes else None} | ({CLASS_NAMES: names} if classes else {})
         store.add(INDEX, json.dumps(index).encode())
-    lines = [f"{dest}: {len(entries)} pictures of {width}x{height} for StyleGAN, "
-             + (f"labels of {len(names)} classes" if classes else "no labels (--labels class takes the folders of the ids)")]
+    told = "no labels (--labels class takes the folders of the ids)"
+    if classes:
+        told = f"labels of {len(names)} classes"
+    lines = [f"{dest}: {len(entries)} pictures of {width}x{height} for StyleGAN, {told}"]
     if num_captions := sum(len(entry.captions) for entry in entries):
         lines.append(f"Left out {num_captions} captions, for which the format has no place.")
     if len(entries) < len(everything):
-        lines.append(f"Left out {len(everything) - len(entries)} pictures of the other split (--split all takes them).")
+        num_left = len(everything) - len(entries)
+        lines.append(f"Left out {num_left} pictures of the other split (--split all takes them).")
     return lines
 
 
@@ -224,5 +259,6 @@ def _classes(ids: Iterable[str]) -> list[str]:
     ids = list(ids)
     bare = [name for name in ids if not _class(name)]
     if bare:
-        raise UserError(f"--labels class: {len(bare)} of {len(ids)} ids have no folder CLASS/ ({listing(bare)}); leave --labels out")
+        raise UserError(f"--labels class: {len(bare)} of {len(ids)} ids have no folder CLASS/ "
+                        f"({listing(bare)}); leave --labels out")
     return sorted(set(map(_class, ids)))

@@ -57,7 +57,7 @@ class TextImageDataset(Dataset):
         return Record(self._decode(entry), entry.captions, entry.id)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """All captions of one picture, without decoding it; empty in a data set without captions."""
+        """All captions of one picture, without decoding it; empty where the data set has none."""
         return self._entries[index].captions
 
     def id(self, index: int) -> str:
@@ -92,8 +92,10 @@ class TextImageDataset(Dataset):
             raise UserError(f"{error}; make the data set again") from None
         height, width = pixels.shape[:2]
         if (width, height) != self.resolution or mode not in self._archive.modes:
-            raise UserError(f"{where} is {mode} {width}x{height}, but the data set has {' or '.join(self._archive.modes)} "
-                            f"{self.resolution[0]}x{self.resolution[1]}; prepare it with dataset_tool.py folder")
+            modes = " or ".join(self._archive.modes)
+            raise UserError(f"{where} is {mode} {width}x{height}, but the data set has {modes} "
+                            f"{self.resolution[0]}x{self.resolution[1]}; prepare it with "
+                            "dataset_tool.py folder")
         if mode == "L":
             pixels = np.stack([pixels] * 3, axis=2)
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -87,10 +87,12 @@ def _cub() -> Iterator[Protocol]:
 def _full() -> Iterator[Protocol]:
     """Against all pictures of the data set, for data without a test split."""
     pictures, reference = Pictures(split="all", num_images=50_000), Reference(split="all")
-    yield Protocol(name="fid50k_full", summary="FID against all pictures of the data set, as StyleGAN's fid50k_full",
-                   measure=Frechet(detector=INCEPTION), pictures=pictures, reference=reference)
-    yield Protocol(name="kid_full_lite2", summary="KID on EfficientNet-lite2 features against all pictures; a stand-in, never FID",
-                   measure=Kid(detector="lite2"), pictures=Pictures(split="all"), reference=reference)
+    yield Protocol(
+        name="fid50k_full", summary="FID against all pictures of the data set, as StyleGAN's",
+        measure=Frechet(detector=INCEPTION), pictures=pictures, reference=reference)
+    yield Protocol(
+        name="kid_full_lite2", summary="kid_lite2 against all pictures; a stand-in, never FID",
+        measure=Kid(detector="lite2"), pictures=Pictures(split="all"), reference=reference)
 
 
 def _text() -> Iterator[Protocol]:

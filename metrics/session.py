@@ -39,15 +39,16 @@ from torch_utils.distributed import main_first
 class Sources:
     """Where real pictures and captions come from.
 
-    data: a data set, for captions and real pictures; labels: how captions are made of its class labels; reference: statistics, a folder or a data set that replaces its real
-    pictures; large: a data set with larger real pictures; weights: local files of detectors by name.
+    data: a data set, for captions and real pictures; labels: how captions are made of its class
+    labels; reference: statistics, a folder or a data set that replaces its real pictures; large: a
+    data set with larger real pictures; weights: local files of detectors by name.
     """
 
     data: Path | None = None
-    labels: LabelCaptions = NO_CAPTIONS
     reference: Path | None = None
     large: Path | None = None
     weights: Mapping[str, Path] = field(default_factory=dict)
+    labels: LabelCaptions = NO_CAPTIONS
 
 
 class Session:

@@ -15,7 +15,8 @@ from networks.interfaces import Generator, TextEncoder
 class Subject:
     """A generator on its device, the text encoder it was trained with, its trained resolution.
 
-    encoder: None for a generator that was trained without one. encoder_spec is the string that `load_encoder` takes; sha256 that of the snapshot, None for weights in memory.
+    encoder: None for a generator that was trained without one. encoder_spec is the string that
+    `load_encoder` takes; sha256 that of the snapshot, None for weights in memory.
     """
 
     generator: Generator

@@ -29,8 +29,8 @@ from torch_utils.pictures import save_png
 from torch_utils.precision import no_tf32
 
 
-def write_pictures(subject: Subject, sources: Sources, protocol: Protocol, folder: Path, *, device: torch.device, batch_size: int,
-                   progress: Progress) -> dict[str, Any]:
+def write_pictures(subject: Subject, sources: Sources, protocol: Protocol, folder: Path, *,
+                   device: torch.device, batch_size: int, progress: Progress) -> dict[str, Any]:
     """img00000000.png ... with `captions.jsonl`, if there are captions, and `pictures.json` in
     `folder`; the latter, which it also returns.
 

@@ -49,14 +49,14 @@ class ImageStream:
 
 
 def iterate_images(
-    generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str], seeds: Sequence[int], view: View, *,
+    generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str], seeds: Sequence[int],
+    view: View, *,
     truncation: float = 1.0, center: TruncationCenter = "prompt", batch_size: int = 16, tile_px: int | None = None,
     device: torch.device | str = "cpu",
 ) -> ImageStream:
     """Pictures of `prompts[i]` with latent seed `seeds[i]`, in order.
 
-    encoder: None for an unconditional generator, which reads no prompt; the prompts then only name the samples.
-
+    encoder: None for an unconditional generator, which reads no prompt.
     truncation: psi, 1 = none. center: see `truncate`. tile_px: most pixels of a batch that are rendered at once
     (None = as many as suit the device, `TILE_PX`). The generator is used as it is: put it on `device`, in eval mode.
     Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is
@@ -79,8 +79,9 @@ def iterate_images(
     return ImageStream(len(seeds), make)
 
 
-def _images(generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str], seeds: Sequence[int], view: View,
-            truncation: float, center: TruncationCenter, tile_px: int | None, device: torch.device | str) -> torch.Tensor:
+def _images(generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str],
+            seeds: Sequence[int], view: View, truncation: float, center: TruncationCenter,
+            tile_px: int | None, device: torch.device | str) -> torch.Tensor:
     text = encoder.encode_text(list(prompts)).to(device) if encoder else None
     z = to_device(normal_per_seed(seeds, generator.latent_shape), device)
     codes = generator.mapping(z, text)

@@ -31,9 +31,10 @@ SNAPSHOT_PREFIX = "network-snapshot-"
 class Snapshot:
     """A generator with what one needs to use it.
 
-    text_encoder: a spec for `networks.text_encoders.load_encoder`, empty where training loaded none; encoder_id: the id of what it loaded in training, which
-    names its weights (empty in snapshots from before it was kept); resolution: trained side in pixels; info: free-form
-    facts of the run (recipe, kimg, data set ...); sha256: of the weights file, empty before saving.
+    text_encoder: a spec for `networks.text_encoders.load_encoder`, empty where training loaded
+    none; encoder_id: the id of what it loaded in training, which names its weights (empty in
+    snapshots from before it was kept); resolution: trained side in pixels; info: free-form facts of
+    the run (recipe, kimg, data set ...); sha256: of the weights file, empty before saving.
     """
 
     generator: Generator
@@ -44,7 +45,7 @@ class Snapshot:
     encoder_id: str = ""
 
     def load_encoder(self, device: torch.device | str = "cpu") -> TextEncoder | None:
-        """The text encoder that this generator was trained with; None for an unconditional one, which reads no text.
+        """The text encoder that this generator was trained with; None where it reads no text.
 
         Raises `UserError` where another encoder loads.
         """
@@ -147,12 +148,14 @@ def find_snapshot(path: str | Path) -> Path:
 def _model_card(config: dict[str, Any], generator: Generator, sha256: str) -> str:
     info = config["info"]
     params = sum(p.numel() for p in generator.parameters())
-    task, prompts = "text-to-image", '--prompts "..." '
+    side = f"{config['resolution']}x{config['resolution']}"
+    task, kind, prompts = "text-to-image", "Text-to-image", '--prompts "..." '
     if not generator.reads_text:
-        task, prompts = "unconditional-image-generation", ""
+        task, kind, prompts = "unconditional-image-generation", "Unconditional", ""
     facts = {"System": config["generator"]["kind"], "Parameters": f"{params:,}",
              "Trained resolution": f"{config['resolution']} x {config['resolution']}",
-             "Text encoder": config["text_encoder_id"] or config["text_encoder"] or "none", "Weights sha256": sha256}
+             "Text encoder": config["text_encoder_id"] or config["text_encoder"] or "none",
+             "Weights sha256": sha256}
     facts |= {key.replace("_", " ").capitalize(): value for key, value in info.items()}
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return f"""---
@@ -161,13 +164,13 @@ pipeline_tag: {task}
 ---
 # {info.get('recipe', config['generator']['kind'])}
 
-{task.partition("-image-gen")[0].capitalize()} GAN that renders at any resolution. EMA generator only; no code is stored here.
+{kind} GAN that renders at any resolution. EMA generator only; no code is stored here.
 
 | | |
 |---|---|
 {rows}
 
 ```
-python generate.py --network THIS_FOLDER {prompts}--seeds 0-3 --size {config['resolution']}x{config['resolution']}
+python generate.py --network THIS_FOLDER {prompts}--seeds 0-3 --size {side}
 ```
 """

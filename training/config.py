@@ -193,12 +193,14 @@ class TrainConfig:
                f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
         size = getattr(self.generator, "resolution", self.resolution)
         _check(size == self.resolution, f"generator.resolution: {size} differs from resolution = {self.resolution}")
-        _check(self.reads_text or not (self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp),
+        asks_text = self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp
+        _check(self.reads_text or not asks_text,
                "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text")
         if self.text.quantizer is not None:
             _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
-            _check(self.reads_text, "text.quantizer: the generator is unconditional, it reads no text")
+            _check(self.reads_text,
+                   "text.quantizer: the generator is unconditional, it reads no text")
         if self.metrics:
             protocols_named(self.metrics)
         unknown = set(self.report_to) - {"tensorboard", "wandb"}
@@ -215,7 +217,7 @@ class TrainConfig:
         return bool(self.reads_text or self.loss.cond or self.loss.cong)
 
     def without_text(self) -> TrainConfig:
-        """The unconditional run: networks without text inputs, no loss term that needs an encoder."""
+        """The same run unconditionally: no text inputs, no loss term that needs an encoder."""
         generator = self.generator.with_text(0, 0)
         loss = replace(self.loss, mismatch=0.0, cond=0.0, cong=0.0, matching_aware_gp=0.0)
         return replace(self, generator=generator, loss=loss, text=TextConfig(), text_cache=False)
@@ -239,9 +241,14 @@ class TrainConfig:
         return size, share // size
 
     def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
-        """The same run with the networks' text widths set to those of the encoder that was loaded (0, 0 for none)."""
+        """The same run with the networks' text widths set to those of the encoder that was loaded.
+
+        0, 0 where none was.
+        """
         generator = self.generator.with_text(sentence_dim, word_dim)
-        told = generator.condition_dim if isinstance(generator, VqcganConfig) else sentence_dim if self.reads_text else 0
+        told = sentence_dim if self.reads_text else 0
+        if isinstance(generator, VqcganConfig):
+            told = generator.condition_dim
         discriminator = self.discriminator.with_io(self.resolution, told, sentence_dim if self.loss.cond else 0)
         return replace(self, generator=generator, discriminator=discriminator)
 
@@ -255,5 +262,5 @@ class TrainConfig:
 
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 # Captions of labels are part of what `Progress.dataset_hash` names.
-RESUMABLE = ("data", "labels", "kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics", "metric_num", "nan_policy", "ops",
-             "device", "workers", "report_to")
+RESUMABLE = ("data", "labels", "kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics",
+             "metric_num", "nan_policy", "ops", "device", "workers", "report_to")

@@ -172,7 +172,7 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
     config = HeadTraining(seed=SPECS[encoder].seed if seed is None else seed, steps=steps)
     sets = {split: TextImageDataset(data, split=split) for split in ("train", "test")}
     if not sets["train"].has_captions:
-        raise UserError(f"--data {data}: the pictures have no captions, with which the heads are trained")
+        raise UserError(f"--data {data}: the pictures have no captions to train the heads with")
     features = {split: tower_features(encoder, d, config.num_variants, config.seed, cache_dir)
                 for split, d in sets.items()}
     groups = {split: concept_groups([d[i].id for i in range(len(d))]) for split, d in sets.items()}

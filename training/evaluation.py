@@ -20,6 +20,6 @@ def evaluate_ema(trainer: Trainer, metrics: Sequence[str], cache_dir: Path) -> I
     config = trainer.config
     subject = Subject(trainer.ema.model, trainer.encoder, config.text_encoder, config.resolution)
     sources = Sources(data=Path(config.data), labels=config.labels)
-    for record in evaluate(subject, sources, protocols_named(metrics), num=config.metric_num, device=trainer.device,
-                           cache_dir=cache_dir):
+    for record in evaluate(subject, sources, protocols_named(metrics), num=config.metric_num,
+                           device=trainer.device, cache_dir=cache_dir):
         yield record["metric"], record

@@ -58,9 +58,9 @@ class MicroBatch:
 class GanLoss:
     """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for ConD and ConG."""
 
-    def __init__(self, generator: Generator, discriminator: Discriminator, encoder: TextEncoder | None,
-                 augment: Augmentation, config: LossConfig, resolution: int, collector: Collector,
-                 precision: str = "auto") -> None:
+    def __init__(self, generator: Generator, discriminator: Discriminator,
+                 encoder: TextEncoder | None, augment: Augmentation, config: LossConfig,
+                 resolution: int, collector: Collector, precision: str = "auto") -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
         self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
         self.precision = precision

@@ -43,7 +43,8 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
     """Train, or go on training, in `run_dir`; False when stopped before the end. Call on every rank.
 
     metrics_asked: whether the user chose the metrics. Those that a recipe merely brings along are
-    left out, with a line, where the data cannot serve them. Raises `UserError` for what a user can mend, on every rank alike.
+    left out, with a line, where the data cannot serve them. Raises `UserError` for what a user can
+    mend, on every rank alike.
     """
     faulthandler.enable()
     device = resolve_device(config.device)
@@ -61,7 +62,8 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
             raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
                             "need; use small or open_clip:..., or set both to 0")
-        config = config.for_encoder(*((encoder.sentence_dim, encoder.word_dim) if encoder else (0, 0)))
+        widths = (encoder.sentence_dim, encoder.word_dim) if encoder else (0, 0)
+        config = config.for_encoder(*widths)
         on_main(lambda: keep_options(config, run_dir))
         cache_dir = feature_cache(config, run_dir)
         text_encoder = cached(encoder, config, dataset, cache_dir)
@@ -112,7 +114,10 @@ def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
 
 
 def open_dataset(config: TrainConfig) -> TextImageDataset:
-    """The train split, whose pictures must have the recipe's size, and captions if it reads text. Raises `UserError`."""
+    """The train split, whose pictures must have the recipe's size, and captions if it reads text.
+
+    Raises `UserError`.
+    """
     if not config.data:
         raise UserError("--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip")
     dataset = TextImageDataset(config.data, split="train", labels=config.labels)
@@ -122,23 +127,27 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
                         f"{config.resolution}x{config.resolution}; rebuild with dataset_tool.py --resolution "
                         f"{config.resolution}x{config.resolution}")
     if config.reads_text and not dataset.has_captions:
-        raise UserError(f"--data {config.data}: the pictures have no captions, which recipe {config.recipe} reads; train without "
-                        "text by --cond false, or make captions of StyleGAN's labels (train.py --caption-template) or of class "
+        raise UserError(f"--data {config.data}: the pictures have no captions, which recipe "
+                        f"{config.recipe} reads; train without text by --cond false, or make "
+                        "captions of StyleGAN's labels (train.py --caption-template) or of class "
                         "folders (dataset_tool.py folder --caption-template)")
     return dataset
 
 
-def served_metrics(config: TrainConfig, dataset: TextImageDataset, asked: bool) -> tuple[TrainConfig, list[str]]:
+def served_metrics(config: TrainConfig, dataset: TextImageDataset,
+                   asked: bool) -> tuple[TrainConfig, list[str]]:
     """The config with those metrics that the data can serve, and lines that name the others.
 
     Raises `UserError` for the others if the user asked for the metrics.
     """
     protocols = protocols_named(config.metrics) if config.metrics else []
     kept, others = served(protocols, dataset.splits, dataset.has_captions)
-    lines = [f"{', '.join(names)}: --data {config.data} has no {lack}" for lack, names in others.items()]
+    lines = [f"{', '.join(names)}: --data {config.data} has no {lack}"
+             for lack, names in others.items()]
     if lines and asked:
         raise UserError(f"--metrics {lines[0]}, or train with --metrics none")
-    return replace(config, metrics=tuple(row.name for row in kept)), [f"Left out {line}" for line in lines]
+    metrics = tuple(protocol.name for protocol in kept)
+    return replace(config, metrics=metrics), [f"Left out {line}" for line in lines]
 
 
 def feature_cache(config: TrainConfig, run_dir: Path) -> Path:

@@ -19,7 +19,9 @@ NUM_COLUMNS, NUM_ROWS = 8, 4
 
 
 class SampleGrid:
-    """32 pictures of the data set, chosen by the seed, and what the generator makes of their first captions, if they have any."""
+    """32 pictures of the data set, chosen by the seed, and what the generator makes of their first
+    captions, if they have any.
+    """
 
     def __init__(self, dataset: TextImageDataset, seed: int, resolution: int) -> None:
         order = torch.randperm(len(dataset), generator=generator_for(seed, "sample grid"))
@@ -31,8 +33,10 @@ class SampleGrid:
         save_png(path, grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS),
                  ours=in_our_folder)
 
-    def save_fakes(self, path: Path, generator: Generator, encoder: TextEncoder | None, device: torch.device) -> None:
+    def save_fakes(self, path: Path, generator: Generator, encoder: TextEncoder | None,
+                   device: torch.device) -> None:
         stream = iterate_images(generator, encoder, self.prompts, range(len(self.prompts)), View.square(self.resolution),
                                 device=device)
-        save_png(path, grid([to_uint8(sample.image) for sample in stream], NUM_COLUMNS),
-                 {"prompts": "\n".join(self.prompts)} if any(self.prompts) else None, ours=in_our_folder)
+        text = {"prompts": "\n".join(self.prompts)} if any(self.prompts) else None
+        save_png(path, grid([to_uint8(sample.image) for sample in stream], NUM_COLUMNS), text,
+                 ours=in_our_folder)

@@ -48,8 +48,9 @@ CHECKPOINT_SECONDS = 900.0  # a killed run loses no more than this and a tick
 class TrainingLoop:
     """One run on one rank."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset, encoder: TextEncoder | None,
-                 text_encoder: TextEncoder | None, device: torch.device, cache_dir: Path) -> None:
+    def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset,
+                 encoder: TextEncoder | None, text_encoder: TextEncoder | None,
+                 device: torch.device, cache_dir: Path) -> None:
         self.config, self.run_dir, self.dataset, self.device, self.cache_dir = config, run_dir, dataset, device, cache_dir
         self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)

@@ -1,4 +1,4 @@
-"""StyleGAN's archives: read as they are, with captions of labels; written so that StyleGAN3's loader takes them."""
+"""StyleGAN's archives: read as they are, with captions of labels; written as its loader asks."""
 
 import io
 import json
@@ -67,9 +67,17 @@ def test_labels_become_captions(path, tmp_path):
         return [dataset.captions(i) for i in range(4)]
 
     with_labels(path)
-    assert captions() == [("a photo of a 0",), ("a photo of a 1",), ("a photo of a 2",), ("a photo of a 0",)]
-    for name, text in (("names.txt", "cat\ndog\nold car\n"), ("names.json", '["cat", "dog", "old car", "x"]'),
-                       ("classes.json", '{"2": "old car", "0": "cat", "1": "dog"}')):
+    assert captions() == [
+        ("a photo of a 0",),
+        ("a photo of a 1",),
+        ("a photo of a 2",),
+        ("a photo of a 0",),
+    ]
+    for name, text in (
+        ("names.txt", "cat\ndog\nold car\n"),
+        ("names.json", '["cat", "dog", "old car", "x"]'),
+        ("classes.json", '{"2": "old car", "0": "cat", "1": "dog"}'),
+    ):
         (tmp_path / name).write_text(text)
         named = LabelCaptions(template="{}!", names=str(tmp_path / name))
         assert captions(named) == [("cat!",), ("dog!",), ("old car!",), ("cat!",)]
@@ -94,11 +102,22 @@ def test_the_hash_names_pictures_and_captions(path):
 
 
 def test_bare_pictures_of_any_shape_and_both_colour_modes(path):
-    files = {"a/1.png": encoded(1, size=(6, 4)), "b.jpg": encoded(2, size=(6, 4), kind="JPEG"),
-             "c.webp": encoded(3, size=(6, 4), kind="WEBP"), "grey.png": encoded(4, "L", (6, 4)),
-             "readme.txt": b"hello", "._a.png": b"junk", "__MACOSX/x.png": b"junk"}
+    files = {
+        "a/1.png": encoded(1, size=(6, 4)),
+        "b.jpg": encoded(2, size=(6, 4), kind="JPEG"),
+        "c.webp": encoded(3, size=(6, 4), kind="WEBP"),
+        "grey.png": encoded(4, "L", (6, 4)),
+        "readme.txt": b"hello",
+        "._a.png": b"junk",
+        "__MACOSX/x.png": b"junk",
+    }
     dataset = TextImageDataset(put(path, files))
-    assert [dataset.id(i) for i in range(len(dataset))] == ["a/1.png", "b.jpg", "c.webp", "grey.png"]
+    assert [dataset.id(i) for i in range(len(dataset))] == [
+        "a/1.png",
+        "b.jpg",
+        "c.webp",
+        "grey.png",
+    ]
     assert dataset.resolution == (6, 4) and not dataset.has_captions
     grey = dataset[3].image
     assert grey.shape == (3, 4, 6) and torch.equal(grey[0], grey[2])
@@ -111,44 +130,63 @@ def test_pictures_that_differ_are_named(path):
     files = {f"{i}.png": encoded(i) for i in range(5)}
     files |= {"1.png": encoded(size=(8, 4)), "2.png": encoded(mode="RGBA"), "3.png": b"text"}
     put(path, files)
-    with pytest.raises(UserError, match=(
-            r"3 of 5 pictures are not RGB or greyscale of 8x8 as the others: 1.png \(RGB 8x4\), 2.png "
-            r"\(RGBA 8x8\), 3.png \(unreadable .*\); .*dataset_tool.py folder --resolution WxH")):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"3 of 5 pictures are not RGB or greyscale of 8x8 as the others: 1.png \(RGB 8x4\), "
+            r"2.png \(RGBA 8x8\), 3.png \(unreadable .*\); .*dataset_tool.py folder --resolution"
+        ),
+    ):
         TextImageDataset(path)
     assert len(list(archive_faults(path))) == 1
 
 
 def test_a_picture_that_was_not_looked_at_is_refused_when_it_is_due(path, monkeypatch):
     monkeypatch.setattr("datasets.stylegan.NUM_CHECKED", 2)
-    dataset = TextImageDataset(put(path, {f"{i}.png": encoded(i, size=(8, 4 + 4 * (i != 1))) for i in range(6)}))
+    dataset = TextImageDataset(
+        put(path, {f"{i}.png": encoded(i, size=(8, 4 + 4 * (i != 1))) for i in range(6)})
+    )
     with pytest.raises(UserError, match="1.png is RGB 8x4, but the data set has RGB or L 8x8"):
         dataset[1]
     assert list(archive_faults(path)) == ["1.png: size is 8x4, not 8x8"]
 
 
-@pytest.mark.parametrize("labels, message", [
-    (None, "holds no class labels"),
-    ([], "holds no class labels"),
-    (LABELS[:-2], r"2 pictures are without a label: 00000/img00000004.png"),
-    ([*LABELS, ["00000/x.png", 1]], "1 pictures are labelled but not there: 00000/x.png"),
-    ([[NAMES[0], 0.5]], "labels must be a list of"),
-    ([[NAMES[0], -1]], "labels must be a list of"),
-    ({"a": 1}, "labels must be a list of"),
-])
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (None, "holds no class labels"),
+        ([], "holds no class labels"),
+        (LABELS[:-2], r"2 pictures are without a label: 00000/img00000004.png"),
+        ([*LABELS, ["00000/x.png", 1]], "1 pictures are labelled but not there: 00000/x.png"),
+        ([[NAMES[0], 0.5]], "labels must be a list of"),
+        ([[NAMES[0], -1]], "labels must be a list of"),
+        ({"a": 1}, "labels must be a list of"),
+    ],
+)
 def test_labels_that_make_no_captions(tmp_path, labels, message):
     with pytest.raises(UserError, match=f"--caption-template.*{message}"):
         open_archive(with_labels(tmp_path / "a.zip", labels), PHOTO)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("cat\ndog\n", "names.txt: expected a name that is not empty for each of the labels 0 to 2"),
-    ("cat\n\ndog\n", "labels 0 to 2"), (None, "names.txt: cannot be read"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "cat\ndog\n",
+            "names.txt: there is no name for label 2",
+        ),
+        ("cat\n\ndog\n", "there is no name for label 1"),
+        (None, "names.txt: cannot be read"),
+    ],
+)
 def test_class_names_that_do_not_fit(tmp_path, text, message):
     if text is not None:
         (tmp_path / "names.txt").write_text(text)
     with pytest.raises(UserError, match=message):
-        open_archive(with_labels(tmp_path / "a.zip"), LabelCaptions(template="{}", names=str(tmp_path / "names.txt")))
+        open_archive(
+            with_labels(tmp_path / "a.zip"),
+            LabelCaptions(template="{}", names=str(tmp_path / "names.txt")),
+        )
 
 
 def test_a_template_has_a_place_for_the_class():
@@ -168,12 +206,19 @@ def test_what_is_no_data_set_at_all(path):
 
 
 def test_archives_of_others_are_not_ours_to_replace(path):
-    assert "is not a data set of this program" in archive_fault(with_labels(path))
+    assert "is not a data set of this program" in (archive_fault(with_labels(path)) or "")
 
 
 def ours(path, ids, size=(8, 8), captions=("a bird",), test=()):
-    pictures = [Picture(np.full((size[1], size[0], 3), i, np.uint8), name, captions, "test" if name in test else "train")
-                for i, name in enumerate(ids)]
+    pictures = [
+        Picture(
+            np.full((size[1], size[0], 3), i, np.uint8),
+            name,
+            captions,
+            "test" if name in test else "train",
+        )
+        for i, name in enumerate(ids)
+    ]
     write_archive(path, pictures, size, {})
     return path
 
@@ -184,15 +229,21 @@ IDS = ["002.B/z", "001.A/y", "002.B/x", "003.C/w"]
 def check_stylegan3_rules(path):
     """What StyleGAN3's loader asks for, in our own words; the labels."""
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+        files = {
+            file.relative_to(path).as_posix(): file.read_bytes()
+            for file in path.rglob("*")
+            if file.is_file()
+        }
     else:
         with zipfile.ZipFile(path) as file:
             assert {info.compress_type for info in file.infolist()} == {zipfile.ZIP_STORED}
             files = {info.filename: file.read(info) for info in file.infolist()}
     index = json.loads(files.pop("dataset.json"))
     assert sorted(files) == [f"{i // 1000:05d}/img{i:08d}.png" for i in range(len(files))]
-    shapes = {np.array(Image.open(io.BytesIO(data), formats=["PNG"])).shape for data in files.values()}
-    (height, width, channels), = shapes
+    shapes = {
+        np.array(Image.open(io.BytesIO(data), formats=["PNG"])).shape for data in files.values()
+    }
+    ((height, width, channels),) = shapes
     assert height == width and width & (width - 1) == 0 and channels == 3
     if index["labels"] is not None:
         assert {name for name, _ in index["labels"]} == set(files)
@@ -205,15 +256,19 @@ def test_written_for_stylegan3(path, tmp_path):
     lines = write_stylegan(source, path, split="train", classes=False)
     assert check_stylegan3_rules(path) is None
     assert lines[0].startswith(f"{path}: 3 pictures of 8x8 for StyleGAN, no labels")
-    assert lines[1:] == ["Left out 3 captions, for which the format has no place.",
-                         "Left out 1 pictures of the other split (--split all takes them)."]
+    assert lines[1:] == [
+        "Left out 3 captions, for which the format has no place.",
+        "Left out 1 pictures of the other split (--split all takes them).",
+    ]
     first = TextImageDataset(path)[0].image
     assert torch.equal(first, TextImageDataset(source)[0].image)
 
 
 def test_classes_are_numbered_and_read_back_by_name(path, tmp_path):
     lines = write_stylegan(ours(tmp_path / "own.zip", IDS), path, split="all", classes=True)
-    assert check_stylegan3_rules(path) == [[name, label] for name, label in zip(NAMES, (1, 0, 1, 2), strict=False)]
+    assert check_stylegan3_rules(path) == [
+        [name, label] for name, label in zip(NAMES, (1, 0, 1, 2), strict=False)
+    ]
     assert "labels of 3 classes" in lines[0]
     assert TextImageDataset(path, labels=PHOTO).captions(3) == ("a photo of a 003.C",)
 
@@ -221,7 +276,10 @@ def test_classes_are_numbered_and_read_back_by_name(path, tmp_path):
 @pytest.mark.parametrize("size", [(8, 4), (12, 12)])
 def test_what_stylegan_cannot_take_is_refused(tmp_path, size):
     source = ours(tmp_path / "own.zip", IDS, size)
-    with pytest.raises(UserError, match=f"pictures are {size[0]}x{size[1]}, but StyleGAN takes squares of a power of two"):
+    with pytest.raises(
+        UserError,
+        match=f"pictures are {size[0]}x{size[1]}, but StyleGAN takes squares of a power of two",
+    ):
         write_stylegan(source, tmp_path / "new.zip", split="all", classes=False)
     assert os.listdir(tmp_path) == ["own.zip"]
 
