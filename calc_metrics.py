@@ -275,8 +275,7 @@ def _served(protocols: list[Protocol], sources: Sources) -> list[Protocol]:
     lines = [f"{', '.join(names)}: --data {sources.data} has no {lack}"
              for lack, names in others.items()]
     if not kept:
-        raise UserError(f"--metrics: the default ones cannot be computed: {'; '.join(lines)}; "
-                        "kid_full_lite2 takes any data set")
+        raise UserError(f"--metrics: the default ones cannot be computed: {'; '.join(lines)}")
     for line in lines if is_main() else ():
         print(f"Left out {line}", file=sys.stderr)
     return kept

@@ -128,9 +128,9 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
                         f"{config.resolution}x{config.resolution}")
     if config.reads_text and not dataset.has_captions:
         raise UserError(f"--data {config.data}: the pictures have no captions, which recipe "
-                        f"{config.recipe} reads; train without text by --cond false, or make "
-                        "captions of StyleGAN's labels (train.py --caption-template) or of class "
-                        "folders (dataset_tool.py folder --caption-template)")
+                        f"{config.recipe} reads; import captions with them (dataset_tool.py "
+                        "folder), make captions of StyleGAN's class labels (--caption-template), or "
+                        "train without text (--cond false)")
     return dataset
 
 

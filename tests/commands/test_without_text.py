@@ -26,9 +26,8 @@ def succeed(*arguments):
 
 def refused(*arguments):
     done = run_command(*arguments)
-    assert (
-        done.returncode == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
-    ), done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 
 
@@ -37,17 +36,9 @@ def draw(number, side=32):
 
 
 def ours(path, captions=(), side=32, splits=("test", "train", "train"), count=12):
-    write_archive(
-        path,
-        [
-            Picture(
-                draw(i, side), f"{'cat' if i % 2 else 'dog'}/{i}", captions, splits[i % len(splits)]
-            )
-            for i in range(count)
-        ],
-        (side, side),
-        {"source": "noise"},
-    )
+    pictures = [Picture(draw(i, side), f"{('dog', 'cat')[i % 2]}/{i}", captions,
+                        splits[i % len(splits)]) for i in range(count)]
+    write_archive(path, pictures, (side, side), {"source": "noise"})
     return path
 
 
@@ -67,22 +58,9 @@ def bare(tmp_path_factory):
 def run(bare, tmp_path_factory):
     """An unconditional run of one tick on bare pictures, scored against all of them."""
     outdir = tmp_path_factory.mktemp("runs") / "faces"
-    done = succeed(
-        "train.py",
-        "--outdir",
-        outdir,
-        *TICK,
-        "--cond",
-        "false",
-        "--data",
-        bare,
-        "--metrics",
-        "kid_full_lite2",
-        "--set",
-        "metric_num=4",
-        "--set",
-        "text_encoder=open_clip:none/none",
-    )
+    done = succeed("train.py", "--outdir", outdir, *TICK, "--cond", "false", "--data", bare,
+                   "--metrics", "kid_full_lite2", "--set", "metric_num=4",
+                   "--set", "text_encoder=open_clip:none/none")
     assert "10 pictures of faces" in done.stdout and "kid_full_lite2: " in done.stdout
     return outdir
 
@@ -99,96 +77,52 @@ def test_an_unconditional_run_loads_no_encoder_and_says_so(run):
 
 
 def test_an_unconditional_network_takes_seeds_alone(run, tmp_path):
-    succeed(
-        "generate.py",
-        "--network",
-        run,
-        "--seeds",
-        "0-1",
-        "--grid",
-        "--outdir",
-        tmp_path,
-        "--size",
-        "40x20",
-        "--trunc",
-        "0.7",
-    )
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "0-seed0000.png",
-        "1-seed0001.png",
-        "grid.png",
-    ]
-    with (
-        Image.open(tmp_path / "0-seed0000.png") as one,
-        Image.open(tmp_path / "1-seed0001.png") as other,
-    ):
+    base = ("generate.py", "--network", run, "--outdir", tmp_path)
+    succeed(*base, "--seeds", "0-1", "--grid", "--size", "40x20", "--trunc", "0.7")
+    names = ["0-seed0000.png", "1-seed0001.png", "grid.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    with Image.open(tmp_path / names[0]) as one, Image.open(tmp_path / names[1]) as other:
         assert one.size == (40, 20) and one.info["seed"] == "0" and "prompt" not in one.info
         assert one.tobytes() != other.tobytes()
-    kept = succeed(
-        "generate.py", "--network", run, "--seeds", "5", "--outdir", tmp_path, "--size", "8x8"
-    ).stderr
+    kept = succeed(*base, "--seeds", "5", "--size", "8x8").stderr
     assert "keeps 3 pictures of an earlier call" in kept
-    assert "was trained without text and reads no prompt" in refused(
-        "generate.py", "--network", run, "--prompts", "a face", "--outdir", tmp_path
-    )
+    refusal = refused(*base, "--prompts", "a face")
+    assert "was trained without text and reads no prompt" in refusal
 
 
 def test_text_measures_are_left_out_where_they_were_not_asked_for(run, tmp_path):
     data = ours(tmp_path / "own.zip")
     base = ("calc_metrics.py", "calc", "--network", run, "--data", data, "--num", 2)
     done = succeed(*base)
-    assert [json.loads(line)["metric"] for line in done.stdout.splitlines()] == [
-        "kid_lite2",
-        "scale_x2",
-        "tile_exact",
-    ]
+    scored = [json.loads(line)["metric"] for line in done.stdout.splitlines()]
+    assert scored == ["kid_lite2", "scale_x2", "tile_exact"]
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("Left out"))
-    assert line.startswith(
-        f"Left out clip_s_small, clip_s_small_heldout, clip_r_small: --data {data} has no captions"
-    )
+    names = "clip_s_small, clip_s_small_heldout, clip_r_small"
+    assert line.startswith(f"Left out {names}: --data {data} has no captions")
     asked = run_command(*base, "--metrics", "clip_s_small,tile_exact")
-    assert (
-        asked.returncode == 1
-        and f"Error: clip_s_small: --data {data} has no captions" in asked.stderr
-    )
+    assert asked.returncode == 1
+    assert f"Error: clip_s_small: --data {data} has no captions" in asked.stderr
     assert json.loads(asked.stdout)["metric"] == "tile_exact"
 
 
 def test_pictures_of_an_unconditional_run_are_written_without_captions(run, bare, tmp_path):
-    succeed(
-        "calc_metrics.py",
-        "gen",
-        "--network",
-        run,
-        "--data",
-        bare,
-        "--metrics",
-        "kid_full_lite2",
-        "--num",
-        2,
-        "--outdir",
-        tmp_path / "pictures",
-    )
+    of = ("--network", run, "--data", bare)
+    succeed("calc_metrics.py", "gen", *of, "--metrics", "kid_full_lite2", "--num", 2,
+            "--outdir", tmp_path / "pictures")
     assert sorted(file.name for file in (tmp_path / "pictures").iterdir()) == [
-        "img00000000.png",
-        "img00000001.png",
-        "pictures.json",
-    ]
-    assert "the default ones cannot be computed: " in refused(
-        "calc_metrics.py", "calc", "--network", run, "--data", bare
-    )
+        "img00000000.png", "img00000001.png", "pictures.json"]
+    refusal = refused("calc_metrics.py", "calc", *of)
+    assert "the default ones cannot be computed: " in refusal
 
 
 def test_our_own_data_without_captions(tmp_path):
     data = ours(tmp_path / "own.zip")
     base = ("train.py", "--outdir", tmp_path / "run", *TICK, "--data", data)
-    assert (
-        "have no captions, which recipe debug reads; train without text by --cond false"
-        in refused(*base)
-    )
-    assert "--metrics clip_s_small: " in refused(
-        *base, "--cond", "false", "--metrics", "clip_s_small"
-    )
+    refusal = refused(*base)
+    assert "have no captions, which recipe debug reads; " in refusal
+    assert "or train without text (--cond false)" in refusal
+    asked = refused(*base, "--cond", "false", "--metrics", "clip_s_small")
+    assert "--metrics clip_s_small: " in asked
     assert not (tmp_path / "run").exists()
     done = succeed(*base, "--cond", "false")
     assert "8 pictures of own" in done.stdout
@@ -199,36 +133,17 @@ def test_our_own_data_without_captions(tmp_path):
 
 def test_a_recipe_that_reads_no_text_cannot_be_told_to(tmp_path):
     assert "--cond true: recipe creps-openmoji64 reads no text" in refused(
-        "train.py", "--outdir", tmp_path, "--recipe", "creps-openmoji64", "--cond", "true", "-n"
-    )
+        "train.py", "--outdir", tmp_path, "--recipe", "creps-openmoji64", "--cond", "true", "-n")
 
 
 def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path):
     """The default flags on a training split alone, as COCO's train pictures are."""
     data = ours(tmp_path / "train.zip", ("a cat",), side=64, splits=("train",), count=4)
-    base = (
-        "train.py",
-        "--outdir",
-        tmp_path / "run",
-        "--recipe",
-        "eidgan-openmoji64",
-        "--data",
-        data,
-        "--batch",
-        2,
-        "--kimg",
-        "0.002",
-        "--report-to",
-        "none",
-        "--set",
-        "text_encoder=hashed",
-        "--workers",
-        0,
-    )
+    base = ("train.py", "--outdir", tmp_path / "run", "--recipe", "eidgan-openmoji64",
+            "--data", data, "--batch", 2, "--kimg", "0.002", "--report-to", "none", "--workers", 0,
+            "--set", "text_encoder=hashed")
     done = succeed(*base)
-    assert (
-        f"Left out kid_lite2: --data {data} has no test split; rebuild it with one" in done.stdout
-    )
+    assert f"Left out kid_lite2: --data {data} has no test split; score against" in done.stdout
     assert "Left out kid_lite2" in (tmp_path / "run/log.txt").read_text()
     assert json.loads((tmp_path / "run/training_options.json").read_text())["metrics"] == []
     assert "--metrics kid_lite2: " in refused(*base, "--metrics", "kid_lite2")
@@ -237,46 +152,20 @@ def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path)
 
 def test_labels_of_a_conversion_become_captions_of_a_run(tmp_path):
     data = ours(tmp_path / "own.zip", ("an animal",))
-    done = succeed(
-        "dataset_tool.py",
-        "convert",
-        "--source",
-        data,
-        "--dest",
-        tmp_path / "sg.zip",
-        "--format",
-        "stylegan",
-        "--split",
-        "all",
-        "--labels",
-        "class",
-    )
-    assert (
-        "12 pictures of 32x32 for StyleGAN, labels of 2 classes\nLeft out 12 captions"
-        in done.stdout
-    )
-    base = ("train.py", "--outdir", tmp_path / "run", *TICK, "--data", tmp_path / "sg.zip")
+    converted = tmp_path / "sg.zip"
+    done = succeed("dataset_tool.py", "convert", "--source", data, "--dest", converted,
+                   "--format", "stylegan", "--split", "all", "--labels", "class")
+    assert "pictures of 32x32 for StyleGAN, labels of 2 classes\nLeft out 12 capt" in done.stdout
+    assert "(12 train, 0 test) with 0 captions" in succeed(
+        "dataset_tool.py", "verify", "--source", converted).stdout
+    base = ("train.py", "--outdir", tmp_path / "run", *TICK, "--data", converted)
     assert "have no captions" in refused(*base)
     template = ("--caption-template", "a photo of a {}")
     succeed(*base, *template)
     with Image.open(tmp_path / "run/fakes000000.png") as fakes:
         assert set(fakes.info["prompts"].split("\n")) == {"a photo of a cat", "a photo of a dog"}
-    assert "not the pictures that this run was started with" in refused(
-        *base, "--caption-template", "another {}"
-    )
-    succeed(
-        "calc_metrics.py",
-        "gen",
-        "--network",
-        tmp_path / "run",
-        "--data",
-        tmp_path / "sg.zip",
-        *template,
-        "--metrics",
-        "kid_full_lite2",
-        "--num",
-        2,
-        "--outdir",
-        tmp_path / "pictures",
-    )
+    refusal = refused(*base, "--caption-template", "another {}")
+    assert "not the pictures that this run was started with" in refusal
+    succeed("calc_metrics.py", "gen", "--network", tmp_path / "run", "--data", converted, *template,
+            "--metrics", "kid_full_lite2", "--num", 2, "--outdir", tmp_path / "pictures")
     assert "a photo of a " in (tmp_path / "pictures/captions.jsonl").read_text()

@@ -23,6 +23,7 @@ from networks.sampling import iterate_images
 from networks.snapshot import Snapshot
 from training.config import TextConfig
 from training.launch import run
+from training.trainer import Trainer
 
 
 def tiny(config):
@@ -64,6 +65,30 @@ def test_a_recipe_trains_three_ticks_resumes_and_generates(name, openmoji32, tmp
     pictures = list(iterate_images(snapshot.generator, snapshot.load_encoder(), ["a red apple"] * 2, [0, 1], View.square(32)))
     assert all(picture.image.isfinite().all() for picture in pictures)
     assert (pictures[0].image - pictures[1].image).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("system", ["eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip",
+                                    "vqcgan"])
+def test_every_system_trains_without_text(system):
+    """No encoder is there, and captions are ignored."""
+    base = recipe(f"{system}-openmoji64")
+    config = tiny(replace(base, loss=replace(base.loss, path_length=1.0))).without_text()
+    assert not (config.reads_text or config.needs_encoder)
+    trainer = Trainer(config.for_encoder(0, 0), None, torch.device("cpu"))
+    before = {name: value.clone() for name, value in trainer.generator.named_parameters()}
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    trainer.step(images, [""] * 4)
+    trainer.check_finite()
+    assert any(not torch.equal(value, before[name])
+               for name, value in trainer.generator.named_parameters())
+    pictures = list(iterate_images(trainer.ema.model, None, ["", ""], [0, 1], View.square(32)))
+    assert (pictures[0].image - pictures[1].image).abs().max() > 1e-4
+
+
+def test_terms_that_need_the_image_tower_need_the_encoder():
+    assert recipe("eidgan-uncond-coco256").needs_encoder  # ConD
+    assert not recipe("creps-coco256").needs_encoder and not recipe("creps-coco256").reads_text
+    assert not recipe("eidgan-coco256").without_text().needs_encoder
 
 
 def test_the_table_is_whole():

@@ -73,7 +73,8 @@ def test_row_gives_a_number(name, subject, places, stand_ins):
     if isinstance(row.measure, (ClipScore, RPrecision)):
         assert -1 <= record["value"] <= 1 or row.measure.ratio
     elif row.measure.detector is not None:
-        assert record["num_real"] == {"flip_shift": 80, "none": 7 if row.reference.view == "patch" else 8}[row.reference.expand]
+        count = 7 if row.reference.view == "patch" else 16 if row.reference.split == "all" else 8
+        assert record["num_real"] == {"flip_shift": 80, "none": count}[row.reference.expand]
 
 
 @pytest.mark.parametrize("detector", DOWNLOADED)
