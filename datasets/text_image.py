@@ -1,4 +1,5 @@
-"""`TextImageDataset`: captioned pictures of one size, read from an archive that `dataset_tool.py` made.
+"""`TextImageDataset`: pictures of one size, with captions or without, of a zip or a folder that
+`dataset_tool.py` or StyleGAN's tools made.
 
 Shapes: images are uint8 [3, H, W], 0 to 255, sRGB. Caption choice and flips: `datasets/loader.py`.
 """
