@@ -114,9 +114,9 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
 
     where = resolve_device(device)
     check_backend(ops, where)
-    paths = [Path(text) if text else None for text in (data, ref, data_large)]
-    _check_files(*paths)
-    sources = Sources(*paths, weights=_weights(weights), labels=labels)
+    pictures, reference, large = (Path(text) if text else None for text in (data, ref, data_large))
+    sources = Sources(pictures, reference, large, _weights(weights), labels)
+    _check_files(sources.data, sources.reference, sources.large)
     if out:
         refuse_foreign(out, json_lines_with("metric", "value"))
         make_folder(Path(out).parent)
