@@ -94,19 +94,11 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
       python calc_metrics.py calc --images galip/pictures --ref coco256.npz --metrics fid30k_coco256
     """
     protocols, blocks = _protocols(metrics), _blocks(seed)
-    if (network is None) == (images is None):
-        raise click.UsageError("give either --network or --images")
-    if images is not None and (seed is not None or trunc is not None):
-        raise UserError("--seed and --trunc choose what a network makes; pictures of a folder are what they are: score one folder "
-                        "a seed block, and give them to compare as NAME=FILE")
-    if data is None and (network is not None or ref is None):
-        raise click.UsageError("Missing option '--data': the data set whose captions and real pictures are used")
+    _check_choice(network, images, data, ref, seed is not None or trunc is not None)
 
-    from dnnlib.files import append_json_line, cache_folder, make_folder, user_cache_folder
-    from dnnlib.ownership import json_lines_with, refuse_foreign
+    from dnnlib.files import append_json_line, cache_folder, user_cache_folder
     from metrics.picture_folder import PictureFolder
     from metrics.runner import evaluate, load_subject
-    from metrics.session import Sources
     from metrics.subjects import FolderSubject
     from torch_utils.distributed import from_main, is_main, process_group, resolve_device
     from torch_utils.memory import memory_errors
@@ -114,17 +106,12 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
 
     where = resolve_device(device)
     check_backend(ops, where)
-    pictures, reference, large = (Path(text) if text else None for text in (data, ref, data_large))
-    sources = Sources(pictures, reference, large, _weights(weights), labels)
-    _check_files(sources.data, sources.reference, sources.large)
-    if out:
-        refuse_foreign(out, json_lines_with("metric", "value"))
-        make_folder(Path(out).parent)
+    sources = _sources(data, ref, data_large, weights, labels)
+    _check_out(out)
     refused: dict[str, list[str]] = {}
     with process_group(where), memory_errors("lower --batch-gpu"):
         cache_dir = from_main(cache_folder(cache, user_cache_folder()) if is_main() else None)
-        if network and _is_default("metrics"):
-            protocols = _served(protocols, sources)
+        protocols = _served(protocols, sources) if network and _is_default("metrics") else protocols
         subject = load_subject(network, where) if network else FolderSubject(PictureFolder(images or ""))
         for block in blocks:
             records = evaluate(
@@ -256,6 +243,38 @@ def _protocols(metrics: str) -> list:
     from metrics.protocols import protocols_named
 
     return protocols_named([name.strip() for name in metrics.split(",") if name.strip()])
+
+
+def _check_choice(network: str | None, images: str | None, data: str | None, ref: str | None,
+                  sampling: bool) -> None:
+    """Whether the options of `calc` go together. sampling: --seed or --trunc is there."""
+    if (network is None) == (images is None):
+        raise click.UsageError("give either --network or --images")
+    if images is not None and sampling:
+        raise UserError("--seed and --trunc choose what a network makes; pictures of a folder are "
+                        "what they are: score one folder a seed block, and give them to compare as "
+                        "NAME=FILE")
+    if data is None and (network is not None or ref is None):
+        raise click.UsageError("Missing option '--data': the data set whose captions and real "
+                               "pictures are used")
+
+
+def _sources(data: str | None, ref: str | None, data_large: str | None, weights: tuple[str, ...],
+             labels: LabelCaptions) -> Sources:
+    from metrics.session import Sources
+
+    pictures, reference, large = (Path(text) if text else None for text in (data, ref, data_large))
+    _check_files(pictures, reference, large)
+    return Sources(pictures, reference, large, _weights(weights), labels)
+
+
+def _check_out(out: str | None) -> None:
+    from dnnlib.files import make_folder
+    from dnnlib.ownership import json_lines_with, refuse_foreign
+
+    if out:
+        refuse_foreign(out, json_lines_with("metric", "value"))
+        make_folder(Path(out).parent)
 
 
 def _is_default(option: str) -> bool:
