@@ -172,8 +172,8 @@ def lacking(protocol: Protocol, splits: Collection[str], has_captions: bool) -> 
     """What the protocol needs of a data set with these splits and is not there, with the remedy."""
     split = protocol.pictures.split
     if split not in (*splits, "all"):
-        return (f"{split} split; score against all pictures (fid50k_full, kid_full_lite2), or rebuild "
-                "it with such a split (coco: val as well; folder: --test-share 0.1)")
+        return (f"{split} split; score against all pictures (fid50k_full, kid_full_lite2), or "
+                "rebuild it with such a split (coco: val as well; folder: --test-share 0.1)")
     if protocol.needs_captions and not has_captions:
         return "captions, with which this measure compares pictures; leave the measure out"
     return None

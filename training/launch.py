@@ -129,8 +129,8 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
     if config.reads_text and not dataset.has_captions:
         raise UserError(f"--data {config.data}: the pictures have no captions, which recipe "
                         f"{config.recipe} reads; import captions with them (dataset_tool.py "
-                        "folder), make captions of StyleGAN's class labels (--caption-template), or "
-                        "train without text (--cond false)")
+                        "folder), make captions of StyleGAN's class labels (--caption-template), "
+                        "or train without text (--cond false)")
     return dataset
 
 

@@ -67,8 +67,8 @@ def test_a_recipe_trains_three_ticks_resumes_and_generates(name, openmoji32, tmp
     assert (pictures[0].image - pictures[1].image).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("system", ["eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip",
-                                    "vqcgan"])
+@pytest.mark.parametrize(
+    "system", ["eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan"])
 def test_every_system_trains_without_text(system):
     """No encoder is there, and captions are ignored."""
     base = recipe(f"{system}-openmoji64")
