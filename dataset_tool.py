@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from datasets.import_options import DEST, RESOLUTION, import_options, progress, reported
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.names import printable
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from datasets.report import Report
 
 MAX_SIDE_PX = 4096
-_RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
-                           help="Size of every picture in the data set, for example 256x256.")
-_DEST = click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
-                     help="Where to write: a .zip archive, or a folder. Replaced only when the new one is whole.")
-
-_TRANSFORM = click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]), default="center-crop",
-                          show_default=True, help="How a picture of another shape is made to fit.")
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -41,8 +33,8 @@ def main() -> None:
 
 
 @main.command()
-@_DEST
-@_RESOLUTION
+@DEST
+@RESOLUTION
 @click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Only N drawings, spread over all.")
 @click.option("--seed", metavar="INT", type=int, default=0, show_default=True,
               help="Deals the concepts out to train (85 %) and test (15 %).")
@@ -62,29 +54,11 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
     size = _picture_size(resolution)
     check_dest(dest)
     emojis, unnamed = find_emojis(max_images, seed)
-    with _progress(emojis, "Rendering") as bar:
+    with progress(emojis, "Rendering") as bar:
         info = openmoji_info(emojis, unnamed, seed)
         entries = write_archive(dest, openmoji_pictures(bar, size), size, info, archive_faults)
     _print_summary(dest, entries, size)
     click.echo(f"Left out {len(unnamed)} drawings that have no English name.")
-
-
-def _import_options(command: Callable) -> Callable:
-    """What all importers of picture files share."""
-    for option in reversed((
-        _DEST, _RESOLUTION, _TRANSFORM,
-        click.option("--max-images", metavar="N", type=click.IntRange(min=1),
-                     help="Stop after N usable pictures."),
-        click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert",
-                     show_default=True, help="Embedded colour profiles: convert to sRGB, or "
-                     "ignore them as most papers' preparations do."),
-        click.option("--workers", metavar="N", type=click.IntRange(min=1),
-                     help="Decoding threads.  [default: cores]"),
-        click.option("--strict", is_flag=True,
-                     help="Stop at the first defect instead of counting and going on."),
-    )):
-        command = option(command)
-    return command
 
 
 @main.command()
@@ -96,7 +70,7 @@ def _import_options(command: Callable) -> Callable:
               help="About this share of the pictures, by the hash of their names, is kept for "
               "scores.")
 @click.option("--follow-links", is_flag=True, help="Read folders that are links as well.")
-@_import_options
+@import_options
 @report_user_errors
 def folder(source: Path, test_share: float, follow_links: bool, strict: bool,
            **options: Any) -> None:
@@ -112,7 +86,7 @@ def folder(source: Path, test_share: float, follow_links: bool, strict: bool,
     """
     from datasets.folder import folder_pictures, split_rule
 
-    with _reported(strict) as report:
+    with reported(strict) as report:
         raws = folder_pictures(source, report, test_share, follow_links=follow_links)
         _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}",
                 split_rule=split_rule(test_share), **options)
@@ -125,7 +99,7 @@ def folder(source: Path, test_share: float, follow_links: bool, strict: bool,
               help="Annotation file of that folder, such as annotations/captions_train2014.json.")
 @click.option("--split", type=click.Choice(["auto", "train", "test"]), default="auto", show_default=True,
               help="auto: by the file's name, train is train and val is test.")
-@_import_options
+@import_options
 @report_user_errors
 def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, strict: bool,
          **options: Any) -> None:
@@ -143,7 +117,7 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, stric
 
     if len(images) != len(captions):
         raise UserError(f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one")
-    with _reported(strict) as report:
+    with reported(strict) as report:
         raws = []
         for folder, file in zip(images, captions, strict=True):
             side = split_of(file) if split == "auto" else split
@@ -161,7 +135,7 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, stric
               help="train_test_split.txt, or AttnGAN's train/filenames.pickle or test/filenames.pickle.")
 @click.option("--crop", type=click.Choice(["none", "box75"]), default="none", show_default=True,
               help="box75: the square about the bounding box that AttnGAN and its successors train and score on.")
-@_import_options
+@import_options
 @report_user_errors
 def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **options: Any) -> None:
     """Import Caltech-UCSD Birds 200-2011 with the ten captions a picture. Ids are CLASS/NAME.
@@ -174,7 +148,7 @@ def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **optio
     from datasets.cub import ATTNGAN_BOX_SCALE, cub_pictures
 
     rule = "official" if split == "official" else "attngan"
-    with _reported(strict) as report:
+    with reported(strict) as report:
         raws = cub_pictures(root, captions, split, report)
         _import(raws, len(raws), report, f"CUB-200-2011, split {rule}", crop=crop,
                 box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None, **options)
@@ -183,7 +157,7 @@ def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **optio
 @main.command()
 @click.option("--source", metavar="DIR|PATTERN", required=True, help="Shards: a folder, or such as 'cc3m/000*.tar'.")
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
-@_import_options
+@import_options
 @report_user_errors
 def webdataset(source: str, split: str, strict: bool, **options: Any) -> None:
     """Import tar shards as img2dataset writes them: NAME.jpg, or any other picture, with NAME.txt
@@ -193,7 +167,7 @@ def webdataset(source: str, split: str, strict: bool, **options: Any) -> None:
     """
     from datasets.tar_shards import find_shards, shard_pictures
 
-    with _reported(strict) as report:
+    with reported(strict) as report:
         shards = find_shards(source)
         _import(shard_pictures(shards, split, report), None, report,
                 f"WebDataset, {len(shards)} shards", **options)
@@ -203,7 +177,7 @@ def webdataset(source: str, split: str, strict: bool, **options: Any) -> None:
 @click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True, help="What save_to_disk wrote.")
 @click.option("--image-column", metavar="NAME", help="[default: image, img, ...]")
 @click.option("--caption-column", metavar="NAME", help="[default: captions, caption, text, ...]")
-@_import_options
+@import_options
 @report_user_errors
 def hf(source: Path, image_column: str | None, caption_column: str | None, strict: bool,
        **options: Any) -> None:
@@ -213,7 +187,7 @@ def hf(source: Path, image_column: str | None, caption_column: str | None, stric
     """
     from datasets.saved_arrow import saved_pictures
 
-    with _reported(strict) as report:
+    with reported(strict) as report:
         raws = saved_pictures(source, report, image_column, caption_column)
         _import(raws, None, report, f"Hugging Face data set {printable(source.resolve().name)}",
                 **options)
@@ -250,28 +224,6 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
         click.echo(f"{made.folder}: {len(captions)} captions of {split} by {encoder.id}")
 
 
-def _progress(items: Iterable, label: str,
-              length: int | None = None) -> contextlib.AbstractContextManager:
-    """A bar on a terminal, nothing in a log."""
-    if not sys.stderr.isatty():
-        return contextlib.nullcontext(items)
-    return click.progressbar(items, label=label, length=length, file=sys.stderr, show_pos=True)
-
-
-@contextlib.contextmanager
-def _reported(strict: bool) -> Iterator[Report]:
-    """A report that is printed when the import ends, however it ends."""
-    from datasets.report import Report
-
-    report, written = Report(strict=strict), False
-    try:
-        yield report
-        written = True
-    finally:
-        for line in report.lines(written):
-            click.echo(line)
-
-
 def _import(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *,
             dest: Path, resolution: str, transform: Transform, icc: Icc, max_images: int | None,
             workers: int | None, box_scale: float | None = None, **more: Any) -> None:
@@ -283,7 +235,7 @@ def _import(raws: Iterable[RawPicture], total: int | None, report: Report, sourc
     size = _picture_size(resolution)
     check_dest(dest)
     info = import_info(source, transform, report, icc=icc, **more)
-    with _progress(raws, "Importing", total) as bar:
+    with progress(raws, "Importing", total) as bar:
         pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,
                                    icc=icc, max_images=max_images,
                                    num_threads=workers or default_threads())

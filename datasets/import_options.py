@@ -1,0 +1,63 @@
+"""What the importing commands of dataset_tool.py share: options, a bar, a report at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from datasets.report import Report
+
+RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
+                          help="Size of every picture in the data set, for example 256x256.")
+DEST = click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
+                    help="Where to write: a .zip archive, or a folder. Replaced only when the new "
+                    "one is whole.")
+TRANSFORM = click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]),
+                         default="center-crop", show_default=True,
+                         help="How a picture of another shape is made to fit.")
+
+
+def import_options(command: Callable) -> Callable:
+    """Decorator: what all importers of picture files take."""
+    for option in reversed((
+        DEST, RESOLUTION, TRANSFORM,
+        click.option("--max-images", metavar="N", type=click.IntRange(min=1),
+                     help="Stop after N usable pictures."),
+        click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert",
+                     show_default=True, help="Embedded colour profiles: convert to sRGB, or "
+                     "ignore them as most papers' preparations do."),
+        click.option("--workers", metavar="N", type=click.IntRange(min=1),
+                     help="Decoding threads.  [default: cores]"),
+        click.option("--strict", is_flag=True,
+                     help="Stop at the first defect instead of counting and going on."),
+    )):
+        command = option(command)
+    return command
+
+
+def progress(items: Iterable, label: str,
+             length: int | None = None) -> contextlib.AbstractContextManager:
+    """A bar on a terminal, nothing in a log."""
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext(items)
+    return click.progressbar(items, label=label, length=length, file=sys.stderr, show_pos=True)
+
+
+@contextlib.contextmanager
+def reported(strict: bool) -> Iterator[Report]:
+    """A report that is printed when the import ends, however it ends."""
+    from datasets.report import Report
+
+    report, written = Report(strict=strict), False
+    try:
+        yield report
+        written = True
+    finally:
+        for line in report.lines(written):
+            click.echo(line)
