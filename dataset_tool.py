@@ -1,4 +1,4 @@
-"""Prepare and check data sets: OpenMoji, COCO, CUB, WebDataset shards, saved Hugging Face data, or any folder."""
+"""Prepare, show and check data sets of pictures, with captions in any usual form or without."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datasets.import_options import DEST, RESOLUTION, import_options, progress, reported
+from datasets.import_options import (
+    DEST,
+    RESOLUTION,
+    import_options,
+    print_summary,
+    progress,
+    reported,
+)
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.names import printable
 
 if TYPE_CHECKING:
-    from datasets.archive import Entry
     from datasets.importing import RawPicture, Transform
     from datasets.picture_files import Icc
     from datasets.report import Report
 
 MAX_SIDE_PX = 4096
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -57,39 +64,55 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
     with progress(emojis, "Rendering") as bar:
         info = openmoji_info(emojis, unnamed, seed)
         entries = write_archive(dest, openmoji_pictures(bar, size), size, info, archive_faults)
-    _print_summary(dest, entries, size)
+    print_summary(dest, entries, size)
     click.echo(f"Left out {len(unnamed)} drawings that have no English name.")
 
 
 @main.command()
 @click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              help="Pictures, each with a NAME.txt beside it (a caption a line), or one "
-              "captions.jsonl for all.")
+              help="Pictures, in subfolders too, with captions in one of the forms below.")
+@click.option("--captions-from", metavar="FORM", help="Which captions to take.  [default: the "
+              "first that is there]")
+@click.option("--caption-column", metavar="NAME",
+              help="Of a table.  [default: captions, caption, text, ...]")
+@click.option("--caption-template", metavar="TEXT",
+              help="Make captions such as 'a photo of a {}', with the name of the picture's folder "
+              "in place of {}: a leading number (001., n02085620-) is dropped, underscores become "
+              "spaces. Without {} all pictures get the same caption.")
+@click.option("--no-captions", is_flag=True, help="Import the pictures without captions, for "
+              "recipes that need none.")
 @click.option("--test-share", metavar="SHARE", default=0.0, show_default=True,
               type=click.FloatRange(min=0, max=1, max_open=True),
               help="About this share of the pictures, by the hash of their names, is kept for "
-              "scores.")
-@click.option("--follow-links", is_flag=True, help="Read folders that are links as well.")
+              "scores, where neither the captions' file nor folders named train, test or "
+              "validation say a split.")
+@click.option("--follow-links", is_flag=True, help="Read folders that are links as well. Files "
+              "that are links are always read.")
 @import_options
 @report_user_errors
-def folder(source: Path, test_share: float, follow_links: bool, strict: bool,
-           **options: Any) -> None:
-    """Import a folder of pictures with captions, subfolders too; hidden files are left out.
+def folder(source: Path, captions_from: str | None, caption_column: str | None,
+           caption_template: str | None, no_captions: bool, test_share: float, follow_links: bool,
+           strict: bool, **options: Any) -> None:
+    """Import a folder of pictures; hidden files are left out.
 
-    A line of captions.jsonl is {"file": "a/b.jpg", "captions": ["...", "..."]}, with "split":
-    "train" or "test" if you like; --test-share deals out the others. Pictures are taken in every
-    format that Pillow reads, but for PDF, EPS and films. EXIF rotation, greyscale, transparency
-    (over white), CMYK, palettes, 16 bits and colour profiles are handled; resizing is Lanczos. What
-    cannot be used is counted and skipped, and dataset.json lists it.
+    Forms of captions, in the order of preference; docs/datasets.md says what each looks like:
+    captions.jsonl, metadata.jsonl, metadata.csv, metadata.parquet (Hugging Face imagefolder),
+    captions.csv, captions.tsv, flickr8k, flickr30k, and beside each picture NAME.txt, NAME.caption
+    or NAME.json.
+
+    Pictures are taken in every format that Pillow reads, but for PDF, EPS and films. EXIF rotation,
+    greyscale, transparency (over white), CMYK, palettes, 16 bits and colour profiles are handled;
+    resizing is Lanczos. What cannot be used is counted and skipped, and dataset.json lists it.
 
     Example: dataset_tool.py folder --source photos --dest data/photos256.zip --resolution 256x256
     """
-    from datasets.folder import folder_pictures, split_rule
+    from datasets.folder import Captions, folder_pictures
 
+    captions = Captions(captions_from, caption_template, no_captions, caption_column)
     with reported(strict) as report:
-        raws = folder_pictures(source, report, test_share, follow_links=follow_links)
-        _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}",
-                split_rule=split_rule(test_share), **options)
+        raws = folder_pictures(source, report, test_share, follow_links=follow_links,
+                               captions=captions)
+        _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}", **options)
 
 
 @main.command()
@@ -193,6 +216,33 @@ def hf(source: Path, image_column: str | None, caption_column: str | None, stric
                 **options)
 
 
+@main.command()
+@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
+              multiple=True, help="A database such as bedroom_train_lmdb; repeat it for more.")
+@click.option("--split", type=click.Choice(["auto", "train", "test"]), default="auto",
+              show_default=True, help="auto: by the folder's name, val and test are test.")
+@click.option("--caption-template", metavar="TEXT", help="Make captions such as 'a photo of a {}', "
+              "with the category of the folder's name in place of {}.")
+@click.option("--no-captions", is_flag=True, help="Import the pictures without captions, for "
+              "recipes that need none.")
+@import_options
+@report_user_errors
+def lsun(source: tuple[Path, ...], split: str, caption_template: str | None, no_captions: bool,
+         strict: bool, **options: Any) -> None:
+    """Import LSUN's LMDB databases (needs the package lmdb). LSUN has no captions: give
+    --no-captions or --caption-template. Ids are LSUN's keys.
+
+    Example: dataset_tool.py lsun --source bedroom_train_lmdb --no-captions --max-images 100000
+    --dest data/bedroom256.zip --resolution 256x256
+    """
+    from datasets.lsun import lsun_pictures, open_databases
+
+    with reported(strict) as report:
+        databases = open_databases(source, split, caption_template, no_captions, report)
+        _import(lsun_pictures(databases, report), sum(map(len, databases)), report,
+                f"LSUN {', '.join(printable(path.resolve().name) for path in source)}", **options)
+
+
 @main.command("encode-text")
 @click.option("--data", metavar="ZIP|DIR", required=True, help="The data set.")
 @click.option("--text-encoder", metavar="SPEC", default="small", show_default=True,
@@ -240,7 +290,7 @@ def _import(raws: Iterable[RawPicture], total: int | None, report: Report, sourc
                                    icc=icc, max_images=max_images,
                                    num_threads=workers or default_threads())
         entries = write_archive(dest, pictures, size, info, archive_faults)
-    _print_summary(dest, entries, size)
+    print_summary(dest, entries, size)
 
 
 @main.command()
@@ -288,7 +338,39 @@ def verify(source: Path) -> None:
         click.echo(f"{source}: {num_faults} faults", err=True)
         sys.exit(1)
     archive = open_archive(source)
-    _print_summary(source, archive.entries(), archive.resolution)
+    print_summary(source, archive.entries(), archive.resolution)
+
+
+@main.command()
+@click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
+              help="The data set.")
+@click.option("--dest", metavar="PNG", type=click.Path(path_type=Path), required=True,
+              help="Where to write the sheet; an earlier sheet is replaced.")
+@click.option("--num-images", metavar="N", type=click.IntRange(1, 1000), default=16,
+              show_default=True, help="Pictures on the sheet.")
+@click.option("--seed", metavar="INT", type=int, default=0, show_default=True,
+              help="Draws the pictures.")
+@click.option("--split", type=click.Choice(["train", "test", "all"]), default="all",
+              show_default=True, help="Which pictures to draw from and to count.")
+@report_user_errors
+def show(source: Path, dest: Path, num_images: int, seed: int, split: str) -> None:
+    """Draw some pictures of a data set with their captions, and print how large, how many, how long
+    and how often the same they are.
+
+    Example: dataset_tool.py show --source data/photos256.zip --dest sheet.png
+    """
+    from datasets.contact_sheet import check_sheet, dataset_table, draw_sheet
+    from datasets.statistics import table_lines
+    from datasets.text_image import TextImageDataset
+
+    check_sheet(dest)
+    dataset = TextImageDataset(source, split=split)
+    drawn = draw_sheet(dataset, dest, num_images, seed)
+    with progress(range(len(dataset)), "Counting") as bar:
+        table = dataset_table(dataset, (dataset[index] for index in bar))
+    for line in table_lines(table):
+        click.echo(line)
+    click.echo(f"{dest}: {drawn} of {len(dataset)} pictures")
 
 
 def _picture_size(resolution: str) -> tuple[int, int]:
@@ -299,13 +381,6 @@ def _picture_size(resolution: str) -> tuple[int, int]:
     if max(size) > MAX_SIDE_PX:
         raise UserError(f"--resolution {resolution}: a side may have at most {MAX_SIDE_PX} pixels")
     return size
-
-
-def _print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
-    num_test = sum(entry.split == "test" for entry in entries)
-    num_captions = sum(len(entry.captions) for entry in entries)
-    click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} ({len(entries) - num_test} train, "
-               f"{num_test} test) with {num_captions} captions")
 
 
 if __name__ == "__main__":

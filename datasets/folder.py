@@ -1,161 +1,254 @@
-"""Import of a folder of captioned pictures: `NAME.txt` beside each picture (a caption a line), or
-one `captions.jsonl`.
-"""
+"""Import of a folder of pictures, with captions in any of `datasets.conventions`, or without."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from datasets.archive import SPLITS
+from datasets.columns import split_named
+from datasets.conventions import CONVENTIONS
+from datasets.conventions.base import Convention, Reading, Row
+from datasets.conventions.beside import stem_key
+from datasets.conventions.made import NO_CAPTIONS, from_template
+from datasets.conventions.own_lines import CAPTIONS_FILE as CAPTIONS_FILE
 from datasets.importing import RawPicture
 from datasets.picture_files import is_picture_name
 from datasets.report import Report
-from datasets.source_files import MissingFile, SourceFolder, is_below
+from datasets.source_files import HIDDEN, MissingFile, SourceFolder
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
-from dnnlib.names import printable
-from dnnlib.text import TextError, parse_json, read_text, split_lines
+from dnnlib.names import printable, same_name_key
 from torch_utils.rng import seed_for
 
-CAPTIONS_FILE = "captions.jsonl"
-_TEXT_ENDINGS = (".txt", ".TXT")
+WITHOUT_CAPTIONS = "picture without captions"
+_OTHER_COMMANDS = {".mdb": "lsun", ".tar": "webdataset", ".arrow": "hf"}  # by ending of a file
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What the user says of captions; at most one of origin, template and none.
+
+    origin: the name of a convention. template: as in `datasets.conventions.made`. none: there are
+    none. column: of a table.
+    """
+
+    origin: str | None = None
+    template: str | None = None
+    none: bool = False
+    column: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [option for option, value in (("--captions-from", self.origin),
+                                              ("--caption-template", self.template),
+                                              ("--no-captions", self.none)) if value]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} exclude each other; give one of them")
+
+
+@dataclass
+class _Listed:
+    """What all rows of one picture say. file: None where it is missing, for a reason."""
+
+    name: str
+    file: str | None
+    missing: str
+    texts: list[str] = field(default_factory=list)
+    split: str | None = None
+    reason: str = ""
 
 
 def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float = 0.0, *,
-                    follow_links: bool = False) -> list[RawPicture]:
-    """All pictures with captions below `folder`, sorted by path (in file order with a
-    captions.jsonl); ids are paths.
+                    follow_links: bool = False,
+                    captions: Captions = Captions()) -> list[RawPicture]:
+    """All pictures with captions below `folder`, sorted by path, or in the order of a table; ids
+    are paths.
 
-    test_share: see `split_of`; a split that captions.jsonl names stays. What else is there is
-    counted. Raises `UserError` for a missing folder and for a malformed captions.jsonl, naming the
-    line and the key.
+    test_share: see `split_of`; splits that a table or folders named train and test give stay. What
+    else is there is counted. The report learns where captions and splits come from. Raises
+    `UserError` for a missing folder, for one without pictures or captions, and for files of
+    captions that cannot be read.
     """
     source = SourceFolder(folder, follow_links=follow_links)
-    for kind, _ in source.left_out:
-        report.note(kind)
-    read = _from_captions_file if CAPTIONS_FILE in source.files else _from_texts
-    raws = read(source, report, test_share)
-    if not raws and not report.skipped:
-        counts = ", ".join(f"{count} x {kind}" for kind, count in sorted(report.counts.items()))
-        raise UserError(f"--source {printable(folder)}: no pictures found" +
-                        (f" ({counts})" if counts else ""))
-    return raws
+    for kind, name in source.left_out:
+        if kind == HIDDEN:
+            report.note(kind)
+        else:
+            report.left_out(kind, name)
+    pictures = source.pictures()
+    if not pictures and not any(convention.looks(source) for convention in CONVENTIONS):
+        count_others(set(source.files), report)
+        raise UserError(_no_pictures(source, report))
+    convention, files, told = _choose(source, captions)
+    if convention is None:
+        count_others(set(source.files) - pictures.keys(), report, pictures)
+        raise UserError(_no_captions(source, len(pictures)))
+    reading = Reading(source, files, report, captions.column)
+    listed = _listed(convention, reading)
+    report.captions_from = "; ".join([str(convention), *reading.details, *told])
+    others = source.files.keys() - {one.file for one in listed} - set(reading.files)
+    unlisted = set(filter(is_picture_name, others))
+    report.note(f"picture that {convention.name} does not list", len(unlisted))
+    count_others(others - unlisted, report, pictures)
+    raws = _usable(listed, source, report, bare=convention is NO_CAPTIONS)
+    if not raws and listed and all(one.file is not None for one in listed):
+        raise UserError(_no_captions(source, len(pictures), convention))
+    return _split(raws, report, test_share)
 
 
 def split_of(name: str, test_share: float) -> str:
-    """'test' for about that share of all names, by their hash alone: a picture keeps its side when others come or go."""
+    """'test' for about that share of all names, by their hash alone: a picture keeps its side when
+    others come or go.
+    """
     return "test" if seed_for("folder split", name) < test_share * 2 ** 63 else "train"
 
 
-def split_rule(test_share: float) -> str:
-    """How splits were dealt, for `dataset.json`."""
-    return (f"{test_share:.0%} of file names by their hash are test, where captions.jsonl names no "
-            "split")
-
-
-def count_others(names: set[str], report: Report) -> None:
+def count_others(names: set[str], report: Report, pictures: Iterable[str] = ()) -> None:
     """Count the files that are neither pictures nor captions, by their ending."""
+    stems = {stem_key(name) for name in pictures}
     for name in names:
-        report.note(f"file of another kind ({PurePosixPath(name).suffix.lower() or 'no ending'})")
+        ending = PurePosixPath(name).suffix.lower()
+        if ending == ".txt" and stem_key(name) not in stems:
+            report.note("text file without picture")
+        else:
+            report.note(f"file of another kind ({ending or 'no ending'})")
 
 
-def _from_texts(source: SourceFolder, report: Report, test_share: float) -> list[RawPicture]:
-    raws, used = [], set()
-    for name, path in source.pictures().items():
-        used.add(name)
-        captions = _captions_beside(source, name, report, used)
-        if captions:
-            identity = printable(name)
-            split = split_of(identity, test_share)
-            raws.append(RawPicture(identity, identity, path, captions, split))
-    others = source.files.keys() - used
-    texts = {name for name in others if name.lower().endswith(".txt")}
-    report.note("text file without picture", len(texts))
-    count_others(others - texts, report)
+def _choose(source: SourceFolder,
+            captions: Captions) -> tuple[Convention | None, list[str], list[str]]:
+    """The convention, its files, and what else is to be said of the choice."""
+    if captions.none:
+        return NO_CAPTIONS, [], []
+    if captions.template is not None:
+        return from_template(captions.template), [], []
+    found = {one.name: (one, files) for one in CONVENTIONS if (files := one.looks(source))}
+    wanted = captions.origin
+    if wanted is not None:
+        names = [one.name for one in CONVENTIONS]
+        if wanted not in names:
+            raise UserError(f"--captions-from {wanted}: no such convention; "
+                            f"{nearest(wanted, names)}")
+        if wanted not in found:
+            there = ", ".join(found) or "none that is known"
+            raise UserError(f"--captions-from {wanted}: no such captions in "
+                            f"{printable(source.path)}; found: {there}")
+    elif not found:
+        return None, [], []
+    chosen = wanted or next(iter(found))
+    left = [name for name in found if name != chosen]
+    told = [f"left: {', '.join(left)} (--captions-from {left[0]} takes it)"] if left else []
+    return *found[chosen], told
+
+
+def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
+    """The pictures that a convention speaks of, in order, each with all of its captions."""
+    found: dict[str, _Listed] = {}
+    spelled: dict[tuple[str, str], _Listed] = {}
+    bases = _by_base(reading.source) if convention.anywhere else None
+    for row in convention.reads(reading):
+        one = spelled.get((row.folder, row.name))
+        if one is None:
+            try:
+                file, missing = _find(reading.source, row, bases), ""
+            except MissingFile as error:
+                file, missing = None, str(error)
+            shown = printable(file or str(PurePosixPath(row.folder) / row.name))
+            one = found.get(file or shown)
+            if one is None:
+                one = found[file or shown] = _Listed(shown, file, missing)
+            elif convention.once:
+                raise UserError(f"{row.where}: {shown} is listed twice; put all its captions in "
+                                "one line")
+            spelled[row.folder, row.name] = one
+        elif convention.once:
+            raise UserError(f"{row.where}: {one.name} is listed twice; put all its captions in "
+                            "one line")
+        one.texts += reading.report.clean(row.texts)
+        one.reason = one.reason or row.reason
+        one.split = "test" if "test" in (one.split, row.split) else row.split or one.split
+    return list(found.values())
+
+
+def _find(source: SourceFolder, row: Row, bases: dict[str, list[str]] | None) -> str:
+    """The file that a row means. bases: files by their last name, where any folder will do."""
+    try:
+        return source.find(str(PurePosixPath(row.folder) / row.name))
+    except MissingFile as error:
+        if bases is None:
+            raise
+        missing = error
+    if row.folder not in ("", "."):
+        try:
+            return source.find(row.name)
+        except MissingFile:
+            pass
+    same = bases.get(same_name_key(row.name), [])
+    if len(same) > 1:
+        raise MissingFile(f"several folders have a file of that name: {', '.join(same[:3])}")
+    if not same:
+        raise missing
+    return same[0]
+
+
+def _by_base(source: SourceFolder) -> dict[str, list[str]]:
+    bases: dict[str, list[str]] = {}
+    for name in source.pictures():
+        bases.setdefault(same_name_key(PurePosixPath(name).name), []).append(name)
+    return bases
+
+
+def _usable(listed: list[_Listed], source: SourceFolder, report: Report, *,
+            bare: bool) -> list[RawPicture]:
+    """bare: pictures without captions are wanted. Splits are '' where no file says one."""
+    raws = []
+    for one in listed:
+        if not one.texts and not bare:
+            report.defect(WITHOUT_CAPTIONS, one.name, one.reason)
+        elif one.file is None:
+            report.defect("captions without picture", one.name, one.missing)
+        else:
+            raws.append(RawPicture(one.name, one.name, source.files[one.file], tuple(one.texts),
+                                   one.split or ""))
     return raws
 
 
-def _captions_beside(source: SourceFolder, name: str, report: Report,
-                     used: set[str]) -> tuple[str, ...]:
-    stem, kind = str(PurePosixPath(name).with_suffix("")), "picture without captions"
-    for ending in _TEXT_ENDINGS:
-        try:
-            text_file = source.find(stem + ending)
-            break
-        except MissingFile:
-            continue
+def _split(raws: list[RawPicture], report: Report, test_share: float) -> list[RawPicture]:
+    """With splits: as the captions' files say, else as the folders say, else by `split_of`.
+
+    Folders say it where every picture lies in one at the top that is called train, test,
+    validation or the like, and not all of them in train.
+    """
+    folders = [split_named(raw.id.split("/")[0]) if "/" in raw.id else None for raw in raws]
+    if None in folders or "test" not in folders:
+        folders = [split_of(raw.id, test_share) for raw in raws]
+        rule = f"{test_share:.0%} of file names by their hash are test" if test_share else \
+            "all are train"
     else:
-        report.defect(kind, name, f"no caption file {PurePosixPath(stem).name}.txt")
-        return ()
-    used.add(text_file)
-    try:
-        text, mended = read_text(source.files[text_file])
-    except TextError as error:
-        report.defect(kind, name,
-                      f"caption file {PurePosixPath(text_file).name} cannot be read: {error}")
-        return ()
-    report.mended(mended)
-    captions = report.clean(split_lines(text))
-    if not captions:
-        report.defect(kind, name, f"caption file {PurePosixPath(text_file).name} is empty")
-    return captions
+        rule = "by the folders named train, test or validation"
+    told = [raw.split for raw in raws if raw.split]
+    rules = ["as the files of the captions say"] if told else []
+    report.split_rule = ", else ".join(rules if len(told) == len(raws) else [*rules, rule])
+    return [replace(raw, split=raw.split or side)
+            for raw, side in zip(raws, folders, strict=True)]
 
 
-def _from_captions_file(source: SourceFolder, report: Report,
-                        test_share: float) -> list[RawPicture]:
-    path = source.files[CAPTIONS_FILE]
-    try:
-        text, mended = read_text(path)
-    except TextError as error:
-        raise UserError(f"{printable(path)} cannot be read: {error}") from None
-    report.mended(mended)
-    raws: dict[str, RawPicture] = {}
-    listed = {CAPTIONS_FILE}
-    for number, line in enumerate(split_lines(text), start=1):
-        where = f"{printable(path)}, line {number}"
-        if not line.strip():
-            continue
-        file, captions, split = _parse_line(line, where)
-        try:
-            found, missing = source.find(file), ""
-        except MissingFile as error:
-            found, missing = None, str(error)
-        name = printable(found or file)
-        if name in listed:
-            raise UserError(f"{where}: {name} is listed twice; put all its captions in one line")
-        listed.add(name)
-        texts = report.clean(captions)
-        if not texts:
-            report.defect("picture without captions", name, "no captions")
-        elif found is None:
-            report.defect("captions without picture", name, missing)
-        else:
-            split = split or split_of(name, test_share)
-            raws[found] = RawPicture(name, name, source.files[found], texts, split)
-    others = {name for name in source.files if printable(name) not in listed}
-    pictures = set(filter(is_picture_name, others))
-    report.note(f"picture that {CAPTIONS_FILE} does not list", len(pictures))
-    count_others(others - pictures, report)
-    return list(raws.values())
+def _no_pictures(source: SourceFolder, report: Report) -> str:
+    counts = ", ".join(f"{count} x {kind}" for kind, count in sorted(report.counts.items()))
+    endings = {PurePosixPath(name).suffix.lower() for name in source.files}
+    hints = [f"; dataset_tool.py {command} reads {ending} files"
+             for ending, command in _OTHER_COMMANDS.items() if ending in endings]
+    return (f"--source {printable(source.path)}: no pictures found" +
+            (f" ({counts})" if counts else "") + "".join(hints))
 
 
-def _parse_line(line: str, where: str) -> tuple[str, list[str], str | None]:
-    record = parse_json(line, where)
-    if not isinstance(record, dict):
-        raise UserError(f'{where}: expected {{"file": ..., "captions": [...]}}, got {line.strip()[:60]}')
-    keys = ("file", "captions", "split")
-    for key in record:
-        if key not in keys:
-            raise UserError(f"{where}: unknown key {key!r}; {nearest(key, keys)}")
-    for key in keys[:2]:
-        if key not in record:
-            raise UserError(f"{where}: key {key!r} is missing")
-    file, captions, split = record["file"], record["captions"], record.get("split")
-    if not isinstance(file, str) or not file.strip() or not is_below(file):
-        raise UserError(f"{where}: 'file' must be a path below the source folder, got {file!r}")
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-        raise UserError(f"{where}: 'captions' must be a list of texts, got {captions!r}")
-    if split not in (None, *SPLITS):
-        raise UserError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
-    return file, captions, split
+def _no_captions(source: SourceFolder, num_pictures: int,
+                 convention: Convention | None = None) -> str:
+    what = f"--source {printable(source.path)}: {num_pictures} pictures without captions: "
+    if convention is not None and convention.name == "--caption-template":
+        return (f"{what}none lies in a folder that could name its class; a template without {{}} "
+                "gives all pictures one caption, and --no-captions imports them without")
+    looked = f"none of {', '.join(one.name for one in CONVENTIONS)} is there" \
+        if convention is None else f"{convention} has none that can be used"
+    return (f"{what}{looked}; --no-captions imports them without, and --caption-template "
+            "'a photo of a {}' makes captions of their folders' names")

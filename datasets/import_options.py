@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from datasets.archive import Entry
     from datasets.report import Report
 
 RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
@@ -61,3 +62,11 @@ def reported(strict: bool) -> Iterator[Report]:
     finally:
         for line in report.lines(written):
             click.echo(line)
+
+
+def print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
+    """One line on a data set of pictures of size = (width, height)."""
+    num_test = sum(entry.split == "test" for entry in entries)
+    num_captions = sum(len(entry.captions) for entry in entries)
+    click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} "
+               f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions")

@@ -8,7 +8,6 @@ enough.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from collections import deque
@@ -24,6 +23,7 @@ from PIL import Image, ImageOps
 from datasets.archive import Picture
 from datasets.picture_files import Icc, PictureError, load_rgb
 from datasets.report import Report
+from datasets.statistics import Statistics, num_repeated, pixel_digest
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
@@ -56,6 +56,7 @@ class RawPicture:
 class _Made:
     image: np.ndarray
     digest: int
+    source_size: tuple[int, int]
     grey: bool
     met: tuple[str, ...]
 
@@ -75,11 +76,12 @@ def import_pictures(
     `max_images`.
 
     box_scale: crop to the square of `crop_to_box` first. Damaged pictures and ids that were there
-    already are left out; greyscale, profiles and, at the end, pixels that both splits share are
-    counted.
+    already are left out; greyscale, profiles and, at the end, pixels that both splits share are counted,
+    and the report's statistics are filled in.
     """
     splits: dict[str, str] = {}  # by id
     digests = {"train": array("Q"), "test": array("Q")}
+    statistics = Statistics()
     if max_images is not None and max_images < 1:
         return
 
@@ -104,11 +106,13 @@ def import_pictures(
         for kind in made.met:
             report.note(kind)
         digests[raw.split].append(made.digest)
+        statistics.add(made.source_size, raw.captions)
         yield Picture(made.image, identity, raw.captions, raw.split)
         if len(splits) == max_images:
             break
     train, test = (np.array(digests[split], np.uint64) for split in ("train", "test"))
     report.note(SHARED_PIXELS, int(np.isin(test, train).sum()))
+    report.statistics.update(statistics.table(num_repeated(np.concatenate([train, test]))))
 
 
 def keep_apart(raws: Sequence[RawPicture], report: Report) -> list[RawPicture]:
@@ -159,10 +163,12 @@ def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transfo
 def import_info(source: str, transform: str, report: Report, *, icc: Icc = "convert",
                 **more: Any) -> dict[str, Any]:
     """Provenance for `dataset.json`; the report's own containers, which fill up during the import."""
+    origin = {key: value for key, value in (("captions_from", report.captions_from),
+                                            ("split_rule", report.split_rule)) if value}
     return {
         "source": source, "licence": "that of the source pictures", "attribution": "",
         "resize_filter": RESIZE_FILTER, "transform": transform, "colour_profiles": icc,
-        **more, "defects": report.counts, "skipped": report.skipped
+        **origin, **more, "statistics": report.statistics, "defects": report.counts, "skipped": report.skipped
     }
 
 
@@ -174,10 +180,10 @@ def _make(raw: RawPicture, resolution: tuple[int, int], transform: Transform,
         picture = crop_to_box(picture, raw.box, box_scale)
         if 0 in picture.size:
             raise PictureError(raw.name, f"the bounding box {raw.box} lies outside the picture")
+    source_size = picture.size
     with library_errors(lambda reason: PictureError(raw.name, reason)):
         image = np.asarray(resize(picture, resolution, transform))
-    digest = int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
-    return _Made(image, digest, loaded.grey, loaded.met)
+    return _Made(image, pixel_digest(image), source_size, loaded.grey, loaded.met)
 
 
 def _ordered_map(work: Callable[[T], S], items: Iterable[T], num_threads: int) -> Iterator[S]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from datasets.statistics import table_lines
 from dnnlib.errors import UserError
 from dnnlib.names import printable
 from dnnlib.text import decode_text, mend_text
@@ -21,12 +22,17 @@ class Report:
     """skipped: what was left out, by name; counts: everything, by kind. Both grow while pictures
     are read.
 
-    `strict` turns the first defect into a `UserError`.
+    `strict` turns the first defect into a `UserError`. captions_from, split_rule: in words, where a
+    folder's captions and splits were found. statistics: `datasets.statistics` of what was imported,
+    empty until the end.
     """
 
     strict: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    captions_from: str = ""
+    split_rule: str = ""
+    statistics: dict[str, Any] = field(default_factory=dict)
 
     def defect(self, kind: str, file: str, reason: object = "") -> None:
         """Leave out a picture or a caption: named in `skipped`, counted under `kind`."""
@@ -41,6 +47,11 @@ class Report:
             detail = f" ({' '.join(str(reason).split())})" if reason and str(reason) != kind else ""
             raise UserError(f"{printable(file)}: {kind}{detail}; leave out --strict to count such "
                             "files and go on")
+
+    def left_out(self, kind: str, file: str) -> None:
+        """Name and count what is no defect but may be missed, such as a linked folder."""
+        self.skipped.append({"file": printable(file), "reason": kind})
+        self.note(kind)
 
     def note(self, kind: str, count: int = 1) -> None:
         """Count what is no defect, such as a hidden file or a colour profile that was converted."""
@@ -77,6 +88,10 @@ class Report:
 
         written: whether there is a `dataset.json` that lists them.
         """
+        if self.captions_from:
+            yield f"Captions: {self.captions_from}"
+        if self.split_rule:
+            yield f"Splits: {self.split_rule}"
         for entry in self.skipped[:_MOST_LINES]:
             yield f"Skipped {entry['file']}: {entry['reason']}"
         for kind, count in sorted(self.counts.items()):
@@ -84,3 +99,5 @@ class Report:
         if self.skipped:
             where = ", listed under 'skipped' in dataset.json" if written else ""
             yield f"Skipped {len(self.skipped)} files or captions in all{where}."
+        if written and self.statistics:
+            yield from table_lines(self.statistics)

@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from datasets.columns import CAPTION_COLUMNS, TEST_SPLITS, choose_column, import_pyarrow
 from datasets.importing import RawPicture
 from datasets.report import Report
 from datasets.source_files import is_below
-from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import read_json
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
-CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence")
-_TEST_SPLITS = ("test", "validation", "val", "valid", "dev")
 
 
 def saved_pictures(folder: str | os.PathLike, report: Report, image_column: str | None = None,
@@ -47,11 +45,13 @@ def _pictures(folder: Path, splits: list[str | None], report: Report, image_colu
               caption_column: str | None) -> Iterator[RawPicture]:
     for name in splits:
         part = folder / name if name else folder
-        split = "test" if name in _TEST_SPLITS else "train"
+        split = "test" if name in TEST_SPLITS else "train"
         columns: tuple[str, str] | None = None
         for row, record, where in _rows(part):
-            columns = columns or (_column(record, image_column, IMAGE_COLUMNS, "--image-column", where),
-                                  _column(record, caption_column, CAPTION_COLUMNS, "--caption-column", where))
+            columns = columns or (
+                choose_column(record, image_column, IMAGE_COLUMNS, "--image-column", where.name),
+                choose_column(record, caption_column, CAPTION_COLUMNS, "--caption-column",
+                              where.name))
             raw = _picture(record[columns[0]], record[columns[1]], f"{name or 'train'}/{row}", split, part, report)
             if raw is not None:
                 yield raw
@@ -59,10 +59,7 @@ def _pictures(folder: Path, splits: list[str | None], report: Report, image_colu
 
 def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
     """(number, record by column, file) of every row, in order."""
-    try:
-        import pyarrow as arrow
-    except ImportError:
-        raise UserError("reading Arrow files needs the package pyarrow: pip install pyarrow") from None
+    arrow = import_pyarrow("Arrow files")
     state = _object(part / "state.json")
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise UserError(f"{part}: rows were selected or shuffled and saved as indices; call flatten_indices() before "
@@ -101,18 +98,6 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object; give the folder that save_to_disk wrote")
     return value
-
-
-def _column(record: dict[str, Any], wanted: str | None, usual: tuple[str, ...], option: str, where: Path) -> str:
-    if wanted is not None:
-        if wanted not in record:
-            raise UserError(f"{option} {wanted}: {where.name} has no such column; {nearest(wanted, record)}")
-        return wanted
-    found = next((name for name in usual if name in record), None)
-    if found is None:
-        raise UserError(f"{where.name}: none of the columns {', '.join(record)} is named {' or '.join(usual)}; "
-                        f"name it with {option}")
-    return found
 
 
 def _picture(image: Any, texts: Any, key: str, split: str, part: Path, report: Report) -> RawPicture | None:

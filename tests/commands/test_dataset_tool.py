@@ -82,7 +82,19 @@ def test_nothing_usable_names_the_files_and_fails(tmp_path, photos):
     for text in photos.glob("*.txt"):
         text.unlink()
     result = run("folder", "--source", photos, "--dest", tmp_path / "a.zip")
-    assert result.exit_code == 1 and result.stdout.count("no caption file") == 3
+    assert result.exit_code == 1 and "photos: 3 pictures without captions: none of" in result.stderr
+    assert "--no-captions" in result.stderr and "--caption-template" in result.stderr
+    assert not (tmp_path / "a.zip").exists()
+    for number in range(3):
+        (photos / f"{number}.txt").write_text("\n")
+    result = run("folder", "--source", photos, "--dest", tmp_path / "a.zip")
+    assert result.exit_code == 1 and result.stdout.count(".txt is empty") == 3
+    assert "NAME.txt (beside each picture) has none that can be used" in result.stderr
+    for number in range(3):
+        (photos / f"{number}.png").write_bytes(b"damaged")
+        (photos / f"{number}.txt").write_text("a picture")
+    result = run("folder", "--source", photos, "--dest", tmp_path / "a.zip")
+    assert result.exit_code == 1 and result.stdout.count("cannot identify") == 3
     assert "no usable picture" in result.stderr and not (tmp_path / "a.zip").exists()
 
 

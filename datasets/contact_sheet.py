@@ -1,0 +1,123 @@
+"""A sheet of pictures of a data set with their captions below, and the statistics of all of it."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from datasets.statistics import SIZE_KEYS, Statistics, num_repeated, pixel_digest
+from datasets.text_image import Record, TextImageDataset
+from dnnlib.errors import UserError
+from torch_utils.pictures import png_with, save_png
+from torch_utils.rng import generator_for
+
+MARK = "contact sheet"  # PNG text that makes a sheet ours
+_CELL_PX, _GAP_PX, _FONT_PX, _LINE_PX = 224, 12, 13, 17
+_MAX_LINES = 8
+
+
+def check_sheet(dest: Path) -> None:
+    """Raise `UserError` where the name is not that of a PNG."""
+    if dest.suffix.lower() != ".png":
+        raise UserError(f"--dest {dest}: the sheet is a PNG; give a name that ends in .png")
+
+
+def draw_sheet(dataset: TextImageDataset, dest: Path, num_images: int, seed: int) -> int:
+    """Write the sheet of some pictures, drawn by the seed, in the order of the data set.
+
+    Returns how many there are on it. Raises `UserError` for a `dest` that is there and no sheet.
+    """
+    check_sheet(dest)
+    order = torch.randperm(len(dataset), generator=generator_for(seed, "contact sheet"))
+    indices = sorted(order[:num_images].tolist())
+    sheet = contact_sheet(dataset[index] for index in indices)
+    save_png(dest, torch.from_numpy(np.array(sheet)).permute(2, 0, 1),
+             {MARK: dataset.name}, ours=png_with(MARK))
+    return len(indices)
+
+
+def contact_sheet(records: Iterable[Record]) -> Image.Image:
+    """Pictures in rows, as square as possible; long texts are cut after a few lines."""
+    font = ImageFont.load_default(_FONT_PX)
+    cells = [(_thumbnail(record.image), _text_lines(record, font)) for record in records]
+    columns = math.ceil(math.sqrt(len(cells)))
+    rows = [cells[start:start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(picture.height for picture, _ in row) + _GAP_PX
+               + _LINE_PX * max(len(lines) for _, lines in row) for row in rows]
+    step = _CELL_PX + _GAP_PX
+    sheet = Image.new("RGB", (columns * step + _GAP_PX, sum(heights) + _GAP_PX * len(rows)),
+                      "white")
+    drawing, top = ImageDraw.Draw(sheet), _GAP_PX
+    for row, height in zip(rows, heights, strict=True):
+        below = top + max(picture.height for picture, _ in row) + 3
+        for column, (picture, lines) in enumerate(row):
+            left = _GAP_PX + column * step
+            sheet.paste(picture, (left, top))
+            for number, (line, colour) in enumerate(lines):
+                drawing.text((left, below + number * _LINE_PX), line, colour, font)
+        top += height + _GAP_PX
+    return sheet
+
+
+def dataset_table(dataset: TextImageDataset, records: Iterable[Record]) -> dict[str, Any]:
+    """`datasets.statistics` of these pictures of a data set.
+
+    Only the import knew how large the source pictures were; what it wrote down is taken for a data
+    set as a whole, and else sizes are those in the data set.
+    """
+    statistics, digests = Statistics(sizes_of="pictures in the data set"), array("Q")
+    for record in records:
+        image = record.image.permute(1, 2, 0).contiguous().numpy()
+        statistics.add((image.shape[1], image.shape[0]), record.captions)
+        digests.append(pixel_digest(image))
+    table = statistics.table(num_repeated(np.array(digests, np.uint64)))
+    imported = dataset.info.get("statistics")
+    whole = dataset.split == "all" and isinstance(imported, dict)
+    return table | {key: imported[key] for key in SIZE_KEYS if key in imported} if whole else table
+
+
+def _thumbnail(image: torch.Tensor) -> Image.Image:
+    """uint8 [3, H, W] -> at most a cell wide and high; small ones are enlarged pixel by pixel."""
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    factor = _CELL_PX // max(picture.size)
+    if factor >= 1:
+        size = picture.width * factor, picture.height * factor
+        return picture.resize(size, Image.Resampling.NEAREST)
+    picture.thumbnail((_CELL_PX, _CELL_PX), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _text_lines(record: Record, font: Any) -> list[tuple[str, str]]:
+    """(line, colour): the id, then the captions, each wrapped to the width of a cell."""
+    lines = [(line, "grey") for line in _wrapped(record.id, font)[:1]]
+    if not record.captions:
+        return [*lines, ("(no captions)", "grey")]
+    texts = [(line, "black") for caption in record.captions for line in _wrapped(caption, font)]
+    if len(texts) > _MAX_LINES:
+        texts = [*texts[:_MAX_LINES - 1], ("...", "grey")]
+    return lines + texts
+
+
+def _wrapped(text: str, font: Any) -> list[str]:
+    """Lines no wider than a cell, cut between words, or inside a word that is too long."""
+    lines, line = [], ""
+    for word in text.split():
+        if line and font.getlength(f"{line} {word}") <= _CELL_PX:
+            line = f"{line} {word}"
+            continue
+        if line:
+            lines.append(line)
+        while font.getlength(word) > _CELL_PX:
+            cut = next(n for n in range(len(word), 0, -1)
+                       if n == 1 or font.getlength(word[:n]) <= _CELL_PX)
+            lines.append(word[:cut])
+            word = word[cut:]
+        line = word
+    return [*lines, line] if line else lines

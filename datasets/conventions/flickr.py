@@ -1,0 +1,93 @@
+"""The caption files of Flickr8k (Hodosh et al. 2013) and Flickr30k (Young et al. 2014).
+
+Both were given out as token files, `NAME.jpg#0<TAB>caption` a line. Copies in wide use have tables
+instead: captions.txt (`image,caption`) and results.csv (`image_name| comment_number| comment`).
+Their pictures lie in a folder of another name, so pictures are found by their names alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from datasets.conventions.base import Convention, Reading, Row, files_named
+from datasets.conventions.records import (
+    Bars,
+    Dialect,
+    PlainTabs,
+    first_line,
+    separated,
+    table_rows,
+    text_of,
+)
+from datasets.source_files import SourceFolder
+from dnnlib.names import printable
+from dnnlib.text import split_lines
+
+_TOKEN = re.compile(r"(?P<name>.+)#\d+")
+_TABLE_COLUMNS = ("image", "image_name")
+_SPLIT_FILES = {"flickr_8k.trainimages.txt": "train", "flickr_8k.devimages.txt": "test",
+                "flickr_8k.testimages.txt": "test"}
+_named_8k = files_named("Flickr8k.token.txt", "captions.txt")
+_named_30k = files_named("results_20130124.token", "results.csv")
+_split_files = files_named(*_SPLIT_FILES)
+
+
+def _kind(source: SourceFolder, file: str) -> str | None:
+    """'tokens', 'commas', 'bars', or None for a file that only has the name of such a one."""
+    line = first_line(source.files[file])
+    name, tab, _ = line.partition("\t")
+    if tab and _TOKEN.fullmatch(name):
+        return "tokens"
+    if line.replace(" ", "").lower() == "image,caption":
+        return "commas"
+    return "bars" if line.replace(" ", "").startswith("image_name|") else None
+
+
+def _looks_8k(source: SourceFolder) -> list[str]:
+    return [file for file in _named_8k(source) if _kind(source, file) in ("tokens", "commas")]
+
+
+def _looks_30k(source: SourceFolder) -> list[str]:
+    return [file for file in _named_30k(source) if _kind(source, file) in ("tokens", "bars")]
+
+
+def _reads(reading: Reading) -> Iterator[Row]:
+    file, *others = reading.files
+    for other in others:
+        reading.tell(f"{printable(other)} is left, it says the same in another form")
+    kind = _kind(reading.source, file)
+    reading.tell(printable(file))
+    splits = _splits(reading)
+    dialect = Bars if kind == "bars" else Dialect
+    rows = _from_tokens(reading, file) if kind == "tokens" else \
+        table_rows(reading, file, _TABLE_COLUMNS, dialect)
+    for row in rows:
+        name = PurePosixPath(row.name).name
+        yield Row(name, row.texts, splits.get(name), row.where)
+
+
+def _from_tokens(reading: Reading, file: str) -> Iterator[Row]:
+    for line, fields in separated(reading, file, PlainTabs):
+        match = _TOKEN.fullmatch(fields[0].strip())
+        if match is None or len(fields) != 2:
+            reading.wrong_row(file, line, "expected NAME.jpg#NUMBER, a tab and a caption")
+        else:
+            yield Row(match["name"], fields[1:], None, f"{printable(file)}, line {line}")
+
+
+def _splits(reading: Reading) -> dict[str, str]:
+    """By picture, of Flickr8k's lists of train, dev and test pictures, where they are there."""
+    splits: dict[str, str] = {}
+    for file in _split_files(reading.source):
+        side = _SPLIT_FILES[PurePosixPath(file).name.lower()]
+        splits |= {line.strip(): side for line in split_lines(text_of(reading, file))
+                   if line.strip()}
+        reading.files.append(file)
+        reading.tell(f"splits of {printable(file)}")
+    return splits
+
+
+FLICKR = (Convention("flickr8k", "Flickr8k's captions", _looks_8k, _reads, anywhere=True),
+          Convention("flickr30k", "Flickr30k's captions", _looks_30k, _reads, anywhere=True))

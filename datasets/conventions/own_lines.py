@@ -1,0 +1,53 @@
+"""captions.jsonl of this program: {"file": "a/b.jpg", "captions": [...], "split": "train"} a line.
+
+Programs write this file, so a wrong line is an error and not a row to skip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from datasets.archive import SPLITS
+from datasets.conventions.base import Convention, Reading, Row
+from datasets.conventions.records import text_of
+from datasets.source_files import is_below
+from dnnlib.config_codec import nearest
+from dnnlib.errors import UserError
+from dnnlib.names import printable
+from dnnlib.text import parse_json, split_lines
+
+CAPTIONS_FILE = "captions.jsonl"
+
+
+def _reads(reading: Reading) -> Iterator[Row]:
+    path = printable(reading.source.files[CAPTIONS_FILE])
+    for number, line in enumerate(split_lines(text_of(reading, CAPTIONS_FILE)), start=1):
+        if line.strip():
+            yield _row(line, f"{path}, line {number}")
+
+
+def _row(line: str, where: str) -> Row:
+    record = parse_json(line, where)
+    if not isinstance(record, dict):
+        raise UserError(f'{where}: expected {{"file": ..., "captions": [...]}}, '
+                        f'got {line.strip()[:60]}')
+    keys = ("file", "captions", "split")
+    for key in record:
+        if key not in keys:
+            raise UserError(f"{where}: unknown key {key!r}; {nearest(key, keys)}")
+    for key in keys[:2]:
+        if key not in record:
+            raise UserError(f"{where}: key {key!r} is missing")
+    file, captions, split = record["file"], record["captions"], record.get("split")
+    if not isinstance(file, str) or not file.strip() or not is_below(file):
+        raise UserError(f"{where}: 'file' must be a path below the source folder, got {file!r}")
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+        raise UserError(f"{where}: 'captions' must be a list of texts, got {captions!r}")
+    if split not in (None, *SPLITS):
+        raise UserError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
+    return Row(file, captions, split, where)
+
+
+OWN_LINES = Convention(
+    CAPTIONS_FILE, CAPTIONS_FILE,
+    lambda source: [CAPTIONS_FILE] if CAPTIONS_FILE in source.files else [], _reads, once=True)

@@ -1,0 +1,209 @@
+"""Tables of any kind as records: .csv, .tsv, .jsonl and .parquet, a dictionary a row.
+
+What is wrong with a single row is counted with its file and line, and the reading goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from datasets.columns import CAPTION_COLUMNS, choose_column, import_pyarrow, split_named
+from datasets.conventions.base import Reading, Row
+from datasets.picture_files import is_picture_name
+from dnnlib.errors import UserError, library_errors, reason_of
+from dnnlib.names import printable
+from dnnlib.text import TextError, decode_text, parse_json, read_text, split_lines
+
+SPLIT_COLUMN = "split"
+_PEEKED_ROWS = 1000  # of which the columns are known before one of them is chosen
+_HEAD_BYTES = 4096
+
+
+class Dialect(csv.excel):
+    """Comma-separated values as spreadsheets write them; a stray quotation mark is an error."""
+
+    strict = True
+
+
+class Tabs(Dialect):
+    """Tab-separated values, quoted in the same way."""
+
+    delimiter = "\t"
+
+
+class Semicolons(Dialect):
+    """As spreadsheets write where the comma is the decimal mark."""
+
+    delimiter = ";"
+
+
+class PlainTabs(Tabs):
+    """Tab-separated values in which quotation marks mean nothing."""
+
+    quoting = csv.QUOTE_NONE
+    quotechar = None
+
+
+class Bars(PlainTabs):
+    """'a| b| c', without quotation."""
+
+    delimiter = "|"
+    skipinitialspace = True
+
+
+class Record(NamedTuple):
+    """line: of the row's end in the file, from 1."""
+
+    line: int
+    values: dict[str, Any]
+
+
+def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
+               dialect: type[csv.Dialect] | None = None) -> Iterator[Row]:
+    """The rows of one table; names of pictures are relative to the table's folder.
+
+    Raises `UserError` where no column holds file names or captions.
+    """
+    records = _records(reading, file, dialect)
+    first = list(itertools.islice(records, _PEEKED_ROWS))
+    columns = list(dict.fromkeys(key for record in first for key in record.values))
+    if not columns:
+        return
+    shown = printable(reading.source.files[file])
+    picture = next((name for name in file_columns if name in columns), None)
+    if picture is None:
+        raise UserError(f"{shown}: none of the columns {', '.join(map(printable, columns))} is "
+                        f"named {' or '.join(file_columns)}; rename the column of the file names, "
+                        "or choose other captions with --captions-from")
+    caption = choose_column(columns, reading.caption_column, CAPTION_COLUMNS, "--caption-column",
+                            shown)
+    reading.tell(f"column {printable(caption)}")
+    folder = str(PurePosixPath(file).parent)
+    for line, values in itertools.chain(first, records):
+        name, texts, split = values.get(picture), values.get(caption), values.get(SPLIT_COLUMN)
+        if not isinstance(name, str) or not name.strip():
+            reading.wrong_row(file, line, f"no file name under {picture!r}")
+            continue
+        side = split_named(split) if isinstance(split, str) and split.strip() else None
+        if side is None and split not in (None, ""):
+            reading.wrong_row(file, line, f"the split {split!r} is none of train, test, validation")
+            continue
+        yield Row(name, texts if isinstance(texts, list) else [texts], side,
+                  f"{shown}, line {line}", folder=folder)
+
+
+def text_of(reading: Reading, file: str) -> str:
+    """Of a whole file. Raises `UserError`."""
+    path = reading.source.files[file]
+    try:
+        text, mended = read_text(path)
+    except TextError as error:
+        raise UserError(f"{printable(path)} cannot be read: {error}") from None
+    reading.report.mended(mended)
+    return text
+
+
+def first_line(path: Path) -> str:
+    """Of a text file; '' where it is no text or cannot be read. To see which kind it is."""
+    try:
+        with library_errors(TextError), open(path, "rb") as file:
+            text, _ = decode_text(file.read(_HEAD_BYTES))
+    except TextError:
+        return ""
+    return split_lines(text)[0]
+
+
+def separated(reading: Reading, file: str,
+              dialect: type[csv.Dialect]) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of all rows that are not empty; damaged ones are counted."""
+    text = text_of(reading, file)
+    rows = csv.reader(io.StringIO(text, newline=""), dialect)
+    while True:
+        before = rows.line_num
+        try:
+            fields = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reading.wrong_row(file, _lines(before + 1, rows.line_num),
+                              f"{reason_of(error)}; is a quotation mark missing?")
+            continue
+        if any(field.strip() for field in fields):
+            yield rows.line_num, fields
+
+
+def _lines(first: int, last: int) -> int | str:
+    return first if last <= first else f"lines {first} to {last}"
+
+
+def _records(reading: Reading, file: str, dialect: type[csv.Dialect] | None) -> Iterator[Record]:
+    ending = PurePosixPath(file).suffix.lower()
+    if ending == ".parquet":
+        return _from_parquet(reading, file)
+    if ending == ".jsonl":
+        return _from_json_lines(reading, file)
+    return _from_separated(reading, file, dialect or _dialect(reading.source.files[file]))
+
+
+def _dialect(path: Path) -> type[csv.Dialect]:
+    """By the ending, but for .csv files whose header has no comma."""
+    header = first_line(path)
+    if path.suffix.lower() == ".tsv" or ("," not in header and "\t" in header):
+        return Tabs
+    return Semicolons if "," not in header and ";" in header else Dialect
+
+
+def _from_separated(reading: Reading, file: str, dialect: type[csv.Dialect]) -> Iterator[Record]:
+    rows = separated(reading, file, dialect)
+    first = next(rows, (0, []))
+    header = [name.strip() for name in first[1]]
+    if len(header) == 2 and is_picture_name(header[0]):  # no header: a picture and its caption
+        header, rows = ["file_name", "caption"], itertools.chain([first], rows)
+    for line, fields in rows:
+        if len(fields) != len(header):
+            reading.wrong_row(file, line, f"{len(fields)} fields where the header has "
+                              f"{len(header)}; are quotation marks missing?")
+        else:
+            yield Record(line, dict(zip(header, fields, strict=True)))
+
+
+def _from_json_lines(reading: Reading, file: str) -> Iterator[Record]:
+    for line, text in enumerate(split_lines(text_of(reading, file)), start=1):
+        if not text.strip():
+            continue
+        try:
+            values = parse_json(text, "the line")
+        except UserError as error:
+            reading.wrong_row(file, line, str(error))
+            continue
+        if isinstance(values, dict):
+            yield Record(line, values)
+        else:
+            reading.wrong_row(file, line, f"expected an object, got {text.strip()[:60]}")
+
+
+def _from_parquet(reading: Reading, file: str) -> Iterator[Record]:
+    import_pyarrow("Parquet files")
+    path = reading.source.files[file]
+    with library_errors(lambda reason: UserError(
+            f"{printable(path)} cannot be read as a Parquet file ({reason}); copy it again")):
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as table:
+            usable = [name for name in table.schema_arrow.names
+                      if not _holds_pictures(table.schema_arrow.field(name).type)]
+            line = 0
+            for batch in table.iter_batches(batch_size=1024, columns=usable):
+                for values in batch.to_pylist():
+                    line += 1
+                    yield Record(line, values)
+
+
+def _holds_pictures(kind: Any) -> bool:
+    """Whether a column is a structure, such as {bytes, path}: too large to read for its name."""
+    return str(kind).startswith(("struct", "binary", "large_binary"))

@@ -1,0 +1,33 @@
+"""Tables with a row a picture: Hugging Face's imagefolder (metadata.*), captions.csv, captions.tsv.
+
+https://huggingface.co/docs/datasets/image_dataset: a metadata file lies in the folder of its
+pictures or above it, and `file_name` is relative to the metadata file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from datasets.conventions.base import Convention, Reading, Row, files_named
+from datasets.conventions.records import table_rows
+
+_IMAGEFOLDER_COLUMNS = ("file_name",)
+_FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_name", "image_path", "filepath",
+                 "path", "name", "img")
+
+
+def _reads(file_columns: tuple[str, ...], reading: Reading) -> Iterator[Row]:
+    for file in reading.files:
+        yield from table_rows(reading, file, file_columns)
+
+
+IMAGEFOLDERS = tuple(
+    Convention(name, "Hugging Face imagefolder", files_named(name),
+               functools.partial(_reads, _IMAGEFOLDER_COLUMNS))
+    for name in ("metadata.jsonl", "metadata.csv", "metadata.parquet"))
+
+CAPTION_TABLES = tuple(
+    Convention(name, name, files_named(name), functools.partial(_reads, _FILE_COLUMNS),
+               anywhere=True)
+    for name in ("captions.csv", "captions.tsv"))

@@ -1,0 +1,94 @@
+"""LSUN (Yu et al. 2015): LMDB databases with an encoded picture (WebP or JPEG) under each key.
+
+A database is a folder such as church_outdoor_train_lmdb, as the official zip holds it. There are no
+captions; the name says the category and the split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.conventions.made import caption_of, check_template
+from datasets.importing import RawPicture
+from datasets.report import Report
+from dnnlib.errors import UserError, library_errors
+from dnnlib.names import printable
+
+_DATA_FILE = "data.mdb"
+_NAME = re.compile(r"(?P<category>.+?)(?:_(?P<split>train|val|test))?(?:_lmdb)?", re.IGNORECASE)
+
+
+class Database:
+    """One database, open for reading without a lock file; `len` is the number of its pictures.
+
+    split: 'auto' (by the name: val and test are test), 'train' or 'test'. template: of
+    `datasets.conventions.made`, the category in place of {}; None for no captions. Raises
+    `UserError` for another folder, a damaged file, and without the package lmdb.
+    """
+
+    def __init__(self, folder: Path, split: str, template: str | None) -> None:
+        self.folder = folder
+        if not (folder / _DATA_FILE).is_file():
+            raise UserError(f"--source {printable(folder)}: no {_DATA_FILE} there; unpack the "
+                            "category's zip and give the folder that ends in _lmdb")
+        match = _NAME.fullmatch(folder.resolve().name)
+        assert match is not None  # any name fits
+        named = (match["split"] or "train").lower()
+        self.split = split if split != "auto" else "train" if named == "train" else "test"
+        self.captions = (caption_of(template, match["category"]),) if template else ()
+        self._environment = self._open()
+
+    def __len__(self) -> int:
+        with library_errors(self._damaged):
+            return self._environment.stat()["entries"]
+
+    def pictures(self, report: Report) -> Iterator[RawPicture]:
+        """All of them, in the order of their keys, which become ids."""
+        with library_errors(self._damaged), self._environment.begin() as transaction:
+            for key, value in transaction.cursor():
+                name = printable(key.decode("utf-8", "surrogateescape"))
+                if not value:
+                    report.defect("damaged picture", name, "the value is empty")
+                    continue
+                yield RawPicture(name, f"{printable(self.folder.name)}: {name}", bytes(value),
+                                 self.captions, self.split)
+
+    def _open(self) -> Any:
+        try:
+            import lmdb
+        except ImportError:
+            raise UserError("reading LSUN needs the package lmdb: pip install lmdb") from None
+        with library_errors(self._damaged):
+            environment = lmdb.open(str(self.folder), readonly=True, lock=False, readahead=False,
+                                    create=False, max_readers=1)
+            # the library maps the file into memory, where reading past its end kills the process
+            needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+            size = (self.folder / _DATA_FILE).stat().st_size
+        if size < needed:
+            raise self._damaged(f"it has {size} of {needed} bytes")
+        return environment
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(f"{printable(self.folder / _DATA_FILE)} cannot be read as an LMDB "
+                         f"({reason}); unpack it again")
+
+
+def open_databases(folders: Sequence[Path], split: str, template: str | None, no_captions: bool,
+                   report: Report) -> list[Database]:
+    """As `Database` says. Raises `UserError` unless either a template or `no_captions` is given."""
+    if (template is None) != no_captions:
+        raise UserError("LSUN has no captions; give either --no-captions or --caption-template "
+                        "'a photo of a {}'")
+    if template is not None:
+        check_template(template)
+    report.captions_from = f"--caption-template {template!r}" if template else "--no-captions"
+    return [Database(folder, split, template) for folder in folders]
+
+
+def lsun_pictures(databases: Sequence[Database], report: Report) -> Iterator[RawPicture]:
+    """The pictures of several databases, one after the other."""
+    for database in databases:
+        yield from database.pictures(report)
