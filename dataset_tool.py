@@ -355,7 +355,8 @@ def verify(source: Path) -> None:
 @report_user_errors
 def show(source: Path, dest: Path, num_images: int, seed: int, split: str) -> None:
     """Draw some pictures of a data set with their captions, and print how large, how many, how long
-    and how often the same they are.
+    and how often the same they are. Letters that Pillow's own font lacks are drawn without accents
+    or as question marks.
 
     Example: dataset_tool.py show --source data/photos256.zip --dest sheet.png
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch_utils.rng import generator_for
 MARK = "contact sheet"  # PNG text that makes a sheet ours
 _CELL_PX, _GAP_PX, _FONT_PX, _LINE_PX = 224, 12, 13, 17
 _MAX_LINES = 8
+_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u201e\u2013\u2014", "''\"\"\"--")
 
 
 def check_sheet(dest: Path) -> None:
@@ -105,10 +107,17 @@ def _text_lines(record: Record, font: Any) -> list[tuple[str, str]]:
     return lines + texts
 
 
+def drawable(text: str) -> str:
+    """In the letters that Pillow's built-in font has: without accents, and ? for other scripts."""
+    parts = unicodedata.normalize("NFKD", text.translate(_QUOTES))
+    return "".join(letter if letter.isascii() else "?" for letter in parts
+                   if not unicodedata.combining(letter))
+
+
 def _wrapped(text: str, font: Any) -> list[str]:
     """Lines no wider than a cell, cut between words, or inside a word that is too long."""
     lines, line = [], ""
-    for word in text.split():
+    for word in drawable(text).split():
         if line and font.getlength(f"{line} {word}") <= _CELL_PX:
             line = f"{line} {word}"
             continue

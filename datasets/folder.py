@@ -106,10 +106,11 @@ def split_of(name: str, test_share: float) -> str:
 
 def count_others(names: set[str], report: Report, pictures: Iterable[str] = ()) -> None:
     """Count the files that are neither pictures nor captions, by their ending."""
-    stems = {stem_key(name) for name in pictures}
+    texts = {name for name in names if name.lower().endswith(".txt")}
+    stems = {stem_key(name) for name in pictures} if texts else set()
     for name in names:
         ending = PurePosixPath(name).suffix.lower()
-        if ending == ".txt" and stem_key(name) not in stems:
+        if name in texts and stem_key(name) not in stems:
             report.note("text file without picture")
         else:
             report.note(f"file of another kind ({ending or 'no ending'})")
@@ -173,12 +174,13 @@ def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
 def _find(source: SourceFolder, row: Row, bases: dict[str, list[str]] | None) -> str:
     """The file that a row means. bases: files by their last name, where any folder will do."""
     try:
-        return source.find(str(PurePosixPath(row.folder) / row.name))
+        return source.find(os.path.normpath(os.path.join(row.folder, row.name)) if row.folder
+                           else row.name)
     except MissingFile as error:
         if bases is None:
             raise
         missing = error
-    if row.folder not in ("", "."):
+    if row.folder:
         try:
             return source.find(row.name)
         except MissingFile:

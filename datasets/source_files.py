@@ -43,7 +43,7 @@ class SourceFolder:
 
     def pictures(self) -> dict[str, Path]:
         """Those of `files` that are pictures by their endings."""
-        return {name: path for name, path in self.files.items() if is_picture_name(name)}
+        return dict(self._pictures)
 
     def find(self, name: object) -> str:
         """The name in `files` that a table means by `name`: exactly, else as `same_name_key` does.
@@ -73,6 +73,10 @@ class SourceFolder:
                 return "is hidden or lies in a hidden folder"
         alike = self._by_fold.get(name.casefold(), [])
         return "no such file" + (f"; there is {listing(alike)}, in other letters" if alike else "")
+
+    @functools.cached_property
+    def _pictures(self) -> dict[str, Path]:
+        return {name: path for name, path in self.files.items() if is_picture_name(name)}
 
     @functools.cached_property
     def _by_key(self) -> dict[str, list[str]]:

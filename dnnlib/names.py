@@ -12,6 +12,7 @@ from dnnlib.text import TextError, decode_text
 
 _JUNK = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)
 _HIDDEN = re.compile(r"\..+|@eaDir|\$RECYCLE\.BIN|System Volume Information", re.IGNORECASE)
+_PLAIN = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*", re.ASCII)  # already as `same_name_key` gives it
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -42,6 +43,8 @@ def same_name_key(name: str) -> str:
 
     Letters may be composed or decomposed, and separators slashes or backslashes.
     """
+    if _PLAIN.fullmatch(name):
+        return name
     composed = unicodedata.normalize("NFC", printable(name))
     return PurePosixPath(composed.replace("\\", "/")).as_posix()
 

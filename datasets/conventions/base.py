@@ -7,9 +7,9 @@ picture. `datasets/folder.py` chooses the convention and turns its rows into pic
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from datasets.report import Report
@@ -90,5 +90,5 @@ def files_named(*names: str) -> Callable[[SourceFolder], list[str]]:
     wanted = {name.lower() for name in names}
 
     def looks(source: SourceFolder) -> list[str]:
-        return [name for name in source.files if PurePosixPath(name).name.lower() in wanted]
+        return [name for name in source.files if os.path.basename(name).lower() in wanted]
     return looks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,13 +20,13 @@ JSON_KEYS = ("captions", "caption", "text", "prompt")
 
 def stem_key(name: str) -> str:
     """Equal for a picture and the files beside it that belong to it."""
-    return same_name_key(str(PurePosixPath(name).with_suffix("")))
+    return same_name_key(os.path.splitext(name)[0])
 
 
 def _looks(ending: str, source: SourceFolder) -> list[str]:
-    stems = {stem_key(name) for name in source.pictures()}
-    return [name for name in source.files
-            if name.lower().endswith(ending) and stem_key(name) in stems]
+    files = [name for name in source.files if name.lower().endswith(ending)]
+    stems = {stem_key(name) for name in source.pictures()} if files else set()
+    return [name for name in files if stem_key(name) in stems]
 
 
 def _reads(ending: str, texts_of: Callable[[Path, Report], list[Any]],
@@ -35,10 +36,10 @@ def _reads(ending: str, texts_of: Callable[[Path, Report], list[Any]],
         files.setdefault(stem_key(file), []).append(file)
     for name in reading.source.pictures():
         beside = files.get(stem_key(name), [])
-        stem = str(PurePosixPath(name).with_suffix(""))
+        stem = os.path.splitext(name)[0]
         # of names that differ in composed or decomposed Unicode alone, the picture's own
-        file = next((one for one in beside if PurePosixPath(one).with_suffix("").as_posix() == stem
-                     ), beside[0] if beside else None)
+        file = next((one for one in beside if os.path.splitext(one)[0] == stem),
+                    beside[0] if beside else None)
         if file is None:
             yield Row(name, (), reason=f"no caption file {PurePosixPath(stem).name}{ending}")
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -83,7 +84,7 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
     caption = choose_column(columns, reading.caption_column, CAPTION_COLUMNS, "--caption-column",
                             shown)
     reading.tell(f"column {printable(caption)}")
-    folder = str(PurePosixPath(file).parent)
+    folder = os.path.dirname(file)
     for line, values in itertools.chain(first, records):
         name, texts, split = values.get(picture), values.get(caption), values.get(SPLIT_COLUMN)
         if not isinstance(name, str) or not name.strip():

@@ -185,6 +185,16 @@ def test_an_open_quotation_mark_is_counted_and_not_a_long_caption(tmp_path):
     assert wrong["file"] == "captions.csv, lines 2 to 4" and "quotation mark" in wrong["reason"]
 
 
+def test_names_may_be_relative_to_the_table_or_to_the_source(tmp_path):
+    pictures(tmp_path, "images/a.png", "images/b.png", "texts/c.png")
+    fill(tmp_path, **{"texts/captions__csv": "file,caption\n../images/a.png,a\nimages/b.png,b\n"
+                      "c.png,c\n../../x.png,x\n"})
+    found, report = read(tmp_path)
+    assert found == {"images/a.png": (["a"], "train"), "images/b.png": (["b"], "train"),
+                     "texts/c.png": (["c"], "train")}
+    assert [one["reason"] for one in report.skipped] == ["must be a path below the source folder"]
+
+
 def test_a_name_alone_must_be_unique(tmp_path):
     pictures(tmp_path, "x/a.png", "y/a.png", "x/b.png")
     fill(tmp_path, captions__csv="file,caption\na.png,which\nb.png,this\n")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets.archive import Archive
+from datasets.contact_sheet import drawable
 from datasets.statistics import Statistics, num_repeated, table_lines
 from tests.datasets.conftest import picture
 from tests.datasets.test_import_commands import run
@@ -138,6 +139,12 @@ def test_show_draws_by_the_seed_and_takes_long_and_missing_captions(tmp_path):
             "--num-images", 2)
         sheets.add((tmp_path / "s.png").read_bytes())
     assert len(sheets) > 1
+
+
+@pytest.mark.parametrize("text, drawn", [
+    ("a caf\u00e9 \u2013 \u201cred\u201d\u2026", 'a cafe - "red"...'), ("\u7ea2 bird", "? bird")])
+def test_letters_that_the_font_lacks(text, drawn):
+    assert drawable(text) == drawn
 
 
 def test_show_leaves_other_files_alone(photos, tmp_path):
