@@ -70,7 +70,7 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
 
 @main.command()
 @click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              help="Pictures, in subfolders too, with captions in one of the forms below.")
+              help="Pictures, in subfolders too, with captions in one of the forms above.")
 @click.option("--captions-from", metavar="FORM", help="Which captions to take.  [default: the "
               "first that is there]")
 @click.option("--caption-column", metavar="NAME",
@@ -79,8 +79,8 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
               help="Make captions such as 'a photo of a {}', with the name of the picture's folder "
               "in place of {}: a leading number (001., n02085620-) is dropped, underscores become "
               "spaces. Without {} all pictures get the same caption.")
-@click.option("--no-captions", is_flag=True, help="Import the pictures without captions, for "
-              "recipes that need none.")
+@click.option("--no-captions", is_flag=True, help="Import the pictures without captions; "
+              "train.py --cond false trains on them.")
 @click.option("--test-share", metavar="SHARE", default=0.0, show_default=True,
               type=click.FloatRange(min=0, max=1, max_open=True),
               help="About this share of the pictures, by the hash of their names, is kept for "
@@ -106,12 +106,13 @@ def folder(source: Path, captions_from: str | None, caption_column: str | None,
 
     Example: dataset_tool.py folder --source photos --dest data/photos256.zip --resolution 256x256
     """
-    from datasets.folder import Captions, folder_pictures
+    from datasets.folder import Captions, folder_pictures, refuse_captionless
 
     captions = Captions(captions_from, caption_template, no_captions, caption_column)
     with reported(strict) as report:
         raws = folder_pictures(source, report, test_share, follow_links=follow_links,
                                captions=captions)
+        refuse_captionless(source, raws, report)
         _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}", **options)
 
 
@@ -223,8 +224,8 @@ def hf(source: Path, image_column: str | None, caption_column: str | None, stric
               show_default=True, help="auto: by the folder's name, val and test are test.")
 @click.option("--caption-template", metavar="TEXT", help="Make captions such as 'a photo of a {}', "
               "with the category of the folder's name in place of {}.")
-@click.option("--no-captions", is_flag=True, help="Import the pictures without captions, for "
-              "recipes that need none.")
+@click.option("--no-captions", is_flag=True, help="Import the pictures without captions; "
+              "train.py --cond false trains on them.")
 @import_options
 @report_user_errors
 def lsun(source: tuple[Path, ...], split: str, caption_template: str | None, no_captions: bool,

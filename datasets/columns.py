@@ -26,11 +26,17 @@ def choose_column(columns: Collection[str], wanted: str | None, usual: tuple[str
             raise UserError(f"{option} {wanted}: {where} has no such column; "
                             f"{nearest(wanted, columns)}")
         return wanted
-    found = next((name for name in usual if name in columns), None)
+    found = usual_column(columns, usual)
     if found is None:
         raise UserError(f"{where}: none of the columns {', '.join(columns)} is named "
                         f"{' or '.join(usual)}; name it with {option}")
     return found
+
+
+def usual_column(columns: Collection[str], usual: tuple[str, ...]) -> str | None:
+    """The first of the usual names that is there, in capitals or not."""
+    lower = {name.lower(): name for name in columns}
+    return next((name if name in columns else lower[name] for name in usual if name in lower), None)
 
 
 def split_named(name: str) -> str | None:

@@ -11,7 +11,7 @@ from datasets.columns import split_named
 from datasets.conventions import CONVENTIONS
 from datasets.conventions.base import Convention, Reading, Row
 from datasets.conventions.beside import stem_key
-from datasets.conventions.made import NO_CAPTIONS, from_template
+from datasets.conventions.made import NO_CAPTIONS, TEMPLATE, from_template
 from datasets.conventions.own_lines import CAPTIONS_FILE as CAPTIONS_FILE
 from datasets.importing import RawPicture
 from datasets.picture_files import is_picture_name
@@ -22,7 +22,9 @@ from dnnlib.errors import UserError
 from dnnlib.names import printable, same_name_key
 from torch_utils.rng import seed_for
 
-WITHOUT_CAPTIONS = "picture without captions"
+WITHOUT_CAPTIONS, WITHOUT_PICTURE = "picture without captions", "captions without picture"
+_REMEDIES = ("--no-captions imports pictures without, and --caption-template 'a photo of a {}' makes "
+             "captions of their folders' names")
 _OTHER_COMMANDS = {".mdb": "lsun", ".tar": "webdataset", ".arrow": "hf"}  # by ending of a file
 
 
@@ -83,7 +85,9 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
     convention, files, told = _choose(source, captions)
     if convention is None:
         count_others(set(source.files) - pictures.keys(), report, pictures)
-        raise UserError(_no_captions(source, len(pictures)))
+        raise UserError(f"--source {printable(source.path)}: {len(pictures)} pictures without "
+                        f"captions: none of {', '.join(one.name for one in CONVENTIONS)} is there; "
+                        + _REMEDIES)
     reading = Reading(source, files, report, captions.column)
     listed = _listed(convention, reading)
     report.captions_from = "; ".join([str(convention), *reading.details, *told])
@@ -92,9 +96,20 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
     report.note(f"picture that {convention.name} does not list", len(unlisted))
     count_others(others - unlisted, report, pictures)
     raws = _usable(listed, source, report, bare=convention is NO_CAPTIONS)
-    if not raws and listed and all(one.file is not None for one in listed):
-        raise UserError(_no_captions(source, len(pictures), convention))
     return _split(raws, report, test_share)
+
+
+def refuse_captionless(folder: str | os.PathLike, raws: list[RawPicture], report: Report) -> None:
+    """Raise `UserError`, with the remedies, where `folder_pictures` found nothing but pictures
+    whose captions cannot be used.
+    """
+    if raws or not report.counts[WITHOUT_CAPTIONS] or report.counts[WITHOUT_PICTURE]:
+        return
+    what = f"--source {printable(folder)}: no picture has captions that can be used; "
+    if report.captions_from.startswith(TEMPLATE):
+        raise UserError(f"{what}none lies in a folder that could name its class; a template "
+                        "without {} gives all pictures one caption")
+    raise UserError(what + _REMEDIES)
 
 
 def split_of(name: str, test_share: float) -> str:
@@ -208,7 +223,7 @@ def _usable(listed: list[_Listed], source: SourceFolder, report: Report, *,
         if not one.texts and not bare:
             report.defect(WITHOUT_CAPTIONS, one.name, one.reason)
         elif one.file is None:
-            report.defect("captions without picture", one.name, one.missing)
+            report.defect(WITHOUT_PICTURE, one.name, one.missing)
         else:
             raws.append(RawPicture(one.name, one.name, source.files[one.file], tuple(one.texts),
                                    one.split or ""))
@@ -242,15 +257,3 @@ def _no_pictures(source: SourceFolder, report: Report) -> str:
              for ending, command in _OTHER_COMMANDS.items() if ending in endings]
     return (f"--source {printable(source.path)}: no pictures found" +
             (f" ({counts})" if counts else "") + "".join(hints))
-
-
-def _no_captions(source: SourceFolder, num_pictures: int,
-                 convention: Convention | None = None) -> str:
-    what = f"--source {printable(source.path)}: {num_pictures} pictures without captions: "
-    if convention is not None and convention.name == "--caption-template":
-        return (f"{what}none lies in a folder that could name its class; a template without {{}} "
-                "gives all pictures one caption, and --no-captions imports them without")
-    looked = f"none of {', '.join(one.name for one in CONVENTIONS)} is there" \
-        if convention is None else f"{convention} has none that can be used"
-    return (f"{what}{looked}; --no-captions imports them without, and --caption-template "
-            "'a photo of a {}' makes captions of their folders' names")

@@ -69,7 +69,7 @@ def _reads(reading: Reading) -> Iterator[Row]:
 
 
 def _from_tokens(reading: Reading, file: str) -> Iterator[Row]:
-    for line, fields in separated(reading, file, PlainTabs):
+    for line, fields in separated(reading, file, text_of(reading, file), PlainTabs):
         match = _TOKEN.fullmatch(fields[0].strip())
         if match is None or len(fields) != 2:
             reading.wrong_row(file, line, "expected NAME.jpg#NUMBER, a tab and a caption")

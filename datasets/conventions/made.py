@@ -15,6 +15,7 @@ from dnnlib.names import printable
 
 _NUMBER = re.compile(r"(?:\d+|n\d{8})[._\s-]+(?=\S)")  # as in 001.Cardinal and n02085620-Chihuahua
 _HOLE = "{}"
+TEMPLATE = "--caption-template"
 
 
 def check_template(template: str) -> None:
@@ -44,7 +45,7 @@ def class_folder(name: str) -> str | None:
 def from_template(template: str) -> Convention:
     """A caption a picture, from the name of its folder. Raises `UserError` as `check_template`."""
     check_template(template)
-    return Convention("--caption-template", repr(template), _no_files,
+    return Convention(TEMPLATE, repr(template), _no_files,
                       functools.partial(_from_folders, template))
 
 

@@ -13,7 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from datasets.columns import CAPTION_COLUMNS, choose_column, import_pyarrow, split_named
+from datasets.columns import (
+    CAPTION_COLUMNS,
+    choose_column,
+    import_pyarrow,
+    split_named,
+    usual_column,
+)
 from datasets.conventions.base import Reading, Row
 from datasets.picture_files import is_picture_name
 from dnnlib.errors import UserError, library_errors, reason_of
@@ -76,7 +82,7 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
     if not columns:
         return
     shown = printable(reading.source.files[file])
-    picture = next((name for name in file_columns if name in columns), None)
+    picture = usual_column(columns, file_columns)
     if picture is None:
         raise UserError(f"{shown}: none of the columns {', '.join(map(printable, columns))} is "
                         f"named {' or '.join(file_columns)}; rename the column of the file names, "
@@ -119,10 +125,10 @@ def first_line(path: Path) -> str:
     return split_lines(text)[0]
 
 
-def separated(reading: Reading, file: str,
+def separated(reading: Reading, file: str, text: str,
               dialect: type[csv.Dialect]) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of all rows that are not empty; damaged ones are counted."""
-    text = text_of(reading, file)
+    """(line, fields) of all rows of the file's text that are not empty; damaged ones are counted.
+    """
     rows = csv.reader(io.StringIO(text, newline=""), dialect)
     while True:
         before = rows.line_num
@@ -148,19 +154,28 @@ def _records(reading: Reading, file: str, dialect: type[csv.Dialect] | None) -> 
         return _from_parquet(reading, file)
     if ending == ".jsonl":
         return _from_json_lines(reading, file)
-    return _from_separated(reading, file, dialect or _dialect(reading.source.files[file]))
+    return _from_separated(reading, file, dialect)
 
 
-def _dialect(path: Path) -> type[csv.Dialect]:
-    """By the ending, but for .csv files whose header has no comma."""
-    header = first_line(path)
-    if path.suffix.lower() == ".tsv" or ("," not in header and "\t" in header):
+def _dialect(reading: Reading, file: str, text: str) -> type[csv.Dialect]:
+    """By the ending, but for .csv files whose header has no comma; tabs may come without quotation.
+    """
+    header = split_lines(text[:_HEAD_BYTES])[0]
+    if file.lower().endswith(".tsv") or ("," not in header and "\t" in header):
+        try:
+            for _ in csv.reader(io.StringIO(text, newline=""), Tabs):
+                pass
+        except csv.Error:
+            reading.tell("quotation marks belong to the text")
+            return PlainTabs
         return Tabs
     return Semicolons if "," not in header and ";" in header else Dialect
 
 
-def _from_separated(reading: Reading, file: str, dialect: type[csv.Dialect]) -> Iterator[Record]:
-    rows = separated(reading, file, dialect)
+def _from_separated(reading: Reading, file: str,
+                    dialect: type[csv.Dialect] | None) -> Iterator[Record]:
+    text = text_of(reading, file)
+    rows = separated(reading, file, text, dialect or _dialect(reading, file, text))
     first = next(rows, (0, []))
     header = [name.strip() for name in first[1]]
     if len(header) == 2 and is_picture_name(header[0]):  # no header: a picture and its caption

@@ -89,7 +89,7 @@ def test_nothing_usable_names_the_files_and_fails(tmp_path, photos):
         (photos / f"{number}.txt").write_text("\n")
     result = run("folder", "--source", photos, "--dest", tmp_path / "a.zip")
     assert result.exit_code == 1 and result.stdout.count(".txt is empty") == 3
-    assert "NAME.txt (beside each picture) has none that can be used" in result.stderr
+    assert "photos: no picture has captions that can be used; --no-captions" in result.stderr
     for number in range(3):
         (photos / f"{number}.png").write_bytes(b"damaged")
         (photos / f"{number}.txt").write_text("a picture")

@@ -147,7 +147,7 @@ def test_a_table_without_the_columns_names_them(tmp_path):
 
 def test_captions_csv_with_several_rows_a_picture_and_splits(tmp_path):
     pictures(tmp_path, "images/a.png", "images/b.png", "images/c.png", "top.png")
-    fill(tmp_path, captions__csv="filename,caption,split\na.png,first,train\nb.png,other,val\n"
+    fill(tmp_path, captions__csv="Filename,Caption,split\na.png,first,train\nb.png,other,val\n"
          "a.png,second,train\nimages/c.png,third,\ntop.png,fourth,holdout\n")
     found, report = read(tmp_path)
     assert found == {"images/a.png": (["first", "second"], "train"),
@@ -155,7 +155,7 @@ def test_captions_csv_with_several_rows_a_picture_and_splits(tmp_path):
     assert report.skipped == [{"file": "captions.csv, line 6", "reason":
                                "the split 'holdout' is none of train, test, validation"}]
     assert report.split_rule == "as the files of the captions say, else all are train"
-    assert report.captions_from == "captions.csv; column caption"
+    assert report.captions_from == "captions.csv; column Caption"
 
 
 def test_captions_tsv_in_utf16_and_without_header(tmp_path):
@@ -173,6 +173,17 @@ def test_other_separators_in_a_csv(tmp_path, separator):
     table = f'image{separator}caption\na.png{separator}"red, round; small"\n'
     fill(pictures(tmp_path, "a.png"), captions__csv=table)
     assert read(tmp_path)[0] == {"a.png": (["red, round; small"], "train")}
+
+
+def test_a_tsv_with_and_without_quotation(tmp_path):
+    pictures(tmp_path, "a.png", "b.png")
+    fill(tmp_path, captions__tsv='file\tcaption\na.png\t"a ""red"" one"\nb.png\tb "blue"\n')
+    found, report = read(tmp_path)
+    assert found == {"a.png": (['a "red" one'], "train"), "b.png": (['b "blue"'], "train")}
+    fill(tmp_path, captions__tsv='file\tcaption\na.png\t"Stop" on a sign\nb.png\t"open\n')
+    found, report = read(tmp_path)
+    assert found == {"a.png": (['"Stop" on a sign'], "train"), "b.png": (['"open'], "train")}
+    assert "quotation marks belong to the text" in report.captions_from
 
 
 def test_an_open_quotation_mark_is_counted_and_not_a_long_caption(tmp_path):
@@ -397,8 +408,9 @@ def test_class_folders_below_splits_and_pictures_without_one(tmp_path):
     assert report.skipped == [{"file": "val/3.png", "reason":
                                "it lies in no folder that could name its class"}]
     assert read(tmp_path, template="a portrait")[0]["val/3.png"] == (["a portrait"], "test")
-    with pytest.raises(UserError, match="none lies in a folder .* a template without {} gives"):
-        read(tmp_path / "val/001.cat", template="a {}")
+    result = run("folder", "--source", tmp_path / "val/001.cat", "--caption-template", "a {}",
+                 "--dest", tmp_path / "x.zip")
+    assert "none lies in a folder that could name its class; a template without {}" in result.stderr
 
 
 def test_folders_are_splits_only_where_all_are(tmp_path):
