@@ -81,8 +81,9 @@ def dataset_table(dataset: TextImageDataset, records: Iterable[Record]) -> dict[
         digests.append(pixel_digest(image))
     table = statistics.table(num_repeated(np.array(digests, np.uint64)))
     imported = dataset.info.get("statistics")
-    whole = dataset.split == "all" and isinstance(imported, dict)
-    return table | {key: imported[key] for key in SIZE_KEYS if key in imported} if whole else table
+    if dataset.split == "all" and isinstance(imported, dict):
+        table |= {key: imported[key] for key in SIZE_KEYS if key in imported}
+    return table
 
 
 def _thumbnail(image: torch.Tensor) -> Image.Image:

@@ -79,10 +79,10 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
         else:
             report.left_out(kind, name)
     pictures = source.pictures()
-    if not pictures and not any(convention.looks(source) for convention in CONVENTIONS):
+    convention, files, told = _choose(source, captions)
+    if not pictures and not files:
         count_others(set(source.files), report)
         raise UserError(_no_pictures(source, report))
-    convention, files, told = _choose(source, captions)
     if convention is None:
         count_others(set(source.files) - pictures.keys(), report, pictures)
         raise UserError(f"--source {printable(source.path)}: {len(pictures)} pictures without "
@@ -100,10 +100,8 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
 
 
 def refuse_captionless(folder: str | os.PathLike, raws: list[RawPicture], report: Report) -> None:
-    """Raise `UserError`, with the remedies, where `folder_pictures` found nothing but pictures
-    whose captions cannot be used.
-    """
-    if raws or not report.counts[WITHOUT_CAPTIONS] or report.counts[WITHOUT_PICTURE]:
+    """Raise `UserError`, with the remedies, where `folder_pictures` found no caption to use."""
+    if raws or report.counts[WITHOUT_PICTURE]:
         return
     what = f"--source {printable(folder)}: no picture has captions that can be used; "
     if report.captions_from.startswith(TEMPLATE):
@@ -188,23 +186,20 @@ def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
 
 def _find(source: SourceFolder, row: Row, bases: dict[str, list[str]] | None) -> str:
     """The file that a row means. bases: files by their last name, where any folder will do."""
-    try:
-        return source.find(os.path.normpath(os.path.join(row.folder, row.name)) if row.folder
-                           else row.name)
-    except MissingFile as error:
-        if bases is None:
-            raise
-        missing = error
-    if row.folder:
+    places = [os.path.normpath(os.path.join(row.folder, row.name)) if row.folder else row.name]
+    if bases is not None:
+        places.append(row.name)
+    reasons = []
+    for place in dict.fromkeys([*places, *(place.strip() for place in places)]):
         try:
-            return source.find(row.name)
-        except MissingFile:
-            pass
-    same = bases.get(same_name_key(row.name), [])
+            return source.find(place)
+        except MissingFile as error:
+            reasons.append(error)
+    same = bases.get(same_name_key(row.name.strip()), []) if bases else []
     if len(same) > 1:
         raise MissingFile(f"several folders have a file of that name: {', '.join(same[:3])}")
     if not same:
-        raise missing
+        raise reasons[0]
     return same[0]
 
 
@@ -236,9 +231,10 @@ def _split(raws: list[RawPicture], report: Report, test_share: float) -> list[Ra
     Folders say it where every picture lies in one at the top that is called train, test,
     validation or the like, and not all of them in train.
     """
-    folders = [split_named(raw.id.split("/")[0]) if "/" in raw.id else None for raw in raws]
-    if None in folders or "test" not in folders:
-        folders = [split_of(raw.id, test_share) for raw in raws]
+    named = [split_named(raw.id.split("/")[0]) if "/" in raw.id else None for raw in raws]
+    sides = [side for side in named if side is not None]
+    if len(sides) < len(raws) or "test" not in sides:
+        sides = [split_of(raw.id, test_share) for raw in raws]
         rule = f"{test_share:.0%} of file names by their hash are test" if test_share else \
             "all are train"
     else:
@@ -247,7 +243,7 @@ def _split(raws: list[RawPicture], report: Report, test_share: float) -> list[Ra
     rules = ["as the files of the captions say"] if told else []
     report.split_rule = ", else ".join(rules if len(told) == len(raws) else [*rules, rule])
     return [replace(raw, split=raw.split or side)
-            for raw, side in zip(raws, folders, strict=True)]
+            for raw, side in zip(raws, sides, strict=True)]
 
 
 def _no_pictures(source: SourceFolder, report: Report) -> str:

@@ -83,7 +83,7 @@ def table_lines(table: dict[str, Any]) -> Iterator[str]:
         if key == "shorter_side_px" and table["smallest"]:
             small, large = ("x".join(map(str, table[which])) for which in ("smallest", "largest"))
             yield f"Smallest {small}, largest {large}"
-    yield f"Duplicates: {table['duplicate_pictures']} pictures with the pixels of another one"
+    yield f"Duplicates: {table['duplicate_pictures']} pictures repeat the pixels of an earlier one"
     if table["words_a_caption"]:
         yield (f"Near-empty captions (fewer than {MIN_WORDS} words or {MIN_LETTERS} letters): "
                f"{table['near_empty_captions']}")

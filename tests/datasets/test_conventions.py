@@ -215,6 +215,19 @@ def test_a_name_alone_must_be_unique(tmp_path):
                                "several folders have a file of that name: x/a.png, y/a.png"}]
 
 
+@pytest.mark.parametrize("table", ["", "file,caption\n", "file,caption\na.png,\n"])
+def test_a_table_without_captions_names_the_remedies(tmp_path, table):
+    fill(pictures(tmp_path / "in", "a.png"), captions__csv=table)
+    result = run("folder", "--source", tmp_path / "in", "--dest", tmp_path / "x.zip")
+    assert result.exit_code == 1 and "no picture has captions that can be used; --no-captions" in \
+        result.stderr and "Captions: captions.csv" in result.stdout
+
+
+def test_spaces_around_a_name(tmp_path):
+    fill(pictures(tmp_path, "a b.png", " c.png"), captions__csv="file,caption\na b.png ,a\n c.png, c\n")
+    assert read(tmp_path)[0] == {"a b.png": (["a"], "train"), " c.png": (["c"], "train")}
+
+
 def test_names_in_tables_on_other_systems(tmp_path):
     name = unicodedata.normalize("NFD", "caf\u00e9.png")
     pictures(tmp_path, f"in/{name}", "in/b.png")

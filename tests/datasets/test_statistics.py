@@ -59,7 +59,7 @@ def test_repeats():
 
 def test_nothing_added():
     assert list(table_lines(Statistics().table(0))) == [
-        "Duplicates: 0 pictures with the pixels of another one"]
+        "Duplicates: 0 pictures repeat the pixels of an earlier one"]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ Smallest 30x30, largest 300x100
 Width / height of source pictures: 0.95-1.05: 1 (33%), 1.5-2: 1 (33%), 2+: 1 (33%)
 Captions a picture: 1: 2 (67%), 2: 1 (33%)
 Words a caption: 1: 1 (25%), 2-3: 1 (25%), 4-5: 1 (25%), 6-7: 1 (25%)
-Duplicates: 1 pictures with the pixels of another one
+Duplicates: 1 pictures repeat the pixels of an earlier one
 Near-empty captions (fewer than 2 words or 4 letters): 1
 """
 
