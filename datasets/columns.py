@@ -12,7 +12,7 @@ from dnnlib.errors import UserError
 CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence", "prompt",
                    "description", "comment")
 TEST_SPLITS = ("test", "validation", "val", "valid", "dev")
-TRAIN_SPLITS = ("train", "training", "restval")  # restval: the rest of COCO's val in Karpathy's split
+TRAIN_SPLITS = ("train", "training", "restval")  # restval: Karpathy's rest of COCO's val
 
 
 def choose_column(columns: Collection[str], wanted: str | None, usual: tuple[str, ...], option: str,

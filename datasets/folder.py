@@ -23,8 +23,8 @@ from dnnlib.names import printable, same_name_key
 from torch_utils.rng import seed_for
 
 WITHOUT_CAPTIONS, WITHOUT_PICTURE = "picture without captions", "captions without picture"
-_REMEDIES = ("--no-captions imports pictures without, and --caption-template 'a photo of a {}' makes "
-             "captions of their folders' names")
+_REMEDIES = ("--no-captions imports pictures without, and --caption-template 'a photo of a {}' "
+             "makes captions of their folders' names")
 _OTHER_COMMANDS = {".mdb": "lsun", ".tar": "webdataset", ".arrow": "hf"}  # by ending of a file
 
 

@@ -78,8 +78,8 @@ def table_lines(table: dict[str, Any]) -> Iterator[str]:
         counts = table[key]
         total = sum(counts.values())
         if total:
-            yield f"{title.format_map(table)}: " + ", ".join(f"{name}: {count} ({count / total:.0%})"
-                                           for name, count in counts.items())
+            yield f"{title.format_map(table)}: " + ", ".join(
+                f"{name}: {count} ({count / total:.0%})" for name, count in counts.items())
         if key == "shorter_side_px" and table["smallest"]:
             small, large = ("x".join(map(str, table[which])) for which in ("smallest", "largest"))
             yield f"Smallest {small}, largest {large}"

@@ -23,7 +23,8 @@ WRONG_ROW = "wrong row"
 class Row:
     """What a file says of one picture. Several rows may add captions to one picture.
 
-    name: the picture's path, as the file spells it. folder: what it is relative to, below the source.
+    name: the picture's path, as the file spells it. folder: the one below the source that the path
+    is relative to.
     texts: captions as they are read, not cleaned yet; what is no text among them is left out later.
     split: 'train', 'test', or None where the file does not say.
     where: file and line, for messages. reason: why there are no texts, where that is known.

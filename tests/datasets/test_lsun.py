@@ -27,7 +27,8 @@ def database(folder, values):
 
 
 def imported(tmp_path, *arguments):
-    result = run("lsun", *arguments, "--dest", tmp_path / "x.zip", "--resolution", 16, "--workers", 2)
+    result = run("lsun", *arguments, "--dest", tmp_path / "x.zip", "--resolution", 16,
+                 "--workers", 2)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

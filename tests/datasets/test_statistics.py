@@ -64,7 +64,7 @@ def test_nothing_added():
 
 @pytest.fixture
 def photos(tmp_path):
-    """Four pictures, of which two are the same at 16 x 16; four captions, one of them near-empty."""
+    """Four pictures, two of them the same at 16 x 16; four captions, one of them near-empty."""
     for name, colour, size, text in (("train/a", "red", (30, 30), "a red thing\nred"),
                                      ("train/b", "red", (60, 40), "another red thing on a table"),
                                      ("test/c", "blue", (300, 100), "blue all over it"),

@@ -1,0 +1,38 @@
+"""Folders of pictures as users have them, drawn into a temporary folder, and their import."""
+
+import json
+
+from datasets.folder import Captions, folder_pictures
+from datasets.report import Report
+from tests.datasets.conftest import picture
+
+
+def fill(folder, **files):
+    """Pictures by the names given, and text files by name; `__` in a name is a dot."""
+    for name, content in files.items():
+        path = folder / name.replace("__", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            picture(path)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content, encoding="utf-8", newline="")
+    return folder
+
+
+def pictures(folder, *names):
+    return fill(folder, **dict.fromkeys(names))
+
+
+def read(folder, *, test_share=0.0, follow_links=False, **options):
+    """(captions and split by id, report) of a folder."""
+    report = Report()
+    raws = folder_pictures(folder, report, test_share, follow_links=follow_links,
+                           captions=Captions(**options))
+    return {raw.id: (list(raw.captions), raw.split) for raw in raws}, report
+
+
+def lines(*records):
+    return "\n".join(record if isinstance(record, str) else json.dumps(record)
+                     for record in records)
