@@ -50,7 +50,8 @@ class ZipFiles:
         self.path = Path(path)
         self._handle: tuple[int, zipfile.ZipFile] | None = None  # (process id, handle)
         self.members = {
-            _zip_name(info): info for info in self._zip().infolist() if not info.is_dir()
+            _zip_name(info): info for info in self._zip().infolist()
+            if info.filename and not info.is_dir()  # a damaged zip may hold a member without a name
         }
 
     def read(self, name: str) -> bytes:

@@ -79,6 +79,12 @@ def test_each_damage_of_a_zip(tmp_path):
     assert "it would unpack to 2048 MiB" in fault(path)
 
 
+def test_a_member_without_a_name_is_none(tmp_path):
+    path = zipped(tmp_path / "x.zip", qq=b"x", b=b"y")
+    path.write_bytes(path.read_bytes().replace(b"qq", b"\0q"))  # a name ends at the first zero
+    assert list(ZipFiles(path).members) == ["b"]
+
+
 def tarred(path, *members, mode="w"):
     with tarfile.open(path, mode) as tar:
         for name, data in members:
