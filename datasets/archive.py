@@ -11,7 +11,9 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +33,8 @@ FORMAT = 1
 INDEX = "dataset.json"
 SPLITS = ("train", "test")
 _REMEDY = "make it again with dataset_tool.py"
+# (size, CRC-32) of files in plain folders, by path, inode, size and times.
+_CHECKSUMS: dict[tuple[str, int, int, int, int], tuple[int, int]] = {}
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,7 @@ class Archive:
         try:
             return (self.path / name).read_bytes() if self.zip is None else self.zip.read(name)
         except OSError as error:
-            raise UserError(
-                f"{self.path}: {name} cannot be read ({error.strerror}); make the data set again"
-            ) from None
+            raise self._unreadable(name, error.strerror) from None
         except PackedError as error:
             raise UserError(f"{error}; make the data set again") from None
 
@@ -99,6 +101,9 @@ class Archive:
     def has_captions(self) -> bool:
         """Whether every picture has captions; if not, none has. Raises `UserError` as `entries`."""
         return any(entry.captions for entry in self.entries())
+
+    def _unreadable(self, name: str, reason: str) -> UserError:
+        return UserError(f"{self.path}: {name} cannot be read ({reason}); make the data set again")
 
     def entries(self) -> list[Entry]:
         """The pictures that `dataset.json` lists, in its order.
@@ -112,15 +117,34 @@ class Archive:
         return entries
 
     def content_hash(self) -> str:
-        """sha256 over `dataset.json` and every file's name, size and (in a zip) CRC-32; the path plays no part.
+        """sha256 over `dataset.json` and every file's name, size and CRC-32; the path plays no part.
 
-        A plain folder has no stored checksums, so there a changed picture of unchanged size is not seen.
+        A zip stores the checksums. A plain folder is read whole for them, each file once a process
+        while its inode, size and times stay; so it has the hash of a zip of the same files.
         """
         digest = hashlib.sha256(self._index)
-        for name in self.names:
-            size, crc = self._files[name]
+        for name, (size, crc) in zip(self.names, self._checksums(), strict=True):
             digest.update(f"{name}\0{size}\0{crc}\n".encode())
         return digest.hexdigest()
+
+    def _checksums(self) -> list[tuple[int, int]]:
+        """(size, CRC-32) of every file, in the order of `names`."""
+        if self.zip is not None:
+            return [self._files[name] for name in self.names]
+        with ThreadPoolExecutor(8) as pool:  # files on a network are slow one by one
+            return list(pool.map(self._checksum, self.names))
+
+    def _checksum(self, name: str) -> tuple[int, int]:
+        path = os.path.abspath(self.path / name)
+        try:
+            info = os.stat(path)
+        except OSError as error:
+            raise self._unreadable(name, error.strerror) from None
+        key = (path, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+        if key not in _CHECKSUMS:
+            data = self.read(name)
+            _CHECKSUMS[key] = (len(data), zlib.crc32(data))
+        return _CHECKSUMS[key]
 
     def _open_zip(self) -> ZipFiles:
         try:

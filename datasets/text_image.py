@@ -6,6 +6,7 @@ Shapes: images are uint8 [3, H, W], 0 to 255, sRGB. Caption choice and flips: `d
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ class TextImageDataset(Dataset):
         """What `dataset.json` says of the whole: source, licence, attribution, resize filter and the like."""
         return {key: value for key, value in self._archive.metadata.items() if key != "items"}
 
-    @property
+    @functools.cached_property
     def content_hash(self) -> str:
         """Names the whole archive (all splits) by its content, not its path; see `Archive.content_hash`."""
         return self._archive.content_hash()

@@ -181,8 +181,7 @@ class Session:
                                 "data set of dataset_tool.py (OpenMoji renders at any --resolution)")
         if path.is_dir() and not (path / INDEX).is_file():
             return PictureFolder(path), f"{option} {path}", False
-        # The content hash of a plain folder does not see every change of a picture, so nothing of it is kept.
-        return TextImageDataset(path, split=reference.split), f"{option} {path}", not path.is_dir()
+        return TextImageDataset(path, split=reference.split), f"{option} {path}", True
 
     def real_view(self, reference: Reference, num_patches: int) -> RealView:
         """What is seen of the real pictures. Raises `UserError` where their size does not fit."""

@@ -52,6 +52,8 @@ class TrainingLoop:
                  encoder: TextEncoder | None, text_encoder: TextEncoder | None,
                  device: torch.device, cache_dir: Path) -> None:
         self.config, self.run_dir, self.dataset, self.device, self.cache_dir = config, run_dir, dataset, device, cache_dir
+        # A plain folder is read whole for it, so one rank does.
+        self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)
         self.grid = SampleGrid(dataset, config.seed, config.resolution)
@@ -85,14 +87,14 @@ class TrainingLoop:
                             "all nodes share")
         if resumed is None:
             progress.run_id = from_main(uuid.uuid4().hex)
-            progress.dataset_hash = self.dataset.content_hash
+            progress.dataset_hash = self.data_hash
             if self.config.init_from is not None:
                 told = start_from(self.config.init_from, self.trainer)
                 if is_main():
                     print("\n".join(told))
             for network in (self.trainer.generator, self.trainer.discriminator, self.trainer.ema.model):
                 broadcast_from_main(network.state_dict().values())
-        elif progress.dataset_hash != self.dataset.content_hash:
+        elif progress.dataset_hash != self.data_hash:
             raise UserError(f"--data {self.config.data}: not the pictures that this run was started with; restore that data "
                             "set, or give another --outdir with --init-from")
         return resumed
@@ -204,7 +206,7 @@ class TrainingLoop:
         encoder = self.trainer.encoder
         snapshot = Snapshot(ema, config.text_encoder if encoder else "", config.resolution, {
             "recipe": config.recipe, "kimg": round(progress.images / 1000, 3), "dataset": self.dataset.name,
-            "dataset_hash": self.dataset.content_hash, "seed": config.seed, "batch": config.batch,
+            "dataset_hash": self.data_hash, "seed": config.seed, "batch": config.batch,
             "training_time_s": round(progress.elapsed_s), "image_losses": bool(config.loss.cond or config.loss.cong)},
             encoder_id=encoder.id if encoder else "")
 

@@ -1,6 +1,7 @@
 """Archive: round trip as zip and folder, determinism, atomic writing, clear errors for damaged files."""
 
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -61,6 +62,27 @@ def test_content_hash_sees_one_changed_pixel(tmp_path):
     changed[3].image[0, 0, 0] ^= 1
     write_archive(tmp_path / "b.zip", changed, SIZE, {})
     assert Archive(tmp_path / "a.zip").content_hash() != Archive(tmp_path / "b.zip").content_hash()
+
+
+def test_a_folder_has_the_hash_of_a_zip_of_the_same_files_and_sees_every_changed_byte(tmp_path):
+    write_archive(tmp_path / "a.zip", pictures(), SIZE, {})
+    write_archive(tmp_path / "a", pictures(), SIZE, {})
+    before = Archive(tmp_path / "a").content_hash()
+    assert Archive(tmp_path / "a.zip").content_hash() == before
+    picture = tmp_path / "a" / "00000" / "img00000003.png"
+    size, times, data = picture.stat().st_size, picture.stat(), picture.read_bytes()
+    picture.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` leaves them
+    assert picture.stat().st_size == size and Archive(tmp_path / "a").content_hash() != before
+    picture.write_bytes(data)
+    assert Archive(tmp_path / "a").content_hash() == before
+
+
+def test_a_folder_is_read_once_a_process_for_its_hash(tmp_path, monkeypatch):
+    write_archive(tmp_path / "a", pictures(), SIZE, {})
+    before = Archive(tmp_path / "a").content_hash()
+    monkeypatch.setattr("zlib.crc32", None)
+    assert Archive(tmp_path / "a").content_hash() == before
 
 
 def test_pickle_drops_the_handle(written):
