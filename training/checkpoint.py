@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.ownership import in_our_folder
 
@@ -57,15 +58,34 @@ def checkpoints(run_dir: Path) -> list[Path]:
     return sorted(found, key=kimg, reverse=True)
 
 
-class CheckpointIO:
-    """Save and restore `objects` as training-state-<kimg>.pt in `run_dir`; the newest two are kept."""
+def options_in(run_dir: Path) -> dict[str, Any] | None:
+    """The options that the newest readable state was trained with; None where it holds none, as
+    those of earlier versions.
 
-    def __init__(self, run_dir: Path, objects: dict[str, Stateful]) -> None:
-        self.run_dir, self.objects = run_dir, objects
+    Tensors stay on the disk. A damaged file is passed over in silence: `read_newest` names it.
+    """
+    for path in checkpoints(run_dir):
+        with contextlib.suppress(UserError), library_errors(UserError):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            options = state.get("options")
+            return options if isinstance(options, dict) else None
+    return None
+
+
+class CheckpointIO:
+    """Save and restore `objects` as training-state-<kimg>.pt in `run_dir`; the newest two are kept.
+
+    options: plain values that say which run the state belongs to; they are saved with it.
+    """
+
+    def __init__(self, run_dir: Path, objects: dict[str, Stateful],
+                 options: dict[str, Any] | None = None) -> None:
+        self.run_dir, self.objects, self.options = run_dir, objects, options
 
     def save(self, images_seen: int) -> Path:
         """Write the state of every object; older files beyond the newest two go once the new one is whole."""
-        state = {"format": FORMAT} | {name: item.state_dict() for name, item in self.objects.items()}
+        state = {"format": FORMAT, "options": self.options}
+        state |= {name: item.state_dict() for name, item in self.objects.items()}
         path = self.run_dir / f"{PREFIX}{images_seen // 1000:06d}.pt"
         with atomic_path(path, ours=in_our_folder) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
@@ -85,7 +105,7 @@ class CheckpointIO:
         return found[0]
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        if set(state) - {"format"} != set(self.objects):
+        if set(state) - {"format", "options"} != set(self.objects):
             raise UserError(f"{path}: written by another version of this code; finish the run with that one")
         for name, item in self.objects.items():
             try:

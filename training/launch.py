@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib.util
+import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets.text_image import TextImageDataset
-from dnnlib.config_codec import to_dict
+from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.console import tee_to
 from dnnlib.errors import UserError
 from dnnlib.files import (
@@ -34,7 +36,7 @@ from torch_utils.distributed import from_main, is_main, on_main, process_group, 
 from torch_utils.memory import memory_errors
 from torch_utils.ops import check_backend
 from torch_utils.precision import no_tf32, resolve
-from training.checkpoint import checkpoints
+from training.checkpoint import checkpoints, options_in
 from training.config import RESUMABLE, TrainConfig
 from training.training_loop import TrainingLoop
 
@@ -81,11 +83,13 @@ _WRITTEN = re.compile(
 
 
 def run_folder_fault(run_dir: Path) -> str | None:
-    """The rule of ownership (`dnnlib.ownership`) for run folders: our options, a failed start, or
-    nothing a run would write.
+    """The rule of ownership (`dnnlib.ownership`) for run folders: our options, alone or in a state,
+    a failed start, or nothing a run would write.
     """
     if not run_dir.is_dir():
         return None  # making it says what is wrong
+    if options_in(run_dir) is not None:
+        return None
     if (run_dir / OPTIONS).exists():
         fault = json_with("recipe", "generator", "text_encoder")(run_dir / OPTIONS)
         return fault and f"holds the {OPTIONS} of another program"
@@ -166,16 +170,67 @@ def cached(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageD
 
 
 def keep_options(config: TrainConfig, run_dir: Path) -> None:
-    """Write training_options.json; where there is a checkpoint to resume, refuse changes that would make it another run."""
-    path, options = run_dir / OPTIONS, to_dict(config)
-    if path.exists() and checkpoints(run_dir):
-        before = read_json(path)
-        for name, value in leaves(options).items():
-            old = leaves(before).get(name)
-            if name.split(".")[0] not in RESUMABLE and old != value:
-                raise UserError(f"{run_dir} holds a run with another {name} ({old!r}, now {value!r}); give the same flags to "
-                                "resume it, or another --outdir")
-    write_json(path, options, ours=in_our_folder)
+    """Write training_options.json; where there is a state to resume, say what changes.
+
+    Raises `UserError` for changes that would make it another run.
+    """
+    options = to_dict(config)
+    if checkpoints(run_dir):
+        changes = differences(earlier_options(run_dir), options)
+        bound = [change for change in changes if change.name.split(".")[0] not in RESUMABLE]
+        if bound:
+            raise UserError(f"{run_dir} holds a run with {_told(bound)}; to resume it, add "
+                            f"{_flags(bound)}, else give another --outdir")
+        if changes:
+            print(f"Resumed with {_told(changes)}.")
+    write_json(run_dir / OPTIONS, options, ours=in_our_folder)
+
+
+def earlier_options(run_dir: Path) -> dict[str, Any]:
+    """The options of the run in `run_dir`: those in its newest state, or in training_options.json
+    for a state that was written before states held them.
+
+    Fields that were added since have their defaults: before them, code did as these say. Raises
+    `UserError` for options of another version of this code.
+    """
+    before = options_in(run_dir) or read_json(run_dir / OPTIONS)
+    try:
+        return to_dict(from_dict(TrainConfig, before, "options"))
+    except UserError as error:
+        raise UserError(f"{run_dir} holds a run of another version of this code ({error}); finish "
+                        "it with that one, or give another --outdir") from None
+
+
+class Change(NamedTuple):
+    """A field by its dotted name, with its value before and now."""
+
+    name: str
+    old: Any
+    new: Any
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[Change]:
+    """What differs between nested options; parts of different kinds differ as a whole."""
+    nested = isinstance(old, dict) and isinstance(new, dict) and old.get("kind") == new.get("kind")
+    if nested:
+        return [change for key in new for change in
+                differences(old.get(key), new[key], f"{name}.{key}" if name else key)]
+    return [Change(name, old, new)] if old != new else []
+
+
+def _told(changes: list[Change]) -> str:
+    def shown(value: Any) -> str:
+        return repr(value.get("kind", value) if isinstance(value, dict) else value)
+
+    return "another " + ", ".join(
+        f"{name} ({shown(old)}, now {shown(new)})" for name, old, new in changes)
+
+
+def _flags(changes: list[Change]) -> str:
+    """The part of a command line that undoes the changes."""
+    if changes[0].name == "recipe":
+        return f"--recipe {shlex.quote(changes[0].old)}"
+    return " ".join(f"--set {shlex.quote(f'{name}={json.dumps(old)}')}" for name, old, _ in changes)
 
 
 def leaves(options: Any, path: str = "") -> dict[str, Any]:

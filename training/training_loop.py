@@ -55,7 +55,7 @@ class TrainingLoop:
         # A plain folder is read whole for it, so one rank does.
         self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
-        self.checkpoint = CheckpointIO(run_dir, self.trainer.objects)
+        self.checkpoint = CheckpointIO(run_dir, self.trainer.objects, to_dict(config))
         self.grid = SampleGrid(dataset, config.seed, config.resolution)
         self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch
         self.tick_images = max(round(config.tick_kimg * 1000), 1)
@@ -69,6 +69,8 @@ class TrainingLoop:
         if is_main():
             self._open_log()
             self._announce(resumed)
+            if self.trainer.progress.images >= self.total_images:
+                print(self._nothing_to_do())
         with _StopSignals(self):
             if resumed is None:
                 self._save()
@@ -114,6 +116,12 @@ class TrainingLoop:
             print(f"Resumed from {resumed.name} at {progress.images} images.")
         else:
             self.grid.save_reals(self.run_dir / "reals.png")
+
+    def _nothing_to_do(self) -> str:
+        images, wanted = self.trainer.progress.images, f"--kimg {self.config.kimg:g}"
+        state = "is finished" if images == self.total_images else "is further already"
+        return (f"Nothing to train: the run has shown {images} images, so with {wanted} it {state}; "
+                f"a --kimg above {images / 1000:g} goes on.")
 
     def _batches(self) -> Iterator[Batch]:
         config = self.config
