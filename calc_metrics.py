@@ -126,6 +126,11 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
         if is_main():
             for message, names in refused.items():
                 print(f"Error: {', '.join(dict.fromkeys(names))}: {message}", file=sys.stderr)
+            missing = [row.name for row in protocols
+                       if any(row.name in names for names in refused.values())]
+            if missing and len(protocols) > 1:
+                print(f"{len(protocols) - len(missing)} of {len(protocols)} protocols scored; "
+                      f"not scored: {', '.join(missing)}", file=sys.stderr)
     if refused:
         sys.exit(1)
 
@@ -219,11 +224,14 @@ def compare(runs: tuple[str, ...], metrics: str, style: str) -> None:
     if names:
         protocols_named(names)
     table = tabulate(read_runs(runs), names)
-    for line in differences(table):
+    told = differences(table)
+    for line in told.values():
         print(f"Warning: {line}", file=sys.stderr)
     if style == "json":
-        print(json.dumps({label: {metric: {"mean": cell.mean, "spread": cell.spread, "num_blocks": cell.num_blocks}
-                                  for metric, cell in row.items()} for label, row in table.items()}, ensure_ascii=False))
+        print(json.dumps({label: {metric: {
+            "mean": cell.mean, "spread": cell.spread, "num_blocks": cell.num_blocks,
+            "differs": told.get((label, metric))} for metric, cell in row.items()}
+            for label, row in table.items()}, ensure_ascii=False))
     else:
         print(latex(table) if style == "latex" else markdown(table))
 

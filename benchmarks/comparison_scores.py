@@ -15,14 +15,13 @@ import torch
 
 from configs import RECIPES, recipe
 from datasets.text_image import TextImageDataset
-from dnnlib.config_codec import to_dict
+from dnnlib.config_codec import leaves, to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json, read_json_lines
 from metrics.protocols import PROTOCOLS_VERSION, protocols_named
 from metrics.runner import evaluate, load_subject
 from networks.snapshot import Snapshot
 from networks.text_encoders import encoder_widths
-from training.launch import leaves
 
 # What all runs must share, whatever their recipes say.
 SETTINGS = ("kimg", "batch", "augment.mode", "mirror", "text.noise", "lr_decay", "ema.half_life_kimg", "ema.rampup", "precision", "text_encoder",

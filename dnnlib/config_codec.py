@@ -34,6 +34,14 @@ def to_dict(config: Any) -> Any:
     return config
 
 
+def leaves(options: Any, path: str = "") -> dict[str, Any]:
+    """{'loss.r1_gamma': 1.0, ...}: every plain value of nested options by its dotted name."""
+    if not isinstance(options, dict):
+        return {path: options}
+    return {name: leaf for key, value in options.items()
+            for name, leaf in leaves(value, f"{path}.{key}" if path else key).items()}
+
+
 def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
     """Build `cls` from parsed JSON. Raises `UserError` for unknown keys, missing fields and wrong types."""
     if not isinstance(data, dict):

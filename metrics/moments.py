@@ -12,6 +12,7 @@ from functools import reduce
 import numpy as np
 import torch
 
+from dnnlib.errors import UserError
 from metrics.rows import float64_device
 
 
@@ -64,7 +65,7 @@ def moments_of_sums(parts: Iterable[Sums | None]) -> Moments:
     added = [part for part in parts if part is not None]
     count = sum(part.count for part in added)
     if count < 2:
-        raise ValueError(f"moments need at least two rows, got {count}")
+        raise UserError(f"at least two rows are needed, one a picture, got {count}")
     mean = reduce(np.add, (part.rows for part in added)) / count
     products = reduce(np.add, (part.products for part in added))
     return Moments(count, mean, (products - count * np.outer(mean, mean)) / (count - 1))

@@ -1,6 +1,6 @@
 """A plain folder of pictures, from any model or none: what `calc --images` scores and `--ref` compares with.
 
-Pictures are taken in the order of their paths. Captions are optional: a `captions.jsonl` or a NAME.txt beside each, as
+Pictures are numbered in the order of their paths. Captions are optional: a `captions.jsonl` or a NAME.txt beside each, as
 `dataset_tool.py folder` reads them. `pictures.json`, which `calc_metrics.py gen` writes, names the data set item of each.
 """
 
@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,11 +86,23 @@ class PictureFolder:
         return {raw.id: raw.captions for raw in folder_pictures(self.path, Report())}
 
     @functools.cached_property
-    def _items(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
+        """What `gen` wrote down of pictures that it made; {} for others."""
         path = self.path / ORIGIN_FILE
         origin = read_json(path) if path.is_file() else None
-        items = origin.get("items") if isinstance(origin, dict) else None
-        return items if isinstance(items, dict) else {}
+        ours = isinstance(origin, dict) and all(
+            isinstance(origin.get(key), dict) for key in ("items", "protocol"))
+        return origin if ours else {}
+
+    @functools.cached_property
+    def made_with(self) -> dict[str, Any]:
+        """seed and truncation that `gen` made the pictures with; {} where that is not known."""
+        pictures = self.origin.get("protocol", {}).get("pictures", {})
+        return {name: pictures[name] for name in ("seed", "truncation") if name in pictures}
+
+    @property
+    def _items(self) -> dict[str, str]:
+        return self.origin.get("items", {})
 
     def _load(self, index: int) -> Image.Image:
         try:

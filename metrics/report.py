@@ -1,6 +1,7 @@
 """Result records of several runs as one table: mean and spread over seed blocks, in Markdown or LaTeX.
 
-A cell stands beside another only where both were measured alike; what differs is said, never averaged away.
+A cell is ranked beside another only where both were measured alike. What differs is noted under the
+table and never averaged away.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dnnlib.config_codec import leaves
 from dnnlib.errors import UserError
 from dnnlib.files import read_json_lines
 from metrics.protocols import lower_is_better
@@ -62,22 +64,30 @@ def tabulate(runs: Mapping[str, Sequence[dict[str, Any]]], metrics: Sequence[str
     return table
 
 
-def differences(table: Table) -> list[str]:
-    """A line for each protocol that was not measured alike in all rows, naming the fields and the labels."""
-    lines = []
+def differences(table: Table) -> dict[tuple[str, str], str]:
+    """A line for each cell, by (label, protocol), that was not measured as the first one of its
+    column was; it names the conditions with both values, the first one's last.
+    """
+    lines = {}
     for metric in columns(table):
         cells = {label: row[metric] for label, row in table.items() if metric in row}
         first_label, first = next(iter(cells.items()))
         for label, cell in cells.items():
-            fields = _unequal(first.conditions, cell.conditions)
-            if fields:
-                lines.append(f"{metric}: {label} differs from {first_label} in {', '.join(fields)}; these numbers do not compare")
+            told = _unequal(cell.conditions, first.conditions)
+            if told:
+                lines[label, metric] = (f"{metric}: {label} differs from {first_label} in "
+                                        f"{', '.join(told)}; these numbers do not compare")
     return lines
 
 
 def markdown(table: Table) -> str:
-    """A pipe table; the best of each column is bold, `(n)` is the number of seed blocks where there are several."""
+    """A pipe table; the best of each column is bold, `(n)` is the number of seed blocks where there are several.
+
+    Columns that were not measured alike have no best; `[k]` refers to a note below the table.
+    """
     names = columns(table)
+    notes = differences(table)
+    marks = {cell: f" [{number}]" for number, cell in enumerate(notes, start=1)}
     best = {metric: _best(table, metric) for metric in names}
     lines = ["| | " + " | ".join(f"{name} {_DOWN if lower_is_better(name) else _UP}" for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     for label, row in table.items():
@@ -85,14 +95,19 @@ def markdown(table: Table) -> str:
         for metric in names:
             text = _text(row[metric], _PLUS_MINUS) if metric in row else "-"
             blocks = f" ({row[metric].num_blocks})" if metric in row and row[metric].num_blocks > 1 else ""
-            cells.append((f"**{text}**" if label in best[metric] else text) + blocks)
+            mark = marks.get((label, metric), "")
+            cells.append((f"**{text}**" if label in best[metric] else text) + blocks + mark)
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    for number, note in enumerate(notes.values(), start=1):
+        lines += ["", f"[{number}] {note}"]
     return "\n".join(lines)
 
 
 def latex(table: Table) -> str:
     """A booktabs tabular with the same content."""
     names = columns(table)
+    notes = differences(table)
+    marks = {cell: f"$^{{{number}}}$" for number, cell in enumerate(notes, start=1)}
     best = {metric: _best(table, metric) for metric in names}
     arrows = [f"{_escape(name)} $\\{'down' if lower_is_better(name) else 'up'}arrow$" for name in names]
     lines = [r"\begin{tabular}{l" + "r" * len(names) + "}", r"\toprule", " & ".join(["", *arrows]) + r" \\", r"\midrule"]
@@ -100,9 +115,13 @@ def latex(table: Table) -> str:
         cells = []
         for metric in names:
             text = f"${_text(row[metric], _LATEX_PLUS_MINUS)}$" if metric in row else "--"
-            cells.append(rf"\boldmath{text}" if label in best[metric] and metric in row else text)
+            text = rf"\boldmath{text}" if label in best[metric] and metric in row else text
+            cells.append(text + marks.get((label, metric), ""))
         lines.append(" & ".join([_escape(label), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    for number, note in enumerate(notes.values(), start=1):
+        lines += ["", f"$^{{{number}}}$ {_escape(note)}"]
+    return "\n".join(lines)
 
 
 def columns(table: Table) -> list[str]:
@@ -121,23 +140,54 @@ def _cell(label: str, metric: str, records: list[dict[str, Any]]) -> Cell:
     return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), first)
 
 
+# Fields of a record that say what was found, whose pictures these are, or where it ran; CPU and GPU
+# differ in the last bits only. All other fields are conditions.
+_RESULTS = frozenset((
+    "metric", "value", "note", "spread", "recall", "coverage", "enlarged", "shuffled", "real",
+    "prime", "generated", "psnr", "ssim", "ms_ssim", "lpips", "lpips_note", "chance", "whole",
+    "window", "extrapolated", "seed", "images", "snapshot_sha256", "text_encoder", "device",
+    "seconds", "drawn"))
+
+
 def _conditions(record: dict[str, Any]) -> dict[str, Any]:
-    """Everything that must agree for two numbers to stand side by side."""
-    overrides = {key: value for key, value in record.get("overrides", {}).items() if key not in ("seed", "num_images")}
-    return {"num_generated": record.get("num_generated"), "num_real": record.get("num_real"), "split": record.get("split"),
-            "resize": record.get("resize"), "detector": record.get("detector"), "overrides": overrides,
-            "dataset": (record.get("dataset") or {}).get("content_hash"),
-            "reference_file": (record.get("reference_file") or {}).get("sha256"),
-            "protocols version": record.get("versions", {}).get("protocols")}
+    """Everything that must agree for two numbers to stand side by side, by dotted name.
+
+    All fields but those of `_RESULTS`, so that a field that is new is a condition until somebody
+    says otherwise. How many pictures and which seed block is told by `num_generated` alone.
+    """
+    kept = {name: value for name, value in record.items() if name not in _RESULTS}
+    kept["versions"] = {"protocols": record.get("versions", {}).get("protocols")}
+    kept["overrides"] = {name: value for name, value in record.get("overrides", {}).items()
+                         if name not in ("seed", "num_images")}
+    protocol = kept.pop("protocol", {})
+    kept["protocol"] = {name: protocol.get(name) for name in ("measure", "reference")}
+    for name in ("dataset", "reference_file", "data_large"):  # by content, where that is known
+        about = dict(kept.pop(name, None) or {})
+        if "content_hash" in about or "sha256" in about:
+            about.pop("name", None)
+        kept[name] = about
+    folder = record.get("images")
+    if isinstance(folder, dict) and "drawn" not in record:  # of an earlier version
+        kept["the first pictures in path order"] = (
+            folder.get("num_files") != record.get("num_generated"))
+    return leaves(kept)
 
 
 def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    return [field for field in a if a[field] != b[field]]
+    """'name (value in a, value in b)' of each condition that differs; None: not there."""
+    return [f"{name} ({_short(a.get(name))}, {_short(b.get(name))})"
+            for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
+
+
+def _short(value: Any) -> str:
+    """A hash by its first 12 digits."""
+    text = value if isinstance(value, str) else repr(value)
+    return text[:12] if len(text) == 64 else text
 
 
 def _best(table: Table, metric: str) -> set[str]:
     means = {label: row[metric].mean for label, row in table.items() if metric in row}
-    if len(means) < 2:
+    if len(means) < 2 or any(metric == column for _, column in differences(table)):
         return set()
     top = min(means.values()) if lower_is_better(metric) else max(means.values())
     return {label for label, mean in means.items() if mean == top}

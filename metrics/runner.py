@@ -62,6 +62,9 @@ def evaluate(
     """
     device = torch.device(device)
     sources = data if isinstance(data, Sources) else Sources(data=Path(data))
+    if isinstance(subject, FolderSubject):  # these are settled: they made the pictures
+        seed = subject.folder.made_with.get("seed", seed)
+        truncation = subject.folder.made_with.get("truncation", truncation)
     rows = [row.with_overrides(num=num, seed=seed, truncation=truncation) for row in protocols]
     session = Session(subject, sources, device=device, batch_size=batch_size,
                       cache_dir=Path(cache_dir) if cache_dir else None, encoders=encoders or {},
@@ -131,6 +134,7 @@ def _record(session: Session, protocol: Protocol) -> dict[str, Any]:
         **scores,
         **_detector_fields(session, protocol),
         "num_generated": pictures.num_images,
+        **_drawn_fields(session, protocol),
         "split": pictures.split,
         "captions": pictures.captions,
         "seed": pictures.seed,
@@ -175,17 +179,40 @@ def _data_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
     if session.sources.data is not None:
         dataset = session.dataset(protocol.pictures.split)
         fields["dataset"] = {"name": dataset.name, "content_hash": dataset.content_hash, "num_items": len(dataset)}
-    for name, path in (("reference_file", session.sources.reference), ("data_large", session.sources.large)):
+    native = protocol.reference.view == "native"
+    for name, path, used in (("reference_file", session.sources.reference, native),
+                             ("data_large", session.sources.large, not native)):
         if path is not None:
-            fields[name] = {"name": path.name} | ({"sha256": sha256_of(path)} if path.is_file() else {})
+            fields[name] = {"name": path.name}
+            if path.is_file():
+                fields[name]["sha256"] = sha256_of(path)
+            elif used:
+                fields[name]["content_hash"] = session.reals(protocol.reference)[0].content_hash
+    return fields
+
+
+def _drawn_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
+    """Where only a part is looked at: which files of a folder, windows of which real pictures."""
+    fields: dict[str, Any] = {}
+    if isinstance(session.subject, FolderSubject):
+        fields["drawn"] = session.subject.drawn(protocol.pictures)
+    if protocol.reference.view == "patch":
+        of, num = len(session.reals(protocol.reference)[0]), protocol.pictures.num_images
+        fields["drawn_real"] = {"pictures": min(num, of), "of": of, "seed": 0 if num % of else None}
     return fields
 
 
 def _detector_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
-    """`teacher` is True where the scorer is the encoder that the generator was trained with: then it flatters."""
+    """`teacher` is True where the scorer is the encoder that the generator was trained with: then it flatters.
+
+    None: it is not known how the pictures were made.
+    """
     if protocol.measure.detector is None:
         return {"detector": None, "resize": None, "teacher": False}
     detector = session.detector(protocol.measure.detector)
-    teacher = isinstance(detector, DualDetector) and detector.encoder_id == session.subject.encoder_id
+    teacher: bool | None = False
+    if isinstance(detector, DualDetector):
+        encoder = session.subject.encoder_id
+        teacher = None if encoder is None else detector.encoder_id == encoder
     return {"detector": {"name": detector.name, "weights_sha256": detector.weights_sha256},
             "resize": detector.resize, "teacher": teacher}

@@ -101,7 +101,7 @@ def _r_precision(session: Session, protocol: Protocol, measure: RPrecision) -> F
     """`real`: the real pictures with the same captions and distractors; `prime`: the paper's CLIP-R', value / real."""
     pictures = protocol.pictures
     chosen = session.image_set(pictures)
-    pool = session.caption_pool(pictures)
+    pool, pool_from = session.caption_pool(pictures)
     distractors = draw_distractors(chosen.items, chosen.prompts, pool,
                                    num_distractors=measure.num_distractors, seed=pictures.seed)
     texts = session.text_features(chosen.prompts, measure.detector)
@@ -113,7 +113,7 @@ def _r_precision(session: Session, protocol: Protocol, measure: RPrecision) -> F
     prime = value / real if real else None
     fields = {
         "real": real, "prime": prime, "num_distractors": distractors.shape[1], "chance": 1 / (1 + distractors.shape[1]),
-        "num_real": len(set(chosen.items)),
+        "num_real": len(set(chosen.items)), "pool": len(pool), "pool_from": pool_from,
     }
     if measure.ratio:
         note = {} if prime is not None else {"note": "the real pictures of these captions are not known, or score zero"}

@@ -68,6 +68,7 @@ class Session:
         self.dataset = cache(self._open_dataset)
         self.detector = cache(self._load_detector)
         self.image_set = cache(self._choose)
+        self.places = cache(self._find_places)
         self.reals = cache(self._open_reals)
         self._real = cache(self._read_real)
         self._generated = cache(self._run_pass)
@@ -102,14 +103,10 @@ class Session:
 
     def real_items(self, pictures: Pictures, detector: str) -> np.ndarray | None:
         """Rows of the real pictures whose captions made the generated ones; None where that is not known."""
-        if isinstance(self.subject, FolderSubject):
-            places = self._places(self.subject.folder, pictures)
-            if places is None:
-                return None
-        else:
-            places = list(self.image_set(pictures).items)
+        if isinstance(self.subject, FolderSubject) and self.places(pictures) is None:
+            return None
         real = self._real(Reference(split=pictures.split), detector, pictures.num_images)
-        return real.with_rows()[places]
+        return real.with_rows()[list(self.image_set(pictures).items)]
 
     def text_features(self, captions: Sequence[str], detector: str) -> np.ndarray:
         """float32 [N, D]; equal captions are encoded once. Raises `UserError` where a picture has no caption."""
@@ -118,13 +115,17 @@ class Session:
                             "captions.jsonl into the folder")
         return self._text(tuple(captions), detector)
 
-    def caption_pool(self, pictures: Pictures) -> list[str]:
-        """One caption an item, by item number: where R-precision takes its distractors from."""
-        if isinstance(self.subject, Subject):
-            return caption_pool(self.dataset(pictures.split), seed=pictures.seed)
+    def caption_pool(self, pictures: Pictures) -> tuple[list[str], str]:
+        """One caption an item, by item number: where R-precision takes its distractors from.
+
+        And its origin: all items of the split, or, where the items of a folder's pictures are not
+        known, the captions of the scored pictures alone.
+        """
+        if isinstance(self.subject, Subject) or self.places(pictures) is not None:
+            return caption_pool(self.dataset(pictures.split), seed=pictures.seed), "split"
         chosen = self.image_set(pictures)
         first = dict(zip(reversed(chosen.items), reversed(chosen.prompts), strict=True))
-        return [first[item] for item in range(len(first))]
+        return [first[item] for item in range(len(first))], "scored pictures"
 
     def render(self, pictures: Pictures, share: range, view: View, *, batch_size: int | None = None,
                tile_px: int | None = None) -> Iterator[torch.Tensor]:
@@ -156,17 +157,34 @@ class Session:
 
     def _choose(self, pictures: Pictures) -> ImageSet:
         if isinstance(self.subject, FolderSubject):
-            return self.subject.image_set(pictures.num_images, "the protocol")
+            return self.subject.image_set(pictures, self.places(pictures))
         return image_set(self.dataset(pictures.split), num_images=pictures.num_images, seed=pictures.seed)
 
-    def _places(self, folder: PictureFolder, pictures: Pictures) -> list[int] | None:
-        """Position in the split of the item behind each picture of a folder."""
+    def _find_places(self, pictures: Pictures) -> list[int] | None:
+        """Position in the split of the item behind each scored picture of a folder.
+
+        `gen` wrote down its id; else it is the first item that has the picture's caption. None
+        where one of them is not in --data.
+        """
+        assert isinstance(self.subject, FolderSubject)
         if self.sources.data is None:
             return None
+        folder, files = self.subject.folder, self.subject.files(pictures)
         dataset = self.dataset(pictures.split)
-        place = {dataset.id(index): index for index in range(len(dataset))}
-        items = [folder.item(index) or "" for index in range(pictures.num_images)]
-        return [place[item] for item in items] if all(item in place for item in items) else None
+        by_id = {dataset.id(index): index for index in range(len(dataset))}
+        by_caption: dict[str, int] = {}
+        for index in range(len(dataset)):
+            for caption in dataset.captions(index):
+                by_caption.setdefault(caption, index)
+        places = []
+        for file in files:
+            place = by_id.get(folder.item(file) or "")
+            if place is None and folder.captions(file):
+                place = by_caption.get(folder.captions(file)[0])
+            if place is None:
+                return None
+            places.append(place)
+        return places
 
     def _open_reals(self, reference: Reference) -> tuple[RealPictures, str, bool]:
         """(pictures, option and file for messages, whether features may be cached)."""
@@ -205,9 +223,8 @@ class Session:
         if isinstance(self.subject, FolderSubject):
             if pictures.view != "native":
                 self._network()
-            self.image_set(pictures)
-            folder = self.subject.folder
-            yield from read_batches(lambda i: folder[i].image, share, batch_size=self.batch_size, device=self.device,
+            folder, files = self.subject.folder, self.subject.files(pictures)
+            yield from read_batches(lambda i: folder[files[i]].image, share, batch_size=self.batch_size, device=self.device,
                                     num_threads=decoding_threads(), progress=self.progress, what=f"pictures of {folder.name}")
             return
         large = min(self.reals(Reference(view="patch"))[0].resolution) if pictures.view == "patch" else 0

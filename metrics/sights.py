@@ -16,7 +16,7 @@ from datasets.text_image import Record
 from dnnlib.errors import UserError
 from metrics.measures import Reference, Sight
 from networks.coordinates import View
-from torch_utils.rng import seed_for
+from torch_utils.rng import generator_for, seed_for
 
 FACTORS: dict[Sight, int] = {"x2": 2, "x4": 4, "x2_enlarged": 2, "x4_enlarged": 4}
 # Sights that `Detail` compares.
@@ -62,11 +62,17 @@ def real_view(pictures: RealPictures, reference: Reference, side: int, num_patch
         if large < 2 * side:
             raise UserError(f"{where}: its pictures have {large} px a side, windows of {side} px need at least {2 * side}")
 
+        rest = num_patches % len(pictures)  # windows of a part of the pictures
+        order = torch.randperm(len(pictures), generator=generator_for("patch order")).tolist()
+
         def window(index: int) -> torch.Tensor:
             top, left = window_corner("real", index, side, large)
-            return pictures[index % len(pictures)].image[:, top:top + side, left:left + side]
+            place = index % len(pictures)
+            item = order[place] if index >= num_patches - rest else place
+            return pictures[item].image[:, top:top + side, left:left + side]
 
-        return RealView(num_patches, f"{tag}, {num_patches} of {side}", window)
+        drawn = ", rest drawn" if rest else ""
+        return RealView(num_patches, f"{tag}, {num_patches} of {side}{drawn}", window)
     wanted = real_side(reference.view, side)
     if tuple(pictures.resolution) != (wanted, wanted):
         size = "{}x{}".format(*pictures.resolution)

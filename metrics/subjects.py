@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from dnnlib.errors import UserError
 from metrics.image_sets import ImageSet
+from metrics.measures import Pictures
 from metrics.picture_folder import PictureFolder
 from networks.interfaces import Generator, TextEncoder
+from torch_utils.rng import generator_for
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class FolderSubject:
-    """Pictures that are there already; picture i of a protocol is file i of the folder."""
+    """Pictures that are there already; a protocol takes all of them or a seeded draw over all."""
 
     folder: PictureFolder
 
@@ -49,22 +54,42 @@ class FolderSubject:
 
     @property
     def encoder_id(self) -> str | None:
-        return None
+        """Of the network that made the pictures, where `gen` wrote it down."""
+        return self.folder.origin.get("text_encoder")
 
     def identity(self) -> dict[str, Any]:
         """The fields of a record that say what was scored."""
         return {"images": {"name": self.folder.name, "content_hash": self.folder.content_hash, "num_files": len(self.folder)},
-                "text_encoder": None}
+                "text_encoder": self.encoder_id}
 
-    def image_set(self, num_images: int, protocol: str) -> ImageSet:
-        """The first `num_images` files. Items are groups of one data set item, or of one caption.
+    def files(self, pictures: Pictures) -> list[int]:
+        """Which files are scored: all, in the order of their paths, or a seeded draw over all.
 
-        Raises `UserError` where the folder has fewer.
+        A larger draw begins with the smaller one. Raises `UserError` where the folder has fewer.
         """
-        if num_images > len(self.folder):
-            raise UserError(f"{self.folder.path} has {len(self.folder)} pictures, {protocol} takes {num_images}; pass --num-images "
-                            f"{len(self.folder)}, and the record will say so")
-        prompts = tuple((self.folder.captions(i) or ("",))[0] for i in range(num_images))
-        keys = [self.folder.item(i) or prompts[i] or self.folder.id(i) for i in range(num_images)]
-        number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-        return ImageSet(tuple(number[key] for key in keys), prompts, tuple(range(num_images)))
+        wanted, total = pictures.num_images, len(self.folder)
+        if wanted > total:
+            raise UserError(f"{self.folder.path} has {total} pictures, the protocol takes {wanted}; "
+                            f"pass --num-images {total}, and the record will say so")
+        if wanted == total:
+            return list(range(total))
+        order = torch.randperm(total, generator=generator_for("folder order", pictures.seed))
+        return order[:wanted].tolist()
+
+    def drawn(self, pictures: Pictures) -> dict[str, Any]:
+        """The field of a record that says which files were scored; seed None: all of them."""
+        wanted, total = pictures.num_images, len(self.folder)
+        return {"pictures": wanted, "of": total, "seed": pictures.seed if wanted < total else None}
+
+    def image_set(self, pictures: Pictures, items: Sequence[int] | None) -> ImageSet:
+        """The scored files. `items`: those of the data set whose captions made them; where they are
+        not known, pictures with one caption are an item.
+        """
+        files = self.files(pictures)
+        prompts = tuple((self.folder.captions(file) or ("",))[0] for file in files)
+        if items is None:
+            keys = [prompt or self.folder.id(file)
+                    for prompt, file in zip(prompts, files, strict=True)]
+            number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+            items = [number[key] for key in keys]
+        return ImageSet(tuple(items), prompts, tuple(range(len(files))))

@@ -231,11 +231,3 @@ def _flags(changes: list[Change]) -> str:
     if changes[0].name == "recipe":
         return f"--recipe {shlex.quote(changes[0].old)}"
     return " ".join(f"--set {shlex.quote(f'{name}={json.dumps(old)}')}" for name, old, _ in changes)
-
-
-def leaves(options: Any, path: str = "") -> dict[str, Any]:
-    """{'loss.r1_gamma': 1.0, ...}: every plain value of nested options by its dotted name."""
-    if not isinstance(options, dict):
-        return {path: options}
-    return {name: leaf for key, value in options.items()
-            for name, leaf in leaves(value, f"{path}.{key}" if path else key).items()}

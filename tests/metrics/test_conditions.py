@@ -1,0 +1,219 @@
+"""Which pictures are scored and under which conditions: what a record says, what compare does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import calc_metrics
+from metrics.measures import Pictures, Reference
+from metrics.picture_folder import PictureFolder
+from metrics.report import differences, latex, markdown, tabulate
+from metrics.sights import real_view
+from metrics.subjects import FolderSubject
+
+
+def run(*arguments):
+    return CliRunner().invoke(calc_metrics.main, list(map(str, arguments)))
+
+
+def calc(*arguments):
+    return run("calc", "--device", "cpu", *arguments)
+
+
+def record(result, metric):
+    assert result.exit_code == 0, result.stderr
+    return {one["metric"]: one for one in map(json.loads, result.stdout.splitlines())}[metric]
+
+
+@pytest.fixture(scope="module")
+def sorted_pictures(tmp_path_factory):
+    """40 pictures of 24 x 24 sorted into two class folders, dark ones first."""
+    folder, rng = tmp_path_factory.mktemp("sorted"), np.random.default_rng(0)
+    for number in range(40):
+        place = folder / ("a_dark" if number < 20 else "b_bright")
+        place.mkdir(exist_ok=True)
+        low = 0 if number < 20 else 200
+        pixels = rng.integers(low, low + 56, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+    return folder
+
+
+def test_a_part_of_a_folder_is_a_fair_draw(sorted_pictures, tmp_path):
+    def kid(images, num):
+        return record(calc("--images", images, "--ref", sorted_pictures, "--metrics", "kid_lite2",
+                           "--num-images", num), "kid_lite2")
+
+    first = kid(sorted_pictures / "a_dark", 20)  # what the first 20 files would score
+    part, whole = kid(sorted_pictures, 20), kid(sorted_pictures, 40)
+    assert part["drawn"] == {"pictures": 20, "of": 40, "seed": 0}
+    assert whole["drawn"] == {"pictures": 40, "of": 40, "seed": None}
+    assert first["value"] > 20 * abs(part["value"] - whole["value"])
+
+
+def test_a_draw_is_seeded_and_begins_the_larger_one(sorted_pictures):
+    subject = FolderSubject(PictureFolder(sorted_pictures))
+
+    def files(num, seed=0):
+        return subject.files(Pictures(num_images=num, seed=seed))
+
+    assert files(10) == files(30)[:10] != files(10, seed=1) and len(set(files(30))) == 30
+    assert files(40) == list(range(40)) and 3 < sum(file < 20 for file in files(10)) < 7
+
+
+def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures):
+    pictures, seen = PictureFolder(sorted_pictures), []
+
+    class Spy:
+        name, content_hash, resolution = "spy", "", pictures.resolution
+
+        def __len__(self):
+            return len(pictures)
+
+        def __getitem__(self, index):
+            seen.append(index)
+            return pictures[index]
+
+    for count in (12, 40, 52):
+        view = real_view(Spy(), Reference(view="patch"), 8, count, "--data-large")
+        assert ("drawn" in view.tag) == (count != 40)
+        for index in range(count):
+            view.read(index)
+    assert 2 < sum(index < 20 for index in seen[:12]) < 10 and len(set(seen[:12])) == 12
+    assert seen[12:52] == list(range(40)) == seen[52:92]
+    assert seen[92:] == seen[:12]
+
+
+METRICS = "kid_lite2,clip_r_small"
+
+
+@pytest.fixture(scope="module")
+def scored(network, archive, tmp_path_factory):
+    """The same pictures scored from the network and from the folder that gen wrote: two files."""
+    place = tmp_path_factory.mktemp("scored")
+    how = ("--seed", 1, "--trunc", 0.5, "--num-images", 9)
+    made = run("gen", "--network", network, "--data", archive, "--metrics", "kid_lite2", "--outdir",
+               place / "pictures", "--device", "cpu", *how)
+    assert made.exit_code == 0, made.stderr
+    common = ("--data", archive, "--metrics", METRICS, "--cache", place / "cache")
+    for name, arguments in (("network", ["--network", network, *how]),
+                            ("folder", ["--images", place / "pictures", "--num-images", 9])):
+        done = calc(*arguments, *common, "--out", place / f"{name}.jsonl")
+        assert done.exit_code == 0, done.stderr
+    return place
+
+
+def records(path):
+    return {one["metric"]: one for one in map(json.loads, path.read_text().splitlines())}
+
+
+def test_a_folder_of_gen_has_the_conditions_of_the_network(scored):
+    network, folder = (records(scored / f"{name}.jsonl") for name in ("network", "folder"))
+    for metric in METRICS.split(","):
+        assert folder[metric]["value"] == pytest.approx(network[metric]["value"], rel=1e-4)
+        for field in ("seed", "overrides", "teacher", "protocol", "dataset"):
+            assert folder[metric][field] == network[metric][field]
+    ranks = [one["clip_r_small"] for one in (network, folder)]
+    for field in ("num_distractors", "pool", "pool_from", "real", "chance"):
+        assert ranks[0][field] == ranks[1][field]
+    assert (ranks[0]["num_distractors"], ranks[0]["pool_from"]) == (11, "split")
+    done = run("compare", scored / "network.jsonl", scored / "folder.jsonl")
+    assert done.exit_code == 0 and done.stderr == "" and "[1]" not in done.stdout
+
+
+def test_captions_of_the_split_find_its_pool_and_others_are_told(scored, archive, tmp_path):
+    theirs = shutil.copytree(scored / "pictures", tmp_path / "theirs")
+    (theirs / "pictures.json").unlink()
+
+    def score(name):
+        out = tmp_path / f"{name}.jsonl"
+        found = record(calc("--images", theirs, "--data", archive, "--metrics", "clip_r_small",
+                            "--num-images", 9, "--cache", tmp_path, "--out", out), "clip_r_small")
+        return found, out
+
+    found, _ = score("same")
+    assert (found["pool_from"], found["num_distractors"]) == ("split", 11)
+    assert found["teacher"] is None
+    lines = (theirs / "captions.jsonl").read_text().splitlines()
+    (theirs / "captions.jsonl").write_text("\n".join(
+        json.dumps({"file": json.loads(line)["file"], "captions": [f"my own caption {number}"]})
+        for number, line in enumerate(lines)))
+    found, out = score("other")
+    assert (found["pool_from"], found["num_distractors"], found["real"]) == ("scored pictures", 8, None)
+    done = run("compare", scored / "network.jsonl", out, "--metrics", "clip_r_small")
+    assert done.exit_code == 0 and "**" not in done.stdout
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("Warning: clip_r_small: other differs from network in ")
+    for words in ("num_distractors (8, 11)", "pool_from (scored pictures, split)",
+                  "teacher (None, False)"):
+        assert words in warning and words in done.stdout
+
+
+RESULTS = {"value": 3.0, "spread": 1.0, "seconds": 99.0, "snapshot_sha256": "f" * 64, "real": 0.3,
+           "prime": 1.0, "device": "cuda", "seed": 1, "text_encoder": "another", "note": "none"}
+CONDITIONS = {
+    "num_generated": 8, "num_real": 7, "num_distractors": 5, "pool": 7, "split": "train", "view": {},
+    "teacher": True, "resize": "another", "data_checked": None, "reference_file": {"name": "x"},
+    "detector": {"name": "small", "weights_sha256": "f" * 64}, "versions": {"protocols": 0},
+    "dataset": {"name": "noise", "content_hash": "f" * 64, "num_items": 12},
+    "overrides": {"truncation": 0.7}, "data_large": {"name": "x"}, "a_field_of_tomorrow": 1,
+}
+
+
+@pytest.mark.parametrize("field", [*RESULTS, *CONDITIONS])
+def test_compare_looks_at_every_condition(scored, field):
+    ours = records(scored / "network.jsonl")["clip_r_small"]
+    other = ours | {"value": ours["value"] + 1} | {field: (RESULTS | CONDITIONS)[field]}
+    table = tabulate({"ours": [ours], "other": [other]})
+    notes = list(differences(table).values())
+    if field in RESULTS:
+        assert notes == [] and "**" in markdown(table) and "boldmath" in latex(table)
+    else:
+        assert len(notes) == 1 and field in notes[0]
+        assert "**" not in markdown(table) and "boldmath" not in latex(table)
+        assert f"[1] {notes[0]}" in markdown(table) and " [1] |" in markdown(table)
+        assert "$^{1}$" in latex(table)
+
+
+def test_a_record_of_the_first_files_in_path_order_is_told(scored):
+    now = records(scored / "folder.jsonl")["kid_lite2"]
+    now["images"] = now["images"] | {"num_files": 300}
+    before = {name: value for name, value in now.items() if name != "drawn"}
+    (note,) = differences(tabulate({"now": [now], "before": [before]})).values()
+    assert "the first pictures in path order (True, None)" in note
+
+
+def test_a_folder_of_real_pictures_is_known_by_its_content(sorted_pictures, scored, tmp_path):
+    hashes = []
+    for number in range(2):
+        place = tmp_path / str(number) / "real"
+        place.mkdir(parents=True)
+        for index in range(4):
+            file = f"{20 * number + index}.png"
+            shutil.copy(sorted_pictures / ("b_bright" if number else "a_dark") / file, place)
+        found = record(calc("--images", sorted_pictures, "--ref", place, "--metrics", "kid_lite2",
+                            "--num-images", 4), "kid_lite2")
+        hashes.append(found["reference_file"]["content_hash"])
+    assert hashes[0] != hashes[1] and len(hashes[0]) == 64
+
+
+def test_a_measure_that_cannot_be_computed_does_not_stop_the_others(network, archive, tmp_path):
+    out = tmp_path / "scores.jsonl"
+    done = calc("--network", network, "--data", archive, "--cache", tmp_path, "--num-images", 3,
+                "--metrics", "pr_lite2,dc_lite2,clip_s_small_heldout", "--out", out)
+    assert done.exit_code == 1 and list(records(out)) == ["clip_s_small_heldout"]
+    told = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert told == [f"Error: {name}: at least {count} generated pictures are needed, there are 3; "
+                    f"give --num-images {count} or more"
+                    for name, count in (("pr_lite2", 4), ("dc_lite2", 6))]
+    assert done.stderr.splitlines()[-1] == "1 of 3 protocols scored; not scored: pr_lite2, dc_lite2"
+    for name, count in (("pr_lite2", 4), ("dc_lite2", 6)):  # the advice holds
+        again = calc("--network", network, "--data", archive, "--cache", tmp_path,
+                     "--metrics", name, "--num-images", count)
+        assert again.exit_code == 0, again.stderr
+
