@@ -100,6 +100,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     from metrics.picture_folder import PictureFolder
     from metrics.runner import evaluate, load_subject
     from metrics.subjects import FolderSubject
+    from networks.text_encoders.limits import told_cut
     from torch_utils.distributed import from_main, is_main, process_group, resolve_device
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
@@ -109,6 +110,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     sources = _sources(data, ref, data_large, weights, labels)
     _check_out(out)
     refused: dict[str, list[str]] = {}
+    cut: dict[str, int] = {}  # captions that are too long, with the tokens that are read
     with process_group(where), memory_errors("lower --batch-gpu"):
         cache_dir = from_main(cache_folder(cache, user_cache_folder()) if is_main() else None)
         protocols = _served(protocols, sources) if network and _is_default("metrics") else protocols
@@ -117,13 +119,16 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
             records = evaluate(
                 subject, sources, protocols, num=num, seed=block, truncation=trunc, device=where, batch_size=batch_gpu,
                 cache_dir=cache_dir, progress=_print_progress if is_main() else None,
-                on_refusal=lambda protocol, error: refused.setdefault(str(error), []).append(protocol.name))
+                on_refusal=lambda protocol, error: refused.setdefault(str(error), []).append(protocol.name),
+                on_cut=lambda captions, limit: cut.update(dict.fromkeys(captions, limit)))
             for record in records:
                 if is_main():
                     print(json.dumps(record, allow_nan=False, ensure_ascii=False), flush=True)
                     if out:
                         append_json_line(out, record)
         if is_main():
+            if cut:
+                print(told_cut(cut, max(cut.values())), file=sys.stderr)
             for message, names in refused.items():
                 print(f"Error: {', '.join(dict.fromkeys(names))}: {message}", file=sys.stderr)
             missing = [row.name for row in protocols

@@ -260,6 +260,7 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
     from dnnlib.files import cache_folder, user_cache_folder
     from networks.text_encoders import load_encoder
     from networks.text_encoders.cache import CachedTextEncoder
+    from networks.text_encoders.limits import cut_line
     from torch_utils.distributed import resolve_device
 
     folder = Path(cache) if cache else cache_folder(Path(data).parent / ".cache", user_cache_folder())
@@ -268,6 +269,10 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
         raise UserError(
             f"--data {data}: the pictures have no captions, so there is nothing to encode")
     encoder = load_encoder(text_encoder, resolve_device(device))
+    cut = cut_line(encoder, (text for index in range(len(everything))
+                             for text in everything.captions(index)))
+    if cut:
+        click.echo(cut, err=True)
     for split in sorted(everything.splits):  # train.py caches its split alone
         dataset = TextImageDataset(data, split=split)
         captions = sorted({text for index in range(len(dataset)) for text in dataset.captions(index)})

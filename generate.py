@@ -116,6 +116,7 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     from networks.coordinates import View, check_picture_size, parse_size, parse_window
     from networks.sampling import iterate_images
     from networks.snapshot import Snapshot
+    from networks.text_encoders.limits import cut_line
     from torch_utils.distributed import resolve_device
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
@@ -132,6 +133,9 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     check_folder(Path(outdir), [*names, GRID] if grid else names)
     remove_leftovers(outdir)
     encoder = snapshot.load_encoder(where)
+    cut = cut_line(encoder, texts)
+    if cut:
+        click.echo(cut, err=True)
     stream = iterate_images(
         snapshot.generator.to(where), encoder, [text for text in texts for _ in numbers], numbers * len(texts), view,
         truncation=trunc, center=trunc_center, batch_size=batch_gpu, tile_px=tile, device=where)

@@ -26,7 +26,7 @@ from metrics.features import Progress
 from metrics.measures import Protocol
 from metrics.protocols import PROTOCOLS_VERSION, lacking, overrides_of
 from metrics.scorers import score
-from metrics.session import Session, Sources
+from metrics.session import OnCut, Session, Sources
 from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder, ViewError
@@ -50,7 +50,7 @@ def evaluate(
     num: int | None = None, seed: int | None = None, truncation: float | None = None,
     device: torch.device | str = "cpu", batch_size: int = 32, cache_dir: str | Path | None = None,
     encoders: Mapping[str, ImageTextEncoder] | None = None, progress: Progress | None = None,
-    on_refusal: Callable[[Protocol, UserError], None] | None = None,
+    on_refusal: Callable[[Protocol, UserError], None] | None = None, on_cut: OnCut | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One JSON-ready record a protocol, in order, each yielded when it is known.
 
@@ -58,7 +58,8 @@ def evaluate(
     then says so under `overrides`. batch_size is per rank. cache_dir keeps features of real pictures (None = no cache).
     encoders: loaded dual encoders by spec, so that they are not loaded again. A network that cannot make a view, or makes
     pictures that are not finite, gets value None and a `note`. Raises `UserError` for what does not fit and for missing
-    files, its protocol first; with `on_refusal` that is called instead, and the other protocols go on.
+    files, its protocol first; with `on_refusal` that is called instead, and the other protocols go on. `on_cut` hears of
+    captions beyond an encoder's limit.
     """
     device = torch.device(device)
     sources = data if isinstance(data, Sources) else Sources(data=Path(data))
@@ -68,7 +69,7 @@ def evaluate(
     rows = [row.with_overrides(num=num, seed=seed, truncation=truncation) for row in protocols]
     session = Session(subject, sources, device=device, batch_size=batch_size,
                       cache_dir=Path(cache_dir) if cache_dir else None, encoders=encoders or {},
-                      progress=progress or (lambda what, done, total: None))
+                      progress=progress or (lambda what, done, total: None), on_cut=on_cut)
 
     def attempt(action: Callable[[Session, Protocol], T], protocol: Protocol) -> T | None:
         # Between two records the caller may do as it likes, so both guards close before each yield.

@@ -6,7 +6,7 @@ Protocols with equal `pictures` share one pass over the generator, whatever dete
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
@@ -30,9 +30,13 @@ from metrics.reference_file import ReferenceFile
 from metrics.sights import ENLARGED, RealPictures, RealView, real_view
 from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
-from networks.interfaces import ImageTextEncoder
+from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.pretrained.lpips import MIN_PX, Lpips
-from torch_utils.distributed import main_first
+from networks.text_encoders.limits import cut_captions
+from torch_utils.distributed import is_main, main_first
+
+OnCut = Callable[[list[str], int], None]
+"""Called with captions that an encoder does not read to their end, and the tokens that it reads."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ class Session:
     """Everything the scorers ask for. `expect` names all protocols that will be scored, so that passes can be shared."""
 
     def __init__(self, subject: Subject | FolderSubject, sources: Sources, *, device: torch.device, batch_size: int,
-                 cache_dir: Path | None, encoders: Mapping[str, ImageTextEncoder], progress: Progress) -> None:
+                 cache_dir: Path | None, encoders: Mapping[str, ImageTextEncoder], progress: Progress,
+                 on_cut: OnCut | None = None) -> None:
+        self.on_cut = on_cut
         self.subject, self.sources = subject, sources
         self.device, self.batch_size, self.progress = device, batch_size, progress
         self._cache_dir = cache_dir
@@ -158,7 +164,13 @@ class Session:
     def _choose(self, pictures: Pictures) -> ImageSet:
         if isinstance(self.subject, FolderSubject):
             return self.subject.image_set(pictures, self.places(pictures))
-        return image_set(self.dataset(pictures.split), num_images=pictures.num_images, seed=pictures.seed)
+        chosen = image_set(self.dataset(pictures.split), num_images=pictures.num_images, seed=pictures.seed)
+        self._look_for_cut(self.subject.encoder, chosen.prompts)
+        return chosen
+
+    def _look_for_cut(self, encoder: TextEncoder, captions: Sequence[str]) -> None:
+        if self.on_cut is not None and is_main():
+            self.on_cut(*cut_captions(encoder, captions))
 
     def _find_places(self, pictures: Pictures) -> list[int] | None:
         """Position in the split of the item behind each scored picture of a folder.
@@ -238,6 +250,7 @@ class Session:
         row_of = {caption: row for row, caption in enumerate(unique)}
         loaded = self.detector(detector)
         assert isinstance(loaded, DualDetector)
+        self._look_for_cut(loaded.encoder, unique)
         features = loaded.text(unique).numpy()
         return features[[row_of[caption] for caption in captions]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from metrics.picture_folder import ORIGIN_FILE
 from metrics.ranks import shares_over_ranks
 from metrics.session import Sources
 from metrics.subjects import Subject
+from networks.text_encoders.limits import cut_line
 from torch_utils.distributed import from_main, is_main, on_main
 from torch_utils.pictures import save_png
 from torch_utils.precision import no_tf32
@@ -43,6 +45,9 @@ def write_pictures(subject: Subject, sources: Sources, protocol: Protocol, folde
     assert sources.data is not None
     dataset = TextImageDataset(sources.data, split=pictures.split, labels=sources.labels)
     chosen = image_set(dataset, num_images=pictures.num_images, seed=pictures.seed)
+    cut = cut_line(subject.encoder, chosen.prompts) if is_main() else None
+    if cut:
+        print(cut, file=sys.stderr)
     names = [f"img{index:08d}.png" for index in range(len(chosen))]
     origin = {"protocol": to_dict(protocol), "seed": pictures.seed, **subject.identity(),
               "dataset": {"name": dataset.name, "content_hash": dataset.content_hash},

@@ -32,6 +32,7 @@ from metrics.protocols import protocols_named, served
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
+from networks.text_encoders.limits import cut_line
 from torch_utils.distributed import from_main, is_main, on_main, process_group, resolve_device, world_size
 from torch_utils.memory import memory_errors
 from torch_utils.ops import check_backend
@@ -67,6 +68,7 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         widths = (encoder.sentence_dim, encoder.word_dim) if encoder else (0, 0)
         config = config.for_encoder(*widths)
         on_main(lambda: keep_options(config, run_dir))
+        on_main(lambda: tell_cut(encoder, config, dataset))
         cache_dir = feature_cache(config, run_dir)
         text_encoder = cached(encoder, config, dataset, cache_dir)
         if resolve(device, config.precision) == "fp32":
@@ -167,6 +169,15 @@ def cached(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageD
     captions = [caption for i in range(len(dataset)) for caption in dataset.captions(i)]
     on_main(lambda: CachedTextEncoder.build(encoder, captions, cache_dir))
     return CachedTextEncoder.build(encoder, captions, cache_dir)
+
+
+def tell_cut(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset) -> None:
+    """A line about the captions that the encoder does not read to their end, where text is read."""
+    if config.generator.sentence_dim or config.generator.word_dim:
+        line = cut_line(encoder, (caption for index in range(len(dataset))
+                                  for caption in dataset.captions(index)))
+        if line:
+            print(line)
 
 
 def keep_options(config: TrainConfig, run_dir: Path) -> None:

@@ -50,6 +50,7 @@ class OpenClipEncoder:
         if len(blocks) < 2:
             raise UserError(f"{name}: its text tower has one block and so no penultimate layer; choose another model")
         self._penultimate = blocks[-2]
+        self.max_tokens = self.tokenizer([""]).shape[1]  # T, with those that open and close a text
         probe = self.encode_text([""])
         self.sentence_dim, self.word_dim = probe.sentence.shape[-1], probe.words.shape[-1]
 
@@ -59,6 +60,19 @@ class OpenClipEncoder:
         return TextFeatures.cat([
             self._encode_batch(captions[start : start + _BATCH]) for start in range(0, len(captions), _BATCH)
         ])
+
+    def cut(self, captions: Sequence[str]) -> tuple[list[str], int]:
+        """Those captions that have more tokens than the tower reads, and how many it reads."""
+        # A token takes a letter at least; only what lies beyond ASCII may grow when normalised.
+        longer = [text for text in captions
+                  if len(text) > self.max_tokens - 2 or not text.isascii()]
+        found = []
+        for start in range(0, len(longer), _BATCH):
+            batch = longer[start:start + _BATCH]
+            one_more = self._mask(self.tokenizer(batch, context_length=self.max_tokens + 1))
+            found += [text for text, full in zip(batch, one_more.all(1).tolist(), strict=True)
+                      if full]
+        return found, self.max_tokens
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W] in [-1, 1], any size -> [N, d_s] float32, not normalised; differentiable in the images."""
