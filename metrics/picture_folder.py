@@ -54,7 +54,7 @@ class PictureFolder:
         if picture.size != self.resolution:
             size, first = ("{}x{}".format(*s) for s in (picture.size, self.resolution))
             raise UserError(f"{self._files[index]} is {size}, but {self._files[0].name} is {first}; all pictures of a folder "
-                            "must have one size: prepare them with dataset_tool.py folder")
+                            "must have one size: resize these, or leave them out")
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
         return Record(pixels, self.captions(index), self.id(index))
 

@@ -213,7 +213,8 @@ def _detector_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
     detector = session.detector(protocol.measure.detector)
     teacher: bool | None = False
     if isinstance(detector, DualDetector):
-        encoder = session.subject.encoder_id
-        teacher = None if encoder is None else detector.encoder_id == encoder
+        teacher = detector.encoder_id == session.subject.encoder_id
+        if isinstance(session.subject, FolderSubject) and not session.subject.folder.origin:
+            teacher = None
     return {"detector": {"name": detector.name, "weights_sha256": detector.weights_sha256},
             "resize": detector.resize, "teacher": teacher}

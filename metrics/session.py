@@ -168,7 +168,7 @@ class Session:
         self._look_for_cut(self.subject.encoder, chosen.prompts)
         return chosen
 
-    def _look_for_cut(self, encoder: TextEncoder, captions: Sequence[str]) -> None:
+    def _look_for_cut(self, encoder: TextEncoder | None, captions: Sequence[str]) -> None:
         if self.on_cut is not None and is_main():
             self.on_cut(*cut_captions(encoder, captions))
 

@@ -77,7 +77,7 @@ def real_view(pictures: RealPictures, reference: Reference, side: int, num_patch
     if tuple(pictures.resolution) != (wanted, wanted):
         size = "{}x{}".format(*pictures.resolution)
         raise UserError(f"{where}: its pictures are {size}, but {wanted}x{wanted} are needed beside generated ones of "
-                        f"{side}x{side}; build the data set with dataset_tool.py --resolution {wanted}x{wanted}")
+                        f"{side}x{side}; build the data set with --resolution {wanted}x{wanted}")
     if reference.expand == "flip_shift":
         return RealView(VARIANTS * len(pictures), tag, lambda i: _variant(pictures[i // VARIANTS].image, i))
     if reference.view == "ring":

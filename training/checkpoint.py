@@ -12,6 +12,7 @@ import torch
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.ownership import in_our_folder
+from networks.snapshot import SNAPSHOT_PREFIX
 
 FORMAT = 1
 PREFIX = "training-state-"
@@ -41,8 +42,10 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             raise UserError(f"{path}: written by another version of this code; finish the run with that one")
         return path, state
     if files:
-        raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; restore a backup, or start "
-                        f"another --outdir with --init-from {run_dir}")
+        snapshots = sorted(run_dir.glob(f"{SNAPSHOT_PREFIX}*"))
+        remedy = (f"restore a backup, or start another --outdir with --init-from {snapshots[-1]}"
+                  if snapshots else "restore a backup")
+        raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; {remedy}")
     return None
 
 

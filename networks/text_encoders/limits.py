@@ -9,10 +9,10 @@ from networks.interfaces import TextEncoder
 _SHOWN = 60  # characters of a caption
 
 
-def cut_captions(encoder: TextEncoder, captions: Iterable[str]) -> tuple[list[str], int]:
+def cut_captions(encoder: TextEncoder | None, captions: Iterable[str]) -> tuple[list[str], int]:
     """Those captions, each once, of which `encoder` ignores the end; and how many tokens it reads.
 
-    ([], 0) for encoders without a limit.
+    ([], 0) for encoders without a limit, and for none.
     """
     find = getattr(encoder, "cut", None)
     return ([], 0) if find is None else find(list(dict.fromkeys(captions)))
@@ -27,7 +27,7 @@ def told_cut(cut: Collection[str], max_tokens: int) -> str:
             f"is ignored: {shown!r}{others}")
 
 
-def cut_line(encoder: TextEncoder, captions: Iterable[str]) -> str | None:
+def cut_line(encoder: TextEncoder | None, captions: Iterable[str]) -> str | None:
     """`told_cut` of these captions; None where all are read to their end."""
     cut, max_tokens = cut_captions(encoder, captions)
     return told_cut(cut, max_tokens) if cut else None

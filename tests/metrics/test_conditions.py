@@ -33,13 +33,13 @@ def record(result, metric):
 
 @pytest.fixture(scope="module")
 def sorted_pictures(tmp_path_factory):
-    """40 pictures of 24 x 24 sorted into two class folders, dark ones first."""
+    """20 pictures of 24 x 24 sorted into two class folders: of one colour, of noise."""
     folder, rng = tmp_path_factory.mktemp("sorted"), np.random.default_rng(0)
-    for number in range(40):
-        place = folder / ("a_dark" if number < 20 else "b_bright")
+    for number in range(20):
+        place = folder / ("a_flat" if number < 10 else "b_noise")
         place.mkdir(exist_ok=True)
-        low = 0 if number < 20 else 200
-        pixels = rng.integers(low, low + 56, (24, 24, 3), dtype=np.uint8)
+        pixels = np.empty((24, 24, 3), np.uint8)
+        pixels[:] = rng.integers(0, 256, (1, 1, 3) if number < 10 else pixels.shape, dtype=np.uint8)
         Image.fromarray(pixels).save(place / f"{number}.png")
     return folder
 
@@ -49,11 +49,11 @@ def test_a_part_of_a_folder_is_a_fair_draw(sorted_pictures, tmp_path):
         return record(calc("--images", images, "--ref", sorted_pictures, "--metrics", "kid_lite2",
                            "--num-images", num), "kid_lite2")
 
-    first = kid(sorted_pictures / "a_dark", 20)  # what the first 20 files would score
-    part, whole = kid(sorted_pictures, 20), kid(sorted_pictures, 40)
-    assert part["drawn"] == {"pictures": 20, "of": 40, "seed": 0}
-    assert whole["drawn"] == {"pictures": 40, "of": 40, "seed": None}
-    assert first["value"] > 20 * abs(part["value"] - whole["value"])
+    first = kid(sorted_pictures / "a_flat", 10)  # what the first 10 files would score
+    part, whole = kid(sorted_pictures, 10), kid(sorted_pictures, 20)
+    assert part["drawn"] == {"pictures": 10, "of": 20, "seed": 0}
+    assert whole["drawn"] == {"pictures": 20, "of": 20, "seed": None}
+    assert first["value"] > 5 * abs(part["value"] - whole["value"])
 
 
 def test_a_draw_is_seeded_and_begins_the_larger_one(sorted_pictures):
@@ -62,8 +62,8 @@ def test_a_draw_is_seeded_and_begins_the_larger_one(sorted_pictures):
     def files(num, seed=0):
         return subject.files(Pictures(num_images=num, seed=seed))
 
-    assert files(10) == files(30)[:10] != files(10, seed=1) and len(set(files(30))) == 30
-    assert files(40) == list(range(40)) and 3 < sum(file < 20 for file in files(10)) < 7
+    assert files(10) == files(15)[:10] != files(10, seed=1) and len(set(files(15))) == 15
+    assert files(20) == list(range(20)) and 2 < sum(file < 10 for file in files(10)) < 8
 
 
 def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures):
@@ -79,14 +79,14 @@ def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures)
             seen.append(index)
             return pictures[index]
 
-    for count in (12, 40, 52):
+    for count in (12, 20, 32):
         view = real_view(Spy(), Reference(view="patch"), 8, count, "--data-large")
-        assert ("drawn" in view.tag) == (count != 40)
+        assert ("drawn" in view.tag) == (count != 20)
         for index in range(count):
             view.read(index)
-    assert 2 < sum(index < 20 for index in seen[:12]) < 10 and len(set(seen[:12])) == 12
-    assert seen[12:52] == list(range(40)) == seen[52:92]
-    assert seen[92:] == seen[:12]
+    assert 2 < sum(index < 10 for index in seen[:12]) < 10 and len(set(seen[:12])) == 12
+    assert seen[12:32] == list(range(20)) == seen[32:52]
+    assert seen[52:] == seen[:12]
 
 
 METRICS = "kid_lite2,clip_r_small"
@@ -194,8 +194,8 @@ def test_a_folder_of_real_pictures_is_known_by_its_content(sorted_pictures, scor
         place = tmp_path / str(number) / "real"
         place.mkdir(parents=True)
         for index in range(4):
-            file = f"{20 * number + index}.png"
-            shutil.copy(sorted_pictures / ("b_bright" if number else "a_dark") / file, place)
+            file = f"{10 * number + index}.png"
+            shutil.copy(sorted_pictures / ("b_noise" if number else "a_flat") / file, place)
         found = record(calc("--images", sorted_pictures, "--ref", place, "--metrics", "kid_lite2",
                             "--num-images", 4), "kid_lite2")
         hashes.append(found["reference_file"]["content_hash"])
@@ -212,8 +212,7 @@ def test_a_measure_that_cannot_be_computed_does_not_stop_the_others(network, arc
                     f"give --num-images {count} or more"
                     for name, count in (("pr_lite2", 4), ("dc_lite2", 6))]
     assert done.stderr.splitlines()[-1] == "1 of 3 protocols scored; not scored: pr_lite2, dc_lite2"
-    for name, count in (("pr_lite2", 4), ("dc_lite2", 6)):  # the advice holds
-        again = calc("--network", network, "--data", archive, "--cache", tmp_path,
-                     "--metrics", name, "--num-images", count)
-        assert again.exit_code == 0, again.stderr
+    again = calc("--network", network, "--data", archive, "--cache", tmp_path, "--metrics",
+                 "pr_lite2", "--num-images", 4)
+    assert again.exit_code == 0, again.stderr  # the advice holds
 

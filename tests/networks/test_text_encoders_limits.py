@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from click.testing import CliRunner
@@ -35,7 +33,7 @@ def small():
 def data(tmp_path_factory):
     """Eight test pictures and two train pictures; three of all captions are cut."""
     path = tmp_path_factory.mktemp("data") / "long.zip"
-    captions = [("a dog", LONG), ("a cat", ALIKE), *[(f"thing {i}",) for i in range(7)], (LONG * 2,)]
+    captions = [(LONG,), (ALIKE,), *[(f"thing {i}",) for i in range(7)], (LONG * 2,)]
     image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8).numpy()
     write_archive(path, [Picture(image, f"id{i}", texts, "test" if i < 8 else "train")
                          for i, texts in enumerate(captions)], (16, 16), {})
@@ -101,8 +99,6 @@ def test_generate_says_it_once(network, tmp_path):
 def test_training_and_encode_text_say_it_once(small, data, tmp_path, capsys):
     done = run(dataset_tool.main, "encode-text", "--data", data, "--cache", tmp_path, "--device", "cpu")
     assert len(told(done.stderr)) == 1 and "and 2 more" in done.stderr
-    again = run(dataset_tool.main, "encode-text", "--data", data, "--cache", tmp_path, "--device", "cpu")
-    assert len(told(again.stderr)) == 1
     tell_cut(small, recipe("debug").for_encoder(256, 384), TextImageDataset(data, split="test"))
     assert len(told(capsys.readouterr().out)) == 1
     blind = recipe("creps-openmoji64")
@@ -115,7 +111,7 @@ def test_calc_and_gen_say_it_once(network, data, tmp_path):
     base = ("--network", network, "--data", data, "--device", "cpu", "--num-images", 8)
     made = run(calc_metrics.main, "gen", *base, "--metrics", "kid_lite2", "--outdir", tmp_path / "p")
     assert len(told(made.stderr)) == 1
-    done = run(calc_metrics.main, "calc", *base, "--metrics", "clip_s_small,clip_r_small", "--seed",
-               "0-1", "--cache", tmp_path)
+    done = run(calc_metrics.main, "calc", *base, "--metrics", "clip_s_small,clip_r_small", "--cache",
+               tmp_path)
     assert len(told(done.stderr)) == 1 and "and 1 more" in done.stderr
-    assert [json.loads(line)["seed"] for line in done.stdout.splitlines()] == [0, 0, 1, 1]
+    assert len(done.stdout.splitlines()) == 2
