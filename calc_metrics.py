@@ -64,7 +64,9 @@ def main() -> None:
 
 @main.command()
 @click.option("--network", metavar="RUN|SNAPSHOT", help="Run folder (its newest snapshot) or snapshot folder.")
-@click.option("--images", metavar="DIR", help="Instead of a network: a folder of pictures, from any model.")
+@click.option("--images", metavar="DIR",
+              help="Instead of a network: a folder of pictures, from any model; --num-images takes "
+                   "a seeded draw over all of them.")
 @click.option("--data", metavar="ZIP|DIR", help="Data set whose captions and real pictures are used.")
 @click.option("--ref", metavar="NPZ|DIR|ZIP", help="Real pictures in place of those of --data: what `ref` wrote, a folder, a "
               "data set, or another tool's .npz with mu and sigma.")
@@ -119,7 +121,8 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
             records = evaluate(
                 subject, sources, protocols, num=num, seed=block, truncation=trunc, device=where, batch_size=batch_gpu,
                 cache_dir=cache_dir, progress=_print_progress if is_main() else None,
-                on_refusal=lambda protocol, error: refused.setdefault(str(error), []).append(protocol.name),
+                on_refusal=lambda protocol, error: refused.setdefault(
+                    str(error), []).append(protocol.name),
                 on_cut=lambda captions, limit: cut.update(dict.fromkeys(captions, limit)))
             for record in records:
                 if is_main():
@@ -220,7 +223,8 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
 def compare(runs: tuple[str, ...], metrics: str, style: str) -> None:
     """Print a table of runs: mean and standard deviation over the seed blocks of each protocol.
 
-    RUN is a run folder or what `calc --out` wrote. Numbers that were not measured alike are named on stderr.
+    RUN is a run folder or what `calc --out` wrote. Numbers that were not measured alike are named
+    on stderr and below the table, with the conditions that differ; their column has no best.
     """
     from metrics.protocols import protocols_named
     from metrics.report import differences, latex, markdown, read_runs, tabulate

@@ -23,7 +23,7 @@ from PIL import Image
 
 from datasets.packed_files import PackedError, ZipFiles
 from datasets.source_files import SourceFolder
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, reason_of
 from dnnlib.files import atomic_path, remove_leftovers
 from dnnlib.names import is_hidden, is_junk, listing
 from dnnlib.ownership import content, refuse_foreign
@@ -93,7 +93,7 @@ class Archive:
         try:
             return (self.path / name).read_bytes() if self.zip is None else self.zip.read(name)
         except OSError as error:
-            raise self._unreadable(name, error.strerror) from None
+            raise self._unreadable(name, reason_of(error)) from None
         except PackedError as error:
             raise UserError(f"{error}; make the data set again") from None
 
@@ -117,7 +117,7 @@ class Archive:
         return entries
 
     def content_hash(self) -> str:
-        """sha256 over `dataset.json` and every file's name, size and CRC-32; the path plays no part.
+        """sha256 over `dataset.json` and every file's name, size and CRC-32, not over the path.
 
         A zip stores the checksums. A plain folder is read whole for them, each file once a process
         while its inode, size and times stay; so it has the hash of a zip of the same files.
@@ -139,7 +139,7 @@ class Archive:
         try:
             info = os.stat(path)
         except OSError as error:
-            raise self._unreadable(name, error.strerror) from None
+            raise self._unreadable(name, reason_of(error)) from None
         key = (path, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
         if key not in _CHECKSUMS:
             data = self.read(name)

@@ -17,7 +17,8 @@ from metrics.rows import float64_device
 def frechet_distance(real: Moments, fake: Moments, device: torch.device | str = "cpu") -> float:
     """Squared Frechet (2-Wasserstein) distance; float64 throughout, on `device` where that has float64."""
     if real.mean.shape != fake.mean.shape:
-        raise UserError(f"features of width {real.mean.shape[0]} and {fake.mean.shape[0]} cannot be compared")
+        raise UserError(f"features of width {real.mean.shape[0]} and {fake.mean.shape[0]} cannot "
+                        "be compared")
     first, second = (torch.from_numpy(moments.covariance).to(float64_device(device)) for moments in (real, fake))
     values, vectors = torch.linalg.eigh(first)
     kept = values > _noise(values)  # fewer pictures than features: the rest is rounding

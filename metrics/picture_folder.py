@@ -89,9 +89,10 @@ class PictureFolder:
     def origin(self) -> dict[str, Any]:
         """What `gen` wrote down of pictures that it made; {} for others."""
         path = self.path / ORIGIN_FILE
-        origin = read_json(path) if path.is_file() else None
-        ours = isinstance(origin, dict) and all(
-            isinstance(origin.get(key), dict) for key in ("items", "protocol"))
+        origin = read_json(path) if path.is_file() else {}
+        if not isinstance(origin, dict):
+            return {}
+        ours = all(isinstance(origin.get(key), dict) for key in ("items", "protocol"))
         return origin if ours else {}
 
     @functools.cached_property

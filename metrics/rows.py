@@ -19,15 +19,19 @@ def float64_device(device: torch.device | str) -> torch.device:
 
 
 def real_and_fake(real: np.ndarray, fake: np.ndarray, at_least: int, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both as float64 tensors on `device`. Raises `UserError` unless they are [`at_least` or more, d] of one width."""
+    """Both as float64 tensors on `device`.
+
+    Raises `UserError` unless they are [`at_least` or more, d] of one width.
+    """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise UserError(f"two arrays of rows of one width are needed, got {real.shape} and {fake.shape}")
+        raise UserError("two arrays of rows of one width are needed, got "
+                        f"{real.shape} and {fake.shape}")
     if len(fake) < at_least:
-        raise UserError(f"at least {at_least} generated pictures are needed, there are {len(fake)}; "
-                        f"give --num-images {at_least} or more")
+        raise UserError(f"at least {at_least} generated pictures are needed, there are "
+                        f"{len(fake)}; give --num-images {at_least} or more")
     if len(real) < at_least:
-        raise UserError(f"at least {at_least} real pictures are needed, there are {len(real)}; give "
-                        "a larger --data or --ref")
+        raise UserError(f"at least {at_least} real pictures are needed, there are {len(real)}; "
+                        "give a larger --data or --ref")
     real, fake = (torch.from_numpy(np.ascontiguousarray(x)).to(float64_device(device), torch.float64) for x in (real, fake))
     return real, fake
 

@@ -58,8 +58,8 @@ def evaluate(
     then says so under `overrides`. batch_size is per rank. cache_dir keeps features of real pictures (None = no cache).
     encoders: loaded dual encoders by spec, so that they are not loaded again. A network that cannot make a view, or makes
     pictures that are not finite, gets value None and a `note`. Raises `UserError` for what does not fit and for missing
-    files, its protocol first; with `on_refusal` that is called instead, and the other protocols go on. `on_cut` hears of
-    captions beyond an encoder's limit.
+    files, its protocol first; with `on_refusal` that is called instead, and the other protocols go on.
+    `on_cut` hears of captions beyond an encoder's limit.
     """
     device = torch.device(device)
     sources = data if isinstance(data, Sources) else Sources(data=Path(data))
@@ -204,9 +204,9 @@ def _drawn_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
 
 
 def _detector_fields(session: Session, protocol: Protocol) -> dict[str, Any]:
-    """`teacher` is True where the scorer is the encoder that the generator was trained with: then it flatters.
+    """`teacher` is True where the scorer is the encoder that the generator was trained with.
 
-    None: it is not known how the pictures were made.
+    Then it flatters. None: it is not known how the pictures were made.
     """
     if protocol.measure.detector is None:
         return {"detector": None, "resize": None, "teacher": False}

@@ -59,8 +59,8 @@ class Session:
     """Everything the scorers ask for. `expect` names all protocols that will be scored, so that passes can be shared."""
 
     def __init__(self, subject: Subject | FolderSubject, sources: Sources, *, device: torch.device, batch_size: int,
-                 cache_dir: Path | None, encoders: Mapping[str, ImageTextEncoder], progress: Progress,
-                 on_cut: OnCut | None = None) -> None:
+                 cache_dir: Path | None, encoders: Mapping[str, ImageTextEncoder],
+                 progress: Progress, on_cut: OnCut | None = None) -> None:
         self.on_cut = on_cut
         self.subject, self.sources = subject, sources
         self.device, self.batch_size, self.progress = device, batch_size, progress
@@ -164,7 +164,8 @@ class Session:
     def _choose(self, pictures: Pictures) -> ImageSet:
         if isinstance(self.subject, FolderSubject):
             return self.subject.image_set(pictures, self.places(pictures))
-        chosen = image_set(self.dataset(pictures.split), num_images=pictures.num_images, seed=pictures.seed)
+        chosen = image_set(self.dataset(pictures.split), num_images=pictures.num_images,
+                           seed=pictures.seed)
         self._look_for_cut(self.subject.encoder, chosen.prompts)
         return chosen
 
@@ -236,7 +237,8 @@ class Session:
             if pictures.view != "native":
                 self._network()
             folder, files = self.subject.folder, self.subject.files(pictures)
-            yield from read_batches(lambda i: folder[files[i]].image, share, batch_size=self.batch_size, device=self.device,
+            yield from read_batches(lambda i: folder[files[i]].image, share,
+                                    batch_size=self.batch_size, device=self.device,
                                     num_threads=decoding_threads(), progress=self.progress, what=f"pictures of {folder.name}")
             return
         large = min(self.reals(Reference(view="patch"))[0].resolution) if pictures.view == "patch" else 0

@@ -69,8 +69,8 @@ class FolderSubject:
         """
         wanted, total = pictures.num_images, len(self.folder)
         if wanted > total:
-            raise UserError(f"{self.folder.path} has {total} pictures, the protocol takes {wanted}; "
-                            f"pass --num-images {total}, and the record will say so")
+            raise UserError(f"{self.folder.path} has {total} pictures, the protocol takes "
+                            f"{wanted}; pass --num-images {total}, and the record will say so")
         if wanted == total:
             return list(range(total))
         order = torch.randperm(total, generator=generator_for("folder order", pictures.seed))

@@ -130,8 +130,8 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
     if dataset.resolution != (config.resolution, config.resolution):
         width, height = dataset.resolution
         raise UserError(f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
-                        f"{config.resolution}x{config.resolution}; make the data set again with --resolution "
-                        f"{config.resolution}x{config.resolution}")
+                        f"{config.resolution}x{config.resolution}; make the data set again with "
+                        f"--resolution {config.resolution}x{config.resolution}")
     if config.reads_text and not dataset.has_captions:
         raise UserError(f"--data {config.data}: the pictures have no captions, which recipe "
                         f"{config.recipe} reads; import captions with them (dataset_tool.py "

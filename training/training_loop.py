@@ -120,8 +120,8 @@ class TrainingLoop:
     def _nothing_to_do(self) -> str:
         images, wanted = self.trainer.progress.images, f"--kimg {self.config.kimg:g}"
         state = "is finished" if images == self.total_images else "is further already"
-        return (f"Nothing to train: the run has shown {images} images, so with {wanted} it {state}; "
-                f"a --kimg above {images / 1000:g} goes on.")
+        return (f"Nothing to train: the run has shown {images} images, so with {wanted} it "
+                f"{state}; a --kimg above {images / 1000:g} goes on.")
 
     def _batches(self) -> Iterator[Batch]:
         config = self.config

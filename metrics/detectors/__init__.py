@@ -31,8 +31,12 @@ class Detector(Protocol):
 
 @runtime_checkable
 class DualDetector(Detector, Protocol):
-    """A detector that embeds captions into the same space; `encoder_id` names its weights as snapshots do."""
+    """A detector that embeds captions into the same space by its `encoder`.
 
+    `encoder_id` names its weights as snapshots do.
+    """
+
+    encoder: ImageTextEncoder
     encoder_id: str
 
     def text(self, captions: Sequence[str]) -> torch.Tensor:

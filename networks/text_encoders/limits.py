@@ -1,4 +1,4 @@
-"""Captions that are longer than what a text encoder reads: found by their tokens, told once a command."""
+"""Captions that are longer than what a text encoder reads: found by tokens, told once a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages lead somewhere: what they advise is done, and helps; every flag that one names exists."""
+"""Messages lead somewhere: what they advise is done and helps; every flag that one names exists."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ def test_a_run_whose_states_are_lost(copy, openmoji32, tmp_path, damage):
 
 def test_other_data_may_be_trained_on_elsewhere(copy, openmoji32, tmp_path):
     source = pictures(tmp_path / "photos")
-    succeed("dataset_tool", "folder", "--source", source, "--dest", tmp_path / "set", "--resolution",
-            32, "--test-share", 0)
+    succeed("dataset_tool", "folder", "--source", source, "--dest", tmp_path / "set",
+            "--resolution", 32, "--test-share", 0)
     line = refused("train", *training(copy, tmp_path / "set"))
     assert "restore that data set, or give another --outdir with --init-from" in line
     succeed("train", *training(tmp_path / "new", tmp_path / "set", "--init-from", copy))
@@ -198,8 +198,8 @@ def test_data_sets(tmp_path, trained):
     score = ("calc", "--network", trained, "--data", tmp_path / "set", "--metrics", "kid_lite2",
              "--num-images", 4, "--cache", tmp_path / "cache", "--device", "cpu")
     line = refused("calc_metrics", *score)
-    advice = shlex.split(found(r"dataset_tool.py folder (--test-share \S+) makes a test split", line))
-    succeed("dataset_tool", *make, advice[0], 0.5)
+    flag = found(r"dataset_tool.py folder (--test-share) \S+ makes a test split", line)
+    succeed("dataset_tool", *make, flag, 0.5)
     succeed("calc_metrics", *score)
     index = json.loads((tmp_path / "set" / "dataset.json").read_text())
     index["items"][1]["split"] = "none"
@@ -211,8 +211,8 @@ def test_data_sets(tmp_path, trained):
 
 
 def options_of(command):
-    return {name for parameter in command.params for name in parameter.opts + parameter.secondary_opts
-            if name.startswith("--")} | {"--help"}
+    return {name for parameter in command.params
+            for name in parameter.opts + parameter.secondary_opts if name.startswith("--")} | {"--help"}
 
 
 def every_option():
@@ -239,7 +239,8 @@ def texts(tree):
         if id(node) in inside | docstrings:
             continue
         if isinstance(node, ast.JoinedStr):
-            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}"
+                          for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
@@ -283,4 +284,5 @@ def test_every_command_and_flag_that_a_text_names_exists():
 ])
 def test_wrong_advice_is_found(text, fault):
     assert any(fault in one for one in wrong_advice(text, every_option()))
-    assert not list(wrong_advice("dataset_tool.py coco or folder --test-share 0.1; train.py --data X", every_option()))
+    right = "dataset_tool.py coco or folder --test-share 0.1; train.py --data X"
+    assert not list(wrong_advice(right, every_option()))

@@ -93,7 +93,8 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
 
 
 @pytest.mark.parametrize("flags, told", [
-    (["--set", "discriminator.kind=stylegan2"], "another discriminator ('wavelet', now 'stylegan2')"),
+    (["--set", "discriminator.kind=stylegan2"],
+     "another discriminator ('wavelet', now 'stylegan2')"),
     (["--set", "text.quantizer={}"], "another text.quantizer (None, now {"),
     (["--aug", "noaug"], "another augment.mode ('ada', now 'noaug')"),
 ])
@@ -162,4 +163,5 @@ def test_a_run_that_has_nothing_to_do_says_so(copy, openmoji32, kimg, words):
     assert line.endswith("a --kimg above 0.016 goes on.")
     if kimg == "0.008":
         done = train(copy, openmoji32, "--kimg", "0.024")
-        assert "Nothing to train" not in done.stdout and (copy / "stats.jsonl").read_bytes() != before
+        assert "Nothing to train" not in done.stdout
+        assert (copy / "stats.jsonl").read_bytes() != before

@@ -75,7 +75,8 @@ def test_the_limit_is_exact(small):
 def test_clips_own_tokens_are_counted(small, monkeypatch):
     open_clip = pytest.importorskip("open_clip")
     monkeypatch.setattr(small, "tokenizer", open_clip.get_tokenizer("ViT-B-32"))
-    monkeypatch.setattr(small, "_mask", lambda tokens: torch.arange(tokens.shape[1]) <= tokens.argmax(1, keepdim=True))
+    monkeypatch.setattr(small, "_mask", lambda tokens: (
+        torch.arange(tokens.shape[1]) <= tokens.argmax(1, keepdim=True)))
     for count, over in ((75, False), (76, True)):
         text = " ".join(["dog"] * count)
         assert small.cut([text]) == ([text] if over else [], 77)
@@ -93,11 +94,13 @@ def test_generate_says_it_once(network, tmp_path):
                ALIKE, "--prompts", "a cat")
     (line,) = told(done.stderr)
     assert repr(LONG[:60] + " ...") in line and line.endswith(" and 1 more")
-    assert told(run(generate.main, *base, "--outdir", tmp_path / "b", "--prompts", "a cat").stderr) == []
+    done = run(generate.main, *base, "--outdir", tmp_path / "b", "--prompts", "a cat")
+    assert told(done.stderr) == []
 
 
 def test_training_and_encode_text_say_it_once(small, data, tmp_path, capsys):
-    done = run(dataset_tool.main, "encode-text", "--data", data, "--cache", tmp_path, "--device", "cpu")
+    done = run(dataset_tool.main, "encode-text", "--data", data, "--cache", tmp_path, "--device",
+               "cpu")
     assert len(told(done.stderr)) == 1 and "and 2 more" in done.stderr
     tell_cut(small, recipe("debug").for_encoder(256, 384), TextImageDataset(data, split="test"))
     assert len(told(capsys.readouterr().out)) == 1
@@ -109,9 +112,10 @@ def test_training_and_encode_text_say_it_once(small, data, tmp_path, capsys):
 
 def test_calc_and_gen_say_it_once(network, data, tmp_path):
     base = ("--network", network, "--data", data, "--device", "cpu", "--num-images", 8)
-    made = run(calc_metrics.main, "gen", *base, "--metrics", "kid_lite2", "--outdir", tmp_path / "p")
+    made = run(calc_metrics.main, "gen", *base, "--metrics", "kid_lite2", "--outdir",
+               tmp_path / "p")
     assert len(told(made.stderr)) == 1
-    done = run(calc_metrics.main, "calc", *base, "--metrics", "clip_s_small,clip_r_small", "--cache",
-               tmp_path)
+    done = run(calc_metrics.main, "calc", *base, "--metrics", "clip_s_small,clip_r_small",
+               "--cache", tmp_path)
     assert len(told(done.stderr)) == 1 and "and 1 more" in done.stderr
     assert len(done.stdout.splitlines()) == 2
