@@ -190,10 +190,10 @@ def keep_options(config: TrainConfig, run_dir: Path) -> None:
         changes = differences(earlier_options(run_dir), options)
         bound = [change for change in changes if change.name.split(".")[0] not in RESUMABLE]
         if bound:
-            raise UserError(f"{run_dir} holds a run with {_told(bound)}; to resume it, add "
+            raise UserError(f"{run_dir} holds a run with another {_told(bound)}; to resume it, add "
                             f"{_flags(bound)}, else give another --outdir")
         if changes:
-            print(f"Resumed with {_told(changes)}.")
+            print(f"Changed since the last start: {_told(changes)}.")
     write_json(run_dir / OPTIONS, options, ours=in_our_folder)
 
 
@@ -233,8 +233,7 @@ def _told(changes: list[Change]) -> str:
     def shown(value: Any) -> str:
         return repr(value.get("kind", value) if isinstance(value, dict) else value)
 
-    return "another " + ", ".join(
-        f"{name} ({shown(old)}, now {shown(new)})" for name, old, new in changes)
+    return ", ".join(f"{name} ({shown(old)}, now {shown(new)})" for name, old, new in changes)
 
 
 def _flags(changes: list[Change]) -> str:

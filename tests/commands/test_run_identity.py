@@ -87,7 +87,7 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
         ".lock", "log.txt", STATE]
     done = train(tmp_path / "new", openmoji32, *other, *advised(line))
     assert done.returncode == 0 and f"Resumed from {STATE} at 16 images" in done.stdout
-    assert "Resumed with another kimg (0.016, now 0.024)." in done.stdout
+    assert "Changed since the last start: kimg (0.016, now 0.024)." in done.stdout
     options = json.loads((tmp_path / "new" / "training_options.json").read_text())
     assert options["seed"] == 0 and options["loss"]["r1_gamma"] == 1.0
 
