@@ -102,7 +102,6 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     from metrics.picture_folder import PictureFolder
     from metrics.runner import evaluate, load_subject
     from metrics.subjects import FolderSubject
-    from networks.text_encoders.limits import told_cut
     from torch_utils.distributed import from_main, is_main, process_group, resolve_device
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
@@ -130,15 +129,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
                     if out:
                         append_json_line(out, record)
         if is_main():
-            if cut:
-                print(told_cut(cut, max(cut.values())), file=sys.stderr)
-            for message, names in refused.items():
-                print(f"Error: {', '.join(dict.fromkeys(names))}: {message}", file=sys.stderr)
-            missing = [row.name for row in protocols
-                       if any(row.name in names for names in refused.values())]
-            if missing and len(protocols) > 1:
-                print(f"{len(protocols) - len(missing)} of {len(protocols)} protocols scored; "
-                      f"not scored: {', '.join(missing)}", file=sys.stderr)
+            _sum_up([row.name for row in protocols], refused, cut)
     if refused:
         sys.exit(1)
 
@@ -328,6 +319,23 @@ def _blocks(text: str | None) -> list[int | None]:
             raise UserError(f"--seed {text}: expected numbers and ranges such as 0-2,5")
         blocks += range(int(first), int(last or first) + 1)
     return blocks
+
+
+def _sum_up(protocols: list[str], refused: dict[str, list[str]], cut: dict[str, int]) -> None:
+    """Print on stderr: captions beyond an encoder's tokens, a line a refusal, how many are scored.
+
+    refused: protocols by message; cut: how many tokens are read, by caption.
+    """
+    from networks.text_encoders.limits import told_cut
+
+    if cut:
+        print(told_cut(cut, max(cut.values())), file=sys.stderr)
+    for message, names in refused.items():
+        print(f"Error: {', '.join(dict.fromkeys(names))}: {message}", file=sys.stderr)
+    missing = [name for name in protocols if any(name in names for names in refused.values())]
+    if missing and len(protocols) > 1:
+        print(f"{len(protocols) - len(missing)} of {len(protocols)} protocols scored; "
+              f"not scored: {', '.join(missing)}", file=sys.stderr)
 
 
 def _weights(pairs: tuple[str, ...]) -> dict[str, Path]:
