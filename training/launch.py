@@ -171,7 +171,7 @@ def cached(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageD
     return CachedTextEncoder.build(encoder, captions, cache_dir)
 
 
-def tell_cut(encoder: TextEncoder, config: TrainConfig, dataset: TextImageDataset) -> None:
+def tell_cut(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset) -> None:
     """A line about the captions that the encoder does not read to their end, where text is read."""
     if config.generator.sentence_dim or config.generator.word_dim:
         line = cut_line(encoder, (caption for index in range(len(dataset))
