@@ -71,7 +71,8 @@ def options_in(run_dir: Path) -> dict[str, Any] | None:
         with contextlib.suppress(UserError), library_errors(UserError):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             options = state.get("options")
-            return options if isinstance(options, dict) else None
+            ours = isinstance(options, dict) and {"recipe", "generator"} <= options.keys()
+            return options if ours else None
     return None
 
 

@@ -173,7 +173,7 @@ def cached(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageD
 
 def tell_cut(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset) -> None:
     """A line about the captions that the encoder does not read to their end, where text is read."""
-    if config.generator.sentence_dim or config.generator.word_dim:
+    if config.reads_text:
         line = cut_line(encoder, (caption for index in range(len(dataset))
                                   for caption in dataset.captions(index)))
         if line:
