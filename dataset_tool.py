@@ -285,11 +285,14 @@ def _import(raws: Iterable[RawPicture], total: int | None, report: Report, sourc
             workers: int | None, box_scale: float | None = None, **more: Any) -> None:
     """Write the data set. `more` goes into dataset.json."""
     from datasets.archive import check_dest, write_archive
-    from datasets.importing import default_threads, import_info, import_pictures
+    from datasets.importing import default_threads, fair_order, import_info, import_pictures
     from datasets.verify import archive_faults
 
     size = _picture_size(resolution)
     check_dest(dest)
+    if max_images is not None and total is not None and max_images < total:
+        raws = fair_order(raws)
+        more["part"] = f"{max_images} usable ones of {total} pictures, a seeded draw"
     info = import_info(source, transform, report, icc=icc, **more)
     with progress(raws, "Importing", total) as bar:
         pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,

@@ -29,7 +29,8 @@ def import_options(command: Callable) -> Callable:
     for option in reversed((
         DEST, RESOLUTION, TRANSFORM,
         click.option("--max-images", metavar="N", type=click.IntRange(min=1),
-                     help="Stop after N usable pictures."),
+                     help="N usable pictures: a seeded draw over all, or the first ones of what is "
+                     "read as it comes (tars, LMDB, Arrow)."),
         click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert",
                      show_default=True, help="Embedded colour profiles: convert to sRGB, or "
                      "ignore them as most papers' preparations do."),

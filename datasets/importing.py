@@ -115,6 +115,16 @@ def import_pictures(
     report.statistics.update(statistics.table(num_repeated(np.concatenate([train, test]))))
 
 
+def fair_order(raws: Iterable[RawPicture]) -> list[RawPicture]:
+    """The pictures in a seeded order that hangs on their ids alone: the first ones are a fair draw.
+
+    Those of a folder as it is listed would be its first classes.
+    """
+    from torch_utils.rng import seed_for  # loads torch, which other imports do without
+
+    return sorted(raws, key=lambda raw: seed_for("part of an import", raw.id))
+
+
 def keep_apart(raws: Sequence[RawPicture], report: Report) -> list[RawPicture]:
     """Without the pictures of train whose ids are also in test: what is scored must not have been
     trained on.

@@ -48,8 +48,9 @@ class TextImageDataset(Dataset):
         self.has_captions = any(entry.captions for entry in entries)  # then all of them have
         if not self._entries:
             found = ", ".join(sorted({entry.split for entry in entries})) or "no pictures at all"
-            raise UserError(f"{path}: no picture has the split {split!r} (found: {found}); dataset_tool.py folder "
-                            "--test-share 0.1 makes a test split")
+            remedy = ("dataset_tool.py folder --test-share 0.1 makes a test split" if split == "test"
+                      else "import pictures of that split as well")
+            raise UserError(f"{path}: no picture has the split {split!r} (found: {found}); {remedy}")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -96,8 +97,8 @@ class TextImageDataset(Dataset):
         if (width, height) != self.resolution or mode not in self._archive.modes:
             modes = " or ".join(self._archive.modes)
             raise UserError(f"{where} is {mode} {width}x{height}, but the data set has {modes} "
-                            f"{self.resolution[0]}x{self.resolution[1]}; prepare it with "
-                            "dataset_tool.py folder")
+                            f"{self.resolution[0]}x{self.resolution[1]}; make the data "
+                            "set again")
         if mode == "L":
             pixels = np.stack([pixels] * 3, axis=2)
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import click
@@ -208,6 +209,23 @@ def test_data_sets(tmp_path, trained):
     script, *words = shlex.split(found(r"(dataset_tool\.py verify \S+ \S+) lists all faults", line))
     code, output, _ = run(script.removesuffix(".py"), *words)
     assert code == 1 and "items[1]" in output
+
+
+def test_a_zip_of_pictures(tmp_path):
+    source, packed = pictures(tmp_path / "photos"), tmp_path / "photos.zip"
+    with zipfile.ZipFile(packed, "w") as file:
+        for path in source.iterdir():
+            file.write(path, path.name)
+    line = refused("train", *training(tmp_path / "run", packed))
+    flags = shlex.split(found(r"train without text \((--cond false)\)", line))
+    succeed("train", *training(tmp_path / "run", packed, *flags))
+    assert "import captions with them (dataset_tool.py folder)" in line
+    make = ("--dest", tmp_path / "set.zip", "--resolution", 32, "--test-share", 0)
+    line = refused("dataset_tool", "folder", "--source", packed, *make)
+    assert line.endswith("is a file, not a folder; unpack it first")
+    zipfile.ZipFile(packed).extractall(tmp_path / "unpacked")
+    succeed("dataset_tool", "folder", "--source", tmp_path / "unpacked", *make)
+    succeed("train", *training(tmp_path / "new", tmp_path / "set.zip"))
 
 
 def options_of(command):

@@ -180,3 +180,22 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path, number):
     _, err = process.communicate()
     assert process.returncode != 0 and "Traceback" not in err, err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_sorted_pictures_is_a_fair_draw(tmp_path):
+    for number in range(40):
+        place = tmp_path / "photos" / ("a" if number < 20 else "b")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(place / f"{number}.png")
+        (place / f"{number}.txt").write_text("a colour")
+    indices = []
+    for name, num in (("few", 10), ("more", 20), ("all", 40)):
+        done = run("folder", "--source", tmp_path / "photos", "--dest", tmp_path / name,
+                   "--resolution", 4, "--test-share", 0, "--max-images", num)
+        assert done.exit_code == 0, done.output
+        indices.append(json.loads((tmp_path / name / "dataset.json").read_text()))
+    few, more, whole = ([item["id"] for item in index["items"]] for index in indices)
+    assert few == more[:10] and 2 < sum(name.startswith("a/") for name in few) < 8
+    assert len(whole) == 40 and whole == sorted(whole)
+    assert indices[0]["part"] == "10 usable ones of 40 pictures, a seeded draw"
+    assert "part" not in indices[2]
