@@ -96,7 +96,6 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
     (["--set", "discriminator.kind=stylegan2"],
      "another discriminator ('wavelet', now 'stylegan2')"),
     (["--set", "text.quantizer={}"], "another text.quantizer (None, now {"),
-    (["--aug", "noaug"], "another augment.mode ('ada', now 'noaug')"),
 ])
 def test_the_advised_flags_undo_any_change(copy, openmoji32, flags, told):
     line = error(train(copy, openmoji32, "--kimg", "0.016", *flags))
