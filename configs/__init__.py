@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from configs.eidgan import debug, eidgan_coco256, eidgan_cub256, eidgan_openmoji32, eidgan_openmoji64
+from configs.eidgan import (
+    debug,
+    eidgan_coco256,
+    eidgan_cub256,
+    eidgan_flowers64,
+    eidgan_openmoji32,
+    eidgan_openmoji64,
+)
 from configs.systems import SYSTEM_RECIPES
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
@@ -15,6 +22,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "eidgan-cub256": eidgan_cub256,
     "eidgan-openmoji64": eidgan_openmoji64,
     "eidgan-openmoji32": eidgan_openmoji32,
+    "eidgan-flowers64": eidgan_flowers64,
     "debug": debug,
 } | SYSTEM_RECIPES
 

@@ -12,7 +12,7 @@ from typing import Literal
 from datasets.stylegan import LabelCaptions
 from dnnlib.errors import UserError
 from metrics.protocols import protocols_named
-from networks.discriminators import DiscriminatorConfig
+from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GeneratorConfig, QuantizedConfig, VqcganConfig
 from networks.interfaces import Generator
 from networks.layers.vector_quantizer import VectorQuantizerConfig
@@ -27,6 +27,9 @@ def _check(condition: bool, message: str) -> None:
 class LossConfig:
     """Weights of the loss terms; 0 switches a term off and its work away.
 
+    adversarial: the logistic terms of Goodfellow et al. 2014, or the hinge terms of Lim and Ye 2017. shared_fakes: G is
+    judged on the fakes that D has just learned from, so one pass of G and of what D has frozen serves both; where
+    the batch accumulates over several forwards, the pass is repeated with the same draws to keep memory low.
     r1_gamma, r1_interval: R1 every so many D steps, scaled by the interval. mismatch: D on real pictures with another
     picture's text. cond, cong: ConD and ConG with their temperature; cong_interval: ConG every so many G steps, scaled by
     the interval, where the image tower is dear beside a small G. matching_aware_gp: weight of MA-GP (2 in DF-GAN), every D
@@ -34,6 +37,8 @@ class LossConfig:
     a random cut come from a second latent.
     """
 
+    adversarial: Literal["logistic", "hinge"] = "logistic"
+    shared_fakes: bool = False
     r1_gamma: float = 1.0
     r1_interval: int = 16
     mismatch: float = 0.0
@@ -91,7 +96,8 @@ class AugmentConfig:
     mode: noaug, fixed (p stays) or ada (p follows the target). target: E[sign(D(real))] that ADA holds; kimg: time
     that p needs from 0 to 1; interval: D steps between adjustments. The rest are the maximal strengths at p = 1:
     translation in frame widths, scale in octaves, rotation in turns, colour in units of the [-1, 1] range, cutout as
-    side of the square in frame widths. A strength of 0 switches a transform off.
+    side of the square in frame widths. A strength of 0 switches a transform off. whole_pixels: translation by whole
+    pixels, which blurs nothing where scale and rotation are 0.
     """
 
     mode: Literal["noaug", "fixed", "ada"] = "ada"
@@ -101,6 +107,7 @@ class AugmentConfig:
     interval: int = 4
     flip: bool = True
     translation: float = 0.125
+    whole_pixels: bool = False
     scale: float = 0.2
     rotation: float = 0.0
     brightness: float = 0.2
@@ -196,6 +203,10 @@ class TrainConfig:
         asks_text = self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp
         _check(self.reads_text or not asks_text,
                "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text")
+        if isinstance(self.discriminator, FrozenFeaturesConfig):
+            for name in ("r1_gamma", "matching_aware_gp"):
+                _check(not getattr(self.loss, name), f"loss.{name}: a gradient penalty on frozen features would "
+                       f"penalise the frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
         if self.text.quantizer is not None:
             _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")

@@ -12,11 +12,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 
 from networks.coordinates import View
-from networks.interfaces import Codes, Discriminator, Generator, ImageTextEncoder, TextEncoder, TextFeatures
+from networks.interfaces import Codes, Discriminator, Generator, ImageTextEncoder, TextEncoder, TextFeatures, Verdict
 from torch_utils.precision import autocast
 from torch_utils.rng import generator_for, normal_per_row
 from torch_utils.tensors import to_device
@@ -55,15 +56,30 @@ class MicroBatch:
         return to_device(draws[self.rows], self.images.device)
 
 
+@dataclass(frozen=True)
+class Fakes:
+    """One forward of G: codes, images [n, 3, R, R], and what D senses of the augmented images."""
+
+    codes: Codes
+    images: torch.Tensor
+    sensed: tuple[torch.Tensor, ...]
+
+
 class GanLoss:
-    """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for ConD and ConG."""
+    """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for ConD and ConG.
+
+    keep_fakes: with `shared_fakes`, the fakes that `discriminator_loss` drew are kept, with their graph, for the
+    `generator_loss` of the same micro batch. That serves steps of one micro batch a rank; without, they are drawn again.
+    """
 
     def __init__(self, generator: Generator, discriminator: Discriminator,
                  encoder: TextEncoder | None, augment: Augmentation, config: LossConfig,
-                 resolution: int, collector: Collector, precision: str = "auto") -> None:
+                 resolution: int, collector: Collector, precision: str = "auto",
+                 keep_fakes: bool = False) -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
         self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
-        self.precision = precision
+        self.precision, self.keep_fakes = precision, keep_fakes
+        self._kept: Fakes | None = None
         # NaN until a step has measured it.
         self.path_length_mean = torch.full((), math.nan, device=generator.tokens_mean.device)
 
@@ -91,15 +107,33 @@ class GanLoss:
             codes = replace(codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens))
         return codes
 
+    def draw(self, micro: MicroBatch, player: Literal["d", "g"]) -> Fakes:
+        """Fakes for a player; D's draws for both where `shared_fakes` is set."""
+        player = "d" if self.config.shared_fakes else player
+        codes = self.codes(micro, f"z-{player}")
+        images = self.generator.synthesis(codes, self.view)
+        uniforms = partial(micro.uniform, {"d": "augment-d-fake", "g": "augment-g"}[player])
+        return Fakes(codes, images, self.discriminator.sense(self.augment(images, uniforms)))
+
+    def _for_discriminator(self, micro: MicroBatch) -> Fakes:
+        if self.keep_fakes and self.config.shared_fakes:
+            self._kept = self.draw(micro, "d")
+            return self._kept
+        with torch.no_grad():
+            return self.draw(micro, "d")
+
+    def _for_generator(self, micro: MicroBatch) -> Fakes:
+        kept, self._kept = self._kept, None
+        return kept or self.draw(micro, "g")
+
     def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, None]:
-        """Logistic loss, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
+        """Adversarial terms, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
         config, report = self.config, self.collector.report
+        pay = losses.ADVERSARIAL[config.adversarial]
         with autocast(micro.images.device, self.precision):
-            with torch.no_grad():
-                fakes = self.generator.synthesis(self.codes(micro, "z-d"), self.view)
-            fakes = self.augment(fakes, partial(micro.uniform, "augment-d-fake"))
+            fakes = tuple(x.detach() for x in self._for_discriminator(micro).sensed)
             text = told = self.generator.condition(micro.text)
-            fake = self.discriminator(fakes, told).logits
+            fake = self.discriminator.judge(self.discriminator.read(fakes), told).logits
 
             reals = self.augment(micro.images, partial(micro.uniform, "augment-d-real")).detach()
             penalise = bool(config.r1_gamma and regularise)
@@ -111,24 +145,19 @@ class GanLoss:
             hidden = self.discriminator.trunk(reals)
             real = self.discriminator.judge(hidden, text)
 
-            fake_term = losses.logistic_fake(fake)
+            fake_term = pay.fake(fake)
             if config.mismatch:
                 assert told is not None  # TrainConfig asks for it
                 wrong = self.discriminator.judge(hidden, told.roll(1)).logits
-                fake_term = (fake_term + config.mismatch * losses.logistic_fake(wrong)) / (1 + config.mismatch)
+                fake_term = (fake_term + config.mismatch * pay.fake(wrong)) / (1 + config.mismatch)
                 report("Logits/mismatch", wrong)
-            loss = fake_term + losses.logistic_real(real.logits)
+            loss = fake_term + pay.real(real.logits)
             report("Loss/D", loss)
             report("Logits/fake", fake)
             report("Logits/real", real.logits)
             self.augment.observe(real.logits)
             if config.cond:
-                with torch.no_grad():
-                    anchors = self._encode_image(micro.images)
-                assert real.features is not None  # TrainConfig asks for it
-                term = losses.info_nce(real.features, anchors, config.temperature)
-                report("Loss/ConD", term)
-                loss = loss + config.cond * term
+                loss = loss + config.cond * self._cond(micro, real)
             if config.matching_aware_gp:
                 assert text is not None
                 term = losses.matching_aware_penalty(real.logits, reals, text.sentence)
@@ -140,21 +169,30 @@ class GanLoss:
                 loss = loss + term * (config.r1_gamma / 2 * config.r1_interval)
         return loss, None
 
+    def _cond(self, micro: MicroBatch, real: Verdict) -> torch.Tensor:
+        with torch.no_grad():
+            anchors = self._encode_image(micro.images)
+        assert real.features is not None  # TrainConfig asks for it
+        term = losses.info_nce(real.features, anchors, self.config.temperature)
+        self.collector.report("Loss/ConD", term)
+        return term
+
     def generator_loss(self, micro: MicroBatch, *, contrast: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Non-saturating logistic loss; ConG, times its interval, where `contrast`; also the sum of the style codes [k, d]."""
+        """Adversarial term; ConG, times its interval, where `contrast`; also the sum of the style codes [k, d]."""
         config, report = self.config, self.collector.report
         with autocast(micro.images.device, self.precision):
-            codes = self.codes(micro, "z-g")
-            fakes = self.generator.synthesis(codes, self.view)
-            shown = self.augment(fakes, partial(micro.uniform, "augment-g"))
-            loss = losses.logistic_real(self.discriminator(shown, self.generator.condition(micro.text)).logits)
+            fakes = self._for_generator(micro)
+            codes = fakes.codes
+            hidden = self.discriminator.read(fakes.sensed)
+            logits = self.discriminator.judge(hidden, self.generator.condition(micro.text)).logits
+            loss = losses.ADVERSARIAL[config.adversarial].generator(logits)
             report("Loss/G", loss)
             if codes.commitment is not None:
                 term = codes.commitment.mean()
                 report("Loss/commitment", term)
                 loss = loss + term
             if config.cong and contrast:
-                images = self._encode_image(fakes)
+                images = self._encode_image(fakes.images)
                 assert micro.text is not None  # TrainConfig asks for it
                 term = losses.info_nce(images, micro.text.sentence, config.temperature)
                 report("Loss/ConG", term)

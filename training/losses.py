@@ -6,6 +6,8 @@ Each returns a scalar that is a mean over the samples it is given. Shapes: N bat
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -21,6 +23,33 @@ def logistic_real(logits: torch.Tensor) -> torch.Tensor:
 def logistic_fake(logits: torch.Tensor) -> torch.Tensor:
     """-log(1 - sigmoid(logit)): what D pays for fakes and for mismatched texts."""
     return functional.softplus(logits).mean()
+
+
+def hinge_real(logits: torch.Tensor) -> torch.Tensor:
+    """max(0, 1 - logit): what D pays for real pictures under the hinge loss (Lim and Ye 2017); G pays -logit."""
+    return functional.relu(1 - logits).mean()
+
+
+def hinge_fake(logits: torch.Tensor) -> torch.Tensor:
+    """max(0, 1 + logit): what D pays for fakes and for mismatched texts under the hinge loss."""
+    return functional.relu(1 + logits).mean()
+
+
+def hinge_generator(logits: torch.Tensor) -> torch.Tensor:
+    """-logit: what G pays for its fakes under the hinge loss."""
+    return -logits.mean()
+
+
+class AdversarialTerms(NamedTuple):
+    """What D pays for logits of real pictures and of fakes, and what G pays for those of its fakes; [N] or [N, P] -> []."""
+
+    real: Callable[[torch.Tensor], torch.Tensor]
+    fake: Callable[[torch.Tensor], torch.Tensor]
+    generator: Callable[[torch.Tensor], torch.Tensor]
+
+
+ADVERSARIAL = {"logistic": AdversarialTerms(logistic_real, logistic_fake, logistic_real),
+               "hinge": AdversarialTerms(hinge_real, hinge_fake, hinge_generator)}
 
 
 def r1_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

@@ -67,7 +67,7 @@ class Trainer:
         self.player_g = Player("G", self.generator, config.optimizer_g)
         self.player_d = Player("D", self.discriminator, config.optimizer_d)
         self.loss = GanLoss(self.generator, self.discriminator, encoder, self.augment, config.loss, config.resolution,
-                            self.collector, config.precision)
+                            self.collector, config.precision, keep_fakes=self.rounds == 1)
 
     @property
     def objects(self) -> dict:

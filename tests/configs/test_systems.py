@@ -16,7 +16,7 @@ from configs.systems import BASES, SYSTEMS, nodual
 from dnnlib.config_codec import override
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.discriminators import WaveletDiscriminatorConfig
+from networks.discriminators import FrozenFeaturesConfig, WaveletDiscriminatorConfig
 from networks.generators import EidganConfig, preset
 from networks.interfaces import TextFeatures
 from networks.sampling import iterate_images
@@ -37,10 +37,14 @@ def tiny(config):
     if isinstance(own, EidganConfig) and own.num_tokens == 1:
         fields["num_tokens"] = 1
     judge = config.discriminator
-    scale = {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}
+    if isinstance(judge, FrozenFeaturesConfig):
+        scale: dict[str, Any] = {"input_px": 32, "channels": (8, 16), "head_channels": 8, "pixel_channels": 8}
+    else:
+        scale = {"channel_base": 256, "channel_max": 32}
+        scale |= {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}
     return replace(
         config, generator=replace(small, **fields), resolution=32, text_encoder="hashed", text_cache=False,
-        discriminator=replace(judge, resolution=32, channel_base=256, channel_max=32, **scale),
+        discriminator=replace(judge, resolution=32, **scale),
         loss=replace(config.loss, cond=0.0, cong=0.0, r1_interval=2, path_length_interval=2),
         batch=4, tick_kimg=0.008, snapshot_ticks=3, metrics=(), workers=0, report_to=(), device="cpu")
 

@@ -11,8 +11,11 @@ from networks.interfaces import TextFeatures
 
 def build(kind, **fields):
     torch.manual_seed(0)
-    fields = {"resolution": 32, "channel_base": 128, "channel_max": 32, "sentence_dim": 12,
-              "feature_dim": 10} | fields
+    fields = {"resolution": 32, "sentence_dim": 12, "feature_dim": 10} | fields
+    if kind == "frozen_features":
+        fields = {"input_px": 32, "channels": (8, 16), "head_channels": 8, "pixel_channels": 8} | fields
+    else:
+        fields = {"channel_base": 128, "channel_max": 32} | fields
     if kind != "dcgan":
         fields.setdefault("group_size", 2)
     if kind == "wavelet":
@@ -26,12 +29,15 @@ def inputs(n=4, seed=0):
         torch.randn(n, 12, generator=g), torch.randn(n, 3, 5, generator=g), torch.ones(n, 3, dtype=torch.bool))
 
 
+LOGITS = {"frozen_features": (4, 2 * 2 + 1 * 1 + 4 * 4)}  # two scales of a picture at 32 px, and the pixels
+
+
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_verdict_shapes_and_gradients_of_every_parameter(kind):
     discriminator = build(kind)
     images, text = inputs()
     verdict = discriminator(images, text)
-    assert verdict.logits.shape == (4,) and verdict.features.shape == (4, 10)
+    assert verdict.logits.shape == LOGITS.get(kind, (4,)) and verdict.features.shape == (4, 10)
     (verdict.logits.sum() + verdict.features.square().sum()).backward()
     without = [n for n, p in discriminator.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert not without
@@ -44,14 +50,14 @@ def test_text_matters_and_can_be_left_out(kind):
     assert (discriminator(images, text).logits - discriminator(images, text.roll(1)).logits).abs().max() > 1e-3
     plain = build(kind, sentence_dim=0, feature_dim=0)
     verdict = plain(images, None)
-    assert verdict.logits.shape == (4,) and verdict.features is None
+    assert verdict.logits.shape == LOGITS.get(kind, (4,)) and verdict.features is None
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_one_trunk_pass_serves_several_texts(kind):
     discriminator = build(kind)
     images, text = inputs()
-    hidden = discriminator.trunk(images)
+    hidden = discriminator.read(discriminator.sense(images))
     assert torch.equal(discriminator.judge(hidden, text.roll(1)).logits, discriminator(images, text.roll(1)).logits)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from configs import RECIPES, recipe
-from networks.discriminators import DISCRIMINATORS, DcganDiscriminatorConfig
+from networks.discriminators import DISCRIMINATORS, DcganDiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GENERATORS, preset
 from networks.interfaces import TextFeatures
 from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizerConfig
@@ -25,6 +25,9 @@ CAPTIONS = ["a cat", "a dog on a mat", "rain", "two red birds"]
 # A recipe of every other system than EIDGAN, which has every term of the losses below.
 FAMILIES = tuple(f"{system}-openmoji64" for system in (
     "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan"))
+FROZEN = replace(
+    recipe("eidgan-flowers64"), resolution=32, generator=preset("eidgan-tiny"),
+    discriminator=FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16), head_channels=8, pixel_channels=8))
 SMALL = replace(
     recipe("debug"), generator=preset("vqcgan-tiny"), loss=LossConfig(r1_gamma=0.0),
     discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, feature_dim=64))
@@ -75,7 +78,7 @@ def everything(**fields):
 
 
 def test_the_families_hold_every_system():
-    configs = [recipe("debug"), *map(recipe, FAMILIES)]
+    configs = [recipe("debug"), FROZEN, *map(recipe, FAMILIES)]
     assert {config.generator.kind for config in configs} | {"quantized"} == set(GENERATORS)
     assert {config.discriminator.kind for config in configs} == set(DISCRIMINATORS)
     # The text tower of `small` waits (inside transformers), so its captions come from a cache.
@@ -83,9 +86,8 @@ def test_the_families_hold_every_system():
     assert small and all(config.text_cache for config in small)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_step_of_every_family_waits_for_nothing(name):
-    config = recipe(name)
+@pytest.mark.parametrize("config", [*map(recipe, FAMILIES), FROZEN], ids=lambda config: config.recipe)
+def test_a_step_of_every_family_waits_for_nothing(config):
     if config.discriminator.kind == "wavelet":  # whose R1 is below
         config = replace(config, loss=LossConfig(r1_gamma=0.0))
     with fake_gpu() as gpu:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from configs import recipe
+from dnnlib.errors import UserError
+from networks.discriminators import FrozenFeaturesConfig
+from networks.generators import preset
 from networks.interfaces import TextFeatures
 from torch_utils.training_stats import Collector
 from training import losses
@@ -35,6 +39,55 @@ def test_logistic_losses_in_closed_form():
     logits = torch.tensor([0.0, 2.0])
     assert losses.logistic_real(logits).item() == pytest.approx((math.log(2) + math.log1p(math.exp(-2))) / 2)
     assert losses.logistic_fake(logits).item() == pytest.approx((math.log(2) + 2 + math.log1p(math.exp(-2))) / 2)
+
+
+def test_hinge_losses_in_closed_form():
+    logits = torch.tensor([[0.5, 3.0], [-2.0, 0.0]])
+    pay = losses.ADVERSARIAL["hinge"]
+    assert pay.real(logits).item() == pytest.approx((0.5 + 0 + 3 + 1) / 4)
+    assert pay.fake(logits).item() == pytest.approx((1.5 + 4 + 0 + 1) / 4)
+    assert pay.generator(logits).item() == pytest.approx(-1.5 / 4)
+
+
+def frozen_parts(augment, *, keep_fakes):
+    """Small networks with a discriminator on frozen features under the hinge loss."""
+    torch.manual_seed(0)
+    generator = preset("eidgan-tiny").build()
+    discriminator = FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16), head_channels=8,
+                                         pixel_channels=8, sentence_dim=64).build()
+    config = LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0)
+    return GanLoss(generator, discriminator, None, augment, config, 32, Collector(), "fp32", keep_fakes=keep_fakes)
+
+
+def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws():
+    """D's and G's gradients, with a step of D in between and augmentation on; the kept pass runs G and the tower once."""
+    augment = Augmentation(AugmentConfig(mode="fixed", p=0.7), "cpu")
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    micro = MicroBatch(images, text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
+    found, passes = [], []
+    for keep_fakes in (False, True):
+        gan = frozen_parts(augment, keep_fakes=keep_fakes)
+        runs: list[int] = []
+        gan.generator.mapping_network.register_forward_hook(lambda *_, runs=runs: runs.append(0))
+        gan.discriminator._tower[0].register_forward_hook(lambda *_, runs=runs: runs.append(1))
+        judge, drawer = list(gan.discriminator.parameters()), list(gan.generator.parameters())
+        of_d = torch.autograd.grad(gan.discriminator_loss(micro, regularise=False)[0], judge)
+        for parameter, gradient in zip(judge, of_d, strict=True):
+            parameter.data -= 0.1 * gradient
+        of_g = torch.autograd.grad(gan.generator_loss(micro)[0], drawer)
+        found.append([*of_d, *of_g])
+        passes.append((runs.count(0), runs.count(1)))
+    assert passes == [(2, 3), (1, 2)]  # of G; of the frozen network, once for the real pictures
+    largest = max(gradient.abs().max() for gradient in found[0])
+    assert largest > 1e-3
+    assert max((once - twice).abs().max() for twice, once in zip(*found, strict=True)) < 1e-5 * largest
+
+
+def test_gradient_penalties_on_frozen_features_are_refused():
+    config = recipe("eidgan-flowers64")
+    for name in ("r1_gamma", "matching_aware_gp"):
+        with pytest.raises(UserError, match=f"loss.{name}: a gradient penalty on frozen features.*set loss.{name}=0"):
+            replace(config, loss=replace(config.loss, **{name: 1.0}))
 
 
 def test_r1_gradients_equal_a_hand_written_step():
@@ -135,6 +188,23 @@ def test_flip_alone_mirrors_and_brightness_alone_shifts():
         torch.testing.assert_close(out, image.flip(-1) if draw < 0.5 else image, atol=1e-5, rtol=0)
     shifted = Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(images, lambda width: uniforms) - images
     assert (shifted.flatten(1).std(dim=1) < 1e-5).all() and 0.01 < shifted.abs().max() <= 0.3 + 1e-5
+
+
+def test_whole_pixels_are_moved_and_not_blurred():
+    images = torch.rand(8, 3, 16, 12)
+    none = {"mode": "fixed", "p": 1.0, "flip": False, "scale": 0, "rotation": 0,
+            "brightness": 0, "contrast": 0, "saturation": 0, "cutout": 0}
+    uniforms = torch.rand(8, NUM_UNIFORMS)
+    moved = Augmentation(AugmentConfig(**none, translation=0.25, whole_pixels=True), "cpu")(images, lambda width: uniforms)
+    shifts = set()
+    for image, out, draw in zip(images, moved, uniforms, strict=True):
+        x, y = (round(((draw[i] * 2 - 1) * 0.25 * side).item()) for i, side in ((1, 12), (2, 16)))
+        padded = torch.nn.functional.pad(image, (4, 4, 4, 4), mode="constant")
+        inner = padded[:, 4 + y : 20 + y, 4 + x : 16 + x]
+        known = inner != 0  # what lies outside is mirrored
+        assert torch.equal(out[known], inner[known])
+        shifts.add((x, y))
+    assert len(shifts) > 4
 
 
 def test_ada_moves_p_towards_its_target():

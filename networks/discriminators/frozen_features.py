@@ -1,0 +1,183 @@
+"""Discriminator on frozen features: Projected GAN (Sauer et al. 2021), vision-aided GAN (Kumari et al. 2022), StyleGAN-T.
+
+A frozen image network gives feature maps P_i of several scales. Fixed random layers mix their channels (CCM) and,
+from coarse to fine, their scales (CSM): M_K = C_K P_K and M_i = (C_i P_i + up(S_i M_{i+1})) / sqrt(2), with C_i of
+kernel 1, S_i of kernel 3, both drawn once with variance 1 / fan-in, and `up` bilinear. A small convolutional head reads
+every M_i, and one more the pixels themselves, which the frozen network does not see in full. A head judges each of
+its positions p alone: logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), with s the sentence at unit second moment
+(projection, Miyato and Koyama 2018). The heads normalise by groups (`VirtualBatchNorm`) and see how varied a group is
+(minibatch deviation). Spectral norm is left out: behind the normalisation the scale of a kernel has no effect,
+and w / |w| is the spectral norm of a single row.
+
+Shapes: N batch, C head width, S side of a head's map, P positions of all heads together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dnnlib.errors import UserError
+from networks.interfaces import Discriminator, TextFeatures, Verdict
+from networks.layers.linear import unit_second_moment
+from networks.layers.minibatch_stddev import minibatch_stddev
+from networks.layers.virtual_batch_norm import VirtualBatchNorm
+from networks.pretrained.scales import FrozenScales
+from torch_utils.precision import no_autocast
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenFeaturesConfig:
+    """backbone: lite0 or lite2 (packaged), or the name of a timm network whose weights are at hand; input_px: the side
+    at which it sees pictures. channels: widths after the mixing, fine to coarse, one a scale; the coarsest scales
+    of the network are taken. mixing_seed: of the fixed random layers. head_channels, pixel_channels: widths of the
+    heads on features and of the head on pixels (0 = without it). group_size: samples of a normalisation group.
+    sentence_dim: width of the text, 0 = none. feature_dim: of f_D for ConD, 0 = none.
+    """
+
+    kind: ClassVar[str] = "frozen_features"
+
+    resolution: int = 256
+    backbone: str = "lite0"
+    input_px: int = 96
+    channels: tuple[int, ...] = (32, 64, 96, 128)
+    mixing_seed: int = 0
+    head_channels: int = 64
+    pixel_channels: int = 32
+    group_size: int = 8
+    sentence_dim: int = 512
+    feature_dim: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "head_channels", "group_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"discriminator.{name}: must be at least 1, got {getattr(self, name)}")
+        if self.input_px < 32:
+            raise UserError(f"discriminator.input_px: must be at least 32, got {self.input_px}")
+        if self.pixel_channels < 0:
+            raise UserError(f"discriminator.pixel_channels: must not be negative, got {self.pixel_channels}")
+        if not self.channels or min(self.channels) < 1:
+            raise UserError(f"discriminator.channels: needs a positive width for each scale, got {self.channels}")
+
+    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> FrozenFeaturesConfig:
+        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+
+    def build(self) -> FrozenFeaturesDiscriminator:
+        return FrozenFeaturesDiscriminator(self)
+
+
+class RandomMixing(nn.Module):
+    """CCM and CSM: feature maps P_i [N, C_i, S_i, S_i], fine to coarse -> M_i of `widths`. The layers are buffers."""
+
+    def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], seed: int) -> None:
+        super().__init__()
+        self.num_scales = len(widths)
+        draws = torch.Generator().manual_seed(seed)
+
+        def layer(name: str, fan_in: int, width: int, kernel: int) -> None:
+            shape = (width, fan_in, kernel, kernel)
+            weight = torch.randn(shape, generator=draws) / math.sqrt(fan_in * kernel**2)
+            self.register_buffer(name, weight)
+
+        for i, (fan_in, width) in enumerate(zip(channels, widths, strict=True)):
+            layer(f"channels{i}", fan_in, width, 1)
+        for i in range(self.num_scales - 1):
+            layer(f"scales{i}", widths[i + 1], widths[i], 3)
+
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        mixed = [functional.conv2d(x, getattr(self, f"channels{i}")) for i, x in enumerate(maps)]
+        for i in reversed(range(self.num_scales - 1)):
+            coarse = functional.conv2d(mixed[i + 1], getattr(self, f"scales{i}"), padding=1)
+            coarse = functional.interpolate(coarse, mixed[i].shape[2:], mode="bilinear", align_corners=False)
+            mixed[i] = (mixed[i] + coarse) * math.sqrt(0.5)
+        return mixed
+
+
+class ScaleHead(nn.Module):
+    """[N, C_in, side, side] -> `read` -> hidden [N, C, S, S] with S at most 4 -> `judge` -> logits [N, S * S]."""
+
+    def __init__(self, in_channels: int, side: int, channels: int, *, sentence_dim: int, group_size: int) -> None:
+        super().__init__()
+        self.group_size = group_size
+        self.down, self.down_norms = nn.ModuleList(), nn.ModuleList()
+        while side > 4:
+            self.down.append(nn.Conv2d(in_channels, channels, 4, 2, 1, bias=False))
+            self.down_norms.append(VirtualBatchNorm(channels, group_size))
+            in_channels, side = channels, side // 2
+        self.last = nn.Conv2d(in_channels + 1, channels, 3, 1, 1, bias=False)
+        self.last_norm = VirtualBatchNorm(channels, group_size)
+        self.weight = nn.Parameter(torch.randn(channels))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.text = nn.Linear(sentence_dim, channels, bias=False) if sentence_dim else None
+
+    def read(self, x: torch.Tensor) -> torch.Tensor:
+        for conv, norm in zip(self.down, self.down_norms, strict=True):
+            x = functional.leaky_relu(norm(conv(x)), 0.2)
+        x = self.last(minibatch_stddev(x, self.group_size))
+        return functional.leaky_relu(self.last_norm(x), 0.2)
+
+    def judge(self, hidden: torch.Tensor, sentence: torch.Tensor | None) -> torch.Tensor:
+        """sentence: [N, d_s] at unit second moment, or None without text."""
+        direction = functional.normalize(self.weight, dim=0)[None]
+        if self.text is not None:
+            direction = direction + self.text(sentence) / math.sqrt(len(self.weight))  # [N, C]
+        return (hidden * direction[:, :, None, None]).sum(dim=1).flatten(1) + self.bias
+
+
+class FrozenFeaturesDiscriminator(Discriminator):
+    """See the module; `config` is kept as `.config`.
+
+    The frozen network is no parameter and no part of the state, but it moves with `.to(device)`.
+    Raises `UserError` where its weights are missing.
+    """
+
+    def __init__(self, config: FrozenFeaturesConfig) -> None:
+        super().__init__()
+        self.config = config
+        with torch.device("cpu"):  # where the weights and the seeded draws are, whatever the caller's default
+            tower = FrozenScales(config.backbone, config.input_px, len(config.channels))
+            self.mixing = RandomMixing(tower.channels, config.channels, config.mixing_seed)
+        self._tower = [tower]  # a list hides it from parameters() and state_dict()
+        options = {"sentence_dim": config.sentence_dim, "group_size": config.group_size}
+        self.heads = nn.ModuleList(ScaleHead(width, side, config.head_channels, **options)
+                                   for width, side in zip(config.channels, tower.sizes, strict=True))
+        if config.pixel_channels:
+            self.heads.append(ScaleHead(3, config.resolution, config.pixel_channels, **options))
+        widths = [len(head.weight) for head in self._heads()]
+        self.features = nn.Linear(sum(widths), config.feature_dim) if config.feature_dim else None
+
+    def _heads(self) -> list[ScaleHead]:
+        return cast("list[ScaleHead]", list(self.heads))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FrozenFeaturesDiscriminator:
+        self._tower[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Mixed feature maps, fine to coarse, in float32; the pictures behind them where a head reads pixels."""
+        with no_autocast(images.device):  # 16 bits would round what no weight can make up for
+            maps = self.mixing(self._tower[0](images))
+        return (*maps, images) if self.config.pixel_channels else tuple(maps)
+
+    def read(self, sensed: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        """A hidden map [N, C, S, S] of every head."""
+        return [head.read(x) for head, x in zip(self._heads(), sensed, strict=True)]
+
+    def trunk(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return self.read(self.sense(images))
+
+    def judge(self, hidden: list[torch.Tensor], text: TextFeatures | None) -> Verdict:
+        """Logits [N, P], one a position of every head."""
+        with no_autocast(hidden[0].device):  # a logit of 8 bits is none
+            sentence = None
+            if self.config.sentence_dim:
+                assert text is not None
+                sentence = unit_second_moment(text.sentence.float())
+            logits = [head.judge(x.float(), sentence) for head, x in zip(self._heads(), hidden, strict=True)]
+            pooled = torch.cat([x.float().mean(dim=(2, 3)) for x in hidden], dim=1) if self.features else None
+            return Verdict(torch.cat(logits, dim=1), self.features(pooled) if self.features is not None else None)

