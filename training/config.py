@@ -47,13 +47,15 @@ class LossConfig:
     cong_interval: int = 1
     temperature: float = 0.1
     matching_aware_gp: float = 0.0
+    variety: float = 0.0
+    variety_share: float = 0.8
     path_length: float = 0.0
     path_length_interval: int = 4
     path_length_decay: float = 0.01
     style_mixing: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp", "path_length"):
+        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp", "variety", "variety_share", "path_length"):
             _check(getattr(self, name) >= 0, f"loss.{name}: must not be negative, got {getattr(self, name)}")
         _check(self.temperature > 0, f"loss.temperature: must be positive, got {self.temperature}")
         for name in ("r1_interval", "cong_interval", "path_length_interval"):
@@ -207,6 +209,8 @@ class TrainConfig:
             for name in ("r1_gamma", "matching_aware_gp"):
                 _check(not getattr(self.loss, name), f"loss.{name}: a gradient penalty on frozen features would "
                        f"penalise the frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
+        else:
+            _check(not self.loss.variety, "loss.variety: compares frozen features, so it needs discriminator.kind=frozen_features")
         if self.text.quantizer is not None:
             _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
@@ -249,6 +253,8 @@ class TrainConfig:
                "forward, so it needs at least 2 (or --set loss.mismatch=0)")
         _check(size * world_size > 1 or not (self.loss.cond or self.loss.cong),
                "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2")
+        _check(not self.loss.variety or (size % 2 == 0 and size >= 4), f"--batch-gpu {size}: loss.variety compares pairs of "
+               "images in a forward, so it needs an even number of at least 4")
         return size, share // size
 
     def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:

@@ -1,8 +1,8 @@
 """Which terms make up D's and G's loss in a step, and which random draws they take.
 
 Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so a picture's
-draws do not depend on how the batch is split. Four terms look at the other rows of the same forward and so do see the
-split: minibatch deviation, mismatched texts, the negatives of ConD and ConG (those of all ranks), and the target of
+draws do not depend on how the batch is split. Five terms look at the other rows of the same forward and so do see the
+split: minibatch deviation, mismatched texts, the negatives of ConD and ConG (those of all ranks), the pair term, and the target of
 the path length; so does batch norm (vqcgan). N ranks equal one rank with N accumulation rounds in all of them but the negatives.
 """
 
@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 from networks.coordinates import View
+from networks.discriminators.frozen_features import FrozenFeaturesDiscriminator
 from networks.interfaces import Codes, Discriminator, Generator, ImageTextEncoder, TextEncoder, TextFeatures, Verdict
 from torch_utils.precision import autocast
 from torch_utils.rng import generator_for, normal_per_row
@@ -58,8 +59,9 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Fakes:
-    """One forward of G: codes, images [n, 3, R, R], and what D senses of the augmented images."""
+    """One forward of G: the texts asked for, codes, images [n, 3, R, R], and what D senses of the augmented images."""
 
+    text: TextFeatures | None
     codes: Codes
     images: torch.Tensor
     sensed: tuple[torch.Tensor, ...]
@@ -80,6 +82,7 @@ class GanLoss:
         self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
         self.precision, self.keep_fakes = precision, keep_fakes
         self._kept: Fakes | None = None
+        self._real_motifs: dict[int, torch.Tensor] = {}  # by the first row of a micro batch, from D's turn to G's
         # NaN until a step has measured it.
         self.path_length_mean = torch.full((), math.nan, device=generator.tokens_mean.device)
 
@@ -108,12 +111,14 @@ class GanLoss:
         return codes
 
     def draw(self, micro: MicroBatch, player: Literal["d", "g"]) -> Fakes:
-        """Fakes for a player; D's draws for both where `shared_fakes` is set."""
+        """Fakes for a player; D's draws for both where `shared_fakes` is set, two latents a text where `variety` is."""
         player = "d" if self.config.shared_fakes else player
+        if self.config.variety and micro.text is not None:
+            micro = replace(micro, text=micro.text[: len(micro.text) // 2].repeat_interleave(2))
         codes = self.codes(micro, f"z-{player}")
         images = self.generator.synthesis(codes, self.view)
         uniforms = partial(micro.uniform, {"d": "augment-d-fake", "g": "augment-g"}[player])
-        return Fakes(codes, images, self.discriminator.sense(self.augment(images, uniforms)))
+        return Fakes(micro.text, codes, images, self.discriminator.sense(self.augment(images, uniforms)))
 
     def _for_discriminator(self, micro: MicroBatch) -> Fakes:
         if self.keep_fakes and self.config.shared_fakes:
@@ -126,14 +131,33 @@ class GanLoss:
         kept, self._kept = self._kept, None
         return kept or self.draw(micro, "g")
 
+    def _judge(self, fakes: Fakes, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Logits of the fakes by what is sensed of them, with or without gradient."""
+        hidden = self.discriminator.read(sensed)
+        return self.discriminator.judge(hidden, self.generator.condition(fakes.text)).logits
+
+    def _motifs(self, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        assert isinstance(self.discriminator, FrozenFeaturesDiscriminator)  # TrainConfig asks for it
+        return self.discriminator.motifs(sensed)
+
+    def _variety(self, micro: MicroBatch, fakes: Fakes) -> torch.Tensor:
+        """How far the mean distances of pairs, of one text and of two, fall short of those of real pictures."""
+        real, fake = self._real_motifs.pop(micro.rows.start), self._motifs(fakes.sensed)
+        goal = losses.covariance_distance(real, real.roll(1, 0)).mean()
+        same = losses.covariance_distance(fake[0::2], fake[1::2]).mean()
+        other = losses.covariance_distance(fake, fake.roll(2, 0)).mean()
+        for name, value in (("real", goal), ("latents", same), ("texts", other)):
+            self.collector.report(f"Distance/{name}", value)
+        return torch.relu(self.config.variety_share * goal - same) + torch.relu(goal - other)
+
     def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, None]:
         """Adversarial terms, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
         config, report = self.config, self.collector.report
         pay = losses.ADVERSARIAL[config.adversarial]
         with autocast(micro.images.device, self.precision):
-            fakes = tuple(x.detach() for x in self._for_discriminator(micro).sensed)
+            fakes = self._for_discriminator(micro)
+            fake = self._judge(fakes, tuple(x.detach() for x in fakes.sensed))
             text = told = self.generator.condition(micro.text)
-            fake = self.discriminator.judge(self.discriminator.read(fakes), told).logits
 
             reals = self.augment(micro.images, partial(micro.uniform, "augment-d-real")).detach()
             penalise = bool(config.r1_gamma and regularise)
@@ -142,7 +166,10 @@ class GanLoss:
             if config.matching_aware_gp:
                 assert text is not None  # TrainConfig asks for it
                 text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
-            hidden = self.discriminator.trunk(reals)
+            sensed = self.discriminator.sense(reals)
+            if config.variety:
+                self._real_motifs[micro.rows.start] = self._motifs(sensed)
+            hidden = self.discriminator.read(sensed)
             real = self.discriminator.judge(hidden, text)
 
             fake_term = pay.fake(fake)
@@ -183,18 +210,19 @@ class GanLoss:
         with autocast(micro.images.device, self.precision):
             fakes = self._for_generator(micro)
             codes = fakes.codes
-            hidden = self.discriminator.read(fakes.sensed)
-            logits = self.discriminator.judge(hidden, self.generator.condition(micro.text)).logits
+            logits = self._judge(fakes, fakes.sensed)
             loss = losses.ADVERSARIAL[config.adversarial].generator(logits)
             report("Loss/G", loss)
+            if config.variety:
+                loss = loss + config.variety * self._variety(micro, fakes)
             if codes.commitment is not None:
                 term = codes.commitment.mean()
                 report("Loss/commitment", term)
                 loss = loss + term
             if config.cong and contrast:
                 images = self._encode_image(fakes.images)
-                assert micro.text is not None  # TrainConfig asks for it
-                term = losses.info_nce(images, micro.text.sentence, config.temperature)
+                assert fakes.text is not None  # TrainConfig asks for it
+                term = losses.info_nce(images, fakes.text.sentence, config.temperature)
                 report("Loss/ConG", term)
                 loss = loss + term * (config.cong * config.cong_interval)
         return loss, codes.tokens.detach().float().sum(dim=0)

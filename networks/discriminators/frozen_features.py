@@ -168,6 +168,14 @@ class FrozenFeaturesDiscriminator(Discriminator):
         """A hidden map [N, C, S, S] of every head."""
         return [head.read(x) for head, x in zip(self._heads(), sensed, strict=True)]
 
+    def motifs(self, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Of what `sense` returned, the mixed map of the second coarsest scale (of the only one, where there is one).
+
+        Its channel covariances tell real pictures from repetitions of one shape best of all scales
+        (docs/experiment_log.md).
+        """
+        return sensed[max(len(self.config.channels) - 2, 0)]
+
     def trunk(self, images: torch.Tensor) -> list[torch.Tensor]:
         return self.read(self.sense(images))
 

@@ -29,6 +29,8 @@ VARIANTS = TINY | {
     "eidgan-noattention-words": replace(preset("eidgan-tiny"), attention=False),
     "eidgan-nodual": nodual(preset("creps-tiny")),
     "eidgan-lines": replace(preset("eidgan-tiny"), styled_lines=True, summed_lines=True),
+    "eidgan-place": replace(preset("eidgan-tiny"), place=True),
+    "eidgan-place-lines": replace(preset("eidgan-tiny"), place=True, styled_lines=True),
     "eidgan-uncond": replace(preset("eidgan-tiny"), sentence_dim=0, word_dim=0),
     "eidgan-sentence": replace(preset("eidgan-tiny"), word_dim=0),
     "eidgan-words": replace(preset("eidgan-tiny"), sentence_dim=0),

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from networks.coordinates import View
 from networks.layers.conv import EqualConv2d, low_pass
 from networks.layers.cross_attention import CrossAttentionModulation
+from networks.layers.fourier_lines import FourierLines
 from networks.layers.linear import EqualLinear
 from networks.layers.minibatch_stddev import minibatch_stddev
 from networks.layers.modulated import SpectralGain
@@ -34,6 +36,25 @@ def test_folded_attention_equals_the_literal_form():
     mask = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
     expected = literal_attention_modulation(layer, x, tokens, mask)
     assert (layer(x, tokens, mask) - expected).abs().max() / expected.abs().max() < 1e-5
+
+
+def test_place_moves_and_scales_the_coordinates_of_each_sample():
+    """u' = 1/2 + (u - 1/2) 2^(tanh(a) / 2) + 0.15 tanh(b): the lines of another box, for it is affine in u."""
+    torch.manual_seed(0)
+    lines, view = FourierLines(6, 2, 1.5, place_dim=3), View(height=7, width=5)
+    style = torch.randn(4, 3)
+    placed = lines(view, style)
+    assert lines.place is not None
+    given = lines.place(style).tanh()
+    lines.place = None
+    for sample, (row_octaves, column_octaves, row_shift, column_shift) in zip(placed, given.tolist(), strict=True):
+        def ends(octaves, shift):
+            return [0.5 + (u - 0.5) * 2 ** (0.5 * octaves) + 0.15 * shift for u in (0.0, 1.0)]
+
+        (y0, y1), (x0, x1) = ends(row_octaves, row_shift), ends(column_octaves, column_shift)
+        expected = lines(View(height=7, width=5, box=(x0, y0, x1, y1)), style)
+        torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-5)
+    assert (placed[0] - placed[1]).abs().max() > 0.1
 
 
 def test_masked_words_have_no_influence():
