@@ -25,7 +25,8 @@ def row(name: str) -> str:
     with torch.device("meta"):
         judge = sum(p.numel() for p in config.discriminator.build().parameters())
     terms = ["hinge instead"] * (config.loss.adversarial == "hinge")
-    terms += [f"{label} {getattr(config.loss, field):g}" for field, label in TERMS if getattr(config.loss, field)]
+    terms += [f"{label} {getattr(config.loss, field):g}" for field, label in TERMS
+              if getattr(config.loss, field)]
     return (f"| `{name}` | {counts['params'] / 1e6:.2f} M | {counts['macs'] / 1e9:.2f} | {counts['activation_bytes'] / 2**20:.0f} | "
             f"{config.discriminator.kind} {judge / 1e6:.2f} M | {config.batch} | {config.kimg:g} | {', '.join(terms) or 'BCE'} |")
 

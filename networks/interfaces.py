@@ -150,7 +150,8 @@ class Generator(nn.Module, abc.ABC):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A discriminator's answer: logits (high = real) and features f_D [N, F] for ConD (None without that head).
+    """A discriminator's answer: logits (high = real) and features f_D [N, F] for ConD (None without
+    that head).
 
     logits: [N], or [N, P] where a discriminator judges P positions of a picture one by one.
     """
@@ -163,12 +164,15 @@ class Discriminator(nn.Module, abc.ABC):
     """Base of every discriminator: images [N, 3, R, R] in [-1, 1] and their text -> Verdict.
 
     `trunk` is everything that does not see the text, so one pass over a picture can be judged against several texts.
-    It is `read(sense(images))`. No parameter takes part in `sense`, so what it returns stays valid while D learns:
-    D reads it without gradient, and G after D's step with the gradient to the pictures.
+    It is `read(sense(images))`. No parameter takes part in `sense`, so what it returns stays valid
+    while D learns: D reads it without gradient, and G after D's step with the gradient to the
+    pictures.
     """
 
     def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """[N, 3, R, R] -> the tensors that `read` takes: the pictures, or features of a frozen network."""
+        """[N, 3, R, R] -> the tensors that `read` takes: the pictures, or features of a frozen
+        network.
+        """
         return (images,)
 
     def read(self, sensed: tuple[torch.Tensor, ...]) -> Any:
@@ -181,7 +185,8 @@ class Discriminator(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def judge(self, hidden: Any, text: TextFeatures | None) -> Verdict:
-        """What `trunk` returned and N texts (None for an unconditional discriminator) -> Verdict."""
+        """What `trunk` returned and N texts (None for an unconditional discriminator) -> Verdict.
+        """
 
     def forward(self, images: torch.Tensor, text: TextFeatures | None) -> Verdict:
         return self.judge(self.trunk(images), text)

@@ -112,12 +112,15 @@ class Augmentation:
             gate = draws.gate()
             shift = [torch.where(gate, draws.symmetric() * config.translation * 2, 0.0) for _ in range(2)]
             if config.whole_pixels:  # a pixel is 2 / side of the grid's [-1, 1]
-                shift = [(x * (side / 2)).round() * (2 / side) for x, side in zip(shift, images.shape[:1:-1], strict=True)]
+                sides = images.shape[3], images.shape[2]
+                shift = [(x * (side / 2)).round() * (2 / side)
+                         for x, side in zip(shift, sides, strict=True)]
             matrix = _set(n, images.device, (0, 2), shift[0], (1, 2), shift[1]) @ matrix
         grid = functional.affine_grid(matrix[:, :2], list(images.shape), align_corners=False)
         exact = config.whole_pixels and not (config.scale or config.rotation)
         mode = "nearest" if exact else "bilinear"
-        return functional.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
+        return functional.grid_sample(images, grid, mode=mode, padding_mode="reflection",
+                                      align_corners=False)
 
     def _colour(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         config = self.config

@@ -27,14 +27,18 @@ def _check(condition: bool, message: str) -> None:
 class LossConfig:
     """Weights of the loss terms; 0 switches a term off and its work away.
 
-    adversarial: the logistic terms of Goodfellow et al. 2014, or the hinge terms of Lim and Ye 2017. shared_fakes: G is
-    judged on the fakes that D has just learned from, so one pass of G and of what D has frozen serves both; where
-    the batch accumulates over several forwards, the pass is repeated with the same draws to keep memory low.
+    adversarial: the logistic terms of Goodfellow et al. 2014, or the hinge terms of Lim and Ye
+    2017. shared_fakes: G is judged on the fakes that D has just learned from, so one pass of G and
+    of what D has frozen serves both; where the batch accumulates over several forwards, the pass is
+    repeated with the same draws to keep memory low.
     r1_gamma, r1_interval: R1 every so many D steps, scaled by the interval. mismatch: D on real pictures with another
     picture's text. cond, cong: ConD and ConG with their temperature; cong_interval: ConG every so many G steps, scaled by
     the interval, where the image tower is dear beside a small G. matching_aware_gp: weight of MA-GP (2 in DF-GAN), every D
     step. path_length, path_length_interval: StyleGAN2's regulariser. style_mixing: probability that the style codes behind
     a random cut come from a second latent.
+    variety: weight of the pair term, for which the fakes are two latents a text. In the mean over a
+    forward, their `covariance_distance` shall reach `variety_share` of that between real pictures,
+    and the distance across texts all of it.
     """
 
     adversarial: Literal["logistic", "hinge"] = "logistic"
@@ -55,7 +59,8 @@ class LossConfig:
     style_mixing: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp", "variety", "variety_share", "path_length"):
+        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp", "variety",
+                     "variety_share", "path_length"):
             _check(getattr(self, name) >= 0, f"loss.{name}: must not be negative, got {getattr(self, name)}")
         _check(self.temperature > 0, f"loss.temperature: must be positive, got {self.temperature}")
         for name in ("r1_interval", "cong_interval", "path_length_interval"):
@@ -98,8 +103,8 @@ class AugmentConfig:
     mode: noaug, fixed (p stays) or ada (p follows the target). target: E[sign(D(real))] that ADA holds; kimg: time
     that p needs from 0 to 1; interval: D steps between adjustments. The rest are the maximal strengths at p = 1:
     translation in frame widths, scale in octaves, rotation in turns, colour in units of the [-1, 1] range, cutout as
-    side of the square in frame widths. A strength of 0 switches a transform off. whole_pixels: translation by whole
-    pixels, which blurs nothing where scale and rotation are 0.
+    side of the square in frame widths. A strength of 0 switches a transform off. whole_pixels:
+    translation by whole pixels, which blurs nothing where scale and rotation are 0.
     """
 
     mode: Literal["noaug", "fixed", "ada"] = "ada"
@@ -207,10 +212,12 @@ class TrainConfig:
                "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text")
         if isinstance(self.discriminator, FrozenFeaturesConfig):
             for name in ("r1_gamma", "matching_aware_gp"):
-                _check(not getattr(self.loss, name), f"loss.{name}: a gradient penalty on frozen features would "
-                       f"penalise the frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
+                _check(not getattr(self.loss, name),
+                       f"loss.{name}: a gradient penalty on frozen features would penalise the "
+                       f"frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
         else:
-            _check(not self.loss.variety, "loss.variety: compares frozen features, so it needs discriminator.kind=frozen_features")
+            _check(not self.loss.variety, "loss.variety: compares frozen features, so it needs "
+                   "discriminator.kind=frozen_features")
         if self.text.quantizer is not None:
             _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
@@ -253,8 +260,9 @@ class TrainConfig:
                "forward, so it needs at least 2 (or --set loss.mismatch=0)")
         _check(size * world_size > 1 or not (self.loss.cond or self.loss.cong),
                "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2")
-        _check(not self.loss.variety or (size % 2 == 0 and size >= 4), f"--batch-gpu {size}: loss.variety compares pairs of "
-               "images in a forward, so it needs an even number of at least 4")
+        _check(not self.loss.variety or (size % 2 == 0 and size >= 4),
+               f"--batch-gpu {size}: loss.variety compares pairs of images in a forward, so it "
+               "needs an even number of at least 4")
         return size, share // size
 
     def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:

@@ -1,9 +1,10 @@
 """Which terms make up D's and G's loss in a step, and which random draws they take.
 
 Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so a picture's
-draws do not depend on how the batch is split. Five terms look at the other rows of the same forward and so do see the
-split: minibatch deviation, mismatched texts, the negatives of ConD and ConG (those of all ranks), the pair term, and the target of
-the path length; so does batch norm (vqcgan). N ranks equal one rank with N accumulation rounds in all of them but the negatives.
+draws do not depend on how the batch is split. Five terms look at the other rows of the same forward
+and so do see the split: minibatch deviation, mismatched texts, the negatives of ConD and ConG
+(those of all ranks), the pair term, and the target of the path length; so do batch norms.
+N ranks equal one rank with N accumulation rounds in all of them but the negatives.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import torch
 
 from networks.coordinates import View
 from networks.discriminators.frozen_features import FrozenFeaturesDiscriminator
-from networks.interfaces import Codes, Discriminator, Generator, ImageTextEncoder, TextEncoder, TextFeatures, Verdict
+from networks.interfaces import (
+    Codes,
+    Discriminator,
+    Generator,
+    ImageTextEncoder,
+    TextEncoder,
+    TextFeatures,
+    Verdict,
+)
 from torch_utils.precision import autocast
 from torch_utils.rng import generator_for, normal_per_row
 from torch_utils.tensors import to_device
@@ -59,7 +68,9 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Fakes:
-    """One forward of G: the texts asked for, codes, images [n, 3, R, R], and what D senses of the augmented images."""
+    """One forward of G: the texts asked for, codes, images [n, 3, R, R], and what D senses of the
+    augmented images.
+    """
 
     text: TextFeatures | None
     codes: Codes
@@ -68,10 +79,12 @@ class Fakes:
 
 
 class GanLoss:
-    """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for ConD and ConG.
+    """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for
+    ConD and ConG.
 
-    keep_fakes: with `shared_fakes`, the fakes that `discriminator_loss` drew are kept, with their graph, for the
-    `generator_loss` of the same micro batch. That serves steps of one micro batch a rank; without, they are drawn again.
+    keep_fakes: with `shared_fakes`, the fakes that `discriminator_loss` drew are kept, with their
+    graph, for the `generator_loss` of the same micro batch. That serves steps of one micro batch a
+    rank; without, they are drawn again.
     """
 
     def __init__(self, generator: Generator, discriminator: Discriminator,
@@ -82,7 +95,8 @@ class GanLoss:
         self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
         self.precision, self.keep_fakes = precision, keep_fakes
         self._kept: Fakes | None = None
-        self._real_motifs: dict[int, torch.Tensor] = {}  # by the first row of a micro batch, from D's turn to G's
+        # By the first row of a micro batch, from D's turn to G's.
+        self._real_motifs: dict[int, torch.Tensor] = {}
         # NaN until a step has measured it.
         self.path_length_mean = torch.full((), math.nan, device=generator.tokens_mean.device)
 
@@ -111,14 +125,17 @@ class GanLoss:
         return codes
 
     def draw(self, micro: MicroBatch, player: Literal["d", "g"]) -> Fakes:
-        """Fakes for a player; D's draws for both where `shared_fakes` is set, two latents a text where `variety` is."""
+        """Fakes for a player; D's draws for both where `shared_fakes` is set, two latents a text
+        where `variety` is.
+        """
         player = "d" if self.config.shared_fakes else player
         if self.config.variety and micro.text is not None:
             micro = replace(micro, text=micro.text[: len(micro.text) // 2].repeat_interleave(2))
         codes = self.codes(micro, f"z-{player}")
         images = self.generator.synthesis(codes, self.view)
         uniforms = partial(micro.uniform, {"d": "augment-d-fake", "g": "augment-g"}[player])
-        return Fakes(micro.text, codes, images, self.discriminator.sense(self.augment(images, uniforms)))
+        sensed = self.discriminator.sense(self.augment(images, uniforms))
+        return Fakes(micro.text, codes, images, sensed)
 
     def _for_discriminator(self, micro: MicroBatch) -> Fakes:
         if self.keep_fakes and self.config.shared_fakes:
@@ -137,11 +154,13 @@ class GanLoss:
         return self.discriminator.judge(hidden, self.generator.condition(fakes.text)).logits
 
     def _motifs(self, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        assert isinstance(self.discriminator, FrozenFeaturesDiscriminator)  # TrainConfig asks for it
+        assert isinstance(self.discriminator, FrozenFeaturesDiscriminator)  # so TrainConfig asks
         return self.discriminator.motifs(sensed)
 
     def _variety(self, micro: MicroBatch, fakes: Fakes) -> torch.Tensor:
-        """How far the mean distances of pairs, of one text and of two, fall short of those of real pictures."""
+        """How far the mean distances of pairs, of one text and of two, fall short of those of real
+        pictures.
+        """
         real, fake = self._real_motifs.pop(micro.rows.start), self._motifs(fakes.sensed)
         goal = losses.covariance_distance(real, real.roll(1, 0)).mean()
         same = losses.covariance_distance(fake[0::2], fake[1::2]).mean()
@@ -151,7 +170,9 @@ class GanLoss:
         return torch.relu(self.config.variety_share * goal - same) + torch.relu(goal - other)
 
     def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, None]:
-        """Adversarial terms, mismatched texts, ConD and MA-GP every step; R1, times its interval, where `regularise`."""
+        """Adversarial terms, mismatched texts, ConD and MA-GP every step; R1, times its interval,
+        where `regularise`.
+        """
         config, report = self.config, self.collector.report
         pay = losses.ADVERSARIAL[config.adversarial]
         with autocast(micro.images.device, self.precision):
@@ -205,7 +226,9 @@ class GanLoss:
         return term
 
     def generator_loss(self, micro: MicroBatch, *, contrast: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adversarial term; ConG, times its interval, where `contrast`; also the sum of the style codes [k, d]."""
+        """Adversarial term; ConG, times its interval, where `contrast`; also the sum of the style
+        codes [k, d].
+        """
         config, report = self.config, self.collector.report
         with autocast(micro.images.device, self.precision):
             fakes = self._for_generator(micro)

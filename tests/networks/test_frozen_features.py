@@ -1,4 +1,6 @@
-"""The discriminator on frozen features: what is frozen, what is mixed, what a head computes, which backbones it takes."""
+"""The discriminator on frozen features: what is frozen, what is mixed, what a head computes, which
+backbones it takes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def pictures(n=2, side=48):
 @pytest.fixture(scope="module")
 def discriminator():
     torch.manual_seed(0)
-    return FrozenFeaturesConfig(resolution=48, input_px=32, channels=(8, 16), sentence_dim=0).build()
+    return FrozenFeaturesConfig(
+        resolution=48, input_px=32, channels=(8, 16), sentence_dim=0
+    ).build()
 
 
 def test_scales_are_those_of_the_packaged_tower():
@@ -55,7 +59,11 @@ def test_the_frozen_network_is_no_parameter_and_no_state_but_moves_along(discrim
     assert not any(module.training for module in tower.modules())
     assert not any(p.requires_grad for p in tower.parameters())
     assert not any(p.requires_grad for p in discriminator.mixing.parameters())
-    moved = FrozenFeaturesConfig(resolution=48, input_px=32, channels=(8, 16), sentence_dim=0).build().to("meta")
+    moved = (
+        FrozenFeaturesConfig(resolution=48, input_px=32, channels=(8, 16), sentence_dim=0)
+        .build()
+        .to("meta")
+    )
     places = {x.device.type for x in (*moved._tower[0].parameters(), *moved._tower[0].buffers())}
     assert places == {"meta"}
 
@@ -64,7 +72,7 @@ def test_what_is_sensed_depends_on_no_parameter_and_lets_the_gradient_through(di
     images = pictures().requires_grad_()
     sensed = discriminator.sense(images)
     assert [tuple(x.shape) for x in sensed] == [(2, 8, 2, 2), (2, 16, 1, 1), (2, 3, 48, 48)]
-    gradient, = torch.autograd.grad(sum(x.square().sum() for x in sensed[:2]), images)
+    (gradient,) = torch.autograd.grad(sum(x.square().sum() for x in sensed[:2]), images)
     assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
     assert not discriminator.sense(pictures())[0].requires_grad
 
@@ -80,7 +88,9 @@ def test_mixing_is_fixed_by_its_seed_and_follows_its_equation():
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in state.items())
     assert not torch.equal(state["scales0"], other.state_dict()["scales0"])
     coarse = torch.einsum("nchw,oc->nohw", maps[1], state["channels1"][:, :, 0, 0])
-    up = functional.interpolate(functional.conv2d(coarse, state["scales0"], padding=1), (8, 8), mode="bilinear")
+    up = functional.interpolate(
+        functional.conv2d(coarse, state["scales0"], padding=1), (8, 8), mode="bilinear"
+    )
     fine = torch.einsum("nchw,oc->nohw", maps[0], state["channels0"][:, :, 0, 0])
     mixed = first(maps)
     torch.testing.assert_close(mixed[1], coarse)
@@ -95,7 +105,11 @@ def test_a_head_judges_every_position_by_direction_and_text():
     logits = head.judge(hidden, sentence).unflatten(1, (3, 3))
     at = hidden[1, :, 2, 0]
     assert head.text is not None
-    expected = at @ head.weight / head.weight.norm() + head.bias + at @ (head.text.weight @ sentence[1]) / math.sqrt(6)
+    expected = (
+        at @ head.weight / head.weight.norm()
+        + head.bias
+        + at @ (head.text.weight @ sentence[1]) / math.sqrt(6)
+    )
     torch.testing.assert_close(logits[1, 2, 0], expected)
 
 
@@ -103,9 +117,16 @@ def test_groups_are_normalised_apart():
     x = torch.randn(6, 4, 3, 3)
     norm = VirtualBatchNorm(4, 3)
     norm.weight.data, norm.bias.data = torch.randn(4), torch.randn(4)
-    expected = torch.cat([functional.batch_norm(part, None, None, norm.weight, norm.bias, training=True) for part in x.split(3)])
+    expected = torch.cat(
+        [
+            functional.batch_norm(part, None, None, norm.weight, norm.bias, training=True)
+            for part in x.split(3)
+        ]
+    )
     torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(VirtualBatchNorm(4, 5)(x), VirtualBatchNorm(4, 3)(x))  # 5 does not divide 6
+    torch.testing.assert_close(
+        VirtualBatchNorm(4, 5)(x), VirtualBatchNorm(4, 3)(x)
+    )  # 5 does not divide 6
 
 
 def test_any_timm_network_whose_weights_are_at_hand(tmp_path, monkeypatch):
@@ -116,7 +137,11 @@ def test_any_timm_network_whose_weights_are_at_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(scales, "cached_file", lambda repository, file: str(path))
     net = FrozenScales(name, 64, 3)
     weights, mean = net.net.state_dict(), torch.tensor(timm.get_pretrained_cfg(name).mean)
-    assert all(torch.equal(value, weights[key]) for key, value in whole.state_dict().items() if key in weights)
+    assert all(
+        torch.equal(value, weights[key])
+        for key, value in whole.state_dict().items()
+        if key in weights
+    )
     torch.testing.assert_close(net.mean.flatten(), mean)
     assert len(net(pictures())) == 3 and net.sizes[-1] == 2
     with pytest.raises(UserError, match=r"discriminator.channels: test_resnet has \d scales"):
@@ -124,7 +149,9 @@ def test_any_timm_network_whose_weights_are_at_hand(tmp_path, monkeypatch):
 
 
 def test_missing_backbones_and_weights_are_named(monkeypatch):
-    with pytest.raises(UserError, match="discriminator.backbone: 'nonet' is neither lite0 nor lite2"):
+    with pytest.raises(
+        UserError, match="discriminator.backbone: 'nonet' is neither lite0 nor lite2"
+    ):
         FrozenScales("nonet", 64, 2)
     monkeypatch.setattr(scales, "cached_file", lambda repository, file: None)
 
@@ -132,12 +159,22 @@ def test_missing_backbones_and_weights_are_named(monkeypatch):
         raise OSError("HF_HUB_OFFLINE is set")
 
     monkeypatch.setattr(scales, "check_network", offline)
-    with pytest.raises(UserError, match="the weights of test_resnet are not in the local cache.*take lite0"):
+    with pytest.raises(
+        UserError, match="the weights of test_resnet are not in the local cache.*take lite0"
+    ):
         FrozenScales("test_resnet", 64, 2)
 
 
-@pytest.mark.parametrize(("field", "value"), [("channels", ()), ("head_channels", 0), ("group_size", 0), ("input_px", 16),
-                                              ("pixel_channels", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("channels", ()),
+        ("head_channels", 0),
+        ("group_size", 0),
+        ("input_px", 16),
+        ("pixel_channels", -1),
+    ],
+)
 def test_bad_fields_are_named(field, value):
     with pytest.raises(UserError, match=f"discriminator.{field}"):
         FrozenFeaturesConfig(**{field: value})

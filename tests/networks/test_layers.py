@@ -39,7 +39,9 @@ def test_folded_attention_equals_the_literal_form():
 
 
 def test_place_moves_and_scales_the_coordinates_of_each_sample():
-    """u' = 1/2 + (u - 1/2) 2^(tanh(a) / 2) + 0.15 tanh(b): the lines of another box, for it is affine in u."""
+    """u' = 1/2 + (u - 1/2) 2^(tanh(a) / 2) + 0.15 tanh(b): the lines of another box, for it is
+    affine in u.
+    """
     torch.manual_seed(0)
     lines, view = FourierLines(6, 2, 1.5, place_dim=3), View(height=7, width=5)
     style = torch.randn(4, 3)
@@ -47,7 +49,9 @@ def test_place_moves_and_scales_the_coordinates_of_each_sample():
     assert lines.place is not None
     given = lines.place(style).tanh()
     lines.place = None
-    for sample, (row_octaves, column_octaves, row_shift, column_shift) in zip(placed, given.tolist(), strict=True):
+    for sample, numbers in zip(placed, given.tolist(), strict=True):
+        row_octaves, column_octaves, row_shift, column_shift = numbers
+
         def ends(octaves, shift):
             return [0.5 + (u - 0.5) * 2 ** (0.5 * octaves) + 0.15 * shift for u in (0.0, 1.0)]
 

@@ -27,7 +27,8 @@ FAMILIES = tuple(f"{system}-openmoji64" for system in (
     "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan"))
 FROZEN = replace(
     recipe("eidgan-flowers64"), resolution=32, generator=preset("eidgan-tiny"),
-    discriminator=FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16), head_channels=8, pixel_channels=8))
+    discriminator=FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16),
+                                       head_channels=8, pixel_channels=8))
 SMALL = replace(
     recipe("debug"), generator=preset("vqcgan-tiny"), loss=LossConfig(r1_gamma=0.0),
     discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, feature_dim=64))
@@ -86,7 +87,8 @@ def test_the_families_hold_every_system():
     assert small and all(config.text_cache for config in small)
 
 
-@pytest.mark.parametrize("config", [*map(recipe, FAMILIES), FROZEN], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [*map(recipe, FAMILIES), FROZEN],
+                         ids=lambda config: config.recipe)
 def test_a_step_of_every_family_waits_for_nothing(config):
     if config.discriminator.kind == "wavelet":  # whose R1 is below
         config = replace(config, loss=LossConfig(r1_gamma=0.0))

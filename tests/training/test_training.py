@@ -65,12 +65,15 @@ VQCGAN = replace(recipe("debug"), generator=preset("vqcgan-tiny"),
 
 
 FROZEN = replace(
-    recipe("debug"), loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
-    discriminator=FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16), head_channels=8, pixel_channels=8,
-                                       group_size=4, sentence_dim=64))
+    recipe("debug"),
+    loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
+    discriminator=FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16),
+                                       head_channels=8, pixel_channels=8, group_size=4,
+                                       sentence_dim=64))
 
 
-@pytest.mark.parametrize("config", [recipe("debug"), QUANTIZED, VQCGAN, FROZEN], ids=["debug", "quantized", "vqcgan", "frozen"])
+@pytest.mark.parametrize("config", [recipe("debug"), QUANTIZED, VQCGAN, FROZEN],
+                         ids=["debug", "quantized", "vqcgan", "frozen"])
 def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(config, openmoji32, tmp_path):
     unbroken = make_trainer(config)
     run_steps(unbroken, openmoji32, 6)
@@ -128,14 +131,17 @@ def test_accumulation_over_two_rounds_equals_one_large_batch(openmoji32):
 
 
 def test_shared_fakes_are_drawn_again_where_the_batch_accumulates(openmoji32):
-    """Groups of four lie inside both halves, so only the mismatched text would depend on the split."""
-    config = replace(FROZEN, loss=replace(FROZEN.loss, mismatch=0.0), augment=replace(FROZEN.augment, mode="fixed", p=0.5))
+    """Groups of four lie inside both halves, so only the mismatched text would depend on the split.
+    """
+    config = replace(FROZEN, loss=replace(FROZEN.loss, mismatch=0.0),
+                     augment=replace(FROZEN.augment, mode="fixed", p=0.5))
     whole, halves = make_trainer(config), make_trainer(replace(config, batch_gpu=config.batch // 2))
     for trainer in (whole, halves):
         run_steps(trainer, openmoji32, 1)
     assert (whole.loss.keep_fakes, halves.loss.keep_fakes) == (True, False)
     for player, tolerance in (("player_d", 1e-5), ("player_g", 1e-2)):
-        pairs = list(zip(getattr(whole, player).parameters, getattr(halves, player).parameters, strict=True))
+        both = [getattr(trainer, player).parameters for trainer in (whole, halves)]
+        pairs = list(zip(*both, strict=True))
         largest = max(a.grad.abs().max() for a, _ in pairs)
         assert largest > 1e-3
         assert max((a.grad - b.grad).abs().max() for a, b in pairs) < tolerance * largest
