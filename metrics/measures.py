@@ -127,8 +127,75 @@ class TileExact:
     detector: ClassVar[None] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SlicedWasserstein:
+    """Distance of patches on the levels of a Laplacian pyramid (`metrics/sliced_wasserstein.py`).
+
+    The mean over the levels, of equally many pictures on both sides.
+    """
+
+    kind: ClassVar[str] = "sliced_wasserstein"
+    lower_is_better: ClassVar[bool] = True
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+    num_patches: int = 128
+    num_directions: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lattice:
+    """Energy on the axes of the spectrum over that of real pictures (`metrics/lattice.py`)."""
+
+    kind: ClassVar[str] = "lattice"
+    lower_is_better: ClassVar[bool] = True
+    ideal: ClassVar[float] = 1.0
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motif:
+    """Likeness of pictures of different prompts over that of real pictures (`metrics/motif.py`)."""
+
+    kind: ClassVar[str] = "motif"
+    lower_is_better: ClassVar[bool] = True
+    ideal: ClassVar[float] = 1.0
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+    num_pairs: int = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptDiversity:
+    """Difference of pictures of one prompt over that of real ones (`metrics/prompt_diversity.py`).
+
+    Real pictures are compared where they have a caption in common, and any two where fewer than
+    `least_real` of them have one in common with another one.
+    """
+
+    kind: ClassVar[str] = "prompt_diversity"
+    lower_is_better: ClassVar[bool] = False
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+    num_pairs: int = 4000
+    least_real: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestTrain:
+    """Share of pictures nearer to a training picture than 99 of 100 test pictures are.
+
+    Euclidean distances of detector features (`metrics/nearest.py`).
+    """
+
+    kind: ClassVar[str] = "nearest_train"
+    lower_is_better: ClassVar[bool] = True
+    needs: ClassVar[str] = "rows"
+    detector: str
+
+
 Measure = (Frechet | Kid | Cmmd | PrecisionRecall | DensityCoverage | Detail | ClipScore | RPrecision | ScaleConsistency
-           | TileExact)
+           | TileExact | SlicedWasserstein | Lattice | Motif | PromptDiversity | NearestTrain)
 Sight = Literal["native", "x2", "x4", "x2_enlarged", "x4_enlarged", "ring", "patch"]
 
 
@@ -139,7 +206,8 @@ class Pictures:
     view "native" is the trained frame at the snapshot's resolution S, sampled at pixel centres. "x2", "x4": the frame at
     2S, 4S. "x2_enlarged": S enlarged bicubically. "ring": the box -0.25..1.25 at 1.5 S, the frame itself painted grey.
     "patch": a seeded S x S window of the frame at its scale in the large real pictures. Protocols with equal pictures
-    share one pass over the generator.
+    share one pass over the generator. seeds_per_prompt: so many pictures in a row have one item,
+    one caption and latents of their own.
     """
 
     split: Literal["train", "test", "all"] = "test"
@@ -148,6 +216,7 @@ class Pictures:
     view: Sight = "native"
     seed: int = 0
     truncation: float = 1.0
+    seeds_per_prompt: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +249,13 @@ class Protocol:
     data: str | None = None
     resolution: int | None = None
     ceiling: bool = False
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """All sets of real pictures that the measure reads, the one to compare with first."""
+        if isinstance(self.measure, NearestTrain):
+            return self.reference, replace(self.reference, split="train")
+        return (self.reference,)
 
     @property
     def needs_captions(self) -> bool:

@@ -19,13 +19,18 @@ from metrics.measures import (
     Detail,
     Frechet,
     Kid,
+    Lattice,
+    Motif,
+    NearestTrain,
     Pictures,
     PrecisionRecall,
+    PromptDiversity,
     Protocol,
     Reference,
     RPrecision,
     ScaleConsistency,
     Sight,
+    SlicedWasserstein,
     TileExact,
 )
 
@@ -48,6 +53,7 @@ def _rows() -> Iterator[Protocol]:
     yield from _text()
     yield from _beyond_the_frame()
     yield from _self_comparisons()
+    yield from _without_a_network()
     yield from _embedded()
 
 
@@ -137,6 +143,18 @@ def _self_comparisons() -> Iterator[Protocol]:
                    measure=TileExact(), pictures=Pictures(num_images=4), ceiling=True)
 
 
+def _without_a_network() -> Iterator[Protocol]:
+    """Read from pixels, so that a discriminator on pretrained features cannot meet them."""
+    yield Protocol(name="swd", measure=SlicedWasserstein(),
+                   summary="sliced Wasserstein distance x 1000, 7 x 7 Laplacian patches; no network")
+    yield Protocol(name="lattice", measure=Lattice(),
+                   summary="energy on the axes of the spectrum over that of real pictures, ideal 1")
+    yield Protocol(name="motif", measure=Motif(),
+                   summary="likeness of pictures of different prompts over real ones', ideal 1")
+    yield Protocol(name="ppd", measure=PromptDiversity(), pictures=Pictures(seeds_per_prompt=8),
+                   summary="difference of 8 seeds of a prompt over that of real pictures")
+
+
 def _embedded() -> Iterator[Protocol]:
     """Stand-ins that need no download. None of them is FID or CLIP score."""
     yield Protocol(name="kid_lite2", summary="KID on EfficientNet-lite2 features against all test pictures; a stand-in, never FID",
@@ -145,6 +163,8 @@ def _embedded() -> Iterator[Protocol]:
                    measure=PrecisionRecall(detector="lite2"))
     yield Protocol(name="dc_lite2", summary="density and coverage on EfficientNet-lite2 features, k = 5; a stand-in",
                    measure=DensityCoverage(detector="lite2"))
+    yield Protocol(name="nearest_train_lite2", measure=NearestTrain(detector="lite2"),
+                   summary="share of pictures nearer to training pictures than 99 % of test ones; lite2")
     yield Protocol(name="clip_s_small", summary="mean cosine with the true caption, small dual encoder; `shuffled` beside it",
                    measure=ClipScore(detector="small"))
     yield Protocol(name="clip_s_small_heldout", summary="the same, by the dual encoder that never trains a generator",
@@ -170,8 +190,9 @@ def protocols_named(names: Iterable[str]) -> list[Protocol]:
 
 def lacking(protocol: Protocol, splits: Collection[str], has_captions: bool) -> str | None:
     """What the protocol needs of a data set with these splits and is not there, with the remedy."""
-    split = protocol.pictures.split
-    if split not in (*splits, "all"):
+    named = (protocol.pictures.split, *(reference.split for reference in protocol.references))
+    split = next((split for split in named if split not in (*splits, "all")), None)
+    if split is not None:
         return (f"{split} split; score against all pictures (fid50k_full, kid_full_lite2), or "
                 "rebuild it with such a split (coco: val as well; folder: --test-share 0.1)")
     if protocol.needs_captions and not has_captions:
