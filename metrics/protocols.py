@@ -151,7 +151,9 @@ def _without_a_network() -> Iterator[Protocol]:
                    summary="energy on the axes of the spectrum over that of real pictures, ideal 1")
     yield Protocol(name="motif", measure=Motif(),
                    summary="likeness of pictures of different prompts over real ones', ideal 1")
-    yield Protocol(name="ppd", measure=PromptDiversity(), pictures=Pictures(seeds_per_prompt=8),
+    seeds = Pictures(seeds_per_prompt=8, captions="one for 8 pictures in a row, seeded draw; "
+                     "items of the split in seeded order, repeated")
+    yield Protocol(name="ppd", measure=PromptDiversity(), pictures=seeds,
                    summary="difference of 8 seeds of a prompt over that of real pictures")
 
 

@@ -36,7 +36,8 @@ from metrics.measures import (
     TileExact,
 )
 from metrics.motif import likeness, phases
-from metrics.nearest import nearest, threshold
+from metrics.nearest import Nearest, nearest, threshold
+from metrics.nearest_sheet import draw_nearest_sheet
 from metrics.pairs import differing, sharing
 from metrics.prompt_diversity import log_magnitudes, mean_distance
 from metrics.ranks import over_ranks
@@ -46,6 +47,7 @@ from metrics.session import Session, passes_of
 from metrics.sliced_wasserstein import sliced_wasserstein
 from metrics.tile_exactness import tile_px, tile_views
 from networks.coordinates import Convention, View
+from torch_utils.distributed import on_main
 
 Fields = dict[str, Any]
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of two batches of pictures
@@ -194,11 +196,22 @@ def _nearest_train(session: Session, protocol: Protocol, measure: NearestTrain) 
     fake = session.generated(protocol.pictures, measure.detector).with_rows()
     of_test, of_fake = (nearest(train, rows, session.device) for rows in (test, fake))
     limit = threshold(of_test)
+    if session.nearest_sheet:
+        _draw_nearest(session, protocol, of_fake, float(np.median(of_test.distance)))
     medians = [float(np.median(found.distance)) for found in (of_fake, of_test)]
     parts = {"generated": medians[0], "test": medians[1], "ratio": medians[0] / medians[1],
              "threshold": limit}
     return {"value": float((of_fake.distance < limit).mean()), "parts": parts,
             "num_real": len(test), "num_train": len(train)}
+
+
+def _draw_nearest(session: Session, protocol: Protocol, found: Nearest, unit: float) -> None:
+    dest, pictures = session.nearest_sheet, session.generated(protocol.pictures, "pixels")
+    assert dest is not None
+    train, side = session.reals(protocol.references[1])[0], session.subject.resolution
+    prompts = session.image_set(protocol.pictures).prompts
+    on_main(lambda: draw_nearest_sheet(dest, pictures.with_rows().reshape(-1, 3, side, side),
+                                       prompts, train, found, unit))
 
 
 def _pixels(session: Session, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from metrics.detectors import Detector, DualDetector, load_detector
 from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
 from metrics.frames import generated_frames, rendered
 from metrics.image_sets import ImageSet, caption_pool, image_set
-from metrics.measures import Detail, Pictures, Protocol, Reference
+from metrics.measures import Detail, NearestTrain, Pictures, Protocol, Reference
 from metrics.picture_folder import PictureFolder
 from metrics.reference import reference_features
 from metrics.reference_file import ReferenceFile
@@ -60,8 +60,9 @@ class Session:
 
     def __init__(self, subject: Subject | FolderSubject, sources: Sources, *, device: torch.device, batch_size: int,
                  cache_dir: Path | None, encoders: Mapping[str, ImageTextEncoder],
-                 progress: Progress, on_cut: OnCut | None = None) -> None:
-        self.on_cut = on_cut
+                 progress: Progress, on_cut: OnCut | None = None,
+                 nearest_sheet: Path | None = None) -> None:
+        self.on_cut, self.nearest_sheet = on_cut, nearest_sheet
         self.subject, self.sources = subject, sources
         self.device, self.batch_size, self.progress = device, batch_size, progress
         self._cache_dir = cache_dir
@@ -88,6 +89,8 @@ class Session:
             return
         for pictures in passes_of(protocol):
             self._wants[pictures][detector] |= want_of(protocol)
+            if self.nearest_sheet and isinstance(protocol.measure, NearestTrain):
+                self._wants[pictures]["pixels"] |= Want(rows=True)
         for reference in protocol.references:
             self._real_wants[reference, detector] |= want_of(protocol)
 
