@@ -11,7 +11,8 @@ import numpy as np
 
 from metrics.spectra import cycles, radius, spectra
 
-OCTAVES = ((1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))  # cycles a pixel, the upper one left out
+# Cycles a pixel; the upper end is left out.
+OCTAVES = ((1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
 # Less energy than one level in one pixel of the middle: what flat pictures have by rounding.
 _LEAST = 1.0
 

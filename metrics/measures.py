@@ -1,7 +1,7 @@
 """What a frozen evaluation protocol is made of: which pictures, against which real ones, read by which measure.
 
 `metrics/protocols.py` holds the table. A measure says which network looks (`detector`), what it needs of its features
-(`needs`: rows or moments) and which way its `value` is good (`lower_is_better`).
+(`needs`: rows or moments) and where its `value` is good (`better`: low, high, or near one).
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import ClassVar, Literal
 
 from dnnlib.errors import UserError
 
+Better = Literal["low", "high", "one"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Frechet:
     """Frechet distance of Gaussians fitted to detector features of generated and real pictures; covariance ddof 1."""
 
     kind: ClassVar[str] = "frechet"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "moments"
     detector: str
 
@@ -32,7 +34,7 @@ class Kid:
     """
 
     kind: ClassVar[str] = "kid"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
     num_subsets: int = 0
@@ -44,7 +46,7 @@ class Cmmd:
     """1000 x biased Gaussian MMD^2 between unit CLIP embeddings."""
 
     kind: ClassVar[str] = "cmmd"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
     sigma: float = 10.0
@@ -55,7 +57,7 @@ class PrecisionRecall:
     """Shares of pictures inside the other set's k-nearest-neighbour balls; `value` is precision."""
 
     kind: ClassVar[str] = "precision_recall"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
     k: int = 3
@@ -66,7 +68,7 @@ class DensityCoverage:
     """Density and coverage of real k-nearest-neighbour balls; `value` is density."""
 
     kind: ClassVar[str] = "density_coverage"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
     k: int = 5
@@ -77,7 +79,7 @@ class Detail:
     """KID of native renders at factor x S, beside that of renders at S enlarged bicubically; real pictures are that large."""
 
     kind: ClassVar[str] = "detail"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
     factor: int
@@ -88,7 +90,7 @@ class ClipScore:
     """Mean cosine between a generated picture and its caption under a dual encoder."""
 
     kind: ClassVar[str] = "clip_score"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
 
@@ -101,7 +103,7 @@ class RPrecision:
     """
 
     kind: ClassVar[str] = "r_precision"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
     num_distractors: int = 99
@@ -113,7 +115,7 @@ class ScaleConsistency:
     """PSNR and SSIM between a render at S and one at factor * S brought down by an exact area average."""
 
     kind: ClassVar[str] = "scale_consistency"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     detector: ClassVar[None] = None
     factor: int
 
@@ -123,7 +125,7 @@ class TileExact:
     """Largest absolute difference between a view made in one piece and the same made in tiles."""
 
     kind: ClassVar[str] = "tile_exact"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     detector: ClassVar[None] = None
 
 
@@ -135,7 +137,7 @@ class SlicedWasserstein:
     """
 
     kind: ClassVar[str] = "sliced_wasserstein"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str = "pixels"
     num_patches: int = 128
@@ -147,8 +149,7 @@ class Lattice:
     """Energy on the axes of the spectrum over that of real pictures (`metrics/lattice.py`)."""
 
     kind: ClassVar[str] = "lattice"
-    lower_is_better: ClassVar[bool] = True
-    ideal: ClassVar[float] = 1.0
+    better: ClassVar[Better] = "one"
     needs: ClassVar[str] = "rows"
     detector: str = "pixels"
 
@@ -158,8 +159,7 @@ class Motif:
     """Likeness of pictures of different prompts over that of real pictures (`metrics/motif.py`)."""
 
     kind: ClassVar[str] = "motif"
-    lower_is_better: ClassVar[bool] = True
-    ideal: ClassVar[float] = 1.0
+    better: ClassVar[Better] = "one"
     needs: ClassVar[str] = "rows"
     detector: str = "pixels"
     num_pairs: int = 4000
@@ -174,7 +174,7 @@ class PromptDiversity:
     """
 
     kind: ClassVar[str] = "prompt_diversity"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str = "pixels"
     num_pairs: int = 4000
@@ -189,7 +189,7 @@ class NearestTrain:
     """
 
     kind: ClassVar[str] = "nearest_train"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
 

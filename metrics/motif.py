@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from metrics.spectra import cycles, radius, spectra
+from metrics.spectra import radius, spectra
 
 LOW, HIGH = 3, 16     # cycles a picture, both included
 GRID = 64             # shifts that are tried along each axis

@@ -1,4 +1,4 @@
-"""A sheet of the generated pictures that come nearest to training pictures, each beside that one."""
+"""A sheet of the generated pictures nearest to training pictures, each beside that one."""
 
 from __future__ import annotations
 

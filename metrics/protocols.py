@@ -6,6 +6,7 @@ may stand beside. A new score is a pure function, a row here, and a measure with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from metrics.measures import (
+    Better,
     ClipScore,
     Cmmd,
     DensityCoverage,
@@ -146,7 +148,7 @@ def _self_comparisons() -> Iterator[Protocol]:
 def _without_a_network() -> Iterator[Protocol]:
     """Read from pixels, so that a discriminator on pretrained features cannot meet them."""
     yield Protocol(name="swd", measure=SlicedWasserstein(),
-                   summary="sliced Wasserstein distance x 1000, 7 x 7 Laplacian patches; no network")
+                   summary="sliced Wasserstein distance x 1000 of Laplacian patches; no network")
     yield Protocol(name="lattice", measure=Lattice(),
                    summary="energy on the axes of the spectrum over that of real pictures, ideal 1")
     yield Protocol(name="motif", measure=Motif(),
@@ -166,7 +168,7 @@ def _embedded() -> Iterator[Protocol]:
     yield Protocol(name="dc_lite2", summary="density and coverage on EfficientNet-lite2 features, k = 5; a stand-in",
                    measure=DensityCoverage(detector="lite2"))
     yield Protocol(name="nearest_train_lite2", measure=NearestTrain(detector="lite2"),
-                   summary="share of pictures nearer to training pictures than 99 % of test ones; lite2")
+                   summary="share of pictures nearer to training ones than 99 % of test pictures")
     yield Protocol(name="clip_s_small", summary="mean cosine with the true caption, small dual encoder; `shuffled` beside it",
                    measure=ClipScore(detector="small"))
     yield Protocol(name="clip_s_small_heldout", summary="the same, by the dual encoder that never trains a generator",
@@ -216,9 +218,23 @@ def served(protocols: Iterable[Protocol], splits: Collection[str], has_captions:
     return kept, others
 
 
-def lower_is_better(name: str) -> bool:
-    """Whether less of that protocol's `value` is better. Raises `UserError` for names that are not in the table."""
-    return protocols_named([name])[0].measure.lower_is_better
+def better(name: str) -> Better:
+    """Where that protocol's `value` is good: "low", "high", or near "one".
+
+    Raises `UserError` for names that are not in the table.
+    """
+    return protocols_named([name])[0].measure.better
+
+
+def badness(name: str, value: float) -> float:
+    """A number that is least for the best `value` of that protocol.
+
+    Near 1, twice as much is as bad as half as much.
+    """
+    where = better(name)
+    if where == "one":
+        return abs(math.log(value)) if value > 0 else math.inf
+    return value if where == "low" else -value
 
 
 def overrides_of(protocol: Protocol) -> dict[str, object]:

@@ -135,7 +135,7 @@ def _r_precision(session: Session, protocol: Protocol, measure: RPrecision) -> F
 
 
 def _sliced_wasserstein(session: Session, protocol: Protocol, measure: SlicedWasserstein) -> Fields:
-    """`parts`: the distance by the side of the level. A seeded draw makes both sides equally many."""
+    """`parts`: the distance by the side of the level. A seeded draw makes both sides equal."""
     real, fake = _pixels(session, protocol)
     count = min(len(real), len(fake))
     sides = [pictures if len(pictures) == count else

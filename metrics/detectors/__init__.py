@@ -28,9 +28,9 @@ class Detector(Protocol):
     resize: str
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, 3, H, W], any device -> float32 [N, D] on the detector's device, without gradient.
+        """uint8 [N, 3, H, W], any device -> float32 [N, D] on the detector's device.
 
-        `pixels` keeps uint8.
+        Without gradient. `pixels` keeps uint8.
         """
 
 
@@ -52,7 +52,8 @@ def load_detector(name: str, device: torch.device, encoders: Mapping[str, ImageT
                   weights: Mapping[str, Path] | None = None) -> Detector:
     """A detector by name, on `device`.
 
-    pixels, toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2, dinov2:base, dinov2:small, and every text
+    pixels, toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2, dinov2:base,
+    dinov2:small, and every text
     encoder with an image tower (small, small-heldout, open_clip:MODEL/TAG). `encoders` are dual encoders that are in
     memory already, by spec. `weights` are local files by the first word of the name, or by the whole name. Raises
     `UserError` that says which file is missing and where it comes from.
