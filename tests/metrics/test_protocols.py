@@ -30,7 +30,8 @@ def test_every_row_knows_which_way_is_better():
 @pytest.mark.parametrize("name, values", [  # from the best to the worst
     ("swd", (0, 1, 2)), ("ppd", (2, 1, 0.5)), ("motif", (1, 0.9, 1.2, 0.5, 3, 0))])
 def test_the_best_value_has_the_least_badness(name, values):
-    assert sorted(values[::-1], key=lambda value: badness(name, value)) == list(values)
+    worst_first = values[::-1]
+    assert sorted(worst_first, key=lambda value: badness(name, value)) == list(values)
 
 
 def test_no_stand_in_is_called_fid_or_clip_score():
