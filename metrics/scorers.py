@@ -44,7 +44,7 @@ from metrics.ranks import over_ranks
 from metrics.retrieval import draw_distractors, r_precision
 from metrics.scale_consistency import MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
 from metrics.session import Session, passes_of
-from metrics.sliced_wasserstein import sliced_wasserstein
+from metrics.sliced_wasserstein import LEAST_PX, sliced_wasserstein
 from metrics.tile_exactness import tile_px, tile_views
 from networks.coordinates import Convention, View
 from torch_utils.distributed import on_main
@@ -215,8 +215,11 @@ def _draw_nearest(session: Session, protocol: Protocol, found: Nearest, unit: fl
 
 
 def _pixels(session: Session, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Real and generated pictures, uint8 [N, 3, S, S]."""
+    """Real and generated pictures, uint8 [N, 3, S, S]. Raises `UserError` below 16 px a side."""
     side = session.subject.resolution
+    if side < LEAST_PX:
+        raise UserError(f"pictures of at least {LEAST_PX} px a side are needed, these have {side}; "
+                        "leave the protocol out")
     real, fake = _rows(session, protocol, protocol.measure.detector)
     return real.reshape(-1, 3, side, side), fake.reshape(-1, 3, side, side)
 

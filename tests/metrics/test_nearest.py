@@ -179,3 +179,19 @@ def test_pictures_of_one_prompt_have_no_motif_and_single_ones_no_diversity(
     assert "all pictures have one prompt; motif compares pictures of different ones" in refusals(
         one
     )
+
+
+def test_pictures_too_small_for_patches_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        pixels = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    for metric in PIXELS.split(","):
+        refused = calc(
+            "--images", tmp_path, "--ref", tmp_path, "--metrics", metric, "--num-images", 4
+        )
+        assert refused.exit_code == 1
+        assert (
+            f"{metric}: pictures of at least 16 px a side are needed, these have 8"
+            in refused.stderr
+        )
