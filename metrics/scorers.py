@@ -220,7 +220,7 @@ def _pixels(session: Session, protocol: Protocol) -> tuple[np.ndarray, np.ndarra
     if side < LEAST_PX:
         raise UserError(f"pictures of at least {LEAST_PX} px a side are needed, these have {side}; "
                         "leave the protocol out")
-    real, fake = _rows(session, protocol, protocol.measure.detector)
+    real, fake = _rows(session, protocol, "pixels")
     return real.reshape(-1, 3, side, side), fake.reshape(-1, 3, side, side)
 
 

@@ -34,9 +34,9 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, *, num_patches: int =
     """
     sets = [_descriptors(pictures, num_patches, seed) for pictures in (real, fake)]
     distances = {}
-    for side, *patches in zip(level_sides(real.shape[-1]), *sets, strict=True):
-        rows = [_normalised(part) for part in patches]
-        distances[side] = FACTOR * _distance(*rows, num_directions, seed)
+    for side, first, second in zip(level_sides(real.shape[-1]), *sets, strict=True):
+        distances[side] = FACTOR * _distance(_normalised(first), _normalised(second),
+                                             num_directions, seed)
     return distances
 
 
@@ -78,7 +78,7 @@ def _descriptors(pictures: np.ndarray, num: int, seed: int) -> list[np.ndarray]:
     shape = (len(pictures), num, 3, PATCH_PX, PATCH_PX)
     found = [np.empty(shape, np.float32) for _ in sides]
     for number, picture in enumerate(pictures):
-        stream = np.random.default_rng((seed, zlib.crc32(np.ascontiguousarray(picture))))
+        stream = np.random.default_rng((seed, zlib.crc32(picture.tobytes())))
         for patches, level in zip(found, laplacian_pyramid(picture), strict=True):
             windows = sliding_window_view(level, (PATCH_PX, PATCH_PX), axis=(1, 2))
             top, left = stream.integers(0, windows.shape[1], (2, num))

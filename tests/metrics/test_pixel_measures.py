@@ -67,7 +67,7 @@ def slow_levels(picture):
 
 
 def slow_distance(real, fake, num_patches, num_directions, seed):
-    found = {}
+    found: dict[tuple[int, bool], list[np.ndarray]] = {}
     for pictures in (real, fake):
         for picture in pictures:
             stream = np.random.default_rng((seed, zlib.crc32(picture.tobytes())))
