@@ -81,11 +81,15 @@ def main() -> None:
 @click.option("--cache", default="data/.cache", show_default=True, metavar="DIR",
               help="Where features of real pictures are kept; the user's cache folder if one cannot write there.")
 @click.option("--out", metavar="FILE.jsonl", help="Append the records to this file as well.")
+@click.option("--nearest-sheet", metavar="FILE.png",
+              help="Picture that nearest_train_lite2 draws: the generated pictures nearest to "
+                   "training pictures, each beside that one.")
 @report_user_errors
 @_labels
 def calc(network: str | None, images: str | None, data: str | None, ref: str | None, data_large: str | None, metrics: str,
          num: int | None, seed: str | None, trunc: float | None, device: str, batch_gpu: int, ops: str,
-         weights: tuple[str, ...], cache: str, out: str | None, labels: LabelCaptions) -> None:
+         weights: tuple[str, ...], cache: str, out: str | None, nearest_sheet: str | None,
+         labels: LabelCaptions) -> None:
     """Compute scores, one JSON line each. Runs under torchrun as well, whose own --num... wants --num-images in full here.
 
     A protocol that cannot be computed is named on stderr with what it lacks; the others go on, and the exit code is 1.
@@ -110,6 +114,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     check_backend(ops, where)
     sources = _sources(data, ref, data_large, weights, labels)
     _check_out(out)
+    sheet = _nearest_sheet(nearest_sheet, protocols, ref)
     refused: dict[str, list[str]] = {}
     cut: dict[str, int] = {}  # captions that are too long, with the tokens that are read
     with process_group(where), memory_errors("lower --batch-gpu"):
@@ -122,7 +127,8 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
                 cache_dir=cache_dir, progress=_print_progress if is_main() else None,
                 on_refusal=lambda protocol, error: refused.setdefault(
                     str(error), []).append(protocol.name),
-                on_cut=lambda captions, limit: cut.update(dict.fromkeys(captions, limit)))
+                on_cut=lambda captions, limit: cut.update(dict.fromkeys(captions, limit)),
+                nearest_sheet=sheet)
             for record in records:
                 if is_main():
                     print(json.dumps(record, allow_nan=False, ensure_ascii=False), flush=True)
@@ -283,6 +289,21 @@ def _check_out(out: str | None) -> None:
     if out:
         refuse_foreign(out, json_lines_with("metric", "value"))
         make_folder(Path(out).parent)
+
+
+def _nearest_sheet(name: str | None, protocols: list[Protocol], ref: str | None) -> Path | None:
+    """The file of the sheet, checked; None where none is asked for."""
+    from metrics.nearest_sheet import check_nearest_sheet
+
+    if name is None:
+        return None
+    if not any(row.measure.kind == "nearest_train" for row in protocols):
+        raise UserError("--nearest-sheet is drawn by nearest_train_lite2; name it in --metrics")
+    if ref is not None and Path(ref).suffix == ".npz":
+        raise UserError(f"--nearest-sheet needs training pictures, and --ref {ref} holds only "
+                        "features; give --data without --ref")
+    check_nearest_sheet(Path(name))
+    return Path(name)
 
 
 def _is_default(option: str) -> bool:

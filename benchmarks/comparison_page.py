@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from benchmarks.comparison_scores import SETTINGS, Run, changes
 from metrics.measures import ClipScore, RPrecision, ScaleConsistency
-from metrics.protocols import PROTOCOLS, PROTOCOLS_VERSION, lower_is_better
+from metrics.protocols import PROTOCOLS, PROTOCOLS_VERSION, badness, better
 from networks.coordinates import View
 from networks.describe import describe
 from networks.snapshot import Snapshot
@@ -113,7 +113,7 @@ def ranking(groups: Groups, metrics: list[str]) -> list[str]:
         values = {name: values_of(runs, metric) for name, runs in groups.items() if applies(metric, runs)}
         known_values = {name: [value for value in sample if value is not None] for name, sample in values.items()}
         means = {name: statistics.mean(known_values[name]) for name, sample in values.items() if None not in sample}
-        order = sorted(means, key=means.__getitem__, reverse=not lower_is_better(metric))
+        order = sorted(means, key=lambda name: badness(metric, means[name]))
         # The fewest seeds of a ranked recipe: where numbers differ, the least difference is rather too large.
         found = scatter(known_values.values(),
                         min((len(values[name]) for name in order), default=1))
@@ -122,7 +122,9 @@ def ranking(groups: Groups, metrics: list[str]) -> list[str]:
         parts = [", ".join(say)] if near == 1 else [say[0], "not told apart from the best: " + ", ".join(say[1:near])]
         parts += ["then " + ", ".join(say[near:])] if 1 < near < len(say) else []
         missing = [name for name in values if name not in means]
-        lines.append(f"- `{metric}` ({'less' if lower_is_better(metric) else 'more'} is better): " + ("; ".join(parts) or "nothing measured")
+        where = {"low": "less is better", "high": "more is better", "one": "1 is best"}
+        lines.append(f"- `{metric}` ({where[better(metric)]}): "
+                     + ("; ".join(parts) or "nothing measured")
                      + (f". Not ranked, a seed has no value: {', '.join(missing)}" if missing else ""))
         table.append(f"| `{metric}` | {found.deviation:.3g} | {found.freedom} | {found.seeds} | {found.least:.3g} |" if found
                      else f"| `{metric}` | no recipe has two values | 0 | - | - |")

@@ -42,12 +42,14 @@ CPU = torch.device("cpu")
 ROWS = [
     Protocol(name="Frechet, lite2", summary="the formula of fid*", measure=Frechet(detector="lite2")),
     Protocol(name="CMMD, small", summary="the formula of cmmd*", measure=Cmmd(detector="small-heldout")),
-    *protocols_named(["kid_lite2", "pr_lite2", "dc_lite2", "clip_s_small_heldout", "clip_r_small"]),
+    *protocols_named(["kid_lite2", "pr_lite2", "dc_lite2", "swd", "lattice", "motif",
+                      "clip_s_small_heldout", "clip_r_small"]),
 ]
 COLUMNS = {  # heading: (row, field)
     "Frechet": ("Frechet, lite2", "value"), "KID": ("kid_lite2", "value"), "CMMD": ("CMMD, small", "value"),
     "precision": ("pr_lite2", "value"), "recall": ("pr_lite2", "recall"), "density": ("dc_lite2", "value"),
-    "coverage": ("dc_lite2", "coverage"), "CLIP-S": ("clip_s_small_heldout", "value"), "CLIP-R": ("clip_r_small", "value"),
+    "coverage": ("dc_lite2", "coverage"), "swd": ("swd", "value"),
+    "lattice": ("lattice", "value"), "motif": ("motif", "value"), "CLIP-S": ("clip_s_small_heldout", "value"), "CLIP-R": ("clip_r_small", "value"),
 }
 
 
@@ -94,6 +96,30 @@ def modes_dropped(kept: int) -> Damage:
     return Damage(f"{kept} of {NUM_MODES} modes", drop)
 
 
+def ruled(amplitude: float) -> Damage:
+    """Two waves of 8 pixels, one along the rows and one along the columns, darken every picture."""
+    def add(image: torch.Tensor) -> torch.Tensor:
+        side = torch.arange(max(image.shape[1:]))
+        wave = amplitude * (1 + torch.sin(2 * torch.pi * side / 8))
+        lines = wave[:image.shape[1], None] + wave[:image.shape[2]]
+        return (image - lines).round().clamp(0, 255).to(torch.uint8)
+
+    return Damage(f"lattice, amplitude {amplitude:g} of 255",
+                  lambda images, _, captions: ([add(image) for image in images], captions))
+
+
+def one_motif(share: float) -> Damage:
+    """Into every picture the first one is mixed, moved by up to an eighth of the side."""
+    def mix(index: int, image: torch.Tensor, motif: torch.Tensor) -> torch.Tensor:
+        reach = image.shape[1] // 8
+        by = torch.randint(-reach, reach + 1, (2,), generator=generator_for("motif", index))
+        moved = motif.roll(tuple(by.tolist()), (1, 2)).float()
+        return (image + share * (moved - image)).round().to(torch.uint8)
+
+    return Damage(f"one motif in all, {share:.0%}", lambda images, _, captions: (
+        [mix(index, image, images[0]) for index, image in enumerate(images)], captions))
+
+
 def captions_shuffled(percent: int) -> Damage:
     """Every caption of the first `percent` goes to the next of them in a seeded order, so none of these keeps its own."""
     def shuffle(images: list[torch.Tensor], _: list[torch.Tensor], captions: list[str]) -> Damaged:
@@ -108,7 +134,8 @@ def captions_shuffled(percent: int) -> Damage:
 
 
 NOTHING = Damage("nothing", lambda images, _, captions: (images, captions))
-DAMAGES = (NOTHING, blurred(0.5), blurred(1), blurred(2), noisy(5), noisy(15), noisy(40), modes_dropped(4), modes_dropped(2),
+DAMAGES = (NOTHING, blurred(0.5), blurred(1), blurred(2), noisy(5), noisy(15), noisy(40), ruled(5),
+           ruled(20), one_motif(0.3), one_motif(0.6), modes_dropped(4), modes_dropped(2),
            modes_dropped(1), captions_shuffled(25), captions_shuffled(50), captions_shuffled(100))
 
 
@@ -119,7 +146,7 @@ def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, fold
     reference, judged = ([records[i] for i in order[start:start + num]] for start in (0, num))
     images, captions = [record.image for record in judged], [record.captions[0] for record in judged]
     others = [record.image for record in reference]
-    _write(folder / "reference", others, [record.captions[0] for record in reference])
+    write_folder(folder / "reference", others, [record.captions[0] for record in reference])
     statistics = folder / "reference.npz"
     # Without a number of captions the text measures have no reference.
     make_reference(folder / "reference", [row for row in rows if not row.name.startswith("clip")], statistics, device=CPU,
@@ -127,13 +154,14 @@ def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, fold
     rows = [replace(row, pictures=replace(row.pictures, num_images=num)) for row in rows]
     for number, damage in enumerate(damages):
         place = folder / f"damage{number}"
-        _write(place, *damage.change(images, others, captions))
+        write_folder(place, *damage.change(images, others, captions))
         found = {record["metric"]: record for record in
                  evaluate(FolderSubject(PictureFolder(place)), Sources(reference=statistics), rows)}
         yield damage.name, {head: found[row][field] for head, (row, field) in COLUMNS.items() if row in found}
 
 
-def _write(folder: Path, images: Sequence[torch.Tensor], captions: Sequence[str]) -> None:
+def write_folder(folder: Path, images: Sequence[torch.Tensor], captions: Sequence[str]) -> None:
+    """Pictures as a new folder of PNG files with `captions.jsonl`."""
     folder.mkdir()
     names = [f"{index:05d}.png" for index in range(len(images))]
     for name, image in zip(names, images, strict=True):

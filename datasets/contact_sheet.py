@@ -25,10 +25,10 @@ _MAX_LINES = 8
 _QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u201e\u2013\u2014", "''\"\"\"--")
 
 
-def check_sheet(dest: Path) -> None:
+def check_sheet(dest: Path, option: str = "--dest") -> None:
     """Raise `UserError` where the name is not that of a PNG."""
     if dest.suffix.lower() != ".png":
-        raise UserError(f"--dest {dest}: the sheet is a PNG; give a name that ends in .png")
+        raise UserError(f"{option} {dest}: the sheet is a PNG; give a name that ends in .png")
 
 
 def draw_sheet(dataset: TextImageDataset, dest: Path, num_images: int, seed: int) -> int:
@@ -45,11 +45,14 @@ def draw_sheet(dataset: TextImageDataset, dest: Path, num_images: int, seed: int
     return len(indices)
 
 
-def contact_sheet(records: Iterable[Record]) -> Image.Image:
-    """Pictures in rows, as square as possible; long texts are cut after a few lines."""
+def contact_sheet(records: Iterable[Record], columns: int | None = None) -> Image.Image:
+    """Pictures in rows; long texts are cut after a few lines.
+
+    columns: pictures in a row; None: as square as possible.
+    """
     font = ImageFont.load_default(_FONT_PX)
     cells = [(_thumbnail(record.image), _text_lines(record, font)) for record in records]
-    columns = math.ceil(math.sqrt(len(cells)))
+    columns = columns or math.ceil(math.sqrt(len(cells)))
     rows = [cells[start:start + columns] for start in range(0, len(cells), columns)]
     heights = [max(picture.height for picture, _ in row) + _GAP_PX
                + _LINE_PX * max(len(lines) for _, lines in row) for row in rows]

@@ -38,7 +38,10 @@ class Want:
 
 @dataclass(frozen=True)
 class Features:
-    """rows: float32 [N, D] in picture order, or None; moments: their mean and covariance, or None."""
+    """rows: [N, D] in picture order, or None; moments: their mean and covariance, or None.
+
+    Rows are float32, and uint8 where they are pixels.
+    """
 
     count: int
     rows: np.ndarray | None = None
@@ -80,7 +83,7 @@ def _merge(total: int, shares: list[tuple[np.ndarray | None, Sums | None]], want
     rows = None
     if want.rows:
         first = next(part for part, _ in shares if part is not None)
-        rows = np.empty((total, first.shape[1]), np.float32)
+        rows = np.empty((total, first.shape[1]), first.dtype)
         for rank, (part, _) in enumerate(shares):
             if part is not None:
                 rows[rank::len(shares)] = part

@@ -1,5 +1,7 @@
 """Which pictures a protocol makes: picture i takes item order[i mod n] of the split, a seeded caption, a seeded latent.
 
+With several seeds a prompt, so many pictures in a row share item and caption.
+
 Pure functions of (dataset, seed, i): the same on every machine, batch size and rank count, however many are asked for.
 """
 
@@ -35,13 +37,16 @@ class ImageSet:
         return len(self.items)
 
 
-def image_set(dataset: Captioned, *, num_images: int, seed: int) -> ImageSet:
+def image_set(dataset: Captioned, *, num_images: int, seed: int,
+              seeds_per_prompt: int = 1) -> ImageSet:
     """The first `num_images` pictures of seed block `seed`. A seeded order keeps small numbers representative."""
     if len(dataset) == 0:
         raise UserError("--data: the split that this protocol scores has no pictures; rebuild with a test share")
     order = torch.randperm(len(dataset), generator=generator_for("evaluation order", seed)).tolist()
-    items = tuple(order[i % len(order)] for i in range(num_images))
-    prompts = tuple(_draw(dataset.captions(item), "evaluation caption", seed, i) for i, item in enumerate(items))
+    groups = [i // seeds_per_prompt for i in range(num_images)]
+    items = tuple(order[group % len(order)] for group in groups)
+    prompts = tuple(_draw(dataset.captions(item), "evaluation caption", seed, group)
+                    for group, item in zip(groups, items, strict=True))
     seeds = tuple(seed_for("evaluation latent", seed, i) for i in range(num_images))
     return ImageSet(items, prompts, seeds)
 

@@ -38,7 +38,8 @@ def make_reference(data: Path, protocols: Sequence[Protocol], dest: Path, *, dev
     for protocol in protocols:
         if protocol.measure.detector is None or protocol.reference.view != "native":
             raise UserError(f"{protocol.name} needs no statistics of real pictures, or needs larger ones; leave it out")
-        wants[protocol.reference, protocol.measure.detector] |= want_of(protocol)
+        for reference in protocol.references:
+            wants[reference, protocol.measure.detector] |= want_of(protocol)
     on_main(lambda: refuse_foreign(dest, reference_fault))
     plain = data.is_dir() and not (data / INDEX).is_file()
     entries: list[Entry] = []

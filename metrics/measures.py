@@ -1,7 +1,7 @@
 """What a frozen evaluation protocol is made of: which pictures, against which real ones, read by which measure.
 
 `metrics/protocols.py` holds the table. A measure says which network looks (`detector`), what it needs of its features
-(`needs`: rows or moments) and which way its `value` is good (`lower_is_better`).
+(`needs`: rows or moments) and where its `value` is good (`better`: low, high, or near one).
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import ClassVar, Literal
 
 from dnnlib.errors import UserError
 
+Better = Literal["low", "high", "one"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Frechet:
     """Frechet distance of Gaussians fitted to detector features of generated and real pictures; covariance ddof 1."""
 
     kind: ClassVar[str] = "frechet"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "moments"
     detector: str
 
@@ -32,7 +34,7 @@ class Kid:
     """
 
     kind: ClassVar[str] = "kid"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
     num_subsets: int = 0
@@ -44,7 +46,7 @@ class Cmmd:
     """1000 x biased Gaussian MMD^2 between unit CLIP embeddings."""
 
     kind: ClassVar[str] = "cmmd"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
     sigma: float = 10.0
@@ -55,7 +57,7 @@ class PrecisionRecall:
     """Shares of pictures inside the other set's k-nearest-neighbour balls; `value` is precision."""
 
     kind: ClassVar[str] = "precision_recall"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
     k: int = 3
@@ -66,7 +68,7 @@ class DensityCoverage:
     """Density and coverage of real k-nearest-neighbour balls; `value` is density."""
 
     kind: ClassVar[str] = "density_coverage"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
     k: int = 5
@@ -77,7 +79,7 @@ class Detail:
     """KID of native renders at factor x S, beside that of renders at S enlarged bicubically; real pictures are that large."""
 
     kind: ClassVar[str] = "detail"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
     factor: int
@@ -88,7 +90,7 @@ class ClipScore:
     """Mean cosine between a generated picture and its caption under a dual encoder."""
 
     kind: ClassVar[str] = "clip_score"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
 
@@ -101,7 +103,7 @@ class RPrecision:
     """
 
     kind: ClassVar[str] = "r_precision"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
     num_distractors: int = 99
@@ -113,7 +115,7 @@ class ScaleConsistency:
     """PSNR and SSIM between a render at S and one at factor * S brought down by an exact area average."""
 
     kind: ClassVar[str] = "scale_consistency"
-    lower_is_better: ClassVar[bool] = False
+    better: ClassVar[Better] = "high"
     detector: ClassVar[None] = None
     factor: int
 
@@ -123,12 +125,77 @@ class TileExact:
     """Largest absolute difference between a view made in one piece and the same made in tiles."""
 
     kind: ClassVar[str] = "tile_exact"
-    lower_is_better: ClassVar[bool] = True
+    better: ClassVar[Better] = "low"
     detector: ClassVar[None] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SlicedWasserstein:
+    """Distance of patches on the levels of a Laplacian pyramid (`metrics/sliced_wasserstein.py`).
+
+    The mean over the levels, of equally many pictures on both sides.
+    """
+
+    kind: ClassVar[str] = "sliced_wasserstein"
+    better: ClassVar[Better] = "low"
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+    num_patches: int = 128
+    num_directions: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lattice:
+    """Energy on the axes of the spectrum over that of real pictures (`metrics/lattice.py`)."""
+
+    kind: ClassVar[str] = "lattice"
+    better: ClassVar[Better] = "one"
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motif:
+    """Likeness of pictures of different prompts over that of real pictures (`metrics/motif.py`)."""
+
+    kind: ClassVar[str] = "motif"
+    better: ClassVar[Better] = "one"
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+    num_pairs: int = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptDiversity:
+    """Difference of pictures of one prompt over that of real ones (`metrics/prompt_diversity.py`).
+
+    Real pictures are compared where they have a caption in common, and any two where fewer than
+    `least_real` of them have one in common with another one.
+    """
+
+    kind: ClassVar[str] = "prompt_diversity"
+    better: ClassVar[Better] = "high"
+    needs: ClassVar[str] = "rows"
+    detector: str = "pixels"
+    num_pairs: int = 4000
+    least_real: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestTrain:
+    """Share of pictures nearer to a training picture than 99 of 100 test pictures are.
+
+    Euclidean distances of detector features (`metrics/nearest.py`).
+    """
+
+    kind: ClassVar[str] = "nearest_train"
+    better: ClassVar[Better] = "low"
+    needs: ClassVar[str] = "rows"
+    detector: str
+
+
 Measure = (Frechet | Kid | Cmmd | PrecisionRecall | DensityCoverage | Detail | ClipScore | RPrecision | ScaleConsistency
-           | TileExact)
+           | TileExact | SlicedWasserstein | Lattice | Motif | PromptDiversity | NearestTrain)
 Sight = Literal["native", "x2", "x4", "x2_enlarged", "x4_enlarged", "ring", "patch"]
 
 
@@ -139,7 +206,8 @@ class Pictures:
     view "native" is the trained frame at the snapshot's resolution S, sampled at pixel centres. "x2", "x4": the frame at
     2S, 4S. "x2_enlarged": S enlarged bicubically. "ring": the box -0.25..1.25 at 1.5 S, the frame itself painted grey.
     "patch": a seeded S x S window of the frame at its scale in the large real pictures. Protocols with equal pictures
-    share one pass over the generator.
+    share one pass over the generator. seeds_per_prompt: so many pictures in a row have one item,
+    one caption and latents of their own.
     """
 
     split: Literal["train", "test", "all"] = "test"
@@ -148,6 +216,7 @@ class Pictures:
     view: Sight = "native"
     seed: int = 0
     truncation: float = 1.0
+    seeds_per_prompt: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +249,13 @@ class Protocol:
     data: str | None = None
     resolution: int | None = None
     ceiling: bool = False
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """All sets of real pictures that the measure reads, the one to compare with first."""
+        if isinstance(self.measure, NearestTrain):
+            return self.reference, replace(self.reference, split="train")
+        return (self.reference,)
 
     @property
     def needs_captions(self) -> bool:

@@ -6,6 +6,7 @@ may stand beside. A new score is a pure function, a row here, and a measure with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -13,19 +14,25 @@ from typing import Any
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from metrics.measures import (
+    Better,
     ClipScore,
     Cmmd,
     DensityCoverage,
     Detail,
     Frechet,
     Kid,
+    Lattice,
+    Motif,
+    NearestTrain,
     Pictures,
     PrecisionRecall,
+    PromptDiversity,
     Protocol,
     Reference,
     RPrecision,
     ScaleConsistency,
     Sight,
+    SlicedWasserstein,
     TileExact,
 )
 
@@ -48,6 +55,7 @@ def _rows() -> Iterator[Protocol]:
     yield from _text()
     yield from _beyond_the_frame()
     yield from _self_comparisons()
+    yield from _without_a_network()
     yield from _embedded()
 
 
@@ -137,6 +145,20 @@ def _self_comparisons() -> Iterator[Protocol]:
                    measure=TileExact(), pictures=Pictures(num_images=4), ceiling=True)
 
 
+def _without_a_network() -> Iterator[Protocol]:
+    """Read from pixels, so that a discriminator on pretrained features cannot meet them."""
+    yield Protocol(name="swd", measure=SlicedWasserstein(),
+                   summary="sliced Wasserstein distance x 1000 of Laplacian patches; no network")
+    yield Protocol(name="lattice", measure=Lattice(),
+                   summary="energy on the axes of the spectrum over that of real pictures, ideal 1")
+    yield Protocol(name="motif", measure=Motif(),
+                   summary="likeness of pictures of different prompts over real ones', ideal 1")
+    seeds = Pictures(seeds_per_prompt=8, captions="one for 8 pictures in a row, seeded draw; "
+                     "items of the split in seeded order, repeated")
+    yield Protocol(name="ppd", measure=PromptDiversity(), pictures=seeds,
+                   summary="difference of 8 seeds of a prompt over that of real pictures")
+
+
 def _embedded() -> Iterator[Protocol]:
     """Stand-ins that need no download. None of them is FID or CLIP score."""
     yield Protocol(name="kid_lite2", summary="KID on EfficientNet-lite2 features against all test pictures; a stand-in, never FID",
@@ -145,6 +167,8 @@ def _embedded() -> Iterator[Protocol]:
                    measure=PrecisionRecall(detector="lite2"))
     yield Protocol(name="dc_lite2", summary="density and coverage on EfficientNet-lite2 features, k = 5; a stand-in",
                    measure=DensityCoverage(detector="lite2"))
+    yield Protocol(name="nearest_train_lite2", measure=NearestTrain(detector="lite2"),
+                   summary="share of pictures nearer to training ones than 99 % of test pictures")
     yield Protocol(name="clip_s_small", summary="mean cosine with the true caption, small dual encoder; `shuffled` beside it",
                    measure=ClipScore(detector="small"))
     yield Protocol(name="clip_s_small_heldout", summary="the same, by the dual encoder that never trains a generator",
@@ -170,8 +194,9 @@ def protocols_named(names: Iterable[str]) -> list[Protocol]:
 
 def lacking(protocol: Protocol, splits: Collection[str], has_captions: bool) -> str | None:
     """What the protocol needs of a data set with these splits and is not there, with the remedy."""
-    split = protocol.pictures.split
-    if split not in (*splits, "all"):
+    named = (protocol.pictures.split, *(reference.split for reference in protocol.references))
+    split = next((split for split in named if split not in (*splits, "all")), None)
+    if split is not None:
         return (f"{split} split; score against all pictures (fid50k_full, kid_full_lite2), or "
                 "rebuild it with such a split (coco: val as well; folder: --test-share 0.1)")
     if protocol.needs_captions and not has_captions:
@@ -193,9 +218,23 @@ def served(protocols: Iterable[Protocol], splits: Collection[str], has_captions:
     return kept, others
 
 
-def lower_is_better(name: str) -> bool:
-    """Whether less of that protocol's `value` is better. Raises `UserError` for names that are not in the table."""
-    return protocols_named([name])[0].measure.lower_is_better
+def better(name: str) -> Better:
+    """Where that protocol's `value` is good: "low", "high", or near "one".
+
+    Raises `UserError` for names that are not in the table.
+    """
+    return protocols_named([name])[0].measure.better
+
+
+def badness(name: str, value: float) -> float:
+    """A number that is least for the best `value` of that protocol.
+
+    Near 1, twice as much is as bad as half as much.
+    """
+    where = better(name)
+    if where == "one":
+        return abs(math.log(value)) if value > 0 else math.inf
+    return value if where == "low" else -value
 
 
 def overrides_of(protocol: Protocol) -> dict[str, object]:

@@ -15,9 +15,11 @@ from typing import Any
 from dnnlib.config_codec import leaves
 from dnnlib.errors import UserError
 from dnnlib.files import read_json_lines
-from metrics.protocols import lower_is_better
+from metrics.protocols import badness, better
 
-_DOWN, _UP, _PLUS_MINUS, _LATEX_PLUS_MINUS = "\u2193", "\u2191", " \u00b1 ", r" \pm "
+_ARROWS = {"low": "\u2193", "high": "\u2191", "one": "\u2192 1"}
+_LATEX_ARROWS = {"low": r"$\downarrow$", "high": r"$\uparrow$", "one": r"$\rightarrow 1$"}
+_PLUS_MINUS, _LATEX_PLUS_MINUS = " \u00b1 ", r" \pm "
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def markdown(table: Table) -> str:
     notes = differences(table)
     marks = {cell: f" [{number}]" for number, cell in enumerate(notes, start=1)}
     best = {metric: _best(table, metric) for metric in names}
-    lines = ["| | " + " | ".join(f"{name} {_DOWN if lower_is_better(name) else _UP}" for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    heads = [f"{name} {_ARROWS[better(name)]}" for name in names]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(names) + 1) + "|"]
     for label, row in table.items():
         cells = []
         for metric in names:
@@ -109,7 +112,7 @@ def latex(table: Table) -> str:
     notes = differences(table)
     marks = {cell: f"$^{{{number}}}$" for number, cell in enumerate(notes, start=1)}
     best = {metric: _best(table, metric) for metric in names}
-    arrows = [f"{_escape(name)} $\\{'down' if lower_is_better(name) else 'up'}arrow$" for name in names]
+    arrows = [f"{_escape(name)} {_LATEX_ARROWS[better(name)]}" for name in names]
     lines = [r"\begin{tabular}{l" + "r" * len(names) + "}", r"\toprule", " & ".join(["", *arrows]) + r" \\", r"\midrule"]
     for label, row in table.items():
         cells = []
@@ -146,7 +149,7 @@ _RESULTS = frozenset((
     "metric", "value", "note", "spread", "recall", "coverage", "enlarged", "shuffled", "real",
     "prime", "generated", "psnr", "ssim", "ms_ssim", "lpips", "lpips_note", "chance", "whole",
     "window", "extrapolated", "seed", "images", "snapshot_sha256", "text_encoder", "device",
-    "seconds", "drawn"))
+    "seconds", "drawn", "parts"))
 
 
 def _conditions(record: dict[str, Any]) -> dict[str, Any]:
@@ -189,8 +192,9 @@ def _best(table: Table, metric: str) -> set[str]:
     means = {label: row[metric].mean for label, row in table.items() if metric in row}
     if len(means) < 2 or any(metric == column for _, column in differences(table)):
         return set()
-    top = min(means.values()) if lower_is_better(metric) else max(means.values())
-    return {label for label, mean in means.items() if mean == top}
+    distances = {label: badness(metric, mean) for label, mean in means.items()}
+    least = min(distances.values())
+    return {label for label, distance in distances.items() if distance == least}
 
 
 def _text(cell: Cell, separator: str) -> str:

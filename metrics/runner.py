@@ -51,6 +51,7 @@ def evaluate(
     device: torch.device | str = "cpu", batch_size: int = 32, cache_dir: str | Path | None = None,
     encoders: Mapping[str, ImageTextEncoder] | None = None, progress: Progress | None = None,
     on_refusal: Callable[[Protocol, UserError], None] | None = None, on_cut: OnCut | None = None,
+    nearest_sheet: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One JSON-ready record a protocol, in order, each yielded when it is known.
 
@@ -59,7 +60,8 @@ def evaluate(
     encoders: loaded dual encoders by spec, so that they are not loaded again. A network that cannot make a view, or makes
     pictures that are not finite, gets value None and a `note`. Raises `UserError` for what does not fit and for missing
     files, its protocol first; with `on_refusal` that is called instead, and the other protocols go on.
-    `on_cut` hears of captions beyond an encoder's limit.
+    `on_cut` hears of captions beyond an encoder's limit. nearest_sheet: a PNG that `nearest_train*`
+    writes: the pictures that are nearest to training pictures, each beside that one.
     """
     device = torch.device(device)
     sources = data if isinstance(data, Sources) else Sources(data=Path(data))
@@ -69,7 +71,8 @@ def evaluate(
     rows = [row.with_overrides(num=num, seed=seed, truncation=truncation) for row in protocols]
     session = Session(subject, sources, device=device, batch_size=batch_size,
                       cache_dir=Path(cache_dir) if cache_dir else None, encoders=encoders or {},
-                      progress=progress or (lambda what, done, total: None), on_cut=on_cut)
+                      progress=progress or (lambda what, done, total: None), on_cut=on_cut,
+                      nearest_sheet=nearest_sheet)
 
     def attempt(action: Callable[[Session, Protocol], T], protocol: Protocol) -> T | None:
         # Between two records the caller may do as it likes, so both guards close before each yield.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from metrics.clip_score import clip_score, mismatched_score
 from metrics.cmmd import cmmd
 from metrics.frechet import frechet_distance
 from metrics.kid import kid, kid_of_subsets
+from metrics.lattice import axis_shares, peak
 from metrics.manifold import density_coverage, precision_recall
 from metrics.measures import (
     ClipScore,
@@ -23,18 +24,30 @@ from metrics.measures import (
     Detail,
     Frechet,
     Kid,
+    Lattice,
+    Motif,
+    NearestTrain,
     PrecisionRecall,
+    PromptDiversity,
     Protocol,
     RPrecision,
     ScaleConsistency,
+    SlicedWasserstein,
     TileExact,
 )
+from metrics.motif import likeness, phases
+from metrics.nearest import Nearest, nearest, threshold
+from metrics.nearest_sheet import draw_nearest_sheet
+from metrics.pairs import differing, sharing
+from metrics.prompt_diversity import log_magnitudes, mean_distance
 from metrics.ranks import over_ranks
 from metrics.retrieval import draw_distractors, r_precision
 from metrics.scale_consistency import MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
 from metrics.session import Session, passes_of
+from metrics.sliced_wasserstein import LEAST_PX, sliced_wasserstein
 from metrics.tile_exactness import tile_px, tile_views
 from networks.coordinates import Convention, View
+from torch_utils.distributed import on_main
 
 Fields = dict[str, Any]
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of two batches of pictures
@@ -121,6 +134,102 @@ def _r_precision(session: Session, protocol: Protocol, measure: RPrecision) -> F
     return {"value": value} | fields
 
 
+def _sliced_wasserstein(session: Session, protocol: Protocol, measure: SlicedWasserstein) -> Fields:
+    """`parts`: the distance by the side of the level. A seeded draw makes both sides equal."""
+    real, fake = _pixels(session, protocol)
+    count = min(len(real), len(fake))
+    sides = [pictures if len(pictures) == count else
+             pictures[np.random.default_rng(0).choice(len(pictures), count, replace=False)]
+             for pictures in (real, fake)]
+    levels = sliced_wasserstein(*sides, num_patches=measure.num_patches,
+                                num_directions=measure.num_directions)
+    return {"value": float(np.mean(list(levels.values()))), "unit": "x 1000",
+            "parts": {str(side): value for side, value in levels.items()},
+            "num_real": len(real), "num_compared": count}
+
+
+def _lattice(session: Session, protocol: Protocol, measure: Lattice) -> Fields:
+    """`parts`: the ratio of each octave, of which `value` is the geometric mean, and the peak."""
+    real, fake = _pixels(session, protocol)
+    ratios = axis_shares(fake) / axis_shares(real)
+    highest, (down, across) = peak(real, fake)
+    parts = {"octaves": ratios.tolist(), "peak": highest, "peak_cycles": [down, across]}
+    return {"value": float(np.exp(np.log(ratios).mean())), "parts": parts, "num_real": len(real)}
+
+
+def _motif(session: Session, protocol: Protocol, measure: Motif) -> Fields:
+    """`parts`: the likeness of the generated and of the real pictures, whose ratio is `value`."""
+    real, fake = _pixels(session, protocol)
+    pairs = differing(_prompt_keys(session, protocol), measure.num_pairs)
+    if len(pairs) == 0:
+        raise UserError("all pictures have one prompt; motif compares pictures of different ones")
+    parts = {"generated": likeness(phases(fake), pairs),
+             "real": likeness(phases(real), differing(range(len(real)), measure.num_pairs))}
+    return {"value": parts["generated"] / parts["real"], "parts": parts, "num_real": len(real)}
+
+
+def _prompt_diversity(session: Session, protocol: Protocol, measure: PromptDiversity) -> Fields:
+    """`parts`: both distances, whose ratio is `value`, and `motif` between seeds of one prompt."""
+    real, fake = _pixels(session, protocol)
+    pairs = sharing([[key] for key in _prompt_keys(session, protocol)], measure.num_pairs)
+    if len(pairs) == 0:
+        raise UserError("no two pictures have one prompt; ppd compares them: make the pictures "
+                        "with calc_metrics.py gen --metrics ppd")
+    real_pairs, compared = sharing(session.real_captions(protocol), measure.num_pairs,
+                                   measure.least_real), "of one caption"
+    if len(real_pairs) == 0:
+        real_pairs, compared = differing(range(len(real)), measure.num_pairs), "any two"
+    parts = {"generated": mean_distance(log_magnitudes(fake), pairs),
+             "real": mean_distance(log_magnitudes(real), real_pairs),
+             "motif": likeness(phases(fake), pairs) / likeness(phases(real), real_pairs)}
+    return {"value": parts["generated"] / parts["real"], "parts": parts,
+            "num_real": len(real), "real_pairs": compared}
+
+
+def _nearest_train(session: Session, protocol: Protocol, measure: NearestTrain) -> Fields:
+    """`parts`: median distances to training pictures, their ratio, and the threshold."""
+    test, train = (session.real(protocol, reference).with_rows()
+                   for reference in protocol.references)
+    if test.shape == train.shape and np.array_equal(test, train):
+        raise UserError("the real pictures have no train and test split, which this protocol "
+                        "compares; give a data set of dataset_tool.py that has both")
+    fake = session.generated(protocol.pictures, measure.detector).with_rows()
+    of_test, of_fake = (nearest(train, rows, session.device) for rows in (test, fake))
+    limit = threshold(of_test)
+    if session.nearest_sheet:
+        _draw_nearest(session, protocol, of_fake, float(np.median(of_test.distance)))
+    medians = [float(np.median(found.distance)) for found in (of_fake, of_test)]
+    parts = {"generated": medians[0], "test": medians[1], "ratio": medians[0] / medians[1],
+             "threshold": limit}
+    return {"value": float((of_fake.distance < limit).mean()), "parts": parts,
+            "num_real": len(test), "num_train": len(train)}
+
+
+def _draw_nearest(session: Session, protocol: Protocol, found: Nearest, unit: float) -> None:
+    dest, pictures = session.nearest_sheet, session.generated(protocol.pictures, "pixels")
+    assert dest is not None
+    train, side = session.reals(protocol.references[1])[0], session.subject.resolution
+    prompts = session.image_set(protocol.pictures).prompts
+    on_main(lambda: draw_nearest_sheet(dest, pictures.with_rows().reshape(-1, 3, side, side),
+                                       prompts, train, found, unit))
+
+
+def _pixels(session: Session, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Real and generated pictures, uint8 [N, 3, S, S]. Raises `UserError` below 16 px a side."""
+    side = session.subject.resolution
+    if side < LEAST_PX:
+        raise UserError(f"pictures of at least {LEAST_PX} px a side are needed, these have {side}; "
+                        "leave the protocol out")
+    real, fake = _rows(session, protocol, "pixels")
+    return real.reshape(-1, 3, side, side), fake.reshape(-1, 3, side, side)
+
+
+def _prompt_keys(session: Session, protocol: Protocol) -> list[Hashable]:
+    """The caption of each generated picture, or its item where there are no captions."""
+    chosen = session.image_set(protocol.pictures)
+    return [prompt or item for prompt, item in zip(chosen.prompts, chosen.items, strict=True)]
+
+
 def _rows(session: Session, protocol: Protocol, detector: str) -> tuple[np.ndarray, np.ndarray]:
     """Real and generated rows."""
     real = session.real(protocol).with_rows()
@@ -192,4 +301,9 @@ _SCORERS: dict[type, Callable[[Session, Protocol, Any], Fields]] = {
     RPrecision: _r_precision,
     ScaleConsistency: _scale_consistency,
     TileExact: _tile_exact,
+    SlicedWasserstein: _sliced_wasserstein,
+    Lattice: _lattice,
+    Motif: _motif,
+    PromptDiversity: _prompt_diversity,
+    NearestTrain: _nearest_train,
 }

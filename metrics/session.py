@@ -23,7 +23,7 @@ from metrics.detectors import Detector, DualDetector, load_detector
 from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
 from metrics.frames import generated_frames, rendered
 from metrics.image_sets import ImageSet, caption_pool, image_set
-from metrics.measures import Detail, Pictures, Protocol, Reference
+from metrics.measures import Detail, NearestTrain, Pictures, Protocol, Reference
 from metrics.picture_folder import PictureFolder
 from metrics.reference import reference_features
 from metrics.reference_file import ReferenceFile
@@ -60,8 +60,9 @@ class Session:
 
     def __init__(self, subject: Subject | FolderSubject, sources: Sources, *, device: torch.device, batch_size: int,
                  cache_dir: Path | None, encoders: Mapping[str, ImageTextEncoder],
-                 progress: Progress, on_cut: OnCut | None = None) -> None:
-        self.on_cut = on_cut
+                 progress: Progress, on_cut: OnCut | None = None,
+                 nearest_sheet: Path | None = None) -> None:
+        self.on_cut, self.nearest_sheet = on_cut, nearest_sheet
         self.subject, self.sources = subject, sources
         self.device, self.batch_size, self.progress = device, batch_size, progress
         self._cache_dir = cache_dir
@@ -88,15 +89,18 @@ class Session:
             return
         for pictures in passes_of(protocol):
             self._wants[pictures][detector] |= want_of(protocol)
-        self._real_wants[protocol.reference, detector] |= want_of(protocol)
+            if self.nearest_sheet and isinstance(protocol.measure, NearestTrain):
+                self._wants[pictures]["pixels"] |= Want(rows=True)
+        for reference in protocol.references:
+            self._real_wants[reference, detector] |= want_of(protocol)
 
     def generated(self, pictures: Pictures, detector: str) -> Features:
         """Of all generated pictures, in order."""
         return self._generated(pictures)[detector]
 
-    def real(self, protocol: Protocol) -> Features:
-        """Of the real pictures that the protocol names."""
-        reference, path = protocol.reference, self.sources.reference
+    def real(self, protocol: Protocol, reference: Reference | None = None) -> Features:
+        """Of the real pictures that the protocol names, or of another one of its `references`."""
+        reference, path = reference or protocol.reference, self.sources.reference
         detector = protocol.measure.detector
         if reference.view == "native" and path is not None and path.is_file() and path.suffix == ".npz":
             tag = f"{reference.split}, {reference.view}, {reference.expand}"
@@ -113,6 +117,14 @@ class Session:
             return None
         real = self._real(Reference(split=pictures.split), detector, pictures.num_images)
         return real.with_rows()[list(self.image_set(pictures).items)]
+
+    def real_captions(self, protocol: Protocol) -> list[tuple[str, ...]]:
+        """All captions of each real picture; none where a file of statistics replaces them."""
+        path = self.sources.reference
+        if path is not None and path.suffix == ".npz" and path.is_file():
+            return [() for _ in range(self.real(protocol).count)]
+        pictures = self.reals(protocol.reference)[0]
+        return [pictures.captions(index) for index in range(len(pictures))]
 
     def text_features(self, captions: Sequence[str], detector: str) -> np.ndarray:
         """float32 [N, D]; equal captions are encoded once. Raises `UserError` where a picture has no caption."""
@@ -165,7 +177,7 @@ class Session:
         if isinstance(self.subject, FolderSubject):
             return self.subject.image_set(pictures, self.places(pictures))
         chosen = image_set(self.dataset(pictures.split), num_images=pictures.num_images,
-                           seed=pictures.seed)
+                           seed=pictures.seed, seeds_per_prompt=pictures.seeds_per_prompt)
         self._look_for_cut(self.subject.encoder, chosen.prompts)
         return chosen
 

@@ -44,6 +44,8 @@ class RealPictures(Interface):
 
     def __getitem__(self, index: int) -> Record: ...
 
+    def captions(self, index: int) -> tuple[str, ...]: ...
+
 
 @dataclass(frozen=True)
 class RealView:

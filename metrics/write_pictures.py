@@ -44,7 +44,8 @@ def write_pictures(subject: Subject, sources: Sources, protocol: Protocol, folde
         raise UserError(f"{protocol.name} looks at other sizes than the network's own; name a protocol such as fid10k")
     assert sources.data is not None
     dataset = TextImageDataset(sources.data, split=pictures.split, labels=sources.labels)
-    chosen = image_set(dataset, num_images=pictures.num_images, seed=pictures.seed)
+    chosen = image_set(dataset, num_images=pictures.num_images, seed=pictures.seed,
+                       seeds_per_prompt=pictures.seeds_per_prompt)
     cut = cut_line(subject.encoder, chosen.prompts) if is_main() else None
     if cut:
         print(cut, file=sys.stderr)

@@ -1,5 +1,7 @@
 """Frozen feature extractors behind one interface: uint8 [N, 3, H, W] in, float32 [N, D] out, on the detector's device.
 
+`pixels` gives the pictures themselves, in uint8.
+
 The network that trains a generator may score it only where the record says so (`teacher`).
 """
 
@@ -26,7 +28,10 @@ class Detector(Protocol):
     resize: str
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, 3, H, W], any device -> float32 [N, D] on the detector's device, without gradient."""
+        """uint8 [N, 3, H, W], any device -> float32 [N, D] on the detector's device.
+
+        Without gradient. `pixels` keeps uint8.
+        """
 
 
 @runtime_checkable
@@ -47,7 +52,8 @@ def load_detector(name: str, device: torch.device, encoders: Mapping[str, ImageT
                   weights: Mapping[str, Path] | None = None) -> Detector:
     """A detector by name, on `device`.
 
-    toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2, dinov2:base, dinov2:small, and every text
+    pixels, toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2, dinov2:base,
+    dinov2:small, and every text
     encoder with an image tower (small, small-heldout, open_clip:MODEL/TAG). `encoders` are dual encoders that are in
     memory already, by spec. `weights` are local files by the first word of the name, or by the whole name. Raises
     `UserError` that says which file is missing and where it comes from.
@@ -79,6 +85,12 @@ def _lite2(name: str, device: torch.device, weights: Path | None) -> Detector:
     from metrics.detectors.lite2 import Lite2Detector
 
     return Lite2Detector(device)
+
+
+def _pixels(name: str, device: torch.device, weights: Path | None) -> Detector:
+    from metrics.detectors.pixels import PixelDetector
+
+    return PixelDetector(device)
 
 
 def _toy(name: str, device: torch.device, weights: Path | None) -> Detector:
@@ -127,6 +139,7 @@ def _member(name: str, known: Mapping[str, object]) -> str:
 
 _LOADERS: dict[str, Callable[[str, torch.device, Path | None], Detector]] = {
     "lite2": _lite2,
+    "pixels": _pixels,
     "toy": _toy,
     "inception": _inception,
     "dinov2": _dinov2,

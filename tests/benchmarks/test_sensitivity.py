@@ -1,12 +1,29 @@
 """Each measure moves the right way when pictures are blurred, made noisy, fewer in kind, or given foreign captions."""
 
+import numpy as np
 import pytest
+import torch
+from scipy.ndimage import gaussian_filter
 
-from benchmarks.sensitivity import NOTHING, ROWS, blurred, captions_shuffled, measure, modes_dropped, noisy, table
+from benchmarks.sensitivity import (
+    NOTHING,
+    ROWS,
+    blurred,
+    captions_shuffled,
+    measure,
+    modes_dropped,
+    noisy,
+    one_motif,
+    ruled,
+    table,
+)
 from datasets.archive import write_archive
 from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
 from datasets.text_image import TextImageDataset
 from metrics.detectors import load_detector
+from metrics.lattice import axis_shares
+from metrics.motif import likeness, phases
+from metrics.pairs import differing
 
 DAMAGES = {"blur": blurred(2), "noise": noisy(40), "modes": modes_dropped(2), "captions": captions_shuffled(100)}
 
@@ -39,11 +56,31 @@ def test_measures_move_the_right_way(found):
         assert min(blur[name], noise[name], modes[name]) > clean[name], name
     for damaged in (blur, noise):
         assert all(damaged[name] < clean[name] for name in ("precision", "recall", "density", "coverage", "CLIP-S"))
+    assert min(blur["swd"], noise["swd"]) > clean["swd"]
     assert modes["recall"] < clean["recall"] and modes["coverage"] < clean["coverage"]
     assert modes["precision"] > blur["precision"] and modes["density"] > 0.8 * clean["density"]  # what is left is as good as before
     assert captions["CLIP-S"] < 0.5 * clean["CLIP-S"]
     assert {name: value for name, value in captions.items() if name != "CLIP-S"} == {
         name: value for name, value in clean.items() if name != "CLIP-S"}  # the others do not read
+
+
+def test_planted_lines_and_a_planted_motif_are_for_their_measures():
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.standard_normal((40, 3, 32, 32)), (0, 0, 1.5, 1.5))
+    real = (150 + 40 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+
+    def damaged(damage):
+        pictures, captions = damage.change(list(torch.from_numpy(real)), [], ["a", "b"])
+        assert captions == ["a", "b"]
+        return torch.stack(pictures).numpy()
+
+    def alike(pictures):
+        return likeness(phases(pictures), differing(range(40), 200))
+
+    lines, motif = damaged(ruled(20)), damaged(one_motif(0.6))
+    assert (axis_shares(lines) / axis_shares(real))[1] > 2  # a wave of 8 pixels, the second octave
+    assert axis_shares(motif) / axis_shares(real) == pytest.approx(1, abs=0.6)
+    assert alike(motif) > 1.5 * alike(real)
 
 
 def test_table_is_markdown():

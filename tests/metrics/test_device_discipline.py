@@ -1,4 +1,4 @@
-"""Every detector on a GPU: float32 features on the device; only the end of a pass waits."""
+"""Every detector on a GPU: features on the device; only the end of a pass waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 from tests.fake_gpu.device import CUDA, DeviceFault, fake_gpu
 from tests.fake_gpu.towers import tiny_clip
 
-WIDTHS = {"toy": 64, "lite2": 1280, "inception": 2048, "dinov2:small": 384}
+WIDTHS = {"pixels": 3 * 40 * 40, "toy": 64, "lite2": 1280, "inception": 2048, "dinov2:small": 384}
 
 
 def pictures(size):
@@ -52,7 +52,7 @@ def test_detectors_wait_for_nothing(name, no_files):
         assert (
             features.shape == (2, WIDTHS[name])
             and features.device == CUDA
-            and features.dtype == torch.float32
+            and features.dtype == (torch.uint8 if name == "pixels" else torch.float32)
         )
         assert not features.requires_grad
         if name == "lite2":  # its like is in a training loss

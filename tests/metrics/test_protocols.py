@@ -8,7 +8,7 @@ import pytest
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
 from metrics.measures import Protocol
-from metrics.protocols import PROTOCOLS, lower_is_better, overrides_of, protocols_named, served
+from metrics.protocols import PROTOCOLS, badness, better, overrides_of, protocols_named, served
 
 
 def test_rows_are_frozen_and_named():
@@ -20,10 +20,18 @@ def test_rows_are_frozen_and_named():
 
 
 def test_every_row_knows_which_way_is_better():
-    more = {name for name in PROTOCOLS if not lower_is_better(name)}
-    assert more == {name for name in PROTOCOLS if re.match("pr|dc|clip_|scale_", name)}
+    more = {name for name in PROTOCOLS if better(name) == "high"}
+    assert more == {name for name in PROTOCOLS if re.match("pr|dc|clip_|scale_|ppd", name)}
+    assert {name for name in PROTOCOLS if better(name) == "one"} == {"lattice", "motif"}
     with pytest.raises(UserError, match="no such protocol"):
-        lower_is_better("kid_lite")
+        better("kid_lite")
+
+
+@pytest.mark.parametrize("name, values", [  # from the best to the worst
+    ("swd", (0, 1, 2)), ("ppd", (2, 1, 0.5)), ("motif", (1, 0.9, 1.2, 0.5, 3, 0))])
+def test_the_best_value_has_the_least_badness(name, values):
+    worst_first = values[::-1]
+    assert sorted(worst_first, key=lambda value: badness(name, value)) == list(values)
 
 
 def test_no_stand_in_is_called_fid_or_clip_score():

@@ -1,0 +1,94 @@
+"""What real pictures score: `python -m benchmarks.measure_floors --data data/flowers64.zip --json FILE`.
+
+Training pictures stand in for a perfect generator of the training classes, one half of the test
+pictures for a perfect generator of the test classes. They are written as folders with their first
+captions and scored by the code of `calc_metrics.py calc --images`. `cpu_seconds` is processor time
+with one thread; that of the first row of a detector includes reading the pictures.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.harness import RECORD, machine
+from benchmarks.sensitivity import write_folder
+from datasets.text_image import Record, TextImageDataset
+from dnnlib.files import write_json
+from dnnlib.ownership import refuse_foreign
+from metrics.picture_folder import PictureFolder
+from metrics.protocols import protocols_named
+from metrics.runner import evaluate
+from metrics.session import Sources
+from metrics.subjects import FolderSubject
+from torch_utils.rng import generator_for
+
+MEASURES = ("swd", "lattice", "motif", "ppd", "kid_lite2", "pr_lite2", "dc_lite2")
+COPIES = ("nearest_train_lite2",)
+
+
+def drawn(data: Path, split: str) -> list[Record]:
+    """All pictures of a split in a seeded order."""
+    dataset = TextImageDataset(data, split=split)
+    order = torch.randperm(len(dataset), generator=generator_for("measure floors", split))
+    return [dataset[index] for index in order.tolist()]
+
+
+def scored(name: str, folder: Path, records: Sequence[Record], sources: Sources,
+           measures: Sequence[str], cache: Path) -> list[dict]:
+    """A row of the record for each measure."""
+    place = folder / name.replace(" ", "_")
+    write_folder(place, [record.image for record in records],
+                 [record.captions[0] for record in records])
+    rows, started = [], time.process_time()
+    for found in evaluate(FolderSubject(PictureFolder(place)), sources, protocols_named(measures),
+                          num=len(records), cache_dir=cache):
+        kept = ("metric", "value", "recall", "coverage", "parts", "real_pairs", "num_generated",
+                "num_real")
+        rows.append({"pictures": name} | {key: found[key] for key in kept if key in found}
+                    | {"cpu_seconds": round(time.process_time() - started, 2)})
+        click.echo(rows[-1], err=True)
+        started = time.process_time()
+    return rows
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR")
+@click.option("--num-images", "num", default=1000, show_default=True, help="Training pictures.")
+@click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the record there.")
+def main(data: Path, num: int, path: Path | None) -> None:
+    """Score real pictures against real ones."""
+    if path:
+        refuse_foreign(path, RECORD)
+    torch.set_num_threads(1)
+    train, test = drawn(data, "train")[:num], drawn(data, "test")
+    first, second = test[:len(test) // 2], test[len(test) // 2:]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cache = folder / "cache"
+        cache.mkdir()
+        other = folder / "other_half"
+        write_folder(other, [record.image for record in second],
+                     [record.captions[0] for record in second])
+        whole = Sources(data=data)
+        rows = [
+            *scored("train against test", folder, train, whole, MEASURES, cache),
+            *scored("half of test against the other half", folder, first,
+                    Sources(data=data, reference=other), MEASURES, cache),
+            *scored("half of test beside train", folder, first, whole, COPIES, cache),
+        ]
+    if path:
+        write_json(path, {"benchmark": "measure floors", "date": datetime.date.today().isoformat(),
+                          "data": data.stem, "rows": rows,
+                          "machine": machine(torch.device("cpu"))}, ours=RECORD)
+
+
+if __name__ == "__main__":
+    main()
