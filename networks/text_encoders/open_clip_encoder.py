@@ -22,7 +22,9 @@ from networks.pretrained.frozen import fit_square, freeze
 from torch_utils.precision import no_autocast
 from torch_utils.tensors import to_device
 
-_BATCH = 256  # captions per pass of the text tower; bounds memory only
+# Captions of one forward: on a CPU as many as its cache holds.
+_BATCH = {"cpu": 32}
+_BATCH_ELSEWHERE = 256
 
 
 class OpenClipEncoder:
@@ -63,10 +65,11 @@ class OpenClipEncoder:
         """
         tokens = self.tokenizer(list(captions))  # [N, T] on the CPU: to read lengths there is free
         mask = self._mask(tokens)
-        if len(tokens) <= _BATCH:
+        size = _BATCH.get(self.device.type, _BATCH_ELSEWHERE)
+        if len(tokens) <= size:
             return self._encode_batch(tokens, mask)
         order = mask.sum(1).argsort(stable=True)
-        parts = [self._encode_batch(tokens[rows], mask[rows]) for rows in order.split(_BATCH)]
+        parts = [self._encode_batch(tokens[rows], mask[rows]) for rows in order.split(size)]
         return TextFeatures.cat(parts)[to_device(order.argsort(), self.device)]
 
     def cut(self, captions: Sequence[str]) -> tuple[list[str], int]:
