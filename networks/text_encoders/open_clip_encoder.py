@@ -22,9 +22,8 @@ from networks.pretrained.frozen import fit_square, freeze
 from torch_utils.precision import no_autocast
 from torch_utils.tensors import to_device
 
-# Captions of one forward: on a CPU as many as its cache holds.
-_BATCH = {"cpu": 32}
-_BATCH_ELSEWHERE = 256
+# Captions of one pass of the text tower; on a CPU, as many as its cache holds.
+_BATCH, _BATCH_ON_CPU = 256, 32
 
 
 class OpenClipEncoder:
@@ -65,7 +64,7 @@ class OpenClipEncoder:
         """
         tokens = self.tokenizer(list(captions))  # [N, T] on the CPU: to read lengths there is free
         mask = self._mask(tokens)
-        size = _BATCH.get(self.device.type, _BATCH_ELSEWHERE)
+        size = _BATCH_ON_CPU if self.device.type == "cpu" else _BATCH
         if len(tokens) <= size:
             return self._encode_batch(tokens, mask)
         order = mask.sum(1).argsort(stable=True)

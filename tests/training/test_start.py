@@ -1,5 +1,6 @@
 """How many processes a run gets, and that a run in several is one run: bits, signals, errors."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -75,6 +76,18 @@ def test_sigterm_stops_all_processes_and_is_told_once(openmoji32, tmp_path):
     assert process.returncode == 3, output
     assert output.count("the state is saved first") == output.count("run the same command") == 1
     assert "cpu x 2; batch 8 = 2 x 1 x 4" in output and "Traceback" not in output
-    stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
-    alive = [fields for fields in stats if fields[0] != "Z"]
-    assert not [fields for fields in alive if int(fields[3]) == process.pid]  # of its session
+    deadline = time.monotonic() + 30  # what watches over shared memory leaves last
+    while (alive := _of_session(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive
+
+
+def _of_session(session):
+    """The numbers of its processes that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has just ended
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if state != "Z" and int(its_session) == session:
+                found.append(path.parent.name)
+    return found
