@@ -107,9 +107,11 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     from metrics.runner import evaluate, load_subject
     from metrics.subjects import FolderSubject
     from torch_utils.distributed import from_main, is_main, process_group, resolve_device
+    from torch_utils.local_ranks import use_one_thread
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
 
+    use_one_thread()
     where = resolve_device(device)
     check_backend(ops, where)
     sources = _sources(data, ref, data_large, weights, labels)
@@ -162,8 +164,10 @@ def ref(data: str, metrics: str, dest: str, device: str, batch_gpu: int, weights
 
     from metrics.make_reference import make_reference
     from torch_utils.distributed import is_main, process_group, resolve_device
+    from torch_utils.local_ranks import use_one_thread
     from torch_utils.memory import memory_errors
 
+    use_one_thread()
     where = resolve_device(device)
     with process_group(where), memory_errors("lower --batch-gpu"):
         summary = make_reference(Path(data), protocols, Path(dest), device=where, batch_size=batch_gpu, weights=_weights(weights),
@@ -198,9 +202,11 @@ def gen(network: str, data: str, metric: str, outdir: str, num: int | None, seed
     from metrics.session import Sources
     from metrics.write_pictures import write_pictures
     from torch_utils.distributed import is_main, process_group, resolve_device
+    from torch_utils.local_ranks import use_one_thread
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
 
+    use_one_thread()
     where = resolve_device(device)
     check_backend(ops, where)
     sources = Sources(data=Path(data), labels=labels)

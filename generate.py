@@ -118,10 +118,12 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     from networks.snapshot import Snapshot
     from networks.text_encoders.limits import cut_line
     from torch_utils.distributed import resolve_device
+    from torch_utils.local_ranks import use_one_thread
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
 
     where = resolve_device(device)
+    use_one_thread()
     implementation = check_backend(ops, where)
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)

@@ -8,6 +8,7 @@ threads together: medians over rounds, and the median of the rounds' ratios.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import statistics
@@ -25,7 +26,8 @@ CASES = ("forward", "backward", "G", "D", "D+R1")
 def call_of(part: str, generator: str, resolution: int, batch: int,
             dtype: str) -> Callable[[], object]:
     """A case on the sources that are imported: `forward` of the preset; `backward`, which is that and
-    its gradients, without D; or a part of a training step.
+    its gradients, without D; a part of a training step; or `step`, where `generator` is the name of
+    a recipe: the whole step of `training.trainer`, R1 and other lazy terms at their intervals.
     """
     import torch
 
@@ -35,6 +37,8 @@ def call_of(part: str, generator: str, resolution: int, batch: int,
     from networks.coordinates import View
     from networks.generators import preset
 
+    if part == "step":
+        return training_step(generator, batch)
     if part in PARTS:
         step = Step(generator, resolution, batch, "cpu", DTYPES[dtype], "ours")
         return lambda: PARTS[part](step)
@@ -54,8 +58,37 @@ def call_of(part: str, generator: str, resolution: int, batch: int,
     return backward
 
 
+def training_step(recipe_name: str, batch: int) -> Callable[[], object]:
+    """All that `train.py` does in the steps of one R1 interval, but for reading pictures."""
+    from dataclasses import replace
+
+    import torch
+
+    from configs import recipe
+    from networks.text_encoders import load_encoder
+    from training.trainer import Trainer
+
+    encoder = load_encoder("small")
+    config = replace(recipe(recipe_name), batch=batch)
+    config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
+    captions = [f"a red icon of apple number {i}" for i in range(batch)]
+    text, told = encoder.encode_text(captions), copy.copy(encoder)
+    told.encode_text = lambda captions: text  # type: ignore  # training reads a cache
+    trainer = Trainer(config, encoder, torch.device("cpu"), told)
+    side = config.resolution
+    images = torch.randint(256, (batch, 3, side, side), dtype=torch.uint8,
+                           generator=torch.Generator().manual_seed(0))
+
+    def steps() -> None:
+        for _ in range(config.loss.r1_interval):
+            trainer.step(images, captions)
+
+    return steps
+
+
 def work() -> None:
     """A side: reads a case a line, runs it, answers with the processor seconds that it took."""
+    sys.path.remove(str(Path(__file__).resolve().parent))  # its metrics.py is not the package
     calls: dict[str, Callable[[], object]] = {}
     for line in sys.stdin:
         if line not in calls:

@@ -249,8 +249,11 @@ class _StopSignals:
     def _ask(self, number: int, frame: object) -> None:
         if self.loop.stop_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if self.loop.stop_requested:
+            return
         self.loop.stop_requested = True
-        os.write(2, b"Stopping after this step; the state is saved first ...\n")
+        if is_main():
+            os.write(2, b"Stopping after this step; the state is saved first ...\n")
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.before.items():

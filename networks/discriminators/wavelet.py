@@ -82,8 +82,9 @@ class WaveletDiscriminator(Discriminator):
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
         self.blocks = nn.ModuleList(
-            ResidualDown(widths[a], widths[b], "box") for a, b in pairwise(scales))
-        self.from_wavelet = nn.ModuleList(EqualConv2d(12, widths[scale], 1) for scale in scales[1:])
+            ResidualDown(widths[a], widths[b], "box", math.sqrt(0.5)) for a, b in pairwise(scales))
+        self.from_wavelet = nn.ModuleList(
+            EqualConv2d(12, widths[scale], 1, scale=math.sqrt(0.5)) for scale in scales[1:])
         self.spectral_after = scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
         self.spectral = SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
         self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
@@ -95,7 +96,7 @@ class WaveletDiscriminator(Discriminator):
         for index, (block, from_wavelet) in enumerate(layers):
             bands = haar_wavelet(images)
             images = bands[:, :3] * 0.5
-            x = (block(x) + from_wavelet(bands)) * math.sqrt(0.5)
+            x = block(x) + from_wavelet(bands)
             if self.spectral is not None and index == self.spectral_after:
                 x = self.spectral(x)
         return self.head.trunk(x)

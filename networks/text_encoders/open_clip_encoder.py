@@ -22,7 +22,8 @@ from networks.pretrained.frozen import fit_square, freeze
 from torch_utils.precision import no_autocast
 from torch_utils.tensors import to_device
 
-_BATCH = 256  # captions per pass of the text tower; bounds memory only
+# Captions of one pass of the text tower; on a CPU, as many as its cache holds.
+_BATCH, _BATCH_ON_CPU = 256, 32
 
 
 class OpenClipEncoder:
@@ -56,10 +57,19 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
-        """Captions -> features, float32, on the encoder's device. Captions beyond the context keep their end token."""
-        return TextFeatures.cat([
-            self._encode_batch(captions[start : start + _BATCH]) for start in range(0, len(captions), _BATCH)
-        ])
+        """Captions -> features, float32, on the encoder's device, in the order asked for.
+
+        Captions beyond the context keep their end token. Captions of as many tokens share a
+        forward, so hardly any padding is computed.
+        """
+        tokens = self.tokenizer(list(captions))  # [N, T] on the CPU: to read lengths there is free
+        mask = self._mask(tokens)
+        size = _BATCH_ON_CPU if self.device.type == "cpu" else _BATCH
+        if len(tokens) <= size:
+            return self._encode_batch(tokens, mask)
+        order = mask.sum(1).argsort(stable=True)
+        parts = [self._encode_batch(tokens[rows], mask[rows]) for rows in order.split(size)]
+        return TextFeatures.cat(parts)[to_device(order.argsort(), self.device)]
 
     def cut(self, captions: Sequence[str]) -> tuple[list[str], int]:
         """Those captions that have more tokens than the tower reads, and how many it reads."""
@@ -82,9 +92,7 @@ class OpenClipEncoder:
         with no_autocast(self.device) if self.device.type == "cpu" else contextlib.nullcontext():
             return self.model.encode_image(images).float()
 
-    def _encode_batch(self, captions: Sequence[str]) -> TextFeatures:
-        tokens = self.tokenizer(list(captions))  # [N, T] on the CPU: to read lengths there is free
-        mask = self._mask(tokens)
+    def _encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
         longest = int(mask.sum(1).max())
         if _is_hugging_face(self._tower):  # its cost follows the padded length; the others need their full context
             tokens = tokens[:, :longest]

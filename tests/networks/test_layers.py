@@ -88,6 +88,22 @@ def test_folded_downsampling_equals_filter_after_convolution(down, kernel):
     torch.testing.assert_close(y[..., 2:-2, 2:-2], filtered[..., 2:-2, 2:-2])  # the border sees other padding
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_the_box_before_a_convolution_equals_the_folded_kernel(kernel):
+    """The form for CPUs and the form for GPUs, of every pixel, with second derivatives."""
+    layer, results = EqualConv2d(3, 4, kernel, down="box", scale=0.5), []
+    x, weight = torch.randn(2, 3, 16, 16, requires_grad=True), torch.randn(2, 4, 8, 8)
+    for layer.is_box in (True, False):
+        y = layer(x)
+        (first,) = torch.autograd.grad((y * weight).sum(), x, create_graph=True)
+        results.append([y, first, *torch.autograd.grad(first.square().sum(), layer.weight)])
+    for box, folded in zip(*results, strict=True):
+        torch.testing.assert_close(box, folded, rtol=1e-5, atol=1e-6)
+    whole = EqualConv2d(3, 4, kernel, down="box")
+    whole.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(x), whole(x) * 0.5)
+
+
 def test_minibatch_deviation_is_zero_for_equal_samples_and_grouped():
     same = torch.randn(1, 3, 4, 4).expand(4, -1, -1, -1)
     different = torch.randn(4, 3, 4, 4)

@@ -7,6 +7,7 @@ import torch
 
 from dnnlib.errors import UserError
 from networks.interfaces import TextEncoder
+from networks.text_encoders import cache
 from networks.text_encoders.cache import CachedTextEncoder, cache_key
 from networks.text_encoders.hashed import HashedEncoder
 
@@ -77,7 +78,8 @@ def test_the_name_changes_with_encoder_and_captions():
     assert cache_key("a", ["x y", "z"]) != cache_key("a", ["x", "y z"])
 
 
-def test_an_interrupted_build_leaves_nothing(tmp_path):
+def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_BATCH", 128)
     class Dies(HashedEncoder):
         seen = False
 

@@ -11,7 +11,7 @@ import torch
 
 from dnnlib.errors import UserError
 from networks.interfaces import ImageTextEncoder, TextEncoder
-from networks.text_encoders import load_encoder
+from networks.text_encoders import load_encoder, open_clip_encoder
 from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, image_head, load_heads, text_head
 
 
@@ -42,6 +42,19 @@ def test_the_protocol_and_the_dimensions(small):
     text = small.encode_text(["a red apple", ""])
     assert text.sentence.shape == (2, 256) and text.words.dtype == torch.float32
     assert text.mask.tolist() == [[True] * 5, [True, True, False, False, False]]  # [CLS] a red apple [SEP]
+
+
+def test_captions_of_any_order_and_number_get_what_each_gets_alone(small, monkeypatch):
+    """Batches are made of captions of as many tokens; the features come back in the order asked."""
+    monkeypatch.setattr(open_clip_encoder, "_BATCH_ON_CPU", 2)
+    captions = ["a red apple", "", "the long leaf of a green plant in the rain", "bird", "a red apple"]
+    text = small.encode_text(captions)
+    for row, caption in enumerate(captions):
+        alone = small.encode_text([caption])
+        used = text.mask[row]
+        assert int(used.sum()) == alone.mask.shape[1]
+        torch.testing.assert_close(text.sentence[row], alone.sentence[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(text.words[row, used], alone.words[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SPECS)

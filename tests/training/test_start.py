@@ -1,0 +1,93 @@
+"""How many processes a run gets, and that a run in several is one run: bits, signals, errors."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import training.start
+from configs import RECIPES
+from dnnlib.errors import UserError
+from training.checkpoint import checkpoints
+from training.start import chosen_processes, start
+
+ROOT = Path(__file__).parents[2]
+
+
+def debug(data, **fields):
+    return replace(RECIPES["debug"](), data=str(data), report_to=(), snapshot_ticks=100, **fields)
+
+
+@pytest.mark.parametrize(("batch", "cores", "count"), [
+    (8, 2, 2), (8, 1, 1), (8, 64, 2), (4, 2, 1), (32, 6, 4), (9, 2, 1)])
+def test_a_process_a_core_where_the_batch_divides(monkeypatch, batch, cores, count):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(training.start, "num_cores", lambda: cores)
+    config = replace(debug("unused"), device="cpu", batch=batch)
+    assert chosen_processes(config) == count
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert chosen_processes(config) == 1
+
+
+def test_nproc_that_does_not_fit_is_refused(monkeypatch, tmp_path):
+    config = replace(debug("unused"), device="cpu")
+    with pytest.raises(UserError, match="--batch 8: must be a multiple of the 3 processes"):
+        start(config, tmp_path / "run", processes=3)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="torchrun has started the processes"):
+        start(config, tmp_path / "run", processes=2)
+
+
+@pytest.mark.multi_process
+@pytest.mark.slow
+def test_a_run_resumed_with_any_number_of_processes_is_the_same_run(openmoji32, tmp_path):
+    """Two processes, resumed, then one with two accumulations: each sum has two addends."""
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    start(debug(openmoji32, kimg=0.032, batch_gpu=4), unbroken, processes=1)
+    for kimg, processes in ((0.008, 2), (0.016, 2), (0.032, 1)):
+        start(debug(openmoji32, kimg=kimg, batch_gpu=4), broken, processes=processes)
+    a, b = (torch.load(checkpoints(run)[0], weights_only=True) for run in (unbroken, broken))
+    for part in ("generator", "discriminator", "ema"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+
+
+@pytest.mark.multi_process
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are listed in /proc")
+def test_sigterm_stops_all_processes_and_is_told_once(openmoji32, tmp_path):
+    command = [sys.executable, "train.py", "--outdir", str(tmp_path / "run"), "--recipe", "debug",
+               "--data", str(openmoji32), "--report-to", "none", "--kimg", "100", "--tick", "0.008",
+               "--nproc", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                               stderr=subprocess.STDOUT, start_new_session=True)
+    log, deadline = tmp_path / "run" / "stats.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and (not log.exists() or not log.read_text()):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 3, output
+    assert output.count("the state is saved first") == output.count("run the same command") == 1
+    assert "cpu x 2; batch 8 = 2 x 1 x 4" in output and "Traceback" not in output
+    deadline = time.monotonic() + 30  # what watches over shared memory leaves last
+    while (alive := _of_session(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive
+
+
+def _of_session(session):
+    """The numbers of its processes that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has just ended
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if state != "Z" and int(its_session) == session:
+                found.append(path.parent.name)
+    return found
