@@ -29,7 +29,7 @@ FAULTS = {
     "a tensor made of numbers": lambda x: torch.tensor([1.0, 2.0], device=x.device),
     "pageable memory": lambda x: torch.zeros(3).to(x.device, non_blocking=True),
     "a copy that waits": lambda x: torch.zeros(3).pin_memory().to(x.device),
-    "one element set": lambda x: x[0, 0].fill_(1) is x.__setitem__((0, 0), 1.0),
+    "one element set": lambda x: x[0, 0].copy_(torch.tensor(1.0)),  # x[0, 0] = 1.0 before 2.15
     "a CPU number in where": lambda x: torch.where(x > 0, x, torch.tensor(0.0)),
     "float64": lambda x: x.double(),
 }
