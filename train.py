@@ -49,13 +49,13 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written.")
 @click.option("--init-from", metavar="PATH", help="Start from a snapshot's weights, of a run folder D's too (transfer; not resuming).")
 @click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
-@click.option("--nproc", "--nproc-per-node", default="auto", show_default=True, metavar="N|auto",
+@click.option("--ranks", default="auto", show_default=True, metavar="N|auto",
               help="Processes of this machine. auto: one a core of a CPU where the batch divides; 1 on a GPU "
               "or if OMP_NUM_THREADS is set.")
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
 @report_user_errors
-def main(outdir: str, recipe: str, cond: bool | None, nproc: str, assignments: tuple[str, ...],
+def main(outdir: str, recipe: str, cond: bool | None, ranks: str, assignments: tuple[str, ...],
          dry_run: bool, **flags: Any) -> None:
     """Train a text-to-image GAN; the same command again resumes.
 
@@ -89,7 +89,7 @@ def main(outdir: str, recipe: str, cond: bool | None, nproc: str, assignments: t
 
     set_by_name = any(one.startswith("metrics=") for one in assignments)
     asked = flags["metrics"] is not None or set_by_name
-    if not start(config, Path(outdir), processes=_processes(nproc), metrics_asked=asked):
+    if not start(config, Path(outdir), processes=_processes(ranks), metrics_asked=asked):
         sys.exit(STOPPED)
 
 
@@ -103,7 +103,7 @@ def _processes(text: str) -> int | None:
     if text == "auto":
         return None
     if not (text.isascii() and text.isdecimal() and int(text)):
-        raise UserError(f"--nproc {text}: give a number of processes, or auto")
+        raise UserError(f"--ranks {text}: give a number of processes, or auto")
     return int(text)
 
 

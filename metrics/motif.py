@@ -8,7 +8,6 @@ blur, colour and the lighting do not make pictures alike.
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
 
 from metrics.spectra import radius, spectra
 
@@ -48,6 +47,8 @@ def likeness(parts: np.ndarray, pairs: np.ndarray) -> float:
     parts: what `phases` gave. pairs: int [P, 2], rows of it. Pairs with a picture without detail
     are left out. Raises `FloatingPointError` where no pair is left.
     """
+    from scipy import fft  # here, because train.py starts without scipy
+
     detailed = np.abs(parts).max((1, 2)) > 0
     pairs = pairs[detailed[pairs].all(1)]
     if len(pairs) == 0:

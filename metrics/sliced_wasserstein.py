@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import correlate1d
 
 PATCH_PX = 7
 NUM_PATCHES = 128     # of each picture and level
@@ -61,6 +60,8 @@ def laplacian_pyramid(pictures: np.ndarray) -> list[np.ndarray]:
 
 
 def _smooth(x: np.ndarray, gain: float = 1) -> np.ndarray:
+    from scipy.ndimage import correlate1d  # here, because train.py starts without scipy
+
     for axis in (-2, -1):
         x = correlate1d(x, gain * _TAPS, axis=axis, mode="mirror")
     return x

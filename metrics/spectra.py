@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import fft
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _BLOCK = 256  # pictures at once, which bounds the memory
@@ -27,12 +26,12 @@ def spectra(pictures: np.ndarray) -> Iterator[np.ndarray]:
         block = pictures[start:start + _BLOCK].astype(np.float64)
         luminance = np.tensordot(block, _LUMINANCE, (1, 0))
         luminance -= luminance.mean((1, 2), keepdims=True)
-        yield fft.fft2(luminance * (window[:, None] * window))
+        yield np.fft.fft2(luminance * (window[:, None] * window))
 
 
 def cycles(side: int) -> np.ndarray:
     """The frequencies of a discrete Fourier transform of this length, float64 [S]."""
-    return fft.fftfreq(side, 1 / side)
+    return np.fft.fftfreq(side, 1 / side)
 
 
 def radius(side: int) -> np.ndarray:

@@ -126,7 +126,7 @@ class _Peer:
         if code is not None and code < 0:
             raise UserError(
                 f"process {self.rank} was ended by {signal.Signals(-code).name}; where memory is "
-                "short, start fewer (--nproc 1). What was saved is whole: the same command "
+                "short, start fewer (--ranks 1). What was saved is whole: the same command "
                 "resumes") from error
 
 

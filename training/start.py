@@ -25,7 +25,7 @@ def start(config: TrainConfig, run_dir: Path, *, processes: int | None,
     """
     if under_torchrun():
         if processes is not None:
-            raise UserError("--nproc: torchrun has started the processes; leave --nproc out")
+            raise UserError("--ranks: torchrun has started the processes; leave --ranks out")
         use_one_thread()
         return run(config, run_dir, metrics_asked=metrics_asked)
     count = chosen_processes(config) if processes is None else processes

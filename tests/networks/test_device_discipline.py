@@ -67,10 +67,10 @@ def test_truncation_waits_for_nothing(kind):
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_verdicts_are_float32_on_the_device(kind):
     with fake_gpu() as gpu:
-        fields = {} if kind == "dcgan" else {"group_size": 2}
-        discriminator = DISCRIMINATORS[kind](
-            resolution=32, channel_base=128, sentence_dim=12, feature_dim=10, **fields
-        ).build()
+        fields = {"dcgan": {}, "frozen_features": {"input_px": 32, "group_size": 2}}.get(kind, {"group_size": 2})
+        if kind != "frozen_features":
+            fields |= {"channel_base": 128, "feature_dim": 10}
+        discriminator = DISCRIMINATORS[kind](resolution=32, sentence_dim=12, **fields).build()
         discriminator.to(CUDA, memory_format=torch.channels_last)
         images = torch.zeros(4, 3, 32, 32, device=CUDA, requires_grad=True)
         text = TextFeatures(
@@ -79,8 +79,9 @@ def test_verdicts_are_float32_on_the_device(kind):
         with gpu.rules(), autocast(CUDA, "bf16"):
             verdict = discriminator(images, text)
             verdict.logits.sum().backward()
-        assert verdict.logits.dtype == verdict.features.dtype == images.grad.dtype == torch.float32
-        assert verdict.logits.device == verdict.features.device == images.grad.device == CUDA
+        made = [verdict.logits, images.grad, verdict.features]
+        for x in made if kind != "frozen_features" else made[:2]:
+            assert x.dtype == torch.float32 and x.device == CUDA
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -36,7 +36,7 @@ def test_a_process_a_core_where_the_batch_divides(monkeypatch, batch, cores, cou
     assert chosen_processes(config) == 1
 
 
-def test_nproc_that_does_not_fit_is_refused(monkeypatch, tmp_path):
+def test_a_number_of_ranks_that_does_not_fit_is_refused(monkeypatch, tmp_path):
     config = replace(debug("unused"), device="cpu")
     with pytest.raises(UserError, match="--batch 8: must be a multiple of the 3 processes"):
         start(config, tmp_path / "run", processes=3)
@@ -65,7 +65,7 @@ def test_a_run_resumed_with_any_number_of_processes_is_the_same_run(openmoji32, 
 def test_sigterm_stops_all_processes_and_is_told_once(openmoji32, tmp_path):
     command = [sys.executable, "train.py", "--outdir", str(tmp_path / "run"), "--recipe", "debug",
                "--data", str(openmoji32), "--report-to", "none", "--kimg", "100", "--tick", "0.008",
-               "--nproc", "2"]
+               "--ranks", "2"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
                                stderr=subprocess.STDOUT, start_new_session=True)
     log, deadline = tmp_path / "run" / "stats.jsonl", time.monotonic() + 120
