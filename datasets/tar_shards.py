@@ -57,7 +57,7 @@ def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes
             report.note(HIDDEN)
             continue
         stem, _, ending = path.name.partition(".")
-        own = printable(path.with_name(stem).as_posix())
+        own = printable((path.parent / stem).as_posix())  # a damaged name may be empty
         if own != key and members:
             yield key, members
             members = {}

@@ -68,3 +68,10 @@ def test_patterns(shards):
     assert [path.name for path in find_shards(str(shards / "0000[1-9].tar"))] == ["00001.tar"]
     with pytest.raises(UserError, match="no .tar files there"):
         find_shards(str(shards / "x*.tar"))
+
+
+def test_a_member_without_a_name_is_left_out(tmp_path):
+    shard = write_shard(tmp_path / "0.tar", [
+        (".", b"x"), ("a.jpg", jpeg("red")), ("a.txt", "a red square")])
+    report = Report()
+    assert [raw.captions for raw in shard_pictures([shard], "train", report)] == [("a red square",)]
