@@ -13,6 +13,7 @@ import click
 from datasets.import_options import (
     DEST,
     RESOLUTION,
+    import_into,
     import_options,
     print_summary,
     progress,
@@ -23,8 +24,7 @@ from dnnlib.errors import UserError
 from dnnlib.names import printable
 
 if TYPE_CHECKING:
-    from datasets.importing import RawPicture, Transform
-    from datasets.picture_files import Icc
+    from datasets.importing import RawPicture
     from datasets.report import Report
 
 MAX_SIDE_PX = 4096
@@ -57,8 +57,9 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
     from datasets.archive import check_dest, write_archive
     from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
     from datasets.verify import archive_faults
+    from networks.coordinates import parse_size
 
-    size = _picture_size(resolution)
+    size = parse_size(resolution, MAX_SIDE_PX)
     check_dest(dest)
     emojis, unnamed = find_emojis(max_images, seed)
     with progress(emojis, "Rendering") as bar:
@@ -179,6 +180,31 @@ def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **optio
 
 
 @main.command()
+@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True,
+              help="The folder jpg.")
+@click.option("--captions", metavar="DIR", type=click.Path(path_type=Path), required=True,
+              help="The folder text_c10.")
+@click.option("--labels", metavar="MAT", type=click.Path(path_type=Path),
+              help="imagelabels.mat, to check the classes of the captions.")
+@click.option("--split", metavar="MAT|reed:DIR", help="setid.mat, or the folder with Reed et al.'s "
+              "testclasses.txt.  [default: all are train]")
+@import_options
+@report_user_errors
+def flowers(images: Path, captions: Path, labels: Path | None, split: str | None, strict: bool,
+            **options: Any) -> None:
+    """Import Oxford-102 flowers with the ten captions a picture. Ids are class_00077/image_00001.
+
+    Example: dataset_tool.py flowers --images jpg --captions text_c10 --split reed:flowers
+    --dest data/flowers64.zip --resolution 64x64
+    """
+    from datasets.flowers import flower_pictures
+
+    with reported(strict) as report:
+        raws = flower_pictures(images, captions, report, labels=labels, split=split)
+        _import(raws, len(raws), report, "Oxford-102 flowers", **options)
+
+
+@main.command()
 @click.option("--source", metavar="DIR|PATTERN", required=True, help="Shards: a folder, or such as 'cc3m/000*.tar'.")
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
 @import_options
@@ -281,25 +307,10 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
 
 
 def _import(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *,
-            dest: Path, resolution: str, transform: Transform, icc: Icc, max_images: int | None,
-            workers: int | None, box_scale: float | None = None, **more: Any) -> None:
-    """Write the data set. `more` goes into dataset.json."""
-    from datasets.archive import check_dest, write_archive
-    from datasets.importing import default_threads, fair_order, import_info, import_pictures
-    from datasets.verify import archive_faults
+            resolution: str, **options: Any) -> None:
+    from networks.coordinates import parse_size
 
-    size = _picture_size(resolution)
-    check_dest(dest)
-    if max_images is not None and total is not None and max_images < total:
-        raws = fair_order(raws)
-        more["part"] = f"{max_images} usable ones of {total} pictures, a seeded draw"
-    info = import_info(source, transform, report, icc=icc, **more)
-    with progress(raws, "Importing", total) as bar:
-        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,
-                                   icc=icc, max_images=max_images,
-                                   num_threads=workers or default_threads())
-        entries = write_archive(dest, pictures, size, info, archive_faults)
-    print_summary(dest, entries, size)
+    import_into(raws, total, report, source, size=parse_size(resolution, MAX_SIDE_PX), **options)
 
 
 @main.command()
@@ -381,16 +392,6 @@ def show(source: Path, dest: Path, num_images: int, seed: int, split: str) -> No
     for line in table_lines(table):
         click.echo(line)
     click.echo(f"{dest}: {drawn} of {len(dataset)} pictures")
-
-
-def _picture_size(resolution: str) -> tuple[int, int]:
-    """(width, height) of `--resolution`, within what a training picture can be. Raises `UserError`."""
-    from networks.coordinates import parse_size
-
-    size = parse_size(resolution)
-    if max(size) > MAX_SIDE_PX:
-        raise UserError(f"--resolution {resolution}: a side may have at most {MAX_SIDE_PX} pixels")
-    return size
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from datasets.archive import Entry
+    from datasets.importing import RawPicture, Transform
+    from datasets.picture_files import Icc
     from datasets.report import Report
 
 RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
@@ -71,3 +73,25 @@ def print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> No
     num_captions = sum(len(entry.captions) for entry in entries)
     click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} "
                f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions")
+
+
+def import_into(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *,
+                dest: Path, size: tuple[int, int], transform: Transform, icc: Icc,
+                max_images: int | None, workers: int | None, box_scale: float | None = None,
+                **more: Any) -> None:
+    """Write the data set of pictures of size = (width, height). `more` goes into dataset.json."""
+    from datasets.archive import check_dest, write_archive
+    from datasets.importing import default_threads, fair_order, import_info, import_pictures
+    from datasets.verify import archive_faults
+
+    check_dest(dest)
+    if max_images is not None and total is not None and max_images < total:
+        raws = fair_order(raws)
+        more["part"] = f"{max_images} usable ones of {total} pictures, a seeded draw"
+    info = import_info(source, transform, report, icc=icc, **more)
+    with progress(raws, "Importing", total) as bar:
+        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,
+                                   icc=icc, max_images=max_images,
+                                   num_threads=workers or default_threads())
+        entries = write_archive(dest, pictures, size, info, archive_faults)
+    print_summary(dest, entries, size)

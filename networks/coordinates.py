@@ -127,8 +127,11 @@ def _float32(x: float) -> float:
     return math.ldexp(round(math.ldexp(mantissa, 24)), exponent - 24)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """'1000x600' -> (width, height) = (1000, 600); '256' -> (256, 256). Raises `UserError`."""
+def parse_size(text: str, most: int | None = None) -> tuple[int, int]:
+    """'1000x600' -> (width, height) = (1000, 600); '256' -> (256, 256); most: of a side, in pixels.
+
+    Raises `UserError`.
+    """
     parts = text.lower().split("x")
     try:
         numbers = [int(part) for part in parts]
@@ -138,6 +141,8 @@ def parse_size(text: str) -> tuple[int, int]:
         numbers *= 2
     if len(numbers) != 2 or min(numbers) < 1:
         raise UserError(f"size {text!r}: expected WIDTHxHEIGHT with both at least 1, for example 1000x600")
+    if most is not None and max(numbers) > most:
+        raise UserError(f"size {text}: a side may have at most {most} pixels")
     return numbers[0], numbers[1]
 
 
