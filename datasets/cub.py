@@ -133,13 +133,9 @@ def _captions(source: Path, report: Report) -> dict[str, tuple[str, ...]]:
         # lists of classes or files lie at the top, captions one folder deeper
         if path.parent == source or path.suffix != ".txt":
             continue
-        try:
-            text, mended = read_text(path)
-        except TextError as error:
-            report.defect("caption file that cannot be read", name, error)
-            continue
-        report.mended(mended)
-        texts[_stem(name)] = report.clean(split_lines(text))
+        lines = report.caption_lines(path, name)
+        if lines is not None:
+            texts[_stem(name)] = lines
     if not texts:
         raise UserError(f"--captions {source}: no CLASS/NAME.txt in it; give the folder text or text_c10")
     return texts

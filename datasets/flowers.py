@@ -19,7 +19,7 @@ from datasets.importing import RawPicture
 from datasets.report import Report
 from datasets.source_files import MissingFile, SourceFolder
 from dnnlib.errors import UserError, library_errors
-from dnnlib.text import TextError, read_text, split_lines
+from dnnlib.text import read_text, split_lines
 
 NUM_CLASSES = 102
 REED = "reed:"
@@ -80,13 +80,9 @@ def _captions(source: Path, report: Report) -> dict[int, tuple[str, tuple[str, .
         number, folder = _number(name), path.parent.name
         if path.suffix != ".txt" or number is None or not re.fullmatch(r"class_\d+", folder):
             continue
-        try:
-            text, mended = read_text(path)
-        except TextError as error:
-            report.defect("caption file that cannot be read", name, error)
-            continue
-        report.mended(mended)
-        texts[number] = folder, report.clean(split_lines(text))
+        lines = report.caption_lines(path, name)
+        if lines is not None:
+            texts[number] = folder, lines
     if not texts:
         raise UserError(f"--captions {source}: no class_00001/image_06734.txt in it; give the "
                         "folder text_c10 of Reed et al.'s cvpr2016_flowers.tar.gz")

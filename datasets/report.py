@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from datasets.statistics import table_lines
 from dnnlib.errors import UserError
 from dnnlib.names import printable
-from dnnlib.text import decode_text, mend_text
+from dnnlib.text import TextError, decode_text, mend_text, read_text, split_lines
 
 _MOST_LINES = 20
 
@@ -76,6 +77,16 @@ class Report:
                 self.mended(mended)
                 cleaned.append(" ".join(text.split()))
         return tuple(text for text in cleaned if text)
+
+    def caption_lines(self, path: Path, name: str) -> tuple[str, ...] | None:
+        """The captions of a text file, one a line; None, and a defect, where it is no text."""
+        try:
+            text, mended = read_text(path)
+        except TextError as error:
+            self.defect("caption file that cannot be read", name, error)
+            return None
+        self.mended(mended)
+        return self.clean(split_lines(text))
 
     def mended(self, kinds: Iterable[str]) -> None:
         """Count what `dnnlib.text` mended."""
