@@ -50,8 +50,8 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--init-from", metavar="PATH", help="Start from a snapshot's weights, of a run folder D's too (transfer; not resuming).")
 @click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
 @click.option("--ranks", default="auto", show_default=True, metavar="N|auto",
-              help="Processes of this machine. auto: one a core of a CPU where the batch divides; 1 on a GPU "
-              "or if OMP_NUM_THREADS is set.")
+              help="Processes of this machine. auto: one a core of a CPU where the batch divides; "
+              "1 on a GPU or if OMP_NUM_THREADS is set.")
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
 @report_user_errors

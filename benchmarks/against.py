@@ -25,7 +25,7 @@ CASES = ("forward", "backward", "G", "D", "D+R1")
 
 def call_of(part: str, generator: str, resolution: int, batch: int,
             dtype: str) -> Callable[[], object]:
-    """A case on the sources that are imported: `forward` of the preset; `backward`, which is that and
+    """A case on the sources that are imported: `forward` of the preset; `backward`, that and
     its gradients, without D; a part of a training step; or `step`, where `generator` is the name of
     a recipe: the whole step of `training.trainer`, R1 and other lazy terms at their intervals.
     """

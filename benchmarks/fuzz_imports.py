@@ -1,10 +1,11 @@
-"""Feeds damaged files to the readers of pictures, archives and text: `python -m benchmarks.fuzz_imports`.
+"""Feeds damaged files to the readers of pictures, archives and text.
 
-An input is a small sound file with some of its bytes changed, cut, doubled or swapped for parts of
-the same file. Each input goes through the reader that an import uses for its kind. A reader may
-accept the file, leave it out with a reason, or raise `UserError`. Anything else is a traceback for
-a user, and this script counts it, names the seed that makes the input again, and leaves with exit
-code 1. Inputs are read in child processes, so that a crash of a library is counted too.
+`python -m benchmarks.fuzz_imports` runs it. An input is a small sound file, some of whose bytes are
+drawn anew, turned, cut out, doubled or overwritten. Each input goes through the reader that an
+import uses for its kind. A reader may accept the file, leave it out with a reason, or raise
+`UserError`. Anything else is a traceback for a user: this script counts it, names the seed that
+makes the input again, and leaves with exit code 1. Inputs are read in child processes, so that a
+crash of a library is counted too.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ from dnnlib.files import write_json
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 TABLES = {
-    "captions.jsonl": '{"file": "a.png", "captions": ["a red cat", "caf\u00e9"], "split": "test"}\n',
+    "captions.jsonl":
+        '{"file": "a.png", "captions": ["a red cat", "caf\u00e9"], "split": "test"}\n',
     "metadata.jsonl": '{"file_name": "a.png", "text": "a red cat on a mat"}\n',
     "metadata.csv": 'file_name,text\na.png,"a red cat, on a mat"\n',
     "captions.tsv": "file\tcaption\na.png\ta red cat on a mat\n",
@@ -69,7 +71,8 @@ class Kind(NamedTuple):
 
 def picture(draw: random.Random, form: str | None = None) -> tuple[str, bytes]:
     form = form or draw.choice(FORMATS)
-    mode = draw.choice(("RGB", "L", "RGBA", "P", "I;16") if form in ("PNG", "TIFF") else ("RGB", "L"))
+    rich = form in ("PNG", "TIFF")
+    mode = draw.choice(("RGB", "L", "RGBA", "P", "I;16") if rich else ("RGB", "L"))
     pixels = np.frombuffer(draw.randbytes(16 * 12 * 3), np.uint8).reshape(12, 16, 3)
     image = Image.fromarray(pixels)
     if mode == "I;16":
@@ -162,13 +165,14 @@ def read_table(path: Path) -> None:
         pass
 
 
-KINDS = {"EXIF block": Kind(exif, read_picture, whole=False), "picture": Kind(picture, read_picture),
+KINDS = {"EXIF block": Kind(exif, read_picture, whole=False),
+         "picture": Kind(picture, read_picture),
          "zip": Kind(zipped, read_zip), "tar": Kind(tarred, read_tar),
          "captions": Kind(table, read_table)}
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:
-    """One to four changes: bytes drawn anew, bits turned, a part cut out, doubled, zeroed or moved."""
+    """One to four changes: bytes drawn anew, a bit turned, a part cut, doubled or overwritten."""
     result = bytearray(data)
     for _ in range(draw.randint(1, 4)):
         if not result:
@@ -246,7 +250,8 @@ def run(name: str, seeds: range, chunk: int = 500) -> tuple[Counter[str], list[t
 @click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True,
               help="This kind alone; may be repeated.")
 @click.option("--seed", default=0, show_default=True, help="The first seed of each kind.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path),
+              help="Write the record there.")
 def main(num: int, kinds: tuple[str, ...], seed: int, json_path: Path | None) -> None:
     """Read damaged files of every kind and count what becomes of them."""
     rows, failed = [], False

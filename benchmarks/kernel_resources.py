@@ -244,13 +244,14 @@ def updated(text: str, records: tuple[Path, Path]) -> str:
     """The page with the tables of (the record, the record of the state before)."""
     head, rest = text.split(BEGIN)
     now, then = records
-    said = f"Records in `benchmarks/results/`: now `{now.name}`, before `{then.name}`.\n\n"
+    said = (f"Records in `benchmarks/results/`: now `{now.name}`, before\n"
+            f"`{then.name}`.\n\n")
     return head + BEGIN + said + tables(read_json(now), read_json(then)) + END + rest.split(END)[1]
 
 
 def recorded_before(text: str) -> Path:
     """The record that the page names as the state before."""
-    return RESULTS / re.findall(r"before `([\w.-]+)`", text.split(BEGIN)[1])[0]
+    return RESULTS / re.findall(r"before\s`([\w.-]+)`", text.split(BEGIN)[1])[0]
 
 
 def record(ops: Path, path: Path) -> dict:

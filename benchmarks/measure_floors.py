@@ -1,4 +1,6 @@
-"""What real pictures score: `python -m benchmarks.measure_floors --data data/flowers64.zip --json FILE`.
+"""What real pictures score.
+
+    python -m benchmarks.measure_floors --data data/flowers64.zip --json FILE
 
 Training pictures stand in for a perfect generator of the training classes, one half of the test
 pictures for a perfect generator of the test classes. They are written as folders with their first

@@ -94,7 +94,8 @@ def busy(count: int) -> Iterator[None]:
 @click.option("--batches", default="8,32", show_default=True, metavar="N,N")
 @click.option("--seconds", default=3.0, show_default=True, help="A way's turn.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path),
+              help="Write the record there.")
 def main(data: str, batches: str, seconds: float, rounds: int, json_path: Path | None) -> None:
     """Measure images/s of training by threads and by ranks, on an idle and on a busy machine."""
     if json_path:
@@ -113,7 +114,8 @@ def of_batch(data: str, cache: str, batch: int, seconds: float, rounds: int) -> 
     context, pipes, processes, rows = multiprocessing.get_context("spawn"), {}, [], []
     for way, (ranks, threads) in WAYS.items():
         pipes[way], theirs = context.Pipe()
-        processes.append(context.Process(target=train, args=(ranks, threads, data, cache, batch, theirs)))
+        processes.append(context.Process(
+            target=train, args=(ranks, threads, data, cache, batch, theirs)))
         processes[-1].start()
         turn(pipes[way], 0.1)  # one at a time: the first makes the cache
     for others in (0, 1, 2):

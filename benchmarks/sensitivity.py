@@ -49,7 +49,8 @@ COLUMNS = {  # heading: (row, field)
     "Frechet": ("Frechet, lite2", "value"), "KID": ("kid_lite2", "value"), "CMMD": ("CMMD, small", "value"),
     "precision": ("pr_lite2", "value"), "recall": ("pr_lite2", "recall"), "density": ("dc_lite2", "value"),
     "coverage": ("dc_lite2", "coverage"), "swd": ("swd", "value"),
-    "lattice": ("lattice", "value"), "motif": ("motif", "value"), "CLIP-S": ("clip_s_small_heldout", "value"), "CLIP-R": ("clip_r_small", "value"),
+    "lattice": ("lattice", "value"), "motif": ("motif", "value"),
+    "CLIP-S": ("clip_s_small_heldout", "value"), "CLIP-R": ("clip_r_small", "value"),
 }
 
 

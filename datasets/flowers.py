@@ -1,4 +1,4 @@
-"""Oxford-102 flowers from the official files, with the ten captions a picture of Reed et al. (2016).
+"""Oxford-102 flowers from the official files, with ten captions a picture by Reed et al. (2016).
 
 Nilsback and Zisserman's `102flowers.tgz` holds jpg/image_00001.jpg and so on; `imagelabels.mat` has
 the class of each picture, `setid.mat` their split. Reed et al. wrote the captions,

@@ -76,8 +76,8 @@ def import_pictures(
     `max_images`.
 
     box_scale: crop to the square of `crop_to_box` first. Damaged pictures and ids that were there
-    already are left out; greyscale, profiles and, at the end, pixels that both splits share are counted,
-    and the report's statistics are filled in.
+    already are left out. Greyscale pictures, profiles and, at the end, pixels that both splits
+    share are counted, and the report's statistics are filled in.
     """
     splits: dict[str, str] = {}  # by id
     digests = {"train": array("Q"), "test": array("Q")}
@@ -178,7 +178,8 @@ def import_info(source: str, transform: str, report: Report, *, icc: Icc = "conv
     return {
         "source": source, "licence": "that of the source pictures", "attribution": "",
         "resize_filter": RESIZE_FILTER, "transform": transform, "colour_profiles": icc,
-        **origin, **more, "statistics": report.statistics, "defects": report.counts, "skipped": report.skipped
+        **origin, **more, "statistics": report.statistics, "defects": report.counts,
+        "skipped": report.skipped
     }
 
 

@@ -48,9 +48,11 @@ class TextImageDataset(Dataset):
         self.has_captions = any(entry.captions for entry in entries)  # then all of them have
         if not self._entries:
             found = ", ".join(sorted({entry.split for entry in entries})) or "no pictures at all"
-            remedy = ("dataset_tool.py folder --test-share 0.1 makes a test split" if split == "test"
+            remedy = ("dataset_tool.py folder --test-share 0.1 makes a test split"
+                      if split == "test"
                       else "import pictures of that split as well")
-            raise UserError(f"{path}: no picture has the split {split!r} (found: {found}); {remedy}")
+            raise UserError(
+                f"{path}: no picture has the split {split!r} (found: {found}); {remedy}")
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -1,7 +1,8 @@
 """A plain folder of pictures, from any model or none: what `calc --images` scores and `--ref` compares with.
 
-Pictures are numbered in the order of their paths. Captions are optional: a `captions.jsonl` or a NAME.txt beside each, as
-`dataset_tool.py folder` reads them. `pictures.json`, which `calc_metrics.py gen` writes, names the data set item of each.
+Pictures are numbered in the order of their paths. Captions are optional: a `captions.jsonl` or a
+NAME.txt beside each, as `dataset_tool.py folder` reads them. `pictures.json`, which
+`calc_metrics.py gen` writes, names the data set item of each.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def differences(table: Table) -> dict[tuple[str, str], str]:
 
 
 def markdown(table: Table) -> str:
-    """A pipe table; the best of each column is bold, `(n)` is the number of seed blocks, if several.
+    """A pipe table. The best of each column is bold; `(n)` is the number of seed blocks.
 
     Columns that were not measured alike have no best; `[k]` refers to a note below the table.
     """

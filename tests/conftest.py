@@ -44,3 +44,17 @@ def openmoji32(tmp_path_factory):
     emojis, unnamed = find_emojis(max_images=40)
     write_archive(path, openmoji_pictures(emojis, (32, 32)), (32, 32), openmoji_info(emojis, unnamed))
     return path
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory):
+    """The folder of a snapshot of the smallest generator, with drawn weights, for 16 x 16."""
+    from networks.generators import preset
+    from networks.snapshot import Snapshot
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = preset("eidgan-tiny").build().eval()
+    folder = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
+    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(folder)
+    return folder

@@ -1,7 +1,8 @@
-"""Convolution with equalised learning rate; its downsampling filter is folded into the kernel, but the box on a CPU.
+"""Convolution with equalised learning rate, whose downsampling filter is folded into the kernel.
 
 conv 3 x 3 then a separable low-pass and stride 2 is one strided convolution with the convolved kernel: `box` (1, 1)
 gives 4 x 4, `binomial` (1, 3, 3, 1) gives 6 x 6. No filter pass over the pixels, and no full-size result.
+On a CPU the box filter runs before the convolution instead, which then takes fewer products.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ def folding_matrix(kernel: int, down: Down) -> torch.Tensor:
 
 
 class EqualConv2d(nn.Module):
-    """[N, C, H, W] -> [N, O, H, W], or half the size with `down`; kernel 1 or 3, leaky ReLU with gain sqrt(2) if `activate`.
+    """[N, C, H, W] -> [N, O, H, W], or half the size with `down`; kernel 1 or 3.
 
-    scale: a factor of the result. The weights carry it, so it costs nothing.
+    activate: leaky ReLU with gain sqrt(2). scale: a factor of the result. The weights carry it, so it costs nothing.
     """
 
     fold: torch.Tensor | None
@@ -58,7 +59,8 @@ class EqualConv2d(nn.Module):
             x, stride, padding = self._boxed(x)
         elif self.fold is not None:
             weight = (weight.flatten(2) @ self.fold).unflatten(2, (math.isqrt(self.fold.shape[1]), -1))
-        y = functional.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride, padding)
+        bias = None if bias is None else bias.to(x.dtype)
+        y = functional.conv2d(x, weight.to(x.dtype), bias, stride, padding)
         return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
 
     def _boxed(self, x: torch.Tensor) -> tuple[torch.Tensor, int, int]:
@@ -73,9 +75,9 @@ class EqualConv2d(nn.Module):
 
 
 class ResidualDown(nn.Module):
-    """Residual block of StyleGAN2's discriminator: conv, conv and halve, beside a 1 x 1 skip; the sum over sqrt(2).
+    """Residual block of StyleGAN2's discriminator: conv, conv and halve, beside a 1 x 1 skip.
 
-    scale: a factor of the result.
+    The result is their sum over sqrt(2). scale: a factor of the result.
     """
 
     def __init__(self, in_channels: int, out_channels: int, down: Down, scale: float = 1.0) -> None:

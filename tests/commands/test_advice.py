@@ -227,8 +227,9 @@ def test_a_zip_of_pictures(tmp_path):
 
 
 def options_of(command):
-    return {name for parameter in command.params
-            for name in parameter.opts + parameter.secondary_opts if name.startswith("--")} | {"--help"}
+    names = {name for parameter in command.params
+             for name in parameter.opts + parameter.secondary_opts}
+    return {name for name in names if name.startswith("--")} | {"--help"}
 
 
 def every_option():

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -18,7 +17,6 @@ import dataset_tool
 import generate
 from datasets.archive import Archive, Picture, write_archive
 from dnnlib.errors import UserError
-from networks.generators import preset
 from networks.snapshot import Snapshot
 from training.checkpoint import CheckpointIO
 from training.launch import enter
@@ -38,16 +36,6 @@ def everything(folder):
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")
         if path.is_file()
     }
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        generator = preset("eidgan-tiny").build().eval()
-    folder = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
-    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

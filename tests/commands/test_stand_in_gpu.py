@@ -63,55 +63,6 @@ Player.step = poisoned
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-FAULTS = """
-import json, os, numpy, torch
-
-def fork():
-    child = os.fork()
-    if child == 0:
-        try:
-            torch.ones(2, device="cuda")
-        except RuntimeError as error:
-            os._exit("forked subprocess" in str(error))
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        raise RuntimeError("forked subprocess")
-
-here, there, other = torch.ones(2), torch.ones(2, device="cuda"), torch.ones(2, device="cuda:1")
-layer = torch.nn.Linear(2, 2).to("cuda")
-faults = {
-    "mixed": lambda: there + here, "two GPUs": lambda: there + other, "input": lambda: layer(here),
-    "in place": lambda: torch.zeros(()).add_(there[0]), "fork": fork,
-    "index": lambda: here[torch.zeros(1, dtype=int, device="cuda")],
-    "numpy": lambda: there.numpy(), "asarray": lambda: numpy.asarray(there),
-    "pinned": lambda: there.pin_memory(), "ordinal": lambda: torch.ones(2, device="cuda:2"),
-    "generator": lambda: torch.randn(2, generator=torch.Generator(), device="cuda"),
-    "unawaited": lambda: there.to("cpu", non_blocking=True),
-}
-told = {}
-for name, fault in faults.items():
-    try:
-        fault()
-    except (RuntimeError, TypeError) as error:
-        told[name] = str(error)
-assert here.pin_memory().is_pinned() and not here.is_pinned()
-number, indices = torch.tensor(3.0), torch.zeros(2, dtype=int)
-assert torch.equal((there * number + there[indices]).cpu(), torch.full((2,), 4.0))
-assert torch.equal(there.to(other).cpu(), here) and layer.weight.is_cuda and other.get_device() == 1
-torch.cuda.synchronize()
-with torch.cuda.device(1):
-    assert torch.ones(1, device="cuda").get_device() == torch.cuda.current_device() == 1
-before = torch.cuda.get_rng_state()
-torch.rand(2, device="cuda")
-assert not torch.equal(before, torch.cuda.get_rng_state())
-print(json.dumps(told))
-"""
-DEVICES = "Expected all tensors to be on the same device"
-TOLD = {
-    "mixed": DEVICES, "two GPUs": DEVICES, "input": DEVICES, "in place": DEVICES, "index": DEVICES,
-    "numpy": "Tensor.cpu()", "asarray": "Tensor.cpu()", "pinned": "only dense CPU tensors",
-    "generator": "device type for generator", "unawaited": "non_blocking",
-    "ordinal": "invalid device ordinal", "fork": "forked subprocess"}
 
 
 STAND_IN = "tests/stand_in_gpu"
@@ -178,16 +129,6 @@ def assert_same_pictures(a, b, levels=1):
             assert left.size == right.size
             difference = np.asarray(left, np.int16) - np.asarray(right, np.int16)
             assert np.abs(difference).max() <= levels, name
-
-
-def test_the_stand_in_refuses_what_a_gpu_refuses(tmp_path):
-    (tmp_path / "faults.py").write_text(FAULTS)
-    done = run_command(STAND_IN, tmp_path / "faults.py")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told.keys() == TOLD.keys()
-    for name, words in TOLD.items():
-        assert words in told[name]
 
 
 def test_training_with_metrics_equals_the_cpu(trained):
@@ -319,8 +260,8 @@ def test_an_old_gpu_without_plugins_trains_in_float32_and_returns_from_a_nan(dat
     assert done.stderr.count("CUDA operators are off, plain PyTorch runs instead") == 1
     assert "operators: plain PyTorch (modulated_linear, biline: " in done.stdout
     assert "precision: fp32" in done.stdout
-    assert ("At 24 images the gradient of G was not finite in 1 of the last steps: back to 16 images"
-            in done.stdout)
+    assert ("At 24 images the gradient of G was not finite in 1 of the last steps: "
+            "back to 16 images" in done.stdout)
     assert [tick["images"] for tick in records(tmp_path / "run/stats.jsonl")] == [8, 16, 24]
 
 

@@ -1,5 +1,5 @@
 """Tables of captions: imagefolder's metadata, captions.csv and .tsv, Flickr's files. Each is found
-by looking, read with the right captions and splits, and its wrong rows are counted by file and line.
+by looking and read with the right captions and splits. Wrong rows are counted by file and line.
 """
 
 import sys

@@ -6,10 +6,8 @@ import torch
 
 from datasets.archive import Picture, write_archive
 from metrics.subjects import Subject
-from networks.generators import preset
 from networks.interfaces import Codes, Generator
 from networks.pretrained.inception import FidInception
-from networks.snapshot import Snapshot
 from networks.text_encoders.hashed import HashedEncoder
 from torch_utils.rng import generator_for
 
@@ -84,16 +82,6 @@ def encoders():
 @pytest.fixture
 def subject(encoders):
     return Subject(Waves(), encoders["small"], "small", RESOLUTION)
-
-
-@pytest.fixture(scope="session")
-def network(tmp_path_factory):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        generator = preset("eidgan-tiny").build().eval()
-    folder = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
-    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

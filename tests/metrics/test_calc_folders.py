@@ -6,23 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-import calc_metrics
-
-
-def run(*arguments):
-    return CliRunner().invoke(calc_metrics.main, list(map(str, arguments)))
-
-
-def calc(*arguments):
-    return run("calc", "--device", "cpu", *arguments)
-
-
-def records_of(result):
-    assert result.exit_code == 0, result.stderr
-    return {record["metric"]: record for record in map(json.loads, result.stdout.splitlines())}
+from tests.metrics.calc import calc, records_of, run
 
 
 def write_folder(folder, count, seed, size=20, low=0):

@@ -15,15 +15,12 @@ import calc_metrics
 import train
 from metrics.protocols import PROTOCOLS
 from networks.snapshot import Snapshot
+from tests.metrics.calc import calc
 
 ROOT = Path(calc_metrics.__file__).parent
 
 
-def calc(*arguments):
-    return CliRunner().invoke(calc_metrics.main, ["calc", "--device", "cpu", *map(str, arguments)])
-
-
-def records_of(text):
+def lines_of(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
@@ -47,9 +44,9 @@ def test_json_lines_on_stdout_and_in_the_file(network, archive, tmp_path):
     result = calc("--network", network.parent, "--data", archive, "--metrics", "scale_x2, tile_exact", "--num", 3,
                   "--cache", tmp_path, "--out", out)
     assert result.exit_code == 0, result.stderr
-    records = records_of(result.stdout)
+    records = lines_of(result.stdout)
     assert [r["metric"] for r in records] == ["scale_x2", "tile_exact"] and len(result.stdout.splitlines()) == 2
-    assert records_of(out.read_text()) == records
+    assert lines_of(out.read_text()) == records
     assert records[1]["value"] < 1e-5 and records[0]["psnr"]["centers"] == records[0]["value"]
     assert records[0]["snapshot_sha256"] == Snapshot.from_pretrained(network).sha256
     assert records[0]["num_generated"] == 3 and "pictures of 32x32: 3/3" in result.stderr
@@ -95,7 +92,7 @@ def test_two_ranks_give_the_numbers_of_one(network, archive, tmp_path):
     outputs = [process.communicate(timeout=300) for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], outputs
     assert outputs[1][0] == ""  # only rank 0 speaks
-    one, two = records_of(single.stdout), records_of(outputs[0][0])
+    one, two = lines_of(single.stdout), lines_of(outputs[0][0])
     assert [r["metric"] for r in one] == [r["metric"] for r in two] == ["kid_lite2", "scale_x2", "tile_exact"]
     for a, b in zip(one, two, strict=True):
         assert a["value"] == pytest.approx(b["value"], rel=1e-4, abs=1e-5), a["metric"]

@@ -7,28 +7,18 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-import calc_metrics
 from metrics.measures import Pictures, Reference
 from metrics.picture_folder import PictureFolder
 from metrics.report import differences, latex, markdown, tabulate
 from metrics.sights import real_view
 from metrics.subjects import FolderSubject
-
-
-def run(*arguments):
-    return CliRunner().invoke(calc_metrics.main, list(map(str, arguments)))
-
-
-def calc(*arguments):
-    return run("calc", "--device", "cpu", *arguments)
+from tests.metrics.calc import calc, records_of, run
 
 
 def record(result, metric):
-    assert result.exit_code == 0, result.stderr
-    return {one["metric"]: one for one in map(json.loads, result.stdout.splitlines())}[metric]
+    return records_of(result)[metric]
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +143,8 @@ RESULTS = {"value": 3.0, "spread": 1.0, "seconds": 99.0, "snapshot_sha256": "f" 
            "prime": 1.0, "device": "cuda", "seed": 1, "text_encoder": "another", "note": "none"}
 CONDITIONS = {
     "num_generated": 8, "num_real": 7, "num_distractors": 5, "pool": 7, "split": "train",
-    "view": {}, "teacher": True, "resize": "another", "data_checked": None, "reference_file": {"name": "x"},
+    "view": {}, "teacher": True, "resize": "another", "data_checked": None,
+    "reference_file": {"name": "x"},
     "detector": {"name": "small", "weights_sha256": "f" * 64}, "versions": {"protocols": 0},
     "dataset": {"name": "noise", "content_hash": "f" * 64, "num_items": 12},
     "overrides": {"truncation": 0.7}, "data_large": {"name": "x"}, "a_field_of_tomorrow": 1,

@@ -4,14 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-import calc_metrics
 from metrics import write_pictures
-
-
-def run(*arguments):
-    return CliRunner().invoke(calc_metrics.main, list(map(str, arguments)))
+from tests.metrics.calc import run
 
 
 def gen(network, archive, outdir, num=2):

@@ -1,15 +1,13 @@
-"""Nearest training pictures: against scipy, a planted copy, the sheet, and the measures in `calc`."""
+"""Nearest training pictures: against scipy, a planted copy, the sheet, the measures in `calc`."""
 
 import json
 import re
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-import calc_metrics
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from metrics import rows
@@ -20,22 +18,10 @@ from metrics.picture_folder import PictureFolder
 from metrics.runner import evaluate
 from metrics.session import Sources
 from metrics.subjects import FolderSubject
+from tests.metrics.calc import calc, records_of, run
 
 TOY = Protocol(name="nearest_toy", summary="copies", measure=NearestTrain(detector="toy"))
 PIXELS = "swd,lattice,motif,ppd"
-
-
-def run(*arguments):
-    return CliRunner().invoke(calc_metrics.main, list(map(str, arguments)))
-
-
-def calc(*arguments):
-    return run("calc", "--device", "cpu", *arguments)
-
-
-def records_of(result):
-    assert result.exit_code == 0, result.stderr
-    return {record["metric"]: record for record in map(json.loads, result.stdout.splitlines())}
 
 
 def test_nearest_equals_scipys_distances(monkeypatch):
@@ -168,7 +154,8 @@ def test_pictures_of_one_prompt_have_no_motif_and_single_ones_no_diversity(
         return refused.stderr
 
     assert (
-        "no two pictures have one prompt; ppd compares them: make the pictures with calc_metrics.py gen"
+        "no two pictures have one prompt; ppd compares them: make the pictures with "
+        "calc_metrics.py gen"
         in refusals(copied)
     )
     one = tmp_path / "one"

@@ -67,9 +67,9 @@ def test_truncation_waits_for_nothing(kind):
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_verdicts_are_float32_on_the_device(kind):
     with fake_gpu() as gpu:
-        fields = {"dcgan": {}, "frozen_features": {"input_px": 32, "group_size": 2}}.get(kind, {"group_size": 2})
-        if kind != "frozen_features":
-            fields |= {"channel_base": 128, "feature_dim": 10}
+        fields = {} if kind == "dcgan" else {"group_size": 2}
+        frozen = kind == "frozen_features"
+        fields |= {"input_px": 32} if frozen else {"channel_base": 128, "feature_dim": 10}
         discriminator = DISCRIMINATORS[kind](resolution=32, sentence_dim=12, **fields).build()
         discriminator.to(CUDA, memory_format=torch.channels_last)
         images = torch.zeros(4, 3, 32, 32, device=CUDA, requires_grad=True)
@@ -80,7 +80,7 @@ def test_verdicts_are_float32_on_the_device(kind):
             verdict = discriminator(images, text)
             verdict.logits.sum().backward()
         made = [verdict.logits, images.grad, verdict.features]
-        for x in made if kind != "frozen_features" else made[:2]:
+        for x in made[:2] if frozen else made:
             assert x.dtype == torch.float32 and x.device == CUDA
 
 

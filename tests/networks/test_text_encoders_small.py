@@ -47,7 +47,8 @@ def test_the_protocol_and_the_dimensions(small):
 def test_captions_of_any_order_and_number_get_what_each_gets_alone(small, monkeypatch):
     """Batches are made of captions of as many tokens; the features come back in the order asked."""
     monkeypatch.setattr(open_clip_encoder, "_BATCH_ON_CPU", 2)
-    captions = ["a red apple", "", "the long leaf of a green plant in the rain", "bird", "a red apple"]
+    captions = ["a red apple", "", "the long leaf of a green plant in the rain", "bird",
+                "a red apple"]
     text = small.encode_text(captions)
     for row, caption in enumerate(captions):
         alone = small.encode_text([caption])

@@ -129,7 +129,8 @@ def test_help_pages_are_current(page):
 
 
 PAGES = sorted(path for folder in (".", "docs", "docs/help", "benchmarks/results")
-               for path in (ROOT / folder).glob("*") if path.suffix in (".md", ".txt", ".yml", ".toml"))
+               for path in (ROOT / folder).glob("*")
+               if path.suffix in (".md", ".txt", ".yml", ".toml"))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)

@@ -73,4 +73,7 @@ class StandInTensor(torch.Tensor):
 
     @data.setter
     def data(self, value: torch.Tensor) -> None:
-        raise NotImplementedError("the stand-in GPU has no assignment to .data")
+        if type(value) is not StandInTensor:  # PyTorch would move the tensor to the CPU
+            raise RuntimeError("a tensor of the stand-in GPU takes no .data from the CPU")
+        torch.Tensor.data.__set__(self, value)  # the wrapper's shape, strides, dtype and device
+        self.cpu_tensor = value.cpu_tensor

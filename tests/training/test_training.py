@@ -237,7 +237,8 @@ def train(outdir, archive, *extra, launcher=(), check=True):
     command = ["train.py", "--outdir", str(outdir), "--recipe", "debug", "--data", str(archive),
                "--report-to", "none", *extra]
     done = run_command(*command) if not launcher else subprocess.run(
-        [sys.executable, *launcher, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        [sys.executable, *launcher, *command], cwd=ROOT, capture_output=True, text=True,
+        check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

@@ -9,8 +9,8 @@ constexpr int kThreads = 256, kWarps = kThreads / 32;
 // Groups of 16 pixels that a warp takes at once: more of them share a weight fragment, as far as registers last.
 template <class T> constexpr int groups() { return sizeof(T) == 2 ? 2 : 1; }
 
-// In 16 bits at least one block a multiprocessor: without the 1 ptxas spills to make room for more. In
-// float no such number: with it ptxas takes all registers and spills.
+// In 16 bits at least one block a multiprocessor: without the 1 ptxas spills to make room for more.
+// In float no such number: with it ptxas takes all registers and spills.
 template <class T, class M, int K>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 1 : 0) decode_kernel(DecodeParams p) {
     constexpr int MT = groups<T>();

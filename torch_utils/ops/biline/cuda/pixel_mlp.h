@@ -51,8 +51,8 @@ template <> DEVICE void multiply16<tf32>(float (&acc)[4], const Tile<tf32>& x0, 
 }
 // float: three TF32 products of high and low parts, which lose 2^-23 of a product as a rule and
 // 2^-20 at most. Tensor cores cut bits off while they add (platform.h), which over all of k would
-// be many times a float's rounding error. So they add eight products, starting at zero, and ordinary
-// additions do the rest.
+// be many times a float's rounding error. So they add eight products, starting at zero, and
+// ordinary additions do the rest.
 DEVICE void split(float x, uint32_t& high, uint32_t& low) {
     high = round_tf32(x);
     low = round_tf32(x - from_bits(high));
@@ -115,8 +115,9 @@ template <class T> DEVICE float2 pair(const T* source) {
 }
 
 // y = x W^T + b for MT groups of 16 pixels; ACTIVATE: leaky ReLU.
-// JOINED output tiles are added up side by side: all of them in float, so that the high and low parts
-// of an activation are made once and needed only briefly. In 16 bits that would take more registers.
+// JOINED output tiles are added up side by side. In float these are all of them, so that the high
+// and low parts of an activation are made once and needed only briefly. In 16 bits more registers
+// would be needed than saved.
 template <class T, int MT, int IN, int OUT, bool ACTIVATE = true>
 DEVICE void layer(const Tile<T> (&x)[MT][IN / 8], const T* weights, const T* bias,
                   Tile<T> (&y)[MT][OUT / 8]) {
