@@ -93,7 +93,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     """Compute scores, one JSON line each. Runs under torchrun as well, whose own --num... wants --num-images in full here.
 
     A protocol that cannot be computed is named on stderr with what it lacks; the others go on, and the exit code is 1.
-    Without --metrics, those that the data cannot serve are left out with a line.
+    With --network and without --metrics, those that the data cannot serve are left out with a line.
 
     \b
       python calc_metrics.py calc --network runs/x --data data/coco256.zip --metrics fid30k_coco256,clip_s --seed 0-2
@@ -103,6 +103,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     _check_choice(network, images, data, ref, seed is not None or trunc is not None)
 
     from dnnlib.files import append_json_line, cache_folder, user_cache_folder
+    from metrics.nearest_sheet import asked_sheet
     from metrics.picture_folder import PictureFolder
     from metrics.runner import evaluate, load_subject
     from metrics.subjects import FolderSubject
@@ -116,7 +117,7 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     check_backend(ops, where)
     sources = _sources(data, ref, data_large, weights, labels)
     _check_out(out)
-    sheet = _nearest_sheet(nearest_sheet, protocols, ref)
+    sheet = asked_sheet(nearest_sheet, protocols, ref, len(blocks))
     refused: dict[str, list[str]] = {}
     cut: dict[str, int] = {}  # captions that are too long, with the tokens that are read
     with process_group(where), memory_errors("lower --batch-gpu"):
@@ -295,21 +296,6 @@ def _check_out(out: str | None) -> None:
     if out:
         refuse_foreign(out, json_lines_with("metric", "value"))
         make_folder(Path(out).parent)
-
-
-def _nearest_sheet(name: str | None, protocols: list[Protocol], ref: str | None) -> Path | None:
-    """The file of the sheet, checked; None where none is asked for."""
-    from metrics.nearest_sheet import check_nearest_sheet
-
-    if name is None:
-        return None
-    if not any(row.measure.kind == "nearest_train" for row in protocols):
-        raise UserError("--nearest-sheet is drawn by nearest_train_lite2; name it in --metrics")
-    if ref is not None and Path(ref).suffix == ".npz":
-        raise UserError(f"--nearest-sheet needs training pictures, and --ref {ref} holds only "
-                        "features; give --data without --ref")
-    check_nearest_sheet(Path(name))
-    return Path(name)
 
 
 def _is_default(option: str) -> bool:

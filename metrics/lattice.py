@@ -46,17 +46,29 @@ def peak(real: np.ndarray, fake: np.ndarray) -> tuple[float, tuple[int, int]]:
     """The frequency where the mean power spectrum stands out most against that of real pictures.
 
     Each picture's spectrum is divided by its energy in the octave first, so that contrast and
-    blur do not count. Returns the ratio fake / real, which is 1 or more, and the frequency (down,
-    across) in cycles a picture. A lattice of dots off the axes shows here and not in `axis_shares`.
+    blur do not count. Pictures that are flat in an octave are left out of it. Returns the ratio
+    fake / real, which is 1 or more, and the frequency (down, across) in cycles a picture. A lattice
+    of dots off the axes shows here and not in `axis_shares`.
     """
-    side = real.shape[-1]
-    ratio = np.zeros((side, side))
-    for ring in rings(side):
-        means = []
-        for pictures in (real, fake):
-            power = np.concatenate([np.abs(block[:, ring]) ** 2 for block in spectra(pictures)])
-            total = power.sum(1, keepdims=True)
-            means.append((power / np.maximum(total, _LEAST)).mean(0))
-        ratio[ring] = means[1] / np.maximum(means[0], np.finfo(float).tiny)
+    means = [_mean_spectrum(pictures) for pictures in (real, fake)]
+    ratio = means[1] / np.maximum(means[0], np.finfo(float).tiny)
     down, across = np.unravel_index(ratio.argmax(), ratio.shape)
+    side = real.shape[-1]
     return float(ratio.max()), (int(cycles(side)[down]), int(cycles(side)[across]))
+
+
+def _mean_spectrum(pictures: np.ndarray) -> np.ndarray:
+    """Of the pictures that are not flat, each with energy 1 in each octave; zero outside of all."""
+    side = pictures.shape[-1]
+    mean, counts = np.zeros((side, side)), [0] * len(OCTAVES)
+    for block in spectra(pictures):
+        power = np.abs(block) ** 2
+        for number, ring in enumerate(rings(side)):
+            part = power[:, ring]
+            total = part.sum(1, keepdims=True)
+            kept = total[:, 0] >= _LEAST
+            mean[ring] += (part[kept] / total[kept]).sum(0)
+            counts[number] += int(kept.sum())
+    for count, ring in zip(counts, rings(side), strict=True):
+        mean[ring] /= max(count, 1)
+    return mean

@@ -90,6 +90,7 @@ class ClipScore:
     """Mean cosine between a generated picture and its caption under a dual encoder."""
 
     kind: ClassVar[str] = "clip_score"
+    needs_captions: ClassVar[bool] = True
     better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
@@ -103,6 +104,7 @@ class RPrecision:
     """
 
     kind: ClassVar[str] = "r_precision"
+    needs_captions: ClassVar[bool] = True
     better: ClassVar[Better] = "high"
     needs: ClassVar[str] = "rows"
     detector: str
@@ -189,6 +191,8 @@ class NearestTrain:
     """
 
     kind: ClassVar[str] = "nearest_train"
+    also_reads: ClassVar[tuple[Literal["train"], ...]] = ("train",)
+    draws_sheet: ClassVar[bool] = True
     better: ClassVar[Better] = "low"
     needs: ClassVar[str] = "rows"
     detector: str
@@ -253,14 +257,18 @@ class Protocol:
     @property
     def references(self) -> tuple[Reference, ...]:
         """All sets of real pictures that the measure reads, the one to compare with first."""
-        if isinstance(self.measure, NearestTrain):
-            return self.reference, replace(self.reference, split="train")
-        return (self.reference,)
+        others = getattr(self.measure, "also_reads", ())
+        return self.reference, *(replace(self.reference, split=split) for split in others)
 
     @property
     def needs_captions(self) -> bool:
         """Whether the measure compares pictures with their captions."""
-        return isinstance(self.measure, (ClipScore, RPrecision))
+        return getattr(self.measure, "needs_captions", False)
+
+    @property
+    def draws_sheet(self) -> bool:
+        """Whether `--nearest-sheet` shows what the measure found."""
+        return getattr(self.measure, "draws_sheet", False)
 
     def with_overrides(self, *, num: int | None = None, seed: int | None = None,
                        truncation: float | None = None) -> Protocol:

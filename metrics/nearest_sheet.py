@@ -10,7 +10,9 @@ import torch
 
 from datasets.contact_sheet import MARK, check_sheet, contact_sheet
 from datasets.text_image import Record
+from dnnlib.errors import UserError
 from dnnlib.ownership import refuse_foreign
+from metrics.measures import Protocol
 from metrics.nearest import Nearest
 from metrics.sights import RealPictures
 from torch_utils.pictures import png_with, save_png
@@ -19,10 +21,25 @@ NUM_PAIRS = 24
 _PAIRS_A_ROW = 4
 
 
-def check_nearest_sheet(dest: Path) -> None:
-    """Raise `UserError` for a name that is not a PNG's, or for a file that is no sheet of ours."""
-    check_sheet(dest, "--nearest-sheet")
-    refuse_foreign(dest, png_with(MARK))
+def asked_sheet(name: str | None, protocols: Sequence[Protocol], ref: str | None,
+                num_blocks: int) -> Path | None:
+    """The file of `--nearest-sheet`; None where it is not given.
+
+    Raises `UserError` where nothing would draw it, where two blocks of seeds would draw it one over
+    the other, for a name that is not a PNG's, and for a file that is no sheet of ours.
+    """
+    if name is None:
+        return None
+    if not any(row.draws_sheet for row in protocols):
+        raise UserError("--nearest-sheet is drawn by nearest_train_lite2; name it in --metrics")
+    if ref is not None and Path(ref).suffix == ".npz":
+        raise UserError(f"--nearest-sheet needs training pictures, and --ref {ref} holds only "
+                        "features; give --data without --ref")
+    if num_blocks > 1:
+        raise UserError("--nearest-sheet shows the pictures of one seed; give --seed one number")
+    check_sheet(Path(name), "--nearest-sheet")
+    refuse_foreign(Path(name), png_with(MARK))
+    return Path(name)
 
 
 def draw_nearest_sheet(dest: Path, pictures: np.ndarray, prompts: Sequence[str],

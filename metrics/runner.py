@@ -42,7 +42,8 @@ def load_subject(path: str | Path, device: torch.device) -> Subject:
     with untouched_rng(device):
         encoder = snapshot.load_encoder(device)
     generator = snapshot.generator.to(device).eval()
-    return Subject(generator, encoder, snapshot.text_encoder, snapshot.resolution, snapshot.sha256)
+    return Subject(generator, encoder, snapshot.text_encoder, snapshot.resolution, snapshot.sha256,
+                   trained_with=snapshot.encoder_id)
 
 
 def evaluate(

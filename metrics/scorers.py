@@ -196,6 +196,9 @@ def _nearest_train(session: Session, protocol: Protocol, measure: NearestTrain) 
     fake = session.generated(protocol.pictures, measure.detector).with_rows()
     of_test, of_fake = (nearest(train, rows, session.device) for rows in (test, fake))
     limit = threshold(of_test)
+    if not np.median(of_test.distance):
+        raise UserError("half of the test pictures or more are training pictures too; this "
+                        "protocol needs splits without copies, which dataset_tool.py makes")
     if session.nearest_sheet:
         _draw_nearest(session, protocol, of_fake, float(np.median(of_test.distance)))
     medians = [float(np.median(found.distance)) for found in (of_fake, of_test)]

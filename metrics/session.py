@@ -23,7 +23,7 @@ from metrics.detectors import Detector, DualDetector, load_detector
 from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
 from metrics.frames import generated_frames, rendered
 from metrics.image_sets import ImageSet, caption_pool, image_set
-from metrics.measures import Detail, NearestTrain, Pictures, Protocol, Reference
+from metrics.measures import Detail, Pictures, Protocol, Reference
 from metrics.picture_folder import PictureFolder
 from metrics.reference import reference_features
 from metrics.reference_file import ReferenceFile
@@ -89,7 +89,7 @@ class Session:
             return
         for pictures in passes_of(protocol):
             self._wants[pictures][detector] |= want_of(protocol)
-            if self.nearest_sheet and isinstance(protocol.measure, NearestTrain):
+            if self.nearest_sheet and protocol.draws_sheet:
                 self._wants[pictures]["pixels"] |= Want(rows=True)
         for reference in protocol.references:
             self._real_wants[reference, detector] |= want_of(protocol)
@@ -235,7 +235,7 @@ class Session:
         loaded = self.detector(detector)
         view = self.real_view(reference, num_patches)
         pictures, _, cacheable = self.reals(reference)
-        cache_dir = self._cache_dir if cacheable else None
+        cache_dir = self._cache_dir if cacheable and getattr(loaded, "cached", True) else None
         return reference_features(view, pictures.content_hash if cache_dir else "", loaded,
                                   self._real_wants[reference, detector], device=self.device, batch_size=self.batch_size,
                                   cache_dir=cache_dir, progress=self.progress)

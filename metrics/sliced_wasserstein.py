@@ -15,19 +15,18 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 PATCH_PX = 7
-NUM_PATCHES = 128     # of each picture and level
-NUM_DIRECTIONS = 512
 LEAST_PX = 16         # side of the smallest level
 FACTOR = 1000
 _BLOCK = 64           # directions at once
 _TAPS = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 
-def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, *, num_patches: int = NUM_PATCHES,
-                       num_directions: int = NUM_DIRECTIONS, seed: int = 0) -> dict[int, float]:
+def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, *, num_patches: int,
+                       num_directions: int, seed: int = 0) -> dict[int, float]:
     """The distance x 1000 by the side of the level in pixels, finest first.
 
-    real, fake: uint8 [N, 3, S, S], equally many, S at least 7. It is 0 for equal sets in any
+    real, fake: uint8 [N, 3, S, S], equally many, S at least 7. num_patches: of each picture and
+    level. It is 0 for equal sets in any
     order, since the places of a picture's patches are drawn from its content and the seed.
     It falls as pictures grow in number. All numbers are float32.
     """

@@ -21,7 +21,8 @@ class Subject:
     """A generator on its device, the text encoder it was trained with, its trained resolution.
 
     encoder: None for a generator that was trained without one. encoder_spec is the string that
-    `load_encoder` takes; sha256 that of the snapshot, None for weights in memory.
+    `load_encoder` takes; sha256 that of the snapshot, None for weights in memory. trained_with: id
+    of the encoder that the loss asked, which a generator that reads no text has as well.
     """
 
     generator: Generator
@@ -29,10 +30,11 @@ class Subject:
     encoder_spec: str
     resolution: int
     sha256: str | None = None
+    trained_with: str = ""
 
     @property
     def encoder_id(self) -> str | None:
-        return self.encoder.id if self.encoder else None
+        return self.encoder.id if self.encoder else self.trained_with or None
 
     def identity(self) -> dict[str, Any]:
         """The fields of a record that say what was scored."""

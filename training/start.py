@@ -6,6 +6,8 @@ import os
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from dnnlib.errors import UserError
 from torch_utils.distributed import resolve_device
 from torch_utils.local_ranks import THREADS, local_ranks, num_cores, under_torchrun, use_one_thread
@@ -30,15 +32,20 @@ def start(config: TrainConfig, run_dir: Path, *, processes: int | None,
         return run(config, run_dir, metrics_asked=metrics_asked)
     count = chosen_processes(config) if processes is None else processes
     config.micro_batches(count)
-    if resolve_device(config.device).type == "cpu":
+    device = resolve_device(config.device)
+    if device.type == "cpu":
         use_one_thread()
+    elif device.type == "cuda" and count > torch.cuda.device_count():
+        raise UserError(f"--ranks {count}: there are {torch.cuda.device_count()} CUDA devices, "
+                        "and each process takes one")
     work = partial(run, config, run_dir, metrics_asked=metrics_asked)
     with local_ranks(count, work):
         return work()
 
 
 def chosen_processes(config: TrainConfig) -> int:
-    """One a core on a CPU, as far as the batch divides into shares of at least `FEWEST_IMAGES`.
+    """One a core on a CPU, as far as the batch divides into shares of at least `FEWEST_IMAGES` and
+    of whole groups of the discriminator, whose statistics would change with a smaller group.
 
     One in all on a GPU, and where OMP_NUM_THREADS is set: then the user has said what one process
     may take of the machine.
@@ -50,8 +57,10 @@ def chosen_processes(config: TrainConfig) -> int:
 
 
 def _divides(config: TrainConfig, count: int) -> bool:
+    if count == 1:
+        return True  # where it does not, `start` says what is wrong
     try:
-        config.micro_batches(count)
+        size, _ = config.micro_batches(count)
     except UserError:
-        return count == 1  # `start` says what is wrong
-    return True
+        return False
+    return size % getattr(config.discriminator, "group_size", 1) == 0

@@ -14,7 +14,7 @@ from dnnlib.errors import UserError
 from metrics.detectors import weights_sha256
 from metrics.detectors.resize import resize
 from networks.pretrained.frozen import freeze
-from networks.pretrained.hub import cached_file, check_network
+from networks.pretrained.hub import weights_file
 
 MODELS = {"dinov2": "vit_large_patch14_dinov2", "dinov2:base": "vit_base_patch14_dinov2",
           "dinov2:small": "vit_small_patch14_dinov2"}
@@ -55,14 +55,7 @@ def _file(model: str, repository: str, weights: Path | None) -> Path:
         if not weights.is_file():
             raise UserError(f"--weights dinov2={weights}: no such file")
         return weights
-    cached = cached_file(repository, "model.safetensors")
-    if cached:
-        return Path(cached)
-    try:
-        check_network()
-        from huggingface_hub import hf_hub_download
-
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except OSError as error:
-        raise UserError(f"the weights of {model} are not in the local cache and could not be downloaded ({error}); fetch "
-                        f"model.safetensors of {repository} from huggingface.co and pass --weights dinov2=FILE") from None
+    return weights_file(repository, lambda reason: UserError(
+        f"the weights of {model} are not in the local cache and could not be downloaded "
+        f"({reason}); fetch model.safetensors of {repository} from huggingface.co and pass --weights "
+        "dinov2=FILE"))

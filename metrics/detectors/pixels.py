@@ -6,8 +6,12 @@ import torch
 
 
 class PixelDetector:
-    """Hands pictures through, so that they are shared, gathered and cached as features are."""
+    """Hands pictures through, so that they are shared and gathered as features are.
 
+    They are not cached: that would be a copy of the data set.
+    """
+
+    cached = False
     name = "pixels"
     weights_sha256 = "none"
     resize = "none"

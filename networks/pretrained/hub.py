@@ -5,6 +5,10 @@ from __future__ import annotations
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from dnnlib.errors import UserError, reason_of
 
 
 def cached_file(repository: str, name: str) -> str | None:
@@ -25,3 +29,20 @@ def check_network() -> None:
         return  # a proxy resolves names for us
     url = urllib.parse.urlsplit(constants.ENDPOINT)
     socket.create_connection((url.hostname, url.port or 443), timeout=5).close()
+
+
+def weights_file(repository: str, refusal: Callable[[str], UserError]) -> Path:
+    """`model.safetensors` of `org/name` from the local cache, or a fresh download.
+
+    Raises `refusal(reason)` where it is neither here nor within reach.
+    """
+    cached = cached_file(repository, "model.safetensors")
+    if cached:
+        return Path(cached)
+    try:
+        check_network()
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except OSError as error:
+        raise refusal(reason_of(error)) from None

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dnnlib.errors import UserError, reason_of
+from dnnlib.errors import UserError, library_errors
 from networks.pretrained.efficientnet import TOWER_MEAN, TOWER_STD, WEIGHTS, load_into
 from networks.pretrained.frozen import fold_batch_norm, freeze
-from networks.pretrained.hub import cached_file, check_network
+from networks.pretrained.hub import weights_file
 
 
 class FrozenScales(nn.Module):
@@ -40,10 +40,16 @@ class FrozenScales(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.eval().to(memory_format=torch.channels_last)
-        with torch.no_grad():
+        told = f"discriminator.backbone: {name}"
+        with torch.no_grad(), library_errors(lambda reason: UserError(
+                f"{told} does not read pictures of {input_px} px a side ({reason}); set "
+                "discriminator.input_px")):
             maps = self(torch.zeros(1, 3, input_px, input_px))
         self.channels = tuple(x.shape[1] for x in maps)
         self.sizes = tuple(x.shape[2] for x in maps)
+        info: Any = self.net.feature_info  # timm's own, of networks made with features_only
+        if list(self.channels) != list(info.channels()):
+            raise UserError(f"{told} gives no maps [N, C, S, S]; take a convolutional network")
 
     def train(self, mode: bool = True) -> FrozenScales:
         """Stays in evaluation mode: batch statistics are part of the weights."""
@@ -84,7 +90,10 @@ def _of_timm(name: str, num_scales: int) -> tuple[nn.Module, tuple[float, ...], 
         name,
         num_scales,
         pretrained=True,
-        pretrained_cfg_overlay={"file": _weights_file(name, config.hf_hub_id)},
+        pretrained_cfg_overlay={"file": str(weights_file(config.hf_hub_id, lambda reason: UserError(
+            f"discriminator.backbone: the weights of {name} are not in the local cache and could "
+            f"not be downloaded ({reason}); fetch {config.hf_hub_id} from huggingface.co, or take "
+            "lite0")))},
     )
     return freeze(net), config.mean, config.std
 
@@ -92,34 +101,17 @@ def _of_timm(name: str, num_scales: int) -> tuple[nn.Module, tuple[float, ...], 
 def _features(name: str, num_scales: int, **options: Any) -> nn.Module:
     import timm
 
-    try:
+    def refusal(reason: str) -> UserError:
+        return UserError(
+            f"discriminator.backbone: timm cannot make feature maps of {name} ({reason})")
+
+    with library_errors(refusal):
         known = len(timm.create_model(name, features_only=True).feature_info.channels())
-        if num_scales > known:
-            raise UserError(
-                f"discriminator.channels: {name} has {known} scales, so give at most {known} widths"
-            )
+    if num_scales > known:
+        raise UserError(
+            f"discriminator.channels: {name} has {known} scales, so give at most {known} widths"
+        )
+    with library_errors(refusal):
         return timm.create_model(
             name, features_only=True, out_indices=tuple(range(known - num_scales, known)), **options
         )
-    except (RuntimeError, KeyError, OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"discriminator.backbone: timm cannot make feature maps of {name} ({reason_of(error)})"
-        ) from None
-
-
-def _weights_file(name: str, repository: str) -> str:
-    """The weights in the hub's cache, or a fresh download; `UserError` says what to fetch."""
-    cached = cached_file(repository, "model.safetensors")
-    if cached:
-        return cached
-    try:
-        check_network()
-        from huggingface_hub import hf_hub_download
-
-        return hf_hub_download(repository, "model.safetensors")
-    except OSError as error:
-        raise UserError(
-            f"discriminator.backbone: the weights of {name} are not in the local cache and could "
-            f"not be downloaded ({reason_of(error)}); fetch {repository} from huggingface.co, "
-            "or take lite0"
-        ) from None

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from dnnlib.errors import UserError, library_errors
-from networks.pretrained.efficientnet import Variant, load_into
+from networks.pretrained.efficientnet import TOWER_MEAN, TOWER_STD, Variant, load_into
 from networks.pretrained.frozen import fold_batch_norm, package_file
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 
@@ -83,8 +83,7 @@ def build_towers(name: str) -> Any:
     load_into(model.visual.trunk, tower)
     model.visual.head = nn.Identity()
     model.text.proj = nn.Identity()
-    # (x - 127) / 128 for x in 0..255, written as open_clip's statistics for pictures in 0..1.
-    model.visual.image_mean, model.visual.image_std = (127 / 255,) * 3, (128 / 255,) * 3
+    model.visual.image_mean, model.visual.image_std = TOWER_MEAN, TOWER_STD
     return model.eval()
 
 

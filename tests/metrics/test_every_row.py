@@ -82,7 +82,7 @@ def test_a_missing_file_is_named_with_its_origin(detector, monkeypatch, tmp_path
     for variable in ("TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     family, _, model = detector.partition(":")
-    monkeypatch.setattr("metrics.detectors.dinov2.cached_file", lambda *_: None)
+    monkeypatch.setattr("networks.pretrained.hub.cached_file", lambda *_: None)
     with pytest.raises(UserError) as raised:
         load_detector(detector, CPU)
     assert WEIGHTS_FROM[family].format(model=model) in str(raised.value) and "\n" not in str(raised.value)

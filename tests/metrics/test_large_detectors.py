@@ -87,7 +87,7 @@ def test_dinov2_gives_the_class_token_of_a_local_file(tmp_path):
 
 
 def test_dinov2_without_weights_says_what_to_fetch(monkeypatch, tmp_path):
-    monkeypatch.setattr("metrics.detectors.dinov2.cached_file", lambda *_: None)
+    monkeypatch.setattr("networks.pretrained.hub.cached_file", lambda *_: None)
     with pytest.raises(UserError, match="model.safetensors of timm/vit_large_patch14_dinov2.lvd142m .*--weights dinov2=FILE"):
         load_detector("dinov2", CPU)
 

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
+from datasets.archive import Picture, write_archive
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from metrics import rows
 from metrics.measures import NearestTrain, Protocol
 from metrics.nearest import nearest, threshold
-from metrics.nearest_sheet import check_nearest_sheet
+from metrics.nearest_sheet import asked_sheet
 from metrics.picture_folder import PictureFolder
 from metrics.runner import evaluate
 from metrics.session import Sources
@@ -66,6 +67,15 @@ def test_planted_copies_are_counted(archive, copied):
         list(evaluate(subject, Sources(reference=copied), [TOY], num=8))
 
 
+def test_splits_that_share_pictures_are_refused(copied, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+    both = [(0, "train"), (1, "train"), (2, "train"), (0, "test"), (1, "test"), (3, "test")]
+    items = [Picture(pixels[i], f"{side}{i}", ("a picture",), side) for i, side in both]
+    write_archive(tmp_path / "x.zip", iter(items), (16, 16), {"source": "noise"})
+    with pytest.raises(UserError, match="half of the test pictures or more are training pictures"):
+        list(evaluate(FolderSubject(PictureFolder(copied)), tmp_path / "x.zip", [TOY], num=8))
+
+
 def test_the_sheet_begins_with_the_copies(archive, copied, tmp_path):
     sheet = tmp_path / "sheet.png"
     arguments = ["--images", copied, "--data", archive, "--num-images", 8, "--cache", tmp_path]
@@ -78,7 +88,9 @@ def test_the_sheet_begins_with_the_copies(archive, copied, tmp_path):
     first, beside = (pixels[12:236, left : left + 224][7::14, 7::14] for left in (12, 248))
     assert np.abs(first - beside).max() == 0
     assert any((beside == train[i].image.permute(1, 2, 0).numpy()).all() for i in (2, 7))
-    check_nearest_sheet(sheet)  # our own one would be replaced
+    asked_sheet(str(sheet), [TOY], None, 1)  # our own one would be replaced
+    with pytest.raises(UserError, match="give --seed one number"):
+        asked_sheet(str(sheet), [TOY], None, 2)
     foreign = tmp_path / "mine.png"
     Image.new("RGB", (4, 4)).save(foreign)
     statistics = tmp_path / "stats.npz"

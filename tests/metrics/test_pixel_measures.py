@@ -155,6 +155,9 @@ def test_a_planted_lattice_is_seen():
     assert ratios[1] > 2 and ratios[0] < 1.3  # 6 cycles of 32 pixels are in the second octave
     found, where = peak(real, ruled)
     assert found > 4 and sorted(map(abs, where)) == [0, 6]
+    flat = np.full_like(ruled, 128)
+    again, where_again = peak(real, np.concatenate([flat, ruled]))
+    assert again == pytest.approx(found) and where_again == where
     dots = as_pictures(
         fake + 24 * np.outer(np.sin(2 * np.pi * place * 5 / 32), np.sin(2 * np.pi * place * 6 / 32))
     )

@@ -12,11 +12,13 @@ from dnnlib.errors import UserError
 from metrics.clip_score import clip_score
 from metrics.measures import Cmmd, DensityCoverage, Frechet, Kid, PrecisionRecall, Protocol
 from metrics.protocols import PROTOCOLS, protocols_named
-from metrics.runner import evaluate
+from metrics.runner import evaluate, load_subject
 from metrics.session import Session, Sources
 from metrics.subjects import Subject
 from networks.coordinates import View
+from networks.generators import preset
 from networks.interfaces import Codes, Generator, ViewError
+from networks.snapshot import Snapshot
 from torch_utils.tensors import from_uint8, to_uint8
 
 TOY = Protocol(name="kid_toy", summary="golden numbers", measure=Kid(detector="toy"))
@@ -202,3 +204,12 @@ def test_data_of_another_size_is_refused(subject, archive, encoders):
     other = Subject(subject.generator, subject.encoder, "small", 32)
     with pytest.raises(UserError, match="16x16, but 32x32 are needed"):
         run(other, archive, [TOY], encoders)
+
+
+def test_a_generator_without_text_still_names_the_encoder_of_its_loss(tmp_path):
+    """ConD asks an image tower in training, so scores by that tower are its teacher's."""
+    generator = preset("eidgan-tiny").with_text(0, 0).build()
+    Snapshot(generator, "hashed", 16, encoder_id="hashed-64-v1").save_pretrained(tmp_path / "x")
+    subject = load_subject(tmp_path / "x", torch.device("cpu"))
+    assert subject.encoder is None and subject.encoder_id == "hashed-64-v1"
+    assert subject.identity()["text_encoder"] == "hashed-64-v1"

@@ -16,7 +16,7 @@ from dnnlib.errors import UserError
 from networks.discriminators import FrozenFeaturesConfig
 from networks.discriminators.frozen_features import RandomMixing, ScaleHead
 from networks.layers.virtual_batch_norm import VirtualBatchNorm
-from networks.pretrained import scales
+from networks.pretrained import hub
 from networks.pretrained.efficientnet import efficientnet_features
 from networks.pretrained.scales import FrozenScales
 
@@ -134,7 +134,7 @@ def test_any_timm_network_whose_weights_are_at_hand(tmp_path, monkeypatch):
     torch.manual_seed(0)
     whole = timm.create_model(name)
     save_file(whole.state_dict(), path)
-    monkeypatch.setattr(scales, "cached_file", lambda repository, file: str(path))
+    monkeypatch.setattr(hub, "cached_file", lambda repository, file: str(path))
     net = FrozenScales(name, 64, 3)
     weights, mean = net.net.state_dict(), torch.tensor(timm.get_pretrained_cfg(name).mean)
     assert all(
@@ -148,17 +148,30 @@ def test_any_timm_network_whose_weights_are_at_hand(tmp_path, monkeypatch):
         FrozenScales(name, 64, 9)
 
 
+@pytest.mark.parametrize(("name", "message"), [
+    ("test_mambaout", "test_mambaout gives no maps .N, C, S, S."),  # [N, S, S, C]
+    ("test_maxvit", "test_maxvit does not read pictures of 96 px a side .*discriminator.input_px")])
+def test_networks_that_give_no_maps_are_refused(tmp_path, monkeypatch, name, message):
+    path = tmp_path / "model.safetensors"
+    save_file(timm.create_model(name).state_dict(), path)
+    with_weights = timm.get_pretrained_cfg("test_resnet")
+    monkeypatch.setattr("timm.models.get_pretrained_cfg", lambda name: with_weights)
+    monkeypatch.setattr(hub, "cached_file", lambda repository, file: str(path))
+    with pytest.raises(UserError, match=message):
+        FrozenScales(name, 96, 3)
+
+
 def test_missing_backbones_and_weights_are_named(monkeypatch):
     with pytest.raises(
         UserError, match="discriminator.backbone: 'nonet' is neither lite0 nor lite2"
     ):
         FrozenScales("nonet", 64, 2)
-    monkeypatch.setattr(scales, "cached_file", lambda repository, file: None)
+    monkeypatch.setattr(hub, "cached_file", lambda repository, file: None)
 
     def offline():
         raise OSError("HF_HUB_OFFLINE is set")
 
-    monkeypatch.setattr(scales, "check_network", offline)
+    monkeypatch.setattr(hub, "check_network", offline)
     with pytest.raises(
         UserError, match="the weights of test_resnet are not in the local cache.*take lite0"
     ):

@@ -36,6 +36,21 @@ def test_a_process_a_core_where_the_batch_divides(monkeypatch, batch, cores, cou
     assert chosen_processes(config) == 1
 
 
+def test_no_group_of_the_discriminator_is_cut(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(training.start, "num_cores", lambda: 8)
+    flowers = replace(RECIPES["eidgan-flowers64"](), device="cpu")
+    assert (flowers.batch, flowers.discriminator.group_size) == (16, 8)
+    assert chosen_processes(flowers) == 2
+
+
+def test_more_ranks_than_gpus_are_refused_before_any_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr(training.start, "resolve_device", lambda name: torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="--ranks 2: there are 1 CUDA devices"):
+        start(debug("unused"), tmp_path / "run", processes=2)
+
+
 def test_a_number_of_ranks_that_does_not_fit_is_refused(monkeypatch, tmp_path):
     config = replace(debug("unused"), device="cpu")
     with pytest.raises(UserError, match="--batch 8: must be a multiple of the 3 processes"):
