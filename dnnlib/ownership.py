@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, reason_of
 from dnnlib.names import is_junk, listing, printable
 
 Rule = Callable[[Path], "str | None"]
@@ -23,11 +23,14 @@ Called only where something is there.
 
 
 def refuse_foreign(target: str | os.PathLike, ours: Rule) -> None:
-    """Raise `UserError` where something lies at `target` that is not ours by this rule."""
+    """Raise `UserError` where something lies at `target` that is not ours by this rule, or that
+    cannot be read.
+    """
     target = Path(target)
-    if not os.path.lexists(target) or _is_empty(target):
-        return
-    fault = ours(target)
+    try:
+        fault = ours(target) if os.path.lexists(target) and not _is_empty(target) else None
+    except OSError as error:
+        fault = f"cannot be read ({reason_of(error)})"
     if fault:
         raise UserError(f"{printable(target)} {fault}, so it is left as it is; name another place, "
                         "or move it away")

@@ -144,6 +144,16 @@ def read_text(path: str | os.PathLike) -> tuple[str, tuple[str, ...]]:
         return decode_text(Path(path).read_bytes())
 
 
+def read_named_text(path: str | os.PathLike, where: str,
+                    remedy: str = "") -> tuple[str, tuple[str, ...]]:
+    """`read_text`. Raises `UserError` that begins with `where` and ends with the remedy."""
+    try:
+        return read_text(path)
+    except TextError as error:
+        ending = f"; {remedy}" if remedy else ""
+        raise UserError(f"{where} cannot be read ({error}){ending}") from None
+
+
 def parse_json(data: bytes | str, where: str, mended: list[str] | None = None) -> Any:
     """The value. What was mended is added to `mended`. Raises `UserError` that begins with `where`.
 

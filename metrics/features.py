@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dnnlib.cores import num_cores
 from metrics.detectors import Detector
 from metrics.moments import Moments, MomentSums, Sums, moments_of, moments_of_sums
 from metrics.ranks import shares_over_ranks
@@ -120,5 +121,4 @@ def _ahead(read: Callable[[int], torch.Tensor], indices: range, batch_size: int,
 def decoding_threads() -> int:
     """This rank's share of the cores, at least one, at most 16."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world_size()))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores // max(1, local)))
+    return max(1, min(16, num_cores() // max(1, local)))

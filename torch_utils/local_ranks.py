@@ -18,11 +18,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from dnnlib.cores import num_cores as num_cores
 from dnnlib.errors import UserError
 
 THREADS = "OMP_NUM_THREADS"  # where the user has set it, it holds
@@ -37,16 +37,6 @@ def use_one_thread() -> None:
 
 def under_torchrun() -> bool:
     return "WORLD_SIZE" in os.environ
-
-
-def num_cores() -> int:
-    """Cores that this process may use: those of its affinity, or fewer by a container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
-        cores = min(cores, max(1, quota // period))
-    return cores
 
 
 @contextlib.contextmanager

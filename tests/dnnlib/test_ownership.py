@@ -78,6 +78,14 @@ def test_a_folder_is_ours_when_every_file_in_it_is(tmp_path):
         refuse_foreign(tmp_path / "file", MARKED)
 
 
+def test_what_cannot_be_read_is_left_as_it_is(tmp_path):
+    def locked(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with pytest.raises(UserError, match=r"x cannot be read \(Permission denied\), so it is left"):
+        refuse_foreign(fill(tmp_path, x="theirs") / "x", locked)
+
+
 def test_what_comes_while_we_write_is_seen(tmp_path):
     folder = fill(tmp_path / "x", mark="old")
     with pytest.raises(UserError,
