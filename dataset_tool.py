@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from datasets.import_options import (
     DEST,
+    FOLLOW_LINKS,
     RESOLUTION,
-    import_into,
     import_options,
+    import_to,
     print_summary,
     progress,
-    reported,
 )
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.names import printable
-
-if TYPE_CHECKING:
-    from datasets.importing import RawPicture
-    from datasets.report import Report
 
 MAX_SIDE_PX = 4096
 
@@ -69,6 +65,13 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
     click.echo(f"Left out {len(unnamed)} drawings that have no English name.")
 
 
+def _import_to(resolution: str, **options: Any) -> AbstractContextManager:
+    """`import_to`, which opens with a report and a function that writes, for a checked size."""
+    from networks.coordinates import parse_size
+
+    return import_to(size=parse_size(resolution, MAX_SIDE_PX), **options)
+
+
 @main.command()
 @click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
               help="Pictures, in subfolders too, with captions in one of the forms above.")
@@ -87,13 +90,12 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
               help="About this share of the pictures, by the hash of their names, is kept for "
               "scores, where neither the captions' file nor folders named train, test or "
               "validation say a split.")
-@click.option("--follow-links", is_flag=True, help="Read folders that are links as well. Files "
-              "that are links are always read.")
+@FOLLOW_LINKS
 @import_options
 @report_user_errors
 def folder(source: Path, captions_from: str | None, caption_column: str | None,
            caption_template: str | None, no_captions: bool, test_share: float, follow_links: bool,
-           strict: bool, **options: Any) -> None:
+           **options: Any) -> None:
     """Import a folder of pictures; hidden files are left out.
 
     Forms of captions, in the order of preference; docs/datasets.md says what each looks like:
@@ -110,11 +112,11 @@ def folder(source: Path, captions_from: str | None, caption_column: str | None,
     from datasets.folder import Captions, folder_pictures, refuse_captionless
 
     captions = Captions(captions_from, caption_template, no_captions, caption_column)
-    with reported(strict) as report:
+    with _import_to(**options) as (report, write):
         raws = folder_pictures(source, report, test_share, follow_links=follow_links,
                                captions=captions)
         refuse_captionless(source, raws, report)
-        _import(raws, len(raws), report, f"folder {printable(source.resolve().name)}", **options)
+        write(raws, f"folder {printable(source.resolve().name)}")
 
 
 @main.command()
@@ -126,7 +128,7 @@ def folder(source: Path, captions_from: str | None, caption_column: str | None,
               help="auto: by the file's name, train is train and val is test.")
 @import_options
 @report_user_errors
-def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, strict: bool,
+def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str,
          **options: Any) -> None:
     """Import MS-COCO 2014 or 2017 from the official pictures and captions. Ids are COCO's.
 
@@ -138,18 +140,15 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, stric
     --dest data/coco-train256.zip --resolution 256x256
     """
     from datasets.coco import coco_pictures, split_of
-    from datasets.importing import keep_apart
 
     if len(images) != len(captions):
         raise UserError(f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one")
-    with reported(strict) as report:
+    with _import_to(**options) as (report, write):
         raws = []
         for folder, file in zip(images, captions, strict=True):
             side = split_of(file) if split == "auto" else split
             raws += coco_pictures(folder, file, side, report)
-        raws = keep_apart(raws, report)
-        _import(raws, len(raws), report,
-                f"MS-COCO {', '.join(printable(path.name) for path in captions)}", **options)
+        write(raws, f"MS-COCO {', '.join(printable(path.name) for path in captions)}")
 
 
 @main.command()
@@ -160,9 +159,11 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, stric
               help="train_test_split.txt, or AttnGAN's train/filenames.pickle or test/filenames.pickle.")
 @click.option("--crop", type=click.Choice(["none", "box75"]), default="none", show_default=True,
               help="box75: the square about the bounding box that AttnGAN and its successors train and score on.")
+@FOLLOW_LINKS
 @import_options
 @report_user_errors
-def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **options: Any) -> None:
+def cub(root: Path, captions: Path, split: str, crop: str, follow_links: bool,
+        **options: Any) -> None:
     """Import Caltech-UCSD Birds 200-2011 with the ten captions a picture. Ids are CLASS/NAME.
 
     Pickled file lists are read without running what is in them.
@@ -173,10 +174,10 @@ def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **optio
     from datasets.cub import ATTNGAN_BOX_SCALE, cub_pictures
 
     rule = "official" if split == "official" else "attngan"
-    with reported(strict) as report:
-        raws = cub_pictures(root, captions, split, report)
-        _import(raws, len(raws), report, f"CUB-200-2011, split {rule}", crop=crop,
-                box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None, **options)
+    with _import_to(**options) as (report, write):
+        raws = cub_pictures(root, captions, split, report, follow_links=follow_links)
+        write(raws, f"CUB-200-2011, split {rule}", crop=crop,
+              box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None)
 
 
 @main.command()
@@ -188,10 +189,11 @@ def cub(root: Path, captions: Path, split: str, crop: str, strict: bool, **optio
               help="imagelabels.mat, to check the classes of the captions.")
 @click.option("--split", metavar="MAT|reed:DIR", help="setid.mat, or the folder with Reed et al.'s "
               "testclasses.txt.  [default: all are train]")
+@FOLLOW_LINKS
 @import_options
 @report_user_errors
-def flowers(images: Path, captions: Path, labels: Path | None, split: str | None, strict: bool,
-            **options: Any) -> None:
+def flowers(images: Path, captions: Path, labels: Path | None, split: str | None,
+            follow_links: bool, **options: Any) -> None:
     """Import Oxford-102 flowers with the ten captions a picture. Ids are class_00077/image_00001.
 
     Example: dataset_tool.py flowers --images jpg --captions text_c10 --split reed:flowers
@@ -199,9 +201,10 @@ def flowers(images: Path, captions: Path, labels: Path | None, split: str | None
     """
     from datasets.flowers import flower_pictures
 
-    with reported(strict) as report:
-        raws = flower_pictures(images, captions, report, labels=labels, split=split)
-        _import(raws, len(raws), report, "Oxford-102 flowers", **options)
+    with _import_to(**options) as (report, write):
+        raws = flower_pictures(images, captions, report, labels=labels, split=split,
+                               follow_links=follow_links)
+        write(raws, "Oxford-102 flowers")
 
 
 @main.command()
@@ -209,7 +212,7 @@ def flowers(images: Path, captions: Path, labels: Path | None, split: str | None
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
 @import_options
 @report_user_errors
-def webdataset(source: str, split: str, strict: bool, **options: Any) -> None:
+def webdataset(source: str, split: str, **options: Any) -> None:
     """Import tar shards as img2dataset writes them: NAME.jpg, or any other picture, with NAME.txt
     or NAME.json.
 
@@ -217,10 +220,9 @@ def webdataset(source: str, split: str, strict: bool, **options: Any) -> None:
     """
     from datasets.tar_shards import find_shards, shard_pictures
 
-    with reported(strict) as report:
+    with _import_to(**options) as (report, write):
         shards = find_shards(source)
-        _import(shard_pictures(shards, split, report), None, report,
-                f"WebDataset, {len(shards)} shards", **options)
+        write(shard_pictures(shards, split, report), f"WebDataset, {len(shards)} shards")
 
 
 @main.command()
@@ -229,7 +231,7 @@ def webdataset(source: str, split: str, strict: bool, **options: Any) -> None:
 @click.option("--caption-column", metavar="NAME", help="[default: captions, caption, text, ...]")
 @import_options
 @report_user_errors
-def hf(source: Path, image_column: str | None, caption_column: str | None, strict: bool,
+def hf(source: Path, image_column: str | None, caption_column: str | None,
        **options: Any) -> None:
     """Import a data set that the Hugging Face library saved with save_to_disk (needs pyarrow).
 
@@ -237,10 +239,9 @@ def hf(source: Path, image_column: str | None, caption_column: str | None, stric
     """
     from datasets.saved_arrow import saved_pictures
 
-    with reported(strict) as report:
+    with _import_to(**options) as (report, write):
         raws = saved_pictures(source, report, image_column, caption_column)
-        _import(raws, None, report, f"Hugging Face data set {printable(source.resolve().name)}",
-                **options)
+        write(raws, f"Hugging Face data set {printable(source.resolve().name)}")
 
 
 @main.command()
@@ -255,7 +256,7 @@ def hf(source: Path, image_column: str | None, caption_column: str | None, stric
 @import_options
 @report_user_errors
 def lsun(source: tuple[Path, ...], split: str, caption_template: str | None, no_captions: bool,
-         strict: bool, **options: Any) -> None:
+         **options: Any) -> None:
     """Import LSUN's LMDB databases (needs the package lmdb). LSUN has no captions: give
     --no-captions or --caption-template. Ids are LSUN's keys.
 
@@ -264,10 +265,11 @@ def lsun(source: tuple[Path, ...], split: str, caption_template: str | None, no_
     """
     from datasets.lsun import lsun_pictures, open_databases
 
-    with reported(strict) as report:
+    with _import_to(**options) as (report, write):
         databases = open_databases(source, split, caption_template, no_captions, report)
-        _import(lsun_pictures(databases, report), sum(map(len, databases)), report,
-                f"LSUN {', '.join(printable(path.resolve().name) for path in source)}", **options)
+        write(lsun_pictures(databases, report),
+              f"LSUN {', '.join(printable(path.resolve().name) for path in source)}",
+              sum(map(len, databases)))
 
 
 @main.command("encode-text")
@@ -304,13 +306,6 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
         captions = sorted({text for index in range(len(dataset)) for text in dataset.captions(index)})
         made = CachedTextEncoder.build(encoder, captions, folder)
         click.echo(f"{made.folder}: {len(captions)} captions of {split} by {encoder.id}")
-
-
-def _import(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *,
-            resolution: str, **options: Any) -> None:
-    from networks.coordinates import parse_size
-
-    import_into(raws, total, report, source, size=parse_size(resolution, MAX_SIDE_PX), **options)
 
 
 @main.command()

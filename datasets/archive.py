@@ -97,11 +97,6 @@ class Archive:
         except PackedError as error:
             raise UserError(f"{error}; make the data set again") from None
 
-    @property
-    def has_captions(self) -> bool:
-        """Whether every picture has captions; if not, none has. Raises `UserError` as `entries`."""
-        return any(entry.captions for entry in self.entries())
-
     def _unreadable(self, name: str, reason: str) -> UserError:
         return UserError(f"{self.path}: {name} cannot be read ({reason}); make the data set again")
 
@@ -154,14 +149,14 @@ class Archive:
                             "a cut copy or download? Make or copy it again") from None
 
     def _list_files(self) -> dict[str, tuple[int, int]]:
-        """(size, CRC-32) by name, without hidden files; a plain folder has no CRC."""
+        """(size, CRC-32) by name, without hidden files; zeros in a plain folder, see `_checksums`.
+        """
         if self.zip is not None:
             return {
                 name: (info.file_size, info.CRC) for name, info in self.zip.members.items()
                 if not is_hidden(name)
             }
-        files = SourceFolder(self.path, "--data", follow_links=True).files
-        return {name: (path.stat().st_size, 0) for name, path in files.items()}
+        return dict.fromkeys(SourceFolder(self.path, "--data", follow_links=True).files, (0, 0))
 
     def _read_index(self) -> bytes:
         if INDEX not in self._files:
@@ -247,7 +242,6 @@ def write_archive(
     dest = Path(dest)
     as_folder = check_ending(dest)
     remove_leftovers(dest.parent, dest.name)
-    check_dest(dest)
     with atomic_path(dest, folder=as_folder, ours=archive_fault) as temporary:
         with open_store(temporary, as_folder) as store:
             entries = [_store_picture(store, number, picture, resolution) for number, picture in enumerate(pictures)]
@@ -288,9 +282,8 @@ def archive_fault(path: Path) -> str | None:
         archive = Archive(path)
     except UserError:
         return f"is not a data set of this program (it has no readable {INDEX} of format {FORMAT})"
-    listed = {
-        item.get("file") if isinstance(item, dict) else None for item in archive.metadata["items"]
-    }
+    names = [item.get("file") for item in archive.metadata["items"] if isinstance(item, dict)]
+    listed = {name for name in names if isinstance(name, str)}
     found = content(path) if archive.zip is None else [
         name for name in archive.zip.members if not is_junk(PurePosixPath(name).name)
     ]

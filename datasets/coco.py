@@ -20,7 +20,8 @@ from dnnlib.files import read_json
 WHERE = "the captions come in annotations_trainval2014.zip (2017) from cocodataset.org"
 
 
-def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split: str, report: Report) -> list[RawPicture]:
+def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split: str,
+                  report: Report) -> list[RawPicture]:
     """All pictures of one annotation file that have a caption and a file, sorted by id; the rest goes to the report.
 
     images: a folder such as train2014/. captions: a file such as captions_train2014.json. Raises `UserError` for
@@ -33,9 +34,8 @@ def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split:
         raise UserError(f"--captions {file}: no such file; {WHERE}")
     names, texts = _parse(file, report)
     raws = []
-    source = SourceFolder(folder, "--images")
-    for kind, _ in source.left_out:
-        report.note(kind)
+    source = SourceFolder(folder, "--images", follow_links=None)  # the pictures lie in one folder
+    source.tell_left_out(report)
     listed = set()
     for number in sorted(names):
         name, sentences = names[number], texts.pop(number, ())

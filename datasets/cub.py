@@ -18,7 +18,8 @@ from datasets.report import Report
 from datasets.source_files import MissingFile, SourceFolder
 from dnnlib.errors import UserError
 from dnnlib.files import read_json
-from dnnlib.text import TextError, read_text, split_lines
+from dnnlib.names import printable
+from dnnlib.text import read_named_text, split_lines
 
 OFFICIAL = "official"
 ATTNGAN = "attngan:"
@@ -26,7 +27,8 @@ ATTNGAN_BOX_SCALE = 0.75
 WHERE = "CUB_200_2011.tgz comes from data.caltech.edu/records/65de6-vp158"
 
 
-def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: str, report: Report) -> list[RawPicture]:
+def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: str, report: Report,
+                 *, follow_links: bool = False) -> list[RawPicture]:
     """All pictures of images.txt that have captions, a split and a file, in order of their ids.
 
     split: 'official' (train_test_split.txt: 5,994 train, 5,788 test) or 'attngan:FILENAMES.pickle' (8,855 and 2,933,
@@ -37,8 +39,9 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
     boxes = {key: (float(x), float(y), float(width), float(height)) for key, (x, y, width, height)
              in _table(root, "bounding_boxes.txt", 4, _number).items()}
     splits = _splits(root, split, names)
-    texts = _captions(Path(captions), report)
-    pictures = SourceFolder(root / "images", "--root")
+    texts = _captions(Path(captions), report, follow_links)
+    pictures = SourceFolder(root / "images", "--root", follow_links)
+    pictures.tell_left_out(report)
     raws, used = [], set()
     for key, name in names.items():
         stem = _stem(name)
@@ -80,10 +83,7 @@ def _table(root: Path, name: str, num_fields: int,
     if not path.is_file():
         raise UserError(f"--root {root}: no {name} there; {WHERE}")
     rows: dict[str, list[str]] = {}
-    try:
-        text, _ = read_text(path)
-    except TextError as error:
-        raise UserError(f"{path} cannot be read ({error}); {WHERE}") from None
+    text, _ = read_named_text(path, printable(path), WHERE)
     for number, line in enumerate(split_lines(text), start=1):
         fields = line.split()
         if not fields:
@@ -120,7 +120,7 @@ def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
     return {key: side if _stem(name) in listed else other for key, name in names.items()}
 
 
-def _captions(source: Path, report: Report) -> dict[str, tuple[str, ...]]:
+def _captions(source: Path, report: Report, follow_links: bool) -> dict[str, tuple[str, ...]]:
     """Cleaned captions by 'CLASS/NAME'."""
     if source.is_file():
         return _from_json(source, report)
@@ -128,8 +128,9 @@ def _captions(source: Path, report: Report) -> dict[str, tuple[str, ...]]:
         raise UserError(f"--captions {source}: no such file or folder; the captions of Reed et al. come as text/ in "
                         "birds.zip of AttnGAN or as text_c10/ in cvpr2016_cub.tar.gz")
     texts: dict[str, tuple[str, ...]] = {}
-    files = SourceFolder(source, "--captions").files
-    for name, path in files.items():
+    folder = SourceFolder(source, "--captions", follow_links)
+    folder.tell_left_out(report)
+    for name, path in folder.files.items():
         # lists of classes or files lie at the top, captions one folder deeper
         if path.parent == source or path.suffix != ".txt":
             continue

@@ -19,9 +19,9 @@ from datasets.importing import RawPicture
 from datasets.report import Report
 from datasets.source_files import MissingFile, SourceFolder
 from dnnlib.errors import UserError, library_errors
-from dnnlib.text import read_text, split_lines
+from dnnlib.names import printable
+from dnnlib.text import read_named_text, split_lines
 
-NUM_CLASSES = 102
 REED = "reed:"
 _SETS = {"trnid": "train", "valid": "train", "tstid": "test"}  # of setid.mat
 _LISTS = {"trainvalclasses.txt": "train", "trainclasses.txt": "train", "valclasses.txt": "train",
@@ -30,7 +30,7 @@ _LISTS = {"trainvalclasses.txt": "train", "trainclasses.txt": "train", "valclass
 
 def flower_pictures(images: str | os.PathLike, captions: str | os.PathLike, report: Report, *,
                     labels: str | os.PathLike | None = None,
-                    split: str | None = None) -> list[RawPicture]:
+                    split: str | None = None, follow_links: bool = False) -> list[RawPicture]:
     """All pictures that have captions and a file, in order of their numbers.
 
     images, captions: the folders `jpg` and `text_c10`. labels: `imagelabels.mat`, which the folders
@@ -38,10 +38,11 @@ def flower_pictures(images: str | os.PathLike, captions: str | os.PathLike, repo
     train), or `reed:DIR` with `testclasses.txt` and `trainvalclasses.txt`, or None: all are train.
     Ids are `class_00077/image_00001`. Raises `UserError` naming the faulty file.
     """
-    texts = _captions(Path(captions), report)
+    texts = _captions(Path(captions), report, follow_links)
     _check_labels(texts, labels)
     split_of = _splits(split, texts)
-    pictures = SourceFolder(images, "--images")
+    pictures = SourceFolder(images, "--images", follow_links)
+    pictures.tell_left_out(report)
     raws = []
     for number, (folder, lines) in sorted(texts.items()):
         name = f"image_{number:05d}.jpg"
@@ -73,10 +74,13 @@ def _number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _captions(source: Path, report: Report) -> dict[int, tuple[str, tuple[str, ...]]]:
+def _captions(source: Path, report: Report,
+              follow_links: bool) -> dict[int, tuple[str, tuple[str, ...]]]:
     """The folder of its class and the cleaned captions by a picture's number."""
     texts: dict[int, tuple[str, tuple[str, ...]]] = {}
-    for name, path in SourceFolder(source, "--captions").files.items():
+    files = SourceFolder(source, "--captions", follow_links)
+    files.tell_left_out(report)
+    for name, path in files.files.items():
         number, folder = _number(name), path.parent.name
         if path.suffix != ".txt" or number is None or not re.fullmatch(r"class_\d+", folder):
             continue
@@ -131,7 +135,7 @@ def _splits(split: str | None, texts: Mapping[int, tuple[str, object]]) -> dict[
     sides: dict[str, str] = {}
     for name, side in _LISTS.items():
         if (folder / name).is_file():
-            text, _ = read_text(folder / name)
+            text, _ = read_named_text(folder / name, f"--split: {printable(folder / name)}")
             sides |= {line.strip(): side for line in split_lines(text) if line.strip()}
     if "test" not in sides.values() or "train" not in sides.values():
         raise UserError(f"--split {split}: testclasses.txt and trainvalclasses.txt must be there, "

@@ -16,7 +16,7 @@ from datasets.conventions.own_lines import CAPTIONS_FILE as CAPTIONS_FILE
 from datasets.importing import RawPicture
 from datasets.picture_files import is_picture_name
 from datasets.report import Report
-from datasets.source_files import HIDDEN, MissingFile, SourceFolder
+from datasets.source_files import MissingFile, SourceFolder
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from dnnlib.names import printable, same_name_key
@@ -33,7 +33,7 @@ class Captions:
     """What the user says of captions; at most one of origin, template and none.
 
     origin: the name of a convention. template: as in `datasets.conventions.made`. none: there are
-    none. column: of a table.
+    none. column: of a table that holds the captions.
     """
 
     origin: str | None = None
@@ -47,6 +47,8 @@ class Captions:
                                               ("--no-captions", self.none)) if value]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} exclude each other; give one of them")
+        if self.column is not None and (self.template is not None or self.none):
+            raise UserError(f"--caption-column and {given[0]} exclude each other; give one of them")
 
 
 @dataclass
@@ -73,11 +75,7 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
     captions that cannot be read.
     """
     source = SourceFolder(folder, follow_links=follow_links)
-    for kind, name in source.left_out:
-        if kind == HIDDEN:
-            report.note(kind)
-        else:
-            report.left_out(kind, name)
+    source.tell_left_out(report)
     pictures = source.pictures()
     convention, files, told = _choose(source, captions)
     if not pictures and not files:
@@ -90,6 +88,10 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
                         + _REMEDIES)
     reading = Reading(source, files, report, captions.column)
     listed = _listed(convention, reading)
+    if captions.column is not None and not reading.tables:
+        raise UserError(f"--caption-column {captions.column}: the captions come from {convention}, "
+                        "which is no table with columns; leave it out, or choose a table with "
+                        "--captions-from")
     report.captions_from = "; ".join([str(convention), *reading.details, *told])
     others = source.files.keys() - {one.file for one in listed} - set(reading.files)
     unlisted = set(filter(is_picture_name, others))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from dnnlib.cores import num_cores
 
 if TYPE_CHECKING:
     from datasets.archive import Entry
@@ -24,6 +27,9 @@ DEST = click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path)
 TRANSFORM = click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]),
                          default="center-crop", show_default=True,
                          help="How a picture of another shape is made to fit.")
+
+FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Read folders that are links as "
+                            "well. Files that are links are always read.")
 
 
 def import_options(command: Callable) -> Callable:
@@ -54,13 +60,20 @@ def progress(items: Iterable, label: str,
 
 
 @contextlib.contextmanager
-def reported(strict: bool) -> Iterator[Report]:
-    """A report that is printed when the import ends, however it ends."""
+def import_to(dest: Path, size: tuple[int, int], strict: bool,
+              **options: Any) -> Iterator[tuple[Report, Callable[..., None]]]:
+    """A report on the source, and `import_into` with all that the options say.
+
+    `dest` is checked at once, before the source is read. The report is printed when the import
+    ends, however it ends.
+    """
+    from datasets.archive import check_dest
     from datasets.report import Report
 
+    check_dest(dest)
     report, written = Report(strict=strict), False
     try:
-        yield report
+        yield report, functools.partial(import_into, report=report, dest=dest, size=size, **options)
         written = True
     finally:
         for line in report.lines(written):
@@ -75,23 +88,29 @@ def print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> No
                f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions")
 
 
-def import_into(raws: Iterable[RawPicture], total: int | None, report: Report, source: str, *,
-                dest: Path, size: tuple[int, int], transform: Transform, icc: Icc,
-                max_images: int | None, workers: int | None, box_scale: float | None = None,
-                **more: Any) -> None:
-    """Write the data set of pictures of size = (width, height). `more` goes into dataset.json."""
-    from datasets.archive import check_dest, write_archive
-    from datasets.importing import default_threads, fair_order, import_info, import_pictures
+def import_into(raws: list[RawPicture] | Iterator[RawPicture], source: str,
+                total: int | None = None, *, report: Report, dest: Path, size: tuple[int, int],
+                transform: Transform, icc: Icc, max_images: int | None, workers: int | None,
+                box_scale: float | None = None, **more: Any) -> None:
+    """Write the data set of pictures of size = (width, height). `more` goes into dataset.json.
+
+    raws: of a list, `max_images` are drawn and the splits kept apart; an iterator is read as it
+    comes, and no further than needed. total: how many an iterator yields, where that is known.
+    """
+    from datasets.archive import write_archive
+    from datasets.importing import fair_order, import_info, import_pictures, keep_apart
     from datasets.verify import archive_faults
 
-    check_dest(dest)
-    if max_images is not None and total is not None and max_images < total:
-        raws = fair_order(raws)
-        more["part"] = f"{max_images} usable ones of {total} pictures, a seeded draw"
+    if isinstance(raws, list):
+        raws = keep_apart(raws, report)
+        total = len(raws)
+        if max_images is not None and max_images < total:
+            raws = fair_order(raws)
+            more["part"] = f"{max_images} usable ones of {total} pictures, a seeded draw"
     info = import_info(source, transform, report, icc=icc, **more)
     with progress(raws, "Importing", total) as bar:
         pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,
                                    icc=icc, max_images=max_images,
-                                   num_threads=workers or default_threads())
+                                   num_threads=workers or num_cores())
         entries = write_archive(dest, pictures, size, info, archive_faults)
     print_summary(dest, entries, size)

@@ -1,14 +1,13 @@
 """From raw picture files of any source to archive pictures: threaded, in
 order, with a report of every defect.
 
-Each importer (folder, coco, cub, tar_shards, saved_arrow) yields `RawPicture`s; `import_pictures`
-decodes and resizes them. Pillow releases the interpreter's lock while it decodes, so threads are
-enough.
+Each importer (folder, coco, cub, flowers, lsun, tar_shards, saved_arrow) yields `RawPicture`s;
+`import_pictures` decodes and resizes them. Pillow releases the interpreter's lock while it decodes,
+so threads are enough.
 """
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from datasets.report import Report
 from datasets.statistics import Statistics, num_repeated, pixel_digest
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
+from torch_utils.rng import seed_for
 
 Transform = Literal["center-crop", "pad", "stretch"]
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def import_pictures(
     num_threads: int = 1,
 ) -> Iterator[Picture]:
     """Decode, crop, bring to RGB and to `resolution` = (width, height), in the order given; stop at
-    `max_images`.
+    `max_images`, at least 1.
 
     box_scale: crop to the square of `crop_to_box` first. Damaged pictures and ids that were there
     already are left out. Greyscale pictures, profiles and, at the end, pixels that both splits
@@ -82,8 +82,6 @@ def import_pictures(
     splits: dict[str, str] = {}  # by id
     digests = {"train": array("Q"), "test": array("Q")}
     statistics = Statistics()
-    if max_images is not None and max_images < 1:
-        return
 
     def work(raw: RawPicture) -> tuple[RawPicture, _Made | PictureError]:
         try:
@@ -115,17 +113,15 @@ def import_pictures(
     report.statistics.update(statistics.table(num_repeated(np.concatenate([train, test]))))
 
 
-def fair_order(raws: Iterable[RawPicture]) -> list[RawPicture]:
+def fair_order(raws: Sequence[RawPicture]) -> list[RawPicture]:
     """The pictures in a seeded order that hangs on their ids alone: the first ones are a fair draw.
 
     Those of a folder as it is listed would be its first classes.
     """
-    from torch_utils.rng import seed_for  # loads torch, which other imports do without
-
     return sorted(raws, key=lambda raw: seed_for("part of an import", raw.id))
 
 
-def keep_apart(raws: Sequence[RawPicture], report: Report) -> list[RawPicture]:
+def keep_apart(raws: list[RawPicture], report: Report) -> list[RawPicture]:
     """Without the pictures of train whose ids are also in test: what is scored must not have been
     trained on.
 
@@ -210,8 +206,3 @@ def _ordered_map(work: Callable[[T], S], items: Iterable[T], num_threads: int) -
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def default_threads() -> int:
-    """As many as this process has cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,7 +18,9 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
 _DATA_FILE = "data.mdb"
-_NAME = re.compile(r"(?P<category>.+?)(?:_(?P<split>train|val|test))?(?:_lmdb)?", re.IGNORECASE)
+# The official test set, test_lmdb, has no category; `train` alone is also a category of objects.
+_NAME = re.compile(r"(?:(?:(?P<category>.+)_)?(?P<split>train|val|test)|(?P<bare>.+?))(?:_lmdb)?",
+                   re.IGNORECASE)
 
 
 class Database:
@@ -34,11 +36,13 @@ class Database:
         if not (folder / _DATA_FILE).is_file():
             raise UserError(f"--source {printable(folder)}: no {_DATA_FILE} there; unpack the "
                             "category's zip and give the folder that ends in _lmdb")
-        match = _NAME.fullmatch(folder.resolve().name)
-        assert match is not None  # any name fits
-        named = (match["split"] or "train").lower()
-        self.split = split if split != "auto" else "train" if named == "train" else "test"
-        self.captions = (caption_of(template, match["category"]),) if template else ()
+        category, named = category_and_split(folder.resolve().name)
+        self.split = named if split == "auto" else split
+        if template and "{}" in template and category is None:
+            raise UserError(f"--source {printable(folder)}: its name says no category for "
+                            "--caption-template; rename it, such as bedroom_test_lmdb, or give "
+                            "--no-captions")
+        self.captions = (caption_of(template, category or ""),) if template else ()
         self._environment = self._open()
 
     def __len__(self) -> int:
@@ -74,6 +78,15 @@ class Database:
     def _damaged(self, reason: str) -> UserError:
         return UserError(f"{printable(self.folder / _DATA_FILE)} cannot be read as an LMDB "
                          f"({reason}); unpack it again")
+
+
+def category_and_split(name: str) -> tuple[str | None, str]:
+    """'bedroom_val_lmdb' -> ('bedroom', 'test'); no category in 'test_lmdb', no split in 'cat'."""
+    match = _NAME.fullmatch(name)
+    assert match is not None  # any name fits
+    named = (match["split"] or "train").lower()
+    category = match["category"] or match["bare"] or (match["split"] if named == "train" else None)
+    return category, "train" if named == "train" else "test"
 
 
 def open_databases(folders: Sequence[Path], split: str, template: str | None, no_captions: bool,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets.columns import CAPTION_COLUMNS, TEST_SPLITS, choose_column, import_pyarrow
+from datasets.columns import CAPTION_COLUMNS, choose_column, import_pyarrow, split_named
 from datasets.importing import RawPicture
 from datasets.report import Report
 from datasets.source_files import is_below
@@ -45,7 +45,7 @@ def _pictures(folder: Path, splits: list[str | None], report: Report, image_colu
               caption_column: str | None) -> Iterator[RawPicture]:
     for name in splits:
         part = folder / name if name else folder
-        split = "test" if name in TEST_SPLITS else "train"
+        split = split_named(name or "train") or "train"
         columns: tuple[str, str] | None = None
         for row, record, where in _rows(part):
             columns = columns or (

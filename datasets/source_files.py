@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from datasets.picture_files import is_picture_name
+from datasets.report import Report
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import is_hidden, listing, printable, same_name_key
 
 HIDDEN = "hidden file or folder"
 LINKED_FOLDER = "linked folder (--follow-links reads it)"
+READ_ALREADY = "linked folder that was read already"
 UNREADABLE_FOLDER = "folder that cannot be read"
 
 
@@ -27,11 +29,13 @@ class SourceFolder:
     """A folder of a user's files.
 
     files: path by relative path (with forward slashes) of all regular visible files, sorted.
-    left_out: (kind, name) of the others. Raises `UserError` where there is no such folder.
+    left_out: (kind, name) of the others. follow_links: None for False in a command that has no
+    option --follow-links, which messages then do not name. Raises `UserError` where there is no
+    such folder.
     """
 
     def __init__(self, path: str | os.PathLike, option: str = "--source",
-                 follow_links: bool = False) -> None:
+                 follow_links: bool | None = False) -> None:
         self.path, self.follow_links = Path(path), follow_links
         if not self.path.is_dir():
             there = self.path.exists()
@@ -40,6 +44,14 @@ class SourceFolder:
         self.left_out: list[tuple[str, str]] = []
         found = {path.relative_to(self.path).as_posix(): path for path in self._walk()}
         self.files = {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
+
+    def tell_left_out(self, report: Report) -> None:
+        """Count the hidden files and folders; count and name what else was left out."""
+        for kind, name in self.left_out:
+            if kind == HIDDEN:
+                report.note(kind)
+            else:
+                report.left_out(kind, name)
 
     def pictures(self) -> dict[str, Path]:
         """Those of `files` that are pictures by their endings."""
@@ -69,7 +81,9 @@ class SourceFolder:
             if (self.path / name).is_file():
                 for place in reversed(PurePosixPath(name).parents):
                     if (self.path / place).is_symlink() and place != PurePosixPath("."):
-                        return f"lies in the linked folder {place}; --follow-links reads it"
+                        remedy = "was read under another name" if self.follow_links else \
+                            "--follow-links reads it"
+                        return f"lies in the linked folder {place}; {remedy}"
                 return "is hidden or lies in a hidden folder"
         alike = self._by_fold.get(name.casefold(), [])
         return "no such file" + (f"; there is {listing(alike)}, in other letters" if alike else "")
@@ -87,15 +101,21 @@ class SourceFolder:
         return _grouped(self.files, str.casefold)
 
     def _walk(self) -> Iterator[Path]:
-        folders, seen = [self.path], {_identity(self.path)}
-        while folders:
-            here = folders.pop()
+        """Linked folders come last, so that what is read hangs on no order of the system's."""
+        folders, links, seen = [self.path], list[Path](), set[tuple[int, int]]()
+        while folders or links:
+            here = folders.pop() if folders else links.pop(0)
             try:
+                identity = _identity(here)
                 with os.scandir(here) as listed:
-                    entries = list(listed)
+                    entries = sorted(listed, key=lambda entry: entry.name)
             except OSError:
                 self._leave_out(UNREADABLE_FOLDER, here)
                 continue
+            if self.follow_links and identity in seen:
+                self._leave_out(READ_ALREADY, here)
+                continue
+            seen.add(identity)
             for entry in entries:
                 path = here / entry.name
                 if is_hidden(entry.name):
@@ -104,13 +124,13 @@ class SourceFolder:
                     yield path
                 elif not entry.is_dir():
                     self._leave_out("broken link or special file", path)
-                elif entry.is_symlink() and not self.follow_links:
-                    self._leave_out(LINKED_FOLDER, path)
-                elif entry.is_symlink() and _identity(path) in seen:
-                    self._leave_out("linked folder that was read already", path)
-                else:
-                    seen.add(_identity(path))
+                elif not entry.is_symlink():
                     folders.append(path)
+                elif self.follow_links:
+                    links.append(path)
+                else:
+                    kind = LINKED_FOLDER if self.follow_links is False else "linked folder"
+                    self._leave_out(kind, path)
 
     def _leave_out(self, kind: str, path: Path) -> None:
         self.left_out.append((kind, printable(path.relative_to(self.path).as_posix())))

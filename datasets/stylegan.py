@@ -30,7 +30,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import atomic_path, read_json
 from dnnlib.names import listing, printable
 from dnnlib.ownership import never, refuse_foreign
-from dnnlib.text import TextError, read_text, split_lines
+from dnnlib.text import read_named_text, split_lines
 
 NUM_CHECKED = 1000  # headers read when a data set is opened; pictures are checked when read, too
 CLASS_NAMES = "class_names"  # our key in StyleGAN's dataset.json; its loader reads `labels` alone
@@ -197,10 +197,7 @@ def _class_names(
 def _read_names(path: Path) -> Any:
     if path.suffix.lower() == ".json":
         return read_json(path)
-    try:
-        text, _ = read_text(path)
-    except TextError as error:
-        raise UserError(f"--class-names {printable(path)}: cannot be read ({error})") from None
+    text, _ = read_named_text(path, f"--class-names {printable(path)}:")
     return [line.strip() for line in split_lines(text.rstrip())]
 
 

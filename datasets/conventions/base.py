@@ -43,13 +43,15 @@ class Reading:
     """One reading of a source by one convention.
 
     files: those of `source.files` that hold the captions. caption_column: the user's choice, for
-    tables. details: words that a reader adds to the convention's title in the report.
+    tables. tables: the files among them that were read as tables with columns. details: words that
+    a reader adds to the convention's title in the report.
     """
 
     source: SourceFolder
     files: list[str]
     report: Report
     caption_column: str | None = None
+    tables: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
 
     def wrong_row(self, file: str, lines: int | str, reason: str) -> None:

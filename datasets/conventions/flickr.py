@@ -54,18 +54,34 @@ def _looks_30k(source: SourceFolder) -> list[str]:
 
 
 def _reads(reading: Reading) -> Iterator[Row]:
-    file, *others = reading.files
-    for other in others:
-        reading.tell(f"{printable(other)} is left, it says the same in another form")
-    kind = _kind(reading.source, file)
-    reading.tell(printable(file))
+    """Of all files of the first one's name, such as one a split; a text that an earlier file has is
+    left out.
+    """
+    files = [file for file in reading.files if _base(file) == _base(reading.files[0])]
+    for file in reading.files:
+        left = "" if file in files else " is left, it says the same in another form"
+        reading.tell(printable(file) + left)
     splits = _splits(reading)
-    dialect = Bars if kind == "bars" else Dialect
-    rows = _from_tokens(reading, file) if kind == "tokens" else \
-        table_rows(reading, file, _TABLE_COLUMNS, dialect)
-    for row in rows:
-        name = PurePosixPath(row.name).name
-        yield Row(name, row.texts, splits.get(name), row.where)
+    before: set[tuple[str, object]] = set()
+    for file in files:
+        here: set[tuple[str, object]] = set()
+        for row in _rows(reading, file):
+            name = PurePosixPath(row.name).name
+            texts = [text for text in row.texts if (name, text) not in before]
+            here.update((name, text) for text in texts)
+            yield Row(name, texts, splits.get(name), row.where)
+        before |= here
+
+
+def _base(file: str) -> str:
+    return PurePosixPath(file).name.lower()
+
+
+def _rows(reading: Reading, file: str) -> Iterator[Row]:
+    kind = _kind(reading.source, file)
+    if kind == "tokens":
+        return _from_tokens(reading, file)
+    return table_rows(reading, file, _TABLE_COLUMNS, Bars if kind == "bars" else Dialect)
 
 
 def _from_tokens(reading: Reading, file: str) -> Iterator[Row]:
@@ -81,7 +97,7 @@ def _splits(reading: Reading) -> dict[str, str]:
     """By picture, of Flickr8k's lists of train, dev and test pictures, where they are there."""
     splits: dict[str, str] = {}
     for file in _split_files(reading.source):
-        side = _SPLIT_FILES[PurePosixPath(file).name.lower()]
+        side = _SPLIT_FILES[_base(file)]
         splits |= {line.strip(): side for line in split_lines(text_of(reading, file))
                    if line.strip()}
         reading.files.append(file)

@@ -24,9 +24,9 @@ from datasets.conventions.base import Reading, Row
 from datasets.picture_files import is_picture_name
 from dnnlib.errors import UserError, library_errors, reason_of
 from dnnlib.names import printable
-from dnnlib.text import TextError, decode_text, parse_json, read_text, split_lines
+from dnnlib.text import TextError, decode_text, parse_json, read_named_text, split_lines
 
-SPLIT_COLUMN = "split"
+SPLIT_COLUMNS = ("split",)
 _PEEKED_ROWS = 1000  # of which the columns are known before one of them is chosen
 _HEAD_BYTES = 4096
 
@@ -76,6 +76,7 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
 
     Raises `UserError` where no column holds file names or captions.
     """
+    reading.tables.append(file)
     records = _records(reading, file, dialect)
     first = list(itertools.islice(records, _PEEKED_ROWS))
     columns = list(dict.fromkeys(key for record in first for key in record.values))
@@ -90,9 +91,11 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
     caption = choose_column(columns, reading.caption_column, CAPTION_COLUMNS, "--caption-column",
                             shown)
     reading.tell(f"column {printable(caption)}")
+    sides = usual_column(columns, SPLIT_COLUMNS)
     folder = os.path.dirname(file)
     for line, values in itertools.chain(first, records):
-        name, texts, split = values.get(picture), values.get(caption), values.get(SPLIT_COLUMN)
+        name, texts = values.get(picture), values.get(caption)
+        split = values.get(sides) if sides else None
         if not isinstance(name, str) or not name.strip():
             reading.wrong_row(file, line, f"no file name under {picture!r}")
             continue
@@ -107,10 +110,7 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
 def text_of(reading: Reading, file: str) -> str:
     """Of a whole file. Raises `UserError`."""
     path = reading.source.files[file]
-    try:
-        text, mended = read_text(path)
-    except TextError as error:
-        raise UserError(f"{printable(path)} cannot be read: {error}") from None
+    text, mended = read_named_text(path, printable(path))
     reading.report.mended(mended)
     return text
 

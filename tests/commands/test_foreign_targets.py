@@ -94,6 +94,29 @@ def test_an_import_leaves_foreign_folders_and_zips_alone(tmp_path, photos, kind)
     assert everything(tmp_path / "to") == before
 
 
+def test_an_index_with_files_that_are_no_texts_is_no_proof(tmp_path, photos):
+    index = {"format": 1, "resolution": [8, 8], "items": [{"file": ["x"]}, {"file": {}}, 7]}
+    dest = tmp_path / "set"
+    lay_out(dest, None, {"dataset.json": json.dumps(index), "x": "mine"})
+    refused(run(dataset_tool.main, "folder", "--source", photos, "--dest", dest),
+            "also holds x, which dataset.json does not list")
+
+
+SOURCES = {"folder": ["--source", "none"], "coco": ["--images", "none", "--captions", "train.json"],
+           "cub": ["--root", "none", "--captions", "none"],
+           "flowers": ["--images", "none", "--captions", "none"], "hf": ["--source", "none"],
+           "webdataset": ["--source", "none"], "lsun": ["--source", "none", "--no-captions"]}
+
+
+@pytest.mark.parametrize("command", SOURCES)
+def test_the_destination_and_the_size_are_checked_before_the_source(tmp_path, command):
+    (tmp_path / "set.zip").write_text("irreplaceable")
+    refused(run(dataset_tool.main, command, *SOURCES[command], "--dest", tmp_path / "set.zip"),
+            "set.zip is not a data set of this program")
+    refused(run(dataset_tool.main, command, *SOURCES[command], "--dest", tmp_path / "new.zip",
+                "--resolution", "0x8"), "size '0x8': expected WIDTHxHEIGHT")
+
+
 def test_an_import_replaces_its_own_and_takes_empty_places(tmp_path, photos):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.zip").touch()

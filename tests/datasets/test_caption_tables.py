@@ -118,6 +118,25 @@ def test_captions_csv_with_several_rows_a_picture_and_splits(tmp_path):
     assert report.captions_from == "captions.csv; column Caption"
 
 
+def test_the_column_of_splits_is_found_in_capitals_too(tmp_path):
+    pictures(tmp_path, "a.png", "b.png")
+    fill(tmp_path, captions__csv="File,Caption,Split\na.png,first,Train\nb.png,second,TEST\n")
+    assert read(tmp_path)[0] == {"a.png": (["first"], "train"), "b.png": (["second"], "test")}
+
+
+@pytest.mark.parametrize("files, options, complaint", [
+    ({"a__txt": "beside"}, {}, "captions come from NAME.txt .*, which is no table with columns"),
+    ({"captions__jsonl": lines({"file": "a.png", "captions": ["a"]})}, {},
+     "captions come from captions.jsonl, which is no table"),
+    ({"Flickr8k__token__txt": "a.png#0\ta dog"}, {}, "captions come from flickr8k .*, which is no"),
+    ({}, {"template": "a {}"}, "--caption-column and --caption-template exclude each other"),
+    ({}, {"none": True}, "--caption-column and --no-captions exclude each other")])
+def test_a_column_is_asked_of_what_is_no_table(tmp_path, files, options, complaint):
+    fill(pictures(tmp_path, "a.png"), **files)
+    with pytest.raises(UserError, match=complaint):
+        read(tmp_path, column="long", **options)
+
+
 def test_captions_tsv_in_utf16_and_without_header(tmp_path):
     pictures(tmp_path, "a.png", "b.png")
     fill(tmp_path, captions__tsv="a.png\ta caf\u00e9, \u201cred\u201d\nb.png\tthe 5\" screen\n"
@@ -232,6 +251,24 @@ def test_flickr8k_has_splits_of_its_own(tmp_path):
     assert {name: split for name, (_, split) in found.items()} == {
         "i/1_a.jpg": "train", "i/2_b.jpg": "test", "i/3_c.jpg": "test"}
     assert report.split_rule == "as the files of the captions say" and not report.counts
+
+
+def test_flickr_files_of_one_name_are_read_together(tmp_path):
+    pictures(tmp_path, "train/1.jpg", "train/2.jpg", "val/3.jpg")
+    fill(tmp_path, **{"train/captions__txt": "image,caption\n1.jpg,one\n1.jpg,one\n2.jpg,two\n",
+                      "val/captions__txt": "image,caption\n1.jpg,one\n2.jpg,deux\n3.jpg,three\n"})
+    found, report = read(tmp_path)
+    assert found == {"train/1.jpg": (["one", "one"], "train"),
+                     "train/2.jpg": (["two", "deux"], "train"), "val/3.jpg": (["three"], "test")}
+    assert "train/captions.txt; val/captions.txt" in report.captions_from
+
+
+def test_flickr_files_in_another_form_are_left(tmp_path):
+    fill(pictures(tmp_path, "i/1.jpg"), captions__txt="image,caption\n1.jpg,one\n",
+         **{"t/Flickr8k__token__txt": "1.jpg#0\tOne\n"})
+    found, report = read(tmp_path)
+    assert found == {"i/1.jpg": (["one"], "train")}
+    assert "t/Flickr8k.token.txt is left, it says the same in another form" in report.captions_from
 
 
 def test_flickr8k_with_a_header(tmp_path):

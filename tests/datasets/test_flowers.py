@@ -66,12 +66,26 @@ def test_what_is_missing_is_named(official):
      "not a MATLAB file"),
     (lambda folder: savemat(folder / "imagelabels.mat", {"labels": [[77, 77, 1, 5]]}),
      {"labels": "imagelabels.mat"}, "1 of 4 captioned pictures have another class there"),
-    (lambda folder: None, {"labels": "setid.mat"}, "it holds no labels")])
+    (lambda folder: None, {"labels": "setid.mat"}, "it holds no labels"),
+    (lambda folder: (folder / "testclasses.txt").write_bytes(bytes(range(128, 256)) * 9),
+     {"split": "reed:."}, "--split: testclasses.txt cannot be read \\(neither UTF-8")])
 def test_wrong_files_get_one_line(official, spoil, options, message, monkeypatch):
     monkeypatch.chdir(official)
     spoil(official)
     with pytest.raises(UserError, match=message):
         pictures(official, **options)
+
+
+def test_links_and_hidden_files_are_told_and_links_followed(official, tmp_path):
+    (official / "text_c10/class_00077").rename(official / "elsewhere")
+    (official / "text_c10/class_00077").symlink_to(official / "elsewhere")
+    (official / "jpg/.DS_Store").touch()
+    raws, report = pictures(official)
+    assert [raw.id for raw in raws] == ["class_00001/image_00003", "class_00102/image_00004"]
+    assert report.counts == {"hidden file or folder": 1, "picture without captions": 2,
+                             "linked folder (--follow-links reads it)": 1}
+    raws, report = pictures(official, follow_links=True)
+    assert len(raws) == 4 and report.counts == {"hidden file or folder": 1}
 
 
 def test_the_command(official, tmp_path):

@@ -41,6 +41,21 @@ def test_coco_strict_leaves_nothing(coco_root):
     assert run("coco", "--images", "a", "--images", "b", "--captions", "c", "--dest", "d").exit_code == 1
 
 
+def test_linked_folders_are_named_and_followed_when_asked(coco_root, cub_root, cub_text, tmp_path):
+    (coco_root / "train2014/part").symlink_to(cub_root)
+    told = coco(coco_root).stdout
+    assert "Skipped part: linked folder\n" in told and "--follow-links" not in told
+    link = cub_root / "images/001.Black_footed_Albatross"
+    link.rename(tmp_path / "moved")
+    link.symlink_to(tmp_path / "moved")
+    arguments = ["cub", "--root", cub_root, "--captions", cub_text, "--dest", tmp_path / "x.zip",
+                 "--resolution", 16]
+    told = run(*arguments)
+    assert "Skipped 001.Black_footed_Albatross: linked folder" in told.stdout and \
+        ": 2 pictures of" in told.stdout
+    assert ": 4 pictures of" in run(*arguments, "--follow-links").stdout
+
+
 def test_cub_with_attngans_split_and_crop(cub_root, cub_text, tmp_path):
     path = tmp_path / "test" / "filenames.pickle"
     path.parent.mkdir()

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from datasets.archive import Archive
+from datasets.importing import RawPicture
+from datasets.lsun import category_and_split
 from tests.datasets.test_import_commands import run
 
 
@@ -89,3 +91,49 @@ def test_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     result = imported(tmp_path, "--source", tmp_path, "--no-captions")
     assert result.exit_code == 1 and "pip install lmdb" in result.stderr
+
+
+@pytest.mark.parametrize("name, category, split", [
+    ("bedroom_train_lmdb", "bedroom", "train"),
+    ("church_outdoor_val_lmdb", "church_outdoor", "test"),
+    ("Bedroom_TEST", "Bedroom", "test"), ("test_lmdb", None, "test"), ("val_lmdb", None, "test"),
+    ("train_train_lmdb", "train", "train"), ("train_val_lmdb", "train", "test"),
+    ("train_lmdb", "train", "train"), ("contest_lmdb", "contest", "train"),
+    ("dining_table", "dining_table", "train")])
+def test_what_a_name_says(name, category, split):
+    assert category_and_split(name) == (category, split)
+
+
+def test_the_official_test_set_has_no_category(tmp_path):
+    source = database(tmp_path / "test_lmdb", {"0a": encoded("red")})
+    result = imported(tmp_path, "--source", source, "--caption-template", "a photo of a {}")
+    assert result.exit_code == 1 and "test_lmdb: its name says no category" in result.stderr
+    result = imported(tmp_path, "--source", source, "--no-captions")
+    assert "(0 train, 1 test) with 0 captions" in result.stdout
+
+
+def test_max_images_takes_the_first_and_reads_little_more(tmp_path, monkeypatch):
+    values = {f"{number:04d}": encoded((number, 0, 0), "PNG") for number in range(200)}
+    source = database(tmp_path / "a_lmdb", values)
+    made = []
+
+    def raw(*arguments):
+        made.append(arguments[0])
+        return RawPicture(*arguments)
+
+    monkeypatch.setattr("datasets.lsun.RawPicture", raw)
+    result = imported(tmp_path, "--source", source, "--no-captions", "--max-images", 3)
+    assert result.exit_code == 0, result.output
+    archive = Archive(tmp_path / "x.zip")
+    assert [one.id for one in archive.entries()] == ["0000", "0001", "0002"]
+    assert "part" not in archive.metadata
+    assert 3 <= len(made) <= 3 + 2 * 4, len(made)  # two threads, four pictures ahead each
+
+
+def test_of_a_picture_in_both_splits_the_first_one_stays(tmp_path):
+    sources = [database(tmp_path / f"a_{side}_lmdb", {"0a": encoded("red"), side: encoded("blue")})
+               for side in ("train", "val")]
+    result = imported(tmp_path, "--source", sources[0], "--source", sources[1], "--no-captions")
+    assert [(one.id, one.split) for one in Archive(tmp_path / "x.zip").entries()] == [
+        ("0a", "train"), ("train", "train"), ("val", "test")]
+    assert "1 x picture of both splits" in result.stdout

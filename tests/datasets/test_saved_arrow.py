@@ -43,6 +43,14 @@ def test_a_dictionary_of_splits(tmp_path):
         ("train/0", ("a",), "train"), ("train/1", ("b c",), "train"), ("validation/0", ("d",), "test")]
 
 
+@pytest.mark.parametrize("name, split", [("Test", "test"), ("VALIDATION", "test"),
+                                         ("Train", "train"), ("extra", "train")])
+def test_splits_by_name(tmp_path, name, split):
+    save_part(tmp_path / name, rows("a"))
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
+    assert [raw.split for raw in saved_pictures(tmp_path, Report())] == [split]
+
+
 def test_one_split_lists_of_captions_and_defects(tmp_path):
     content = [{"photo": {"bytes": png("red"), "path": None}, "sentences": [{"raw": "x"}, {"raw": "y"}]},
                {"photo": {"bytes": None, "path": "gone.jpg"}, "sentences": [{"raw": "z"}]},

@@ -5,7 +5,8 @@ import unicodedata
 
 import pytest
 
-from datasets.source_files import HIDDEN, LINKED_FOLDER, MissingFile, SourceFolder
+from datasets.report import Report
+from datasets.source_files import HIDDEN, LINKED_FOLDER, READ_ALREADY, MissingFile, SourceFolder
 from dnnlib.errors import UserError
 
 
@@ -45,6 +46,30 @@ def test_links(tmp_path):
     assert list(followed.files) == ["b.png", "c.png", "linked/deep/a.png"
                                     ] and followed.find("linked/deep/a.png")
     assert ("linked folder that was read already", "loop") in followed.left_out
+
+
+@pytest.mark.parametrize("link", ["a", "z"])
+def test_a_linked_folder_that_is_there_itself_is_read_once(tmp_path, link):
+    """Whether the system lists the link first or last."""
+    fill(tmp_path, "m/x.png", "elsewhere/deep/y.png", "m/n/z.png")
+    folder = tmp_path / "m"
+    (folder / link).symlink_to(folder / "n")
+    (folder / f"{link}1").symlink_to(tmp_path / "elsewhere" / "deep")
+    (folder / f"{link}2").symlink_to(tmp_path / "elsewhere")
+    source = SourceFolder(folder, follow_links=True)
+    assert set(source.files) == {"x.png", "n/z.png", f"{link}1/y.png"}
+    assert source.left_out == [(READ_ALREADY, link), (READ_ALREADY, f"{link}2/deep")]
+    with pytest.raises(MissingFile, match=f"linked folder {link}; was read under another name"):
+        source.find(f"{link}/z.png")
+
+
+def test_a_report_of_what_is_left_out(tmp_path):
+    folder = fill(tmp_path / "in", "a.png", "._a.png", ".git/x")
+    (folder / "more").symlink_to(tmp_path)
+    report = Report(strict=True)
+    SourceFolder(folder).tell_left_out(report)
+    assert report.counts == {HIDDEN: 2, LINKED_FOLDER: 1}
+    assert report.skipped == [{"file": "more", "reason": LINKED_FOLDER}]
 
 
 @pytest.mark.parametrize("on_disk, in_table",
