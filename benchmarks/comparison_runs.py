@@ -17,6 +17,7 @@ import click
 
 from configs.systems import SYSTEMS
 from dnnlib.console import report_user_errors
+from dnnlib.cores import num_cores
 from dnnlib.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def train(recipe: str, seed: int, outdir: Path, arguments: list[str], threads: i
 @report_user_errors
 def main(arguments: tuple[str, ...], data: str, outdir: Path, kimg: float, seeds: str, recipes: str, jobs: int) -> None:
     """Train each recipe with each seed, all recipes with the first seed first. What follows -- goes to train.py."""
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = max(1, num_cores() // jobs)
     passed = ["--data", str(Path(data).resolve()), "--kimg", str(kimg), *arguments]
     stop, problems = threading.Event(), []
 

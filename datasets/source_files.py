@@ -19,6 +19,7 @@ HIDDEN = "hidden file or folder"
 LINKED_FOLDER = "linked folder (--follow-links reads it)"
 READ_ALREADY = "linked folder that was read already"
 UNREADABLE_FOLDER = "folder that cannot be read"
+_MORE = {None: "", False: "; --follow-links reads it", True: ", which was read under another name"}
 
 
 class MissingFile(UserError):
@@ -81,9 +82,7 @@ class SourceFolder:
             if (self.path / name).is_file():
                 for place in reversed(PurePosixPath(name).parents):
                     if (self.path / place).is_symlink() and place != PurePosixPath("."):
-                        remedy = "was read under another name" if self.follow_links else \
-                            "--follow-links reads it"
-                        return f"lies in the linked folder {place}; {remedy}"
+                        return f"lies in the linked folder {place}{_MORE[self.follow_links]}"
                 return "is hidden or lies in a hidden folder"
         alike = self._by_fold.get(name.casefold(), [])
         return "no such file" + (f"; there is {listing(alike)}, in other letters" if alike else "")

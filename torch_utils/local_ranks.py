@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from dnnlib.cores import num_cores as num_cores
 from dnnlib.errors import UserError
 
 THREADS = "OMP_NUM_THREADS"  # where the user has set it, it holds

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from dnnlib.cores import num_cores
 from dnnlib.errors import UserError
 from torch_utils.distributed import resolve_device
-from torch_utils.local_ranks import THREADS, local_ranks, num_cores, under_torchrun, use_one_thread
+from torch_utils.local_ranks import THREADS, local_ranks, under_torchrun, use_one_thread
 from training.config import TrainConfig
 from training.launch import run
 

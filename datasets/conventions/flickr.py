@@ -59,7 +59,7 @@ def _reads(reading: Reading) -> Iterator[Row]:
     """
     files = [file for file in reading.files if _base(file) == _base(reading.files[0])]
     for file in reading.files:
-        left = "" if file in files else " is left, it says the same in another form"
+        left = "" if file in files else " is left, it has another form"
         reading.tell(printable(file) + left)
     splits = _splits(reading)
     before: set[tuple[str, object]] = set()

@@ -91,11 +91,11 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
     caption = choose_column(columns, reading.caption_column, CAPTION_COLUMNS, "--caption-column",
                             shown)
     reading.tell(f"column {printable(caption)}")
-    sides = usual_column(columns, SPLIT_COLUMNS)
     folder = os.path.dirname(file)
     for line, values in itertools.chain(first, records):
         name, texts = values.get(picture), values.get(caption)
-        split = values.get(sides) if sides else None
+        given = usual_column(values, SPLIT_COLUMNS)  # which late rows of JSON lines alone may have
+        split = values[given] if given else None
         if not isinstance(name, str) or not name.strip():
             reading.wrong_row(file, line, f"no file name under {picture!r}")
             continue

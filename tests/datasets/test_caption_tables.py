@@ -124,6 +124,14 @@ def test_the_column_of_splits_is_found_in_capitals_too(tmp_path):
     assert read(tmp_path)[0] == {"a.png": (["first"], "train"), "b.png": (["second"], "test")}
 
 
+def test_a_split_that_only_late_rows_give(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.conventions.records._PEEKED_ROWS", 1)
+    pictures(tmp_path, "a.png", "b.png")
+    fill(tmp_path, metadata__jsonl=lines({"file_name": "a.png", "text": "first"},
+                                         {"file_name": "b.png", "text": "second", "Split": "test"}))
+    assert read(tmp_path)[0] == {"a.png": (["first"], "train"), "b.png": (["second"], "test")}
+
+
 @pytest.mark.parametrize("files, options, complaint", [
     ({"a__txt": "beside"}, {}, "captions come from NAME.txt .*, which is no table with columns"),
     ({"captions__jsonl": lines({"file": "a.png", "captions": ["a"]})}, {},
@@ -268,7 +276,7 @@ def test_flickr_files_in_another_form_are_left(tmp_path):
          **{"t/Flickr8k__token__txt": "1.jpg#0\tOne\n"})
     found, report = read(tmp_path)
     assert found == {"i/1.jpg": (["one"], "train")}
-    assert "t/Flickr8k.token.txt is left, it says the same in another form" in report.captions_from
+    assert "t/Flickr8k.token.txt is left, it has another form" in report.captions_from
 
 
 def test_flickr8k_with_a_header(tmp_path):

@@ -59,7 +59,7 @@ def test_a_linked_folder_that_is_there_itself_is_read_once(tmp_path, link):
     source = SourceFolder(folder, follow_links=True)
     assert set(source.files) == {"x.png", "n/z.png", f"{link}1/y.png"}
     assert source.left_out == [(READ_ALREADY, link), (READ_ALREADY, f"{link}2/deep")]
-    with pytest.raises(MissingFile, match=f"linked folder {link}; was read under another name"):
+    with pytest.raises(MissingFile, match=f"linked folder {link}, which was read under another"):
         source.find(f"{link}/z.png")
 
 
@@ -70,6 +70,15 @@ def test_a_report_of_what_is_left_out(tmp_path):
     SourceFolder(folder).tell_left_out(report)
     assert report.counts == {HIDDEN: 2, LINKED_FOLDER: 1}
     assert report.skipped == [{"file": "more", "reason": LINKED_FOLDER}]
+
+
+def test_an_option_that_a_command_lacks_is_not_named(tmp_path):
+    fill(tmp_path, "in/a.png", "out/b.png")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "out")
+    source = SourceFolder(tmp_path / "in", follow_links=None)
+    assert set(source.files) == {"a.png"} and source.left_out == [("linked folder", "more")]
+    with pytest.raises(MissingFile, match="^lies in the linked folder more$"):
+        source.find("more/b.png")
 
 
 @pytest.mark.parametrize("on_disk, in_table",
