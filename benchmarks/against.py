@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -132,17 +133,28 @@ class Side:
 @click.option("--dtypes", default="fp32,bf16", show_default=True, metavar="A,B")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Add the rows there.")
-def main(other: Path, generator: str, parts: str, resolution: int, batches: str, dtypes: str,
-         rounds: int, json_path: Path | None) -> None:
+def main(**options: Any) -> None:
     """Time a generator and the parts of its training step here and in the checkout OTHER."""
+    from dnnlib.console import report_user_errors  # not above: a side imports other sources
+
+    report_user_errors(compare)(**options)
+
+
+def compare(other: Path, generator: str, parts: str, resolution: int, batches: str, dtypes: str,
+            rounds: int, json_path: Path | None) -> None:
+    """Time both sides, print a row for each case and add the rows to the record."""
     import torch
 
     from benchmarks.harness import RECORD, machine
+    from configs import recipe
     from dnnlib.files import read_json, write_json
     from dnnlib.ownership import refuse_foreign
+    from networks.generators import preset
 
     if json_path:
         refuse_foreign(json_path, RECORD)
+    for part in parts.split(","):  # an unknown name is refused before a side meets it
+        (recipe if part == "step" else preset)(generator)
     sides = [Side(other), Side(Path(__file__).parents[1])]
     rows = []
     for dtype in dtypes.split(","):

@@ -31,10 +31,17 @@ METRICS = "kid_lite2,clip_s_small_heldout,clip_r_small,scale_x2"
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
            "#393b79", "#637939", "#843c39", "#7b4173")
 
+WIDTH, HEIGHT, LEFT = 900, 420, 60  # of the curves, and of what is left of them
+# The head of `curves_svg`, up to the title: so a file begins that may be replaced.
+SVG_HEAD = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+            'font-family="sans-serif" font-size="12">\n'
+            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/><text x="{LEFT}" y="18">')
+IS_CURVES, IS_GRID = starting_with(SVG_HEAD), png_with("rows", "prompts")
+
 
 def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
     """Learning curves as SVG: a thin line a run, one colour a recipe."""
-    width, height, left, bottom, top, right = 900, 420, 60, 40, 30, 220
+    width, height, left, bottom, top, right = WIDTH, HEIGHT, LEFT, 40, 30, 220
     points = [point for runs in groups.values() for run in runs for point in run.curve]
     if not points:
         raise UserError("no run has a learning curve; train with --metrics, or name another one by --curve")
@@ -44,8 +51,7 @@ def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
     def place(x: float, y: float) -> str:
         return f"{left + x / most_x * (width - left - right):.1f},{height - bottom - (y - low) / (high - low) * (height - bottom - top):.1f}"
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-             f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="18">{title}</text>']
+    parts = [f"{SVG_HEAD}{title}</text>"]
     for step in range(5):
         x, y = most_x * step / 4, low + (high - low) * step / 4
         px, py = place(x, low).split(",")[0], place(0, y).split(",")[1]
@@ -74,7 +80,7 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
         images += [to_uint8(sample.image) for sample in stream]
     save_png(path, grid(images, len(chosen)),
              {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
-             ours=png_with("rows", "prompts"))
+             ours=IS_GRID)
     return list(chosen.prompts)
 
 
@@ -90,17 +96,19 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
 @report_user_errors
 def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | None, curve: str, note: str, out: str, device: str) -> None:
     """Compare finished runs and write the page."""
-    is_page = starting_with(TITLE)
-    refuse_foreign(out, is_page)
+    is_page, pictures = starting_with(TITLE), Path(out).parent / "pictures"
+    curves_path, grid_path = pictures / "comparison-curves.svg", pictures / "comparison.png"
+    for target, ours in ((Path(out), is_page), (curves_path, IS_CURVES), (grid_path, IS_GRID)):
+        refuse_foreign(target, ours)
     names = [row.name for row in protocols_named([name.strip() for name in metrics.split(",")])]
     where = torch.device(device)
     runs = [read_run(Path(folder), data, names, num_images, curve, where) for folder in folders]
     check_comparable(runs)
-    groups, pictures = by_recipe(runs), Path(out).parent / "pictures"
+    groups = by_recipe(runs)
     make_folder(pictures)
     curves = curves_svg(groups, curve)
-    prompts = sample_grid(groups, data, pictures / "comparison.png", where)
-    write_text(pictures / "comparison-curves.svg", curves, ours=starting_with(curves[:40]))
+    prompts = sample_grid(groups, data, grid_path, where)
+    write_text(curves_path, curves, ours=IS_CURVES)
     write_text(Path(out), page(groups, names, curve, prompts, "pictures", note), ours=is_page)
     click.echo(out)
 

@@ -44,8 +44,10 @@ from datasets.report import Report
 from datasets.stylegan import open_archive
 from datasets.tar_shards import shard_pictures
 from datasets.verify import archive_faults
+from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import write_json
+from dnnlib.ownership import refuse_foreign
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 TABLES = {
@@ -252,8 +254,11 @@ def run(name: str, seeds: range, chunk: int = 500) -> tuple[Counter[str], list[t
 @click.option("--seed", default=0, show_default=True, help="The first seed of each kind.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),
               help="Write the record there.")
+@report_user_errors
 def main(num: int, kinds: tuple[str, ...], seed: int, json_path: Path | None) -> None:
     """Read damaged files of every kind and count what becomes of them."""
+    if json_path is not None:
+        refuse_foreign(json_path, RECORD)
     rows, failed = [], False
     for name in kinds or KINDS:
         began = time.monotonic()

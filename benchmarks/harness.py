@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 import torch
 
+from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import json_with, refuse_foreign
 
@@ -33,8 +34,9 @@ def numbers(text: str) -> list[int]:
 
 
 def benchmark_options(resolutions: str, batches: str):
-    """The flags of every benchmark, with these defaults."""
+    """The flags of every benchmark, with these defaults. A `UserError` becomes one line."""
     def decorate(function):
+        function = report_user_errors(function)
         for option in (
             click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True),
             click.option("--resolutions", default=resolutions, show_default=True, metavar="R,R", help="Side of the pictures."),

@@ -2,10 +2,10 @@
 
 `python -m benchmarks.kernel_resources` writes benchmarks/results/<date>-kernel-resources.json and
 the tables of docs/ops.md between its markers, and exits with 1 where a kernel of a forward pass
-spills registers. A record holds a hash of the kernels' code and flags, so a test notices kernels
-that changed without a new record. `--ops DIRECTORY` records the kernels of another checkout, as a
-state to compare with. Files whose intermediate code (PTX) a record knows are not compiled again, so
-a run that was interrupted goes on where it was.
+that the presets launch spills registers. A record holds a hash of the kernels' code and flags, so a
+test notices kernels that changed without a new record. `--ops DIRECTORY` records the kernels of
+another checkout, as a state to compare with. Files whose intermediate code (PTX) a record knows are
+not compiled again, so a run that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from pathlib import Path
 
 import click
 
+from benchmarks.harness import RECORD
 from benchmarks.sass import counts, functions, resources
+from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import read_json, write_text
-from dnnlib.ownership import in_our_folder, json_with
+from dnnlib.ownership import in_our_folder, refuse_foreign
 from networks.generators.eidgan import EidganConfig
 from torch_utils.ops.build import NVCC_FLAGS, OPS, compiler_version, cuda_home
 
@@ -128,7 +130,8 @@ def known_rows(records: list[Path]) -> dict[str, list[Row]]:
     for path in filter(Path.exists, records):
         groups = defaultdict(list)
         for row in read_json(path)["rows"]:
-            groups[row["ptx"]].append(row)
+            if "ptx" in row:  # else a record of another benchmark
+                groups[row["ptx"]].append(row)
         known |= groups
     return known
 
@@ -170,7 +173,7 @@ def add_launches(rows: list[Row], program: Path) -> None:
 
 
 def spills(rows: list[Row]) -> list[str]:
-    """Kernels of a forward pass that spill where the presets launch them, in words."""
+    """Kernels of a forward pass that the presets launch and that spill, in words."""
     return [f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}"
             for row in rows
             if row["spilled"] and row["threads"] and row["kernel"] not in BACKWARD]
@@ -255,11 +258,15 @@ def recorded_before(text: str) -> Path:
 
 
 def record(ops: Path, path: Path) -> dict:
-    """Compile everything below `ops` for all architectures; the record grows as files are done."""
+    """Compile everything below `ops` for all architectures; the record grows as files are done.
+
+    Rows that an interrupted run left there stay until all is done.
+    """
     facts = {"benchmark": "kernel_resources", "date": datetime.date.today().isoformat(),
              "sources": "not all", "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
              "flags": NVCC_FLAGS}
-    rows, known = [], known_rows([*RESULTS.glob("*kernel-resources*.json"), path])
+    left = known_rows([path])
+    rows, known = [], known_rows([*RESULTS.glob("*kernel-resources*.json")]) | left
     with tempfile.TemporaryDirectory() as folder:
         program = launches_program(Path(folder), ops)
         for source in sources(ops):
@@ -267,7 +274,10 @@ def record(ops: Path, path: Path) -> dict:
                 more = compiled(source, architecture, ops, known)
                 add_launches(more, program)
                 rows += more
-                write_record(path, facts | {"rows": rows})
+                if any(row["ptx"] not in known for row in more):
+                    done = {row["ptx"] for row in rows}
+                    kept = [row for ptx in left if ptx not in done for row in left[ptx]]
+                    write_record(path, facts | {"rows": rows + kept})
                 click.echo(f"{source.name} {architecture}: {len(rows)} kernels so far")
     whole = facts | {"sources": source_hash(ops), "rows": rows}
     write_record(path, whole)
@@ -279,7 +289,7 @@ def write_record(path: Path, record: dict) -> None:
     facts = {name: value for name, value in record.items() if name != "rows"}
     rows = ",\n".join("  " + json.dumps(row) for row in record["rows"])
     text = json.dumps(facts, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'
-    write_text(path, text, ours=json_with("benchmark", "rows"))
+    write_text(path, text, ours=RECORD)
 
 
 @click.command()
@@ -287,9 +297,11 @@ def write_record(path: Path, record: dict) -> None:
               help="torch_utils/ops of another checkout; its record is written, the page is not.")
 @click.option("--json", "path", type=click.Path(path_type=Path),
               help="Where the record goes; default: a dated file in benchmarks/results.")
+@report_user_errors
 def main(ops: Path, path: Path | None) -> None:
     """Record what the compiler makes of every kernel."""
     path = path or RESULTS / f"{datetime.date.today().isoformat()}-kernel-resources.json"
+    refuse_foreign(path, RECORD)
     rows = record(ops, path)["rows"]
     if ops == OPS:
         page = PAGE.read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ import torch
 from benchmarks.harness import RECORD, machine
 from benchmarks.sensitivity import write_folder
 from datasets.text_image import Record, TextImageDataset
+from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
 from metrics.picture_folder import PictureFolder
@@ -35,22 +36,26 @@ MEASURES = ("swd", "lattice", "motif", "ppd", "kid_lite2", "pr_lite2", "dc_lite2
 COPIES = ("nearest_train_lite2",)
 
 
-def drawn(data: Path, split: str) -> list[Record]:
-    """All pictures of a split in a seeded order."""
+def drawn(data: Path, split: str, num: int | None = None) -> list[Record]:
+    """The pictures of a split in a seeded order: the first `num`, or all."""
     dataset = TextImageDataset(data, split=split)
     order = torch.randperm(len(dataset), generator=generator_for("measure floors", split))
-    return [dataset[index] for index in order.tolist()]
+    return [dataset[index] for index in order[:num].tolist()]
 
 
-def scored(name: str, folder: Path, records: Sequence[Record], sources: Sources,
-           measures: Sequence[str], cache: Path) -> list[dict]:
-    """A row of the record for each measure."""
-    place = folder / name.replace(" ", "_")
+def written(place: Path, records: Sequence[Record]) -> Path:
+    """These pictures, with their first captions, as a new folder."""
     write_folder(place, [record.image for record in records],
                  [record.captions[0] for record in records])
-    rows, started = [], time.process_time()
-    for found in evaluate(FolderSubject(PictureFolder(place)), sources, protocols_named(measures),
-                          num=len(records), cache_dir=cache):
+    return place
+
+
+def scored(name: str, place: Path, sources: Sources, measures: Sequence[str],
+           cache: Path) -> list[dict]:
+    """A row of the record for each measure of the pictures in the folder `place`."""
+    pictures, rows, started = PictureFolder(place), [], time.process_time()
+    for found in evaluate(FolderSubject(pictures), sources, protocols_named(measures),
+                          num=len(pictures), cache_dir=cache):
         kept = ("metric", "value", "recall", "coverage", "parts", "real_pairs", "num_generated",
                 "num_real")
         rows.append({"pictures": name} | {key: found[key] for key in kept if key in found}
@@ -65,26 +70,25 @@ def scored(name: str, folder: Path, records: Sequence[Record], sources: Sources,
 @click.option("--num-images", "num", default=1000, show_default=True, help="Training pictures.")
 @click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the record there.")
+@report_user_errors
 def main(data: Path, num: int, path: Path | None) -> None:
     """Score real pictures against real ones."""
     if path:
         refuse_foreign(path, RECORD)
     torch.set_num_threads(1)
-    train, test = drawn(data, "train")[:num], drawn(data, "test")
-    first, second = test[:len(test) // 2], test[len(test) // 2:]
+    train, test = drawn(data, "train", num), drawn(data, "test")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cache = folder / "cache"
         cache.mkdir()
-        other = folder / "other_half"
-        write_folder(other, [record.image for record in second],
-                     [record.captions[0] for record in second])
+        half = written(folder / "half", test[:len(test) // 2])
+        other = written(folder / "other_half", test[len(test) // 2:])
         whole = Sources(data=data)
         rows = [
-            *scored("train against test", folder, train, whole, MEASURES, cache),
-            *scored("half of test against the other half", folder, first,
+            *scored("train against test", written(folder / "train", train), whole, MEASURES, cache),
+            *scored("half of test against the other half", half,
                     Sources(data=data, reference=other), MEASURES, cache),
-            *scored("half of test beside train", folder, first, whole, COPIES, cache),
+            *scored("half of test beside train", half, whole, COPIES, cache),
         ]
     if path:
         write_json(path, {"benchmark": "measure floors", "date": datetime.date.today().isoformat(),

@@ -28,6 +28,7 @@ from benchmarks.harness import RECORD, machine
 from configs import recipe
 from datasets.loader import training_batches
 from datasets.text_image import TextImageDataset
+from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
 from networks.text_encoders import load_encoder
@@ -96,10 +97,12 @@ def busy(count: int) -> Iterator[None]:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path),
               help="Write the record there.")
+@report_user_errors
 def main(data: str, batches: str, seconds: float, rounds: int, json_path: Path | None) -> None:
     """Measure images/s of training by threads and by ranks, on an idle and on a busy machine."""
     if json_path:
         refuse_foreign(json_path, RECORD)
+    TextImageDataset(data, split="train")  # what is wrong with it is told here, in one line
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         for batch in map(int, batches.split(",")):
@@ -109,36 +112,56 @@ def main(data: str, batches: str, seconds: float, rounds: int, json_path: Path |
                                "rows": rows}, ours=RECORD)
 
 
+@contextlib.contextmanager
+def loaded(data: str, cache: str, batch: int) -> Iterator[dict[str, Connection]]:
+    """All ways, ready to train, each as the pipe to its process. They end with the block."""
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    processes = []
+    try:
+        for way, (ranks, threads) in WAYS.items():
+            pipes[way], theirs = context.Pipe()
+            processes.append(context.Process(
+                target=train, args=(ranks, threads, data, cache, batch, theirs)))
+            processes[-1].start()
+            theirs.close()  # so that the pipe ends with the process
+            turn(pipes, way, 0.1)  # one at a time: the first makes the cache
+        yield pipes
+    finally:
+        for pipe in pipes.values():
+            with contextlib.suppress(OSError):  # a process that has ended reads nothing
+                pipe.send(0)
+            pipe.close()
+        for process in processes:
+            process.join()
+
+
 def of_batch(data: str, cache: str, batch: int, seconds: float, rounds: int) -> list[dict]:
     """Rows of a batch size: images/s of each way beside 0, 1 and 2 busy processes."""
-    context, pipes, processes, rows = multiprocessing.get_context("spawn"), {}, [], []
-    for way, (ranks, threads) in WAYS.items():
-        pipes[way], theirs = context.Pipe()
-        processes.append(context.Process(
-            target=train, args=(ranks, threads, data, cache, batch, theirs)))
-        processes[-1].start()
-        turn(pipes[way], 0.1)  # one at a time: the first makes the cache
-    for others in (0, 1, 2):
-        with busy(others):
+    rows: list[dict] = []
+    with loaded(data, cache, batch) as pipes:
+        for others in (0, 1, 2):
             rates: dict[str, list[float]] = {way: [] for way in WAYS}
-            for _, way in itertools.product(range(rounds), WAYS):
-                rates[way].append(turn(pipes[way], seconds))
-        row = {way: statistics.median(rates[way]) for way in WAYS}
-        rows.append({"batch": batch, "busy": others} | row)
-        target = TARGETS.get((others, batch))
-        share = row["two ranks"] / rows[0]["one thread"]
-        told = ", ".join(f"{way} {rate:.1f}" for way, rate in row.items())
-        click.echo(f"batch {batch}, {others} busy: {told} images/s; two ranks are "
-                   f"{share:.2f} x one idle thread (target {target})")
-    for pipe, process in zip(pipes.values(), processes, strict=True):
-        pipe.send(0)
-        process.join()
+            with busy(others):
+                for _, way in itertools.product(range(rounds), WAYS):
+                    rates[way].append(turn(pipes, way, seconds))
+            row = {way: statistics.median(rates[way]) for way in WAYS}
+            rows.append({"batch": batch, "busy": others} | row)
+            target = TARGETS.get((others, batch))
+            share = row["two ranks"] / rows[0]["one thread"]
+            told = ", ".join(f"{way} {rate:.1f}" for way, rate in row.items())
+            click.echo(f"batch {batch}, {others} busy: {told} images/s; two ranks are "
+                       f"{share:.2f} x one idle thread (target {target})")
     return rows
 
 
-def turn(pipe: Connection, seconds: float) -> float:
-    pipe.send(seconds)
-    return pipe.recv()
+def turn(pipes: dict[str, Connection], way: str, seconds: float) -> float:
+    """Let a way train for so long -> images/s."""
+    try:
+        pipes[way].send(seconds)
+        return pipes[way].recv()
+    except (EOFError, OSError):
+        raise click.ClickException(f"{way}: its process has failed, as it says above") from None
 
 
 if __name__ == "__main__":

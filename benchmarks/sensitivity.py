@@ -21,6 +21,7 @@ from scipy.cluster.vq import kmeans2
 
 from datasets.folder import CAPTIONS_FILE
 from datasets.text_image import Record, TextImageDataset
+from dnnlib.console import report_user_errors
 from dnnlib.files import write_text
 from dnnlib.ownership import in_our_folder, never
 from metrics.detectors import load_detector
@@ -31,6 +32,8 @@ from metrics.protocols import protocols_named
 from metrics.runner import evaluate
 from metrics.session import Sources
 from metrics.subjects import FolderSubject
+from networks.interfaces import ImageTextEncoder
+from networks.text_encoders import load_encoder
 from torch_utils.pictures import save_png
 from torch_utils.rng import generator_for
 
@@ -153,11 +156,17 @@ def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, fold
     make_reference(folder / "reference", [row for row in rows if not row.name.startswith("clip")], statistics, device=CPU,
                    batch_size=32, weights={}, progress=_silent)
     rows = [replace(row, pictures=replace(row.pictures, num_images=num)) for row in rows]
+    encoders: dict[str, ImageTextEncoder] = {}
+    for spec in {"small", "small-heldout"} & {row.measure.detector for row in rows}:
+        encoder = load_encoder(spec)
+        assert isinstance(encoder, ImageTextEncoder)
+        encoders[spec] = encoder
     for number, damage in enumerate(damages):
         place = folder / f"damage{number}"
         write_folder(place, *damage.change(images, others, captions))
         found = {record["metric"]: record for record in
-                 evaluate(FolderSubject(PictureFolder(place)), Sources(reference=statistics), rows)}
+                 evaluate(FolderSubject(PictureFolder(place)), Sources(reference=statistics), rows,
+                          encoders=encoders)}
         yield damage.name, {head: found[row][field] for head, (row, field) in COLUMNS.items() if row in found}
 
 
@@ -188,6 +197,7 @@ def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
 @click.option("--data", type=click.Path(path_type=Path), default="data/openmoji64.zip", show_default=True)
 @click.option("--num-images", "num", default=1000, show_default=True, help="Pictures on each side.")
 @click.option("--write", "target", is_flag=True, help="Put the table into docs/evaluation.md.")
+@report_user_errors
 def main(data: Path, num: int, target: bool) -> None:
     """Print the table of damages and measures."""
     rows = []

@@ -5,11 +5,24 @@ from __future__ import annotations
 import functools
 import json
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks import generator, harness, ops, training_step
+from benchmarks import (
+    against,
+    bytes_moved,
+    fuzz_imports,
+    generator,
+    harness,
+    kernel_resources,
+    measure_floors,
+    ops,
+    ranks,
+    sensitivity,
+    training_step,
+)
 from benchmarks.literal import literal
 from networks.coordinates import View
 from networks.generators import preset
@@ -71,3 +84,40 @@ def test_flops_of_r1_are_counted(small_discriminator):
     plain, regularised = (training_step.work("eidgan-tiny", 32, 1, "cpu", torch.float32, training_step.PARTS[part])[0]
                           for part in ("D", "D+R1"))
     assert regularised > plain > 0
+
+
+def refused(module, *arguments):
+    """The one line of a benchmark that refuses to start."""
+    done = CliRunner().invoke(module.main, [str(argument) for argument in arguments])
+    assert isinstance(done.exception, SystemExit) and done.exit_code == 1, done.exception
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("module, arguments", [
+    (against, ["."]), (bytes_moved, []), (fuzz_imports, []), (generator, SHORT),
+    (kernel_resources, []), (measure_floors, ["--data", "none.zip"]), (ops, SHORT),
+    (ranks, ["--data", "none.zip"]), (training_step, SHORT)],
+    ids=lambda value: getattr(value, "__name__", ""))
+def test_a_foreign_file_is_refused_before_any_work(module, arguments, tmp_path):
+    path = tmp_path / "notes.json"
+    path.write_text('{"rows": "mine"}')
+    assert "notes.json is no JSON file with " in refused(module, *arguments, "--json", path)
+    assert path.read_text() == '{"rows": "mine"}'
+
+
+@pytest.mark.parametrize("module", [measure_floors, ranks, sensitivity],
+                         ids=lambda module: module.__name__)
+def test_a_data_set_that_is_not_there_is_one_line(module, tmp_path):
+    assert "none.zip" in refused(module, "--data", tmp_path / "none.zip")
+
+
+@pytest.mark.parametrize("part", ["forward", "step"])
+def test_an_unknown_network_is_refused_before_a_side_starts(part, tmp_path):
+    assert "'nosuch'" in refused(against, tmp_path, "--generator", "nosuch", "--parts", part)
+
+
+@pytest.mark.multi_process
+def test_a_way_that_fails_ends_the_measurement(tmp_path):
+    with pytest.raises(click.ClickException, match="one thread: its process has failed"):
+        ranks.of_batch(str(tmp_path / "none.zip"), str(tmp_path), 8, 0.1, 1)

@@ -88,6 +88,20 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
     assert (folders[0] / "comparison.jsonl").read_text() == kept and out.read_text() == text
 
 
+@pytest.mark.parametrize("name, words", [
+    ("comparison-curves.svg", "does not begin with '<svg "),
+    ("comparison.png", "is no picture that this program made")])
+def test_foreign_pictures_are_refused_before_the_work(tmp_path, name, words):
+    """The SVG begins as those of other programs do; the run that is named is not looked for."""
+    picture = tmp_path / "pictures" / name
+    picture.parent.mkdir()
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 420">mine</svg>'
+    picture.write_text(drawing)
+    done = compare(tmp_path / "none.zip", tmp_path / "page.md", tmp_path / "none")
+    assert done.exit_code == 1 and f"{name} {words}" in done.output
+    assert picture.read_text() == drawing and len(list(tmp_path.rglob("*"))) == 2
+
+
 @pytest.fixture
 def creps(runs, openmoji32, tmp_path):
     """A copy of the bi-line system's two folders, scored by scale_x2, and a function that changes the first one's records."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,37 @@ def test_one_file_compiled_anew_gives_the_recorded_figures():
     assert {script.key(row) for row in rows} == set(wanted)
     for row in json.loads(json.dumps(rows)):
         assert {name: wanted[script.key(row)][name] for name in row} == row
+
+
+def test_a_second_interruption_loses_no_row(tmp_path, monkeypatch):
+    """Before it a.cu has changed: of the others, the rows that the first one left are kept."""
+    ptx = {"a": "a1", "b": "b1", "c": "c1", "d": "d1"}
+    stops: list[str] = []
+
+    def compiled(source, architecture, ops, known):
+        if source.stem in stops:
+            raise KeyboardInterrupt
+        return known.get(ptx[source.stem], [{"ptx": ptx[source.stem]}])
+
+    def interrupted(at):
+        stops[:] = [at]
+        with pytest.raises(KeyboardInterrupt):
+            script.record(tmp_path, tmp_path / "r.json")
+        return rows()
+
+    def rows():
+        return [row["ptx"] for row in read_json(tmp_path / "r.json")["rows"]]
+
+    for name, value in {
+            "compiled": compiled, "sources": lambda ops: [Path(f"{stem}.cu") for stem in "abcd"],
+            "launches_program": lambda *_: tmp_path, "add_launches": lambda *_: None,
+            "compiler_version": lambda _: (13, 0), "cuda_home": lambda: tmp_path,
+            "RESULTS": tmp_path / "none", "SHARED_KIB": {"9.0": 227}}.items():
+        monkeypatch.setattr(script, name, value)
+    assert interrupted("d") == ["a1", "b1", "c1"]
+    ptx["a"] = "a2"
+    assert interrupted("c") == ["a2", "a1", "b1", "c1"]
+    assert interrupted("b") == ["a2", "a1", "b1", "c1"]
+    stops.clear()
+    assert script.record(tmp_path, tmp_path / "r.json")["rows"]
+    assert rows() == ["a2", "b1", "c1", "d1"]

@@ -20,7 +20,6 @@ from benchmarks.sensitivity import (
 from datasets.archive import write_archive
 from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
 from datasets.text_image import TextImageDataset
-from metrics.detectors import load_detector
 from metrics.lattice import axis_shares
 from metrics.motif import likeness, phases
 from metrics.pairs import differing
@@ -36,17 +35,7 @@ def found(tmp_path_factory):
     dataset = TextImageDataset(folder / "data.zip", split="all")
     records = [dataset[index] for index in range(len(dataset))]
     rows = [row for row in ROWS if row.name != "clip_r_small"]
-    loaded = {}
-
-    def load_once(name, *arguments, **options):
-        if name not in loaded:
-            loaded[name] = load_detector(name, *arguments, **options)
-        return loaded[name]
-
-    with pytest.MonkeyPatch.context() as patch:  # not once a damage
-        for place in ("benchmarks.sensitivity", "metrics.make_reference", "metrics.session"):
-            patch.setattr(f"{place}.load_detector", load_once)
-        return list(measure(records, [NOTHING, *DAMAGES.values()], 60, folder, rows))
+    return list(measure(records, [NOTHING, *DAMAGES.values()], 60, folder, rows))
 
 
 @pytest.mark.slow
