@@ -7,6 +7,7 @@ global state. Tests of the imports themselves start a real process instead.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -47,16 +48,22 @@ class RunningCommand:
         assert self.process.pid is not None
         os.killpg(self.process.pid, number)
 
+    def kill(self) -> None:
+        """End the command and the processes that it started."""
+        with contextlib.suppress(ProcessLookupError):  # it has just begun and leads no group yet
+            self.send_signal(signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+
     def wait(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """The result of `subprocess.run([sys.executable, *words], cwd=ROOT)`, text captured.
 
-        Raises `subprocess.TimeoutExpired`, after which the command is dead.
+        Raises `subprocess.TimeoutExpired`, after which the command and what it started are dead.
         """
         self.process.join(timeout)
         late = self.process.exitcode is None
         if late:
-            self.process.kill()
-            self.process.join()
+            self.kill()
         output, errors = (file.read_text() for file in self.files)
         self.folder.cleanup()
         if late:
@@ -75,6 +82,13 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """`start_command`, and its result."""
     return start_command(*arguments, **variables).wait(timeout)
+
+
+def succeed(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The result of a command that must not fail."""
+    done = run_command(*arguments, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
 
 def _run(words: list[str], variables: dict[str, str], out: Path, err: Path) -> None:

@@ -217,12 +217,18 @@ def test_text_features_equal_the_cpus(encoded):
 
 
 def await_ticks(command, run, number):
-    """Until the log of a running command has so many lines."""
+    """Until the log of a running command has so many lines; one that does not get there is ended.
+
+    pytest waits at its exit for every process that is left.
+    """
     log, deadline = run / "stats.jsonl", time.monotonic() + 240
     while time.monotonic() < deadline and command.process.is_alive() and (
             not log.exists() or len(log.read_text().splitlines()) < number):
         time.sleep(0.02)
-    assert log.exists() and len(records(log)) >= number, [*map(Path.read_text, command.files)]
+    reached = log.exists() and len(records(log)) >= number
+    if not reached:
+        command.kill()
+    assert reached, [*map(Path.read_text, command.files)]
 
 
 def test_a_killed_run_goes_on_to_the_unbroken_ones_end(encoded, tmp_path):
