@@ -1,6 +1,5 @@
 """dataset_tool.py as a user runs it: exit codes, messages, verify's faults, a stopped run."""
 
-import io
 import json
 import os
 import signal
@@ -12,19 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from dataset_tool import main
 from datasets.text_image import TextImageDataset
+from tests.datasets.picture_bytes import saved
+from tests.datasets.tool import run
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*args):
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 def fails(*args):
@@ -114,9 +107,7 @@ def damaged(path, *, index=None, files=None):
 
 
 def png(mode, size):
-    buffer = io.BytesIO()
-    Image.new(mode, size).save(buffer, "PNG")
-    return buffer.getvalue()
+    return saved(Image.new(mode, size), "PNG")
 
 
 FIRST = "00000/img00000000.png"

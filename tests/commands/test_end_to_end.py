@@ -11,13 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from datasets.archive import Picture, write_archive
-from tests.commands.forked import run_command
-
-
-def succeed(*arguments):
-    done = run_command(*arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+from tests.commands.forked import run_command, succeed
 
 
 @pytest.fixture(scope="module")

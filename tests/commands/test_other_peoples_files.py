@@ -2,33 +2,21 @@
 count and a reason.
 """
 
-import io
 import json
 import os
-import struct
-import tarfile
 import unicodedata
 import zipfile
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image, ImageCms
+from PIL import Image
 
-import dataset_tool
 from datasets import verify
 from datasets.archive import Archive
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
-from tests.datasets.picture_bytes import png_chunk, with_tag
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def run(*arguments):
-    result = CliRunner().invoke(dataset_tool.main, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+from tests.datasets.picture_bytes import BAD_FRACTION, BOMB, SWAPPED, saved, tarred
+from tests.datasets.tool import run
 
 
 def imported(dest, *arguments, exit_code=0):
@@ -55,9 +43,7 @@ def beside(folder, name, text=b"a picture", **options):
 
 
 def data_of(kind, **options):
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 20), (200, 30, 60)).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return saved(Image.new("RGB", (20, 20), (200, 30, 60)), kind, **options)
 
 
 def test_cub_captions_in_every_encoding(tmp_path):
@@ -141,32 +127,18 @@ def test_an_import_is_checked_before_it_takes_its_name(tmp_path, monkeypatch):
 
 
 def test_what_a_phone_writes_is_imported(tmp_path):
-    exif = (b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + struct.pack("<HHIHH", 274, 3, 1, 6, 0)
-            + struct.pack("<HHI4s", 282, 2, 3, b"72\0\0") + struct.pack("<I", 0))
-    beside(tmp_path / "in", "phone.jpg", exif=exif)
+    beside(tmp_path / "in", "phone.jpg", exif=BAD_FRACTION)
     beside(tmp_path / "in", "odd.jpg", exif=b"Exif\0\0XX")
     captions, told = imported(tmp_path / "x.zip", "folder", "--source", tmp_path / "in")
     assert len(captions) == 2 and "1 x metadata such as EXIF that cannot be read, ignored" in told
 
 
-def tar(path, **members):
-    with tarfile.open(path, "w") as file:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name.replace("__", "."))
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
-    return path
-
-
 def test_hidden_files_and_other_kinds_in_a_shard(tmp_path):
-    tar(
-        tmp_path / "0.tar", **{
-            "._0__jpg": b"Mac OS X", "0__jpg": data_of("JPEG"), "0__txt": b"zero",
-            "__DS_Store": b"x", "1__gif": data_of("GIF"), "1__txt": b"one",
-            "./2__avif": data_of("AVIF"), "./2__txt": "zw\u00f6lf".encode("utf-16"),
-            "3__heic": b"x", "3__txt": b"three", "4__jpg": data_of("JPEG"),
-            "4__json": b'{"caption": "half \\ud83d"}', "4__npy": b"x"
-        })
+    tarred(tmp_path / "0.tar", ("._0.jpg", b"Mac OS X"), ("0.jpg", data_of("JPEG")),
+           ("0.txt", b"zero"), (".DS_Store", b"x"), ("1.gif", data_of("GIF")), ("1.txt", b"one"),
+           ("./2.avif", data_of("AVIF")), ("./2.txt", "zw\u00f6lf".encode("utf-16")),
+           ("3.heic", b"x"), ("3.txt", b"three"), ("4.jpg", data_of("JPEG")),
+           ("4.json", b'{"caption": "half \\ud83d"}'), ("4.npy", b"x"))
     captions, told = imported(tmp_path / "x.zip", "webdataset", "--source", tmp_path)
     assert captions == {"0": ("zero",), "1": ("one",), "2": ("zw\u00f6lf",), "4": ("half",)}
     for line in ("2 x hidden file or folder", "1 x file of another kind (.heic)",
@@ -228,7 +200,7 @@ def test_names_in_another_encoding_and_with_line_ends(tmp_path):
 
 
 def test_profiles_are_counted(tmp_path):
-    beside(tmp_path / "in", "a.png", icc_profile=with_tag(SRGB, b"rXYZ", b"gXYZ"))
+    beside(tmp_path / "in", "a.png", icc_profile=SWAPPED)
     beside(tmp_path / "in", "b.png", icc_profile=b"damaged")
     told = imported(tmp_path / "x.zip", "folder", "--source", tmp_path / "in")[1]
     assert "1 x colour profile converted to sRGB" in told
@@ -244,9 +216,7 @@ def test_profiles_are_counted(tmp_path):
 
 def test_a_failed_import_prints_its_counts(tmp_path):
     (tmp_path / "in").mkdir()
-    bomb = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
-    (tmp_path / "in" / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bomb +
-                                               png_chunk(b"IDAT", b""))
+    (tmp_path / "in" / "bomb.png").write_bytes(BOMB)
     (tmp_path / "in" / "bomb.txt").write_text("a bomb")
     draw(tmp_path / "in" / "silent.png")
     wrong, told = imported(tmp_path / "x.zip", "folder", "--source", tmp_path / "in", exit_code=1)

@@ -4,7 +4,6 @@ drawn and scored.
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 
@@ -13,15 +12,10 @@ import pytest
 from PIL import Image
 
 from datasets.archive import Picture, write_archive
-from tests.commands.forked import run_command
+from tests.commands.forked import run_command, succeed
+from tests.datasets.picture_bytes import saved
 
 TICK = ("--recipe", "debug", "--kimg", "0.008", "--report-to", "none")
-
-
-def succeed(*arguments):
-    done = run_command(*arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def refused(*arguments):
@@ -48,9 +42,7 @@ def bare(tmp_path_factory):
     path = tmp_path_factory.mktemp("bare") / "faces.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for i in range(10):
-            buffer = io.BytesIO()
-            Image.fromarray(draw(i)).save(buffer, "PNG")
-            file.writestr(f"{i:05d}.png", buffer.getvalue())
+            file.writestr(f"{i:05d}.png", saved(Image.fromarray(draw(i)), "PNG"))
     return path
 
 

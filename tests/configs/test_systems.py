@@ -21,6 +21,7 @@ from networks.generators import EidganConfig, preset
 from networks.interfaces import TextFeatures
 from networks.sampling import iterate_images
 from networks.snapshot import Snapshot
+from tests.networks.sizes import SMALL_FROZEN
 from training.config import TextConfig
 from training.launch import run
 from training.trainer import Trainer
@@ -38,8 +39,7 @@ def tiny(config):
         fields["num_tokens"] = 1
     judge = config.discriminator
     if isinstance(judge, FrozenFeaturesConfig):
-        scale: dict[str, Any] = {"input_px": 32, "channels": (8, 16), "head_channels": 8,
-                                 "pixel_channels": 8}
+        scale = SMALL_FROZEN
     else:
         scale = {"channel_base": 256, "channel_max": 32}
         scale |= {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}

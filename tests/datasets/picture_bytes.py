@@ -1,11 +1,14 @@
-"""PNG and TIFF files made byte by byte: what Pillow reads but does not write."""
+"""Files made byte by byte, as Pillow reads but does not write them; odd metadata; tars."""
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 import zlib
 
 import numpy as np
+from PIL import Image, ImageCms
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -53,3 +56,31 @@ def with_tag(profile: bytes, first: bytes, second: bytes) -> bytes:
     one, two = places[first], places[second]
     changed[one:one + 8], changed[two:two + 8] = profile[two:two + 8], profile[one:one + 8]
     return bytes(changed)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SWAPPED = with_tag(SRGB, b"rXYZ", b"gXYZ")  # red means green
+# Orientation 6, and text where EXIF has a fraction (XResolution), as some phones write it.
+BAD_FRACTION = (b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + struct.pack("<HHIHH", 274, 3, 1, 6, 0)
+                + struct.pack("<HHI4s", 282, 2, 3, b"72\0\0") + struct.pack("<I", 0))
+# A PNG that says it has 60,000 x 60,000 pixels, and has none.
+BOMB = (b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+        + png_chunk(b"IDAT", b""))
+
+
+def saved(picture: Image.Image, kind: str, **options) -> bytes:
+    """The file that Pillow makes of a picture."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tarred(path, *members, mode="w"):
+    """A tar of these (name, bytes) at `path`; returns `path`."""
+    with tarfile.open(path, mode) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path

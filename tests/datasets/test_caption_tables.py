@@ -11,7 +11,7 @@ from datasets.folder import folder_pictures
 from datasets.report import Report
 from dnnlib.errors import UserError
 from tests.datasets.folders import fill, lines, pictures, read
-from tests.datasets.test_import_commands import run
+from tests.datasets.tool import run
 
 # Hugging Face imagefolder
 

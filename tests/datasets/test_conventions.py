@@ -14,7 +14,7 @@ from datasets.picture_files import picture_endings
 from datasets.source_files import SourceFolder
 from dnnlib.errors import UserError
 from tests.datasets.folders import fill, lines, pictures, read
-from tests.datasets.test_import_commands import run
+from tests.datasets.tool import run
 
 # files beside pictures
 

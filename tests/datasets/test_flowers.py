@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from scipy.io import savemat
 
-import dataset_tool
 from datasets.archive import Archive
 from datasets.flowers import flower_pictures
 from datasets.report import Report
 from dnnlib.errors import UserError
+from tests.datasets.tool import run
 
 CLASSES = (77, 77, 1, 102)  # of image_00001 and so on
 
@@ -89,10 +88,10 @@ def test_links_and_hidden_files_are_told_and_links_followed(official, tmp_path):
 
 
 def test_the_command(official, tmp_path):
-    done = CliRunner().invoke(dataset_tool.main, [
-        "flowers", "--images", str(official / "jpg"), "--captions", str(official / "text_c10"),
-        "--labels", str(official / "imagelabels.mat"), "--split", f"reed:{official}",
-        "--dest", str(tmp_path / "flowers.zip"), "--resolution", "16x16"])
+    done = run(
+        "flowers", "--images", official / "jpg", "--captions", official / "text_c10",
+        "--labels", official / "imagelabels.mat", "--split", f"reed:{official}",
+        "--dest", tmp_path / "flowers.zip", "--resolution", "16x16")
     assert done.exit_code == 0, done.output
     entries = Archive(tmp_path / "flowers.zip").entries()
     assert [entry.split for entry in entries] == ["train", "train", "test", "train"]

@@ -4,16 +4,11 @@ import pickle
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-import dataset_tool
 from datasets.text_image import TextImageDataset
 from networks.text_encoders.cache import CachedTextEncoder
 from networks.text_encoders.hashed import HashedEncoder
-
-
-def run(*args):
-    return CliRunner().invoke(dataset_tool.main, [str(arg) for arg in args])
+from tests.datasets.tool import run
 
 
 def coco(root, *more):

@@ -1,6 +1,5 @@
 """Import of LSUN's databases: keys, categories, splits, damage, and the missing package."""
 
-import io
 import sys
 
 import pytest
@@ -9,13 +8,12 @@ from PIL import Image
 from datasets.archive import Archive
 from datasets.importing import RawPicture
 from datasets.lsun import category_and_split
-from tests.datasets.test_import_commands import run
+from tests.datasets.picture_bytes import saved
+from tests.datasets.tool import run
 
 
 def encoded(colour, kind="WEBP"):
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 16), colour).save(buffer, kind)
-    return buffer.getvalue()
+    return saved(Image.new("RGB", (20, 16), colour), kind)
 
 
 def database(folder, values):

@@ -1,6 +1,5 @@
 """Import of save_to_disk folders: Arrow streams with the Image feature, one split or many."""
 
-import io
 import json
 import sys
 
@@ -10,12 +9,11 @@ from PIL import Image
 from datasets.report import Report
 from datasets.saved_arrow import saved_pictures
 from dnnlib.errors import UserError
+from tests.datasets.picture_bytes import saved
 
 
 def png(colour):
-    buffer = io.BytesIO()
-    Image.new("RGB", (9, 7), colour).save(buffer, "PNG")
-    return buffer.getvalue()
+    return saved(Image.new("RGB", (9, 7), colour), "PNG")
 
 
 def save_part(folder, rows, **state):

@@ -11,7 +11,7 @@ from datasets.archive import Archive
 from datasets.contact_sheet import drawable
 from datasets.statistics import Statistics, num_repeated, table_lines
 from tests.datasets.conftest import picture
-from tests.datasets.test_import_commands import run
+from tests.datasets.tool import run
 
 
 def test_bins_and_extremes():

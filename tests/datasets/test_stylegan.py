@@ -16,6 +16,7 @@ from datasets.stylegan import LabelCaptions, open_archive, write_stylegan
 from datasets.text_image import TextImageDataset
 from datasets.verify import archive_faults
 from dnnlib.errors import UserError
+from tests.datasets.picture_bytes import saved
 
 NAMES = [f"00000/img{i:08d}.png" for i in range(6)]
 LABELS = [[name, number % 3] for number, name in enumerate(NAMES)]
@@ -24,9 +25,7 @@ PHOTO = LabelCaptions(template="a photo of a {}")
 
 def encoded(number=0, mode="RGB", size=(8, 8), kind="PNG"):
     pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, kind)
-    return buffer.getvalue()
+    return saved(Image.fromarray(pixels).convert(mode), kind)
 
 
 def put(path, files):

@@ -1,8 +1,6 @@
 """WebDataset import: shards as img2dataset writes them, with what goes wrong in them."""
 
-import io
 import json
-import tarfile
 
 import pytest
 from PIL import Image
@@ -11,22 +9,20 @@ from datasets.importing import import_pictures
 from datasets.report import Report
 from datasets.tar_shards import find_shards, shard_pictures
 from dnnlib.errors import UserError
+from tests.datasets.picture_bytes import saved, tarred
 
 
 def jpeg(colour, mode="RGB"):
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 12), colour).convert(mode).save(buffer, "JPEG")
-    return buffer.getvalue()
+    return saved(Image.new("RGB", (20, 12), colour).convert(mode), "JPEG")
 
 
 def write_shard(path, members):
-    with tarfile.open(path, "w") as tar:
-        for name, data in members:
-            data = data if isinstance(data, bytes) else json.dumps(data).encode() if isinstance(data, dict) else data.encode()
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
+    """Contents are bytes, text or what becomes JSON."""
+    def encoded(data):
+        return data if isinstance(data, bytes) else (
+            json.dumps(data) if isinstance(data, dict) else data).encode()
+
+    return tarred(path, *((name, encoded(data)) for name, data in members))
 
 
 @pytest.fixture

@@ -7,16 +7,14 @@ from dnnlib.errors import UserError
 from networks.discriminators import DISCRIMINATORS
 from networks.discriminators.wavelet import SpectralBlock, WaveletDiscriminatorConfig
 from networks.interfaces import TextFeatures
+from tests.networks.sizes import SMALL_FROZEN
 
 
 def build(kind, **fields):
     torch.manual_seed(0)
     fields = {"resolution": 32, "sentence_dim": 12, "feature_dim": 10} | fields
-    if kind == "frozen_features":
-        fields = {"input_px": 32, "channels": (8, 16), "head_channels": 8,
-                  "pixel_channels": 8} | fields
-    else:
-        fields = {"channel_base": 128, "channel_max": 32} | fields
+    frozen = kind == "frozen_features"
+    fields = (SMALL_FROZEN if frozen else {"channel_base": 128, "channel_max": 32}) | fields
     if kind != "dcgan":
         fields.setdefault("group_size", 2)
     if kind == "wavelet":

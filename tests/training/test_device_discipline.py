@@ -15,6 +15,7 @@ from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizerCo
 from networks.text_encoders.cache import CachedTextEncoder
 from networks.text_encoders.hashed import HashedEncoder
 from tests.fake_gpu.device import CUDA, DeviceFault, fake_gpu
+from tests.networks.sizes import SMALL_FROZEN
 from torch_utils import distributed
 from torch_utils.tensors import to_device
 from training.augment import NUM_UNIFORMS, Augmentation
@@ -27,8 +28,7 @@ FAMILIES = tuple(f"{system}-openmoji64" for system in (
     "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan"))
 FROZEN = replace(
     recipe("eidgan-flowers64"), resolution=32, generator=preset("eidgan-tiny"),
-    discriminator=FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16),
-                                       head_channels=8, pixel_channels=8))
+    discriminator=FrozenFeaturesConfig(resolution=32, **SMALL_FROZEN))
 SMALL = replace(
     recipe("debug"), generator=preset("vqcgan-tiny"), loss=LossConfig(r1_gamma=0.0),
     discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, feature_dim=64))

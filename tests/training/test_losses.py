@@ -12,6 +12,7 @@ from dnnlib.errors import UserError
 from networks.discriminators import FrozenFeaturesConfig
 from networks.generators import preset
 from networks.interfaces import TextFeatures
+from tests.networks.sizes import SMALL_FROZEN
 from torch_utils.training_stats import Collector
 from training import losses
 from training.augment import NUM_UNIFORMS, Augmentation, perturb_sentences
@@ -53,9 +54,7 @@ def frozen_parts(augment, *, keep_fakes, **loss):
     """Small networks with a discriminator on frozen features under the hinge loss."""
     torch.manual_seed(0)
     generator = preset("eidgan-tiny").build()
-    discriminator = FrozenFeaturesConfig(
-        resolution=32, input_px=32, channels=(8, 16), head_channels=8, pixel_channels=8,
-        sentence_dim=64).build()
+    discriminator = FrozenFeaturesConfig(resolution=32, sentence_dim=64, **SMALL_FROZEN).build()
     config = LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0, **loss)
     return GanLoss(generator, discriminator, None, augment, config, 32, Collector(), "fp32",
                    keep_fakes=keep_fakes)

@@ -24,6 +24,7 @@ from networks.generators import preset
 from networks.layers.vector_quantizer import VectorQuantizerConfig
 from networks.snapshot import Snapshot
 from tests.commands.forked import run_command
+from tests.networks.sizes import SMALL_FROZEN
 from tests.training.steps import make_trainer, run_steps
 from training.checkpoint import CheckpointIO
 from training.config import LossConfig, TextConfig, TrainConfig
@@ -67,9 +68,8 @@ VQCGAN = replace(recipe("debug"), generator=preset("vqcgan-tiny"),
 FROZEN = replace(
     recipe("debug"),
     loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
-    discriminator=FrozenFeaturesConfig(resolution=32, input_px=32, channels=(8, 16),
-                                       head_channels=8, pixel_channels=8, group_size=4,
-                                       sentence_dim=64))
+    discriminator=FrozenFeaturesConfig(resolution=32, group_size=4, sentence_dim=64,
+                                       **SMALL_FROZEN))
 
 
 @pytest.mark.parametrize("config", [recipe("debug"), QUANTIZED, VQCGAN, FROZEN],

@@ -1,0 +1,14 @@
+"""`dataset_tool.py` in this process."""
+
+from __future__ import annotations
+
+from click.testing import CliRunner, Result
+
+import dataset_tool
+
+
+def run(*arguments: object) -> Result:
+    """`dataset_tool.py` with these words. Whatever it raises but SystemExit fails the test."""
+    result = CliRunner().invoke(dataset_tool.main, list(map(str, arguments)))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
