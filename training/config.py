@@ -36,9 +36,6 @@ class LossConfig:
     the interval, where the image tower is dear beside a small G. matching_aware_gp: weight of MA-GP (2 in DF-GAN), every D
     step. path_length, path_length_interval: StyleGAN2's regulariser. style_mixing: probability that the style codes behind
     a random cut come from a second latent.
-    variety: weight of the pair term, for which the fakes are two latents a text. In the mean over a
-    forward, their `covariance_distance` shall reach `variety_share` of that between real pictures,
-    and the distance across texts all of it.
     """
 
     adversarial: Literal["logistic", "hinge"] = "logistic"
@@ -51,16 +48,14 @@ class LossConfig:
     cong_interval: int = 1
     temperature: float = 0.1
     matching_aware_gp: float = 0.0
-    variety: float = 0.0
-    variety_share: float = 0.8
     path_length: float = 0.0
     path_length_interval: int = 4
     path_length_decay: float = 0.01
     style_mixing: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp", "variety",
-                     "variety_share", "path_length"):
+        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp",
+                     "path_length"):
             _check(getattr(self, name) >= 0, f"loss.{name}: must not be negative, got {getattr(self, name)}")
         _check(self.temperature > 0, f"loss.temperature: must be positive, got {self.temperature}")
         for name in ("r1_interval", "cong_interval", "path_length_interval"):
@@ -151,6 +146,8 @@ class TrainConfig:
     """One run. Fields in `RESUMABLE` may differ when a run is resumed; all others must not.
 
     labels: how captions are made of class labels, where `data` is an archive of StyleGAN's tools.
+    start_resolution, start_kimg: so many kimg first train at that side, a fraction of the cost: real
+    pictures are shrunk and an implicit generator draws at their size (0 = none).
     lr_decay: the last share of the run, over which both learning rates fall in a line to 5 % (0 = they stay).
     batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks);
     it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
@@ -177,6 +174,8 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     kimg: float = 25000.0
+    start_resolution: int = 0
+    start_kimg: float = 0.0
     lr_decay: float = 0.0
     batch: int = 64
     batch_gpu: int | None = None
@@ -215,9 +214,14 @@ class TrainConfig:
                 _check(not getattr(self.loss, name),
                        f"loss.{name}: a gradient penalty on frozen features would penalise the "
                        f"frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
-        else:
-            _check(not self.loss.variety, "loss.variety: compares frozen features, so it needs "
-                   "discriminator.kind=frozen_features")
+        if self.start_resolution:
+            _check(8 <= self.start_resolution <= self.resolution,
+                   f"start_resolution: must lie between 8 and resolution = {self.resolution}, got "
+                   f"{self.start_resolution}")
+            _check(isinstance(self.discriminator, FrozenFeaturesConfig)
+                   and not hasattr(self.generator, "resolution"),
+                   "start_resolution: needs a generator and a discriminator for any size, eidgan, "
+                   "creps or cips with discriminator.kind=frozen_features")
         if self.text.quantizer is not None:
             _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
@@ -244,6 +248,11 @@ class TrainConfig:
         loss = replace(self.loss, mismatch=0.0, cond=0.0, cong=0.0, matching_aware_gp=0.0)
         return replace(self, generator=generator, loss=loss, text=TextConfig(), text_cache=False)
 
+    def side_at(self, images: int) -> int:
+        """The side of the pictures of the step that begins after `images` images."""
+        early = self.start_resolution and images < self.start_kimg * 1000
+        return self.start_resolution if early else self.resolution
+
     def lr_scale(self, images: int) -> float:
         """Factor of both learning rates after `images` images; a function of the images alone, so resuming changes nothing."""
         if not self.lr_decay:
@@ -260,9 +269,6 @@ class TrainConfig:
                "forward, so it needs at least 2 (or --set loss.mismatch=0)")
         _check(size * world_size > 1 or not (self.loss.cond or self.loss.cong),
                "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2")
-        _check(not self.loss.variety or (size % 2 == 0 and size >= 4),
-               f"--batch-gpu {size}: loss.variety compares pairs of images in a forward, so it "
-               "needs an even number of at least 4")
         return size, share // size
 
     def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:

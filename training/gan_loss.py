@@ -1,9 +1,9 @@
 """Which terms make up D's and G's loss in a step, and which random draws they take.
 
 Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so a picture's
-draws do not depend on how the batch is split. Five terms look at the other rows of the same forward
-and so do see the split: minibatch deviation, mismatched texts, the negatives of ConD and ConG
-(those of all ranks), the pair term, and the target of the path length; so do batch norms.
+draws do not depend on how the batch is split. Four terms look at the other rows of the same forward
+and so do see the split: minibatch statistics of D, mismatched texts, the negatives of ConD and ConG
+(those of all ranks), and the target of the path length; so do batch norms.
 N ranks equal one rank with N accumulation rounds in all of them but the negatives.
 """
 
@@ -18,7 +18,6 @@ from typing import Literal
 import torch
 
 from networks.coordinates import View
-from networks.discriminators.frozen_features import FrozenFeaturesDiscriminator
 from networks.interfaces import (
     Codes,
     Discriminator,
@@ -95,8 +94,6 @@ class GanLoss:
         self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
         self.precision, self.keep_fakes = precision, keep_fakes
         self._kept: Fakes | None = None
-        # By the first row of a micro batch, from D's turn to G's.
-        self._real_motifs: dict[int, torch.Tensor] = {}
         # NaN until a step has measured it.
         self.path_length_mean = torch.full((), math.nan, device=generator.tokens_mean.device)
 
@@ -125,12 +122,8 @@ class GanLoss:
         return codes
 
     def draw(self, micro: MicroBatch, player: Literal["d", "g"]) -> Fakes:
-        """Fakes for a player; D's draws for both where `shared_fakes` is set, two latents a text
-        where `variety` is.
-        """
+        """Fakes for a player; D's draws for both where `shared_fakes` is set."""
         player = "d" if self.config.shared_fakes else player
-        if self.config.variety and micro.text is not None:
-            micro = replace(micro, text=micro.text[: len(micro.text) // 2].repeat_interleave(2))
         codes = self.codes(micro, f"z-{player}")
         images = self.generator.synthesis(codes, self.view)
         uniforms = partial(micro.uniform, {"d": "augment-d-fake", "g": "augment-g"}[player])
@@ -153,22 +146,6 @@ class GanLoss:
         hidden = self.discriminator.read(sensed)
         return self.discriminator.judge(hidden, self.generator.condition(fakes.text)).logits
 
-    def _motifs(self, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        assert isinstance(self.discriminator, FrozenFeaturesDiscriminator)  # so TrainConfig asks
-        return self.discriminator.motifs(sensed)
-
-    def _variety(self, micro: MicroBatch, fakes: Fakes) -> torch.Tensor:
-        """How far the mean distances of pairs, of one text and of two, fall short of those of real
-        pictures.
-        """
-        real, fake = self._real_motifs.pop(micro.rows.start), self._motifs(fakes.sensed)
-        goal = losses.covariance_distance(real, real.roll(1, 0)).mean()
-        same = losses.covariance_distance(fake[0::2], fake[1::2]).mean()
-        other = losses.covariance_distance(fake, fake.roll(2, 0)).mean()
-        for name, value in (("real", goal), ("latents", same), ("texts", other)):
-            self.collector.report(f"Distance/{name}", value)
-        return torch.relu(self.config.variety_share * goal - same) + torch.relu(goal - other)
-
     def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, None]:
         """Adversarial terms, mismatched texts, ConD and MA-GP every step; R1, times its interval,
         where `regularise`.
@@ -187,10 +164,7 @@ class GanLoss:
             if config.matching_aware_gp:
                 assert text is not None  # TrainConfig asks for it
                 text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
-            sensed = self.discriminator.sense(reals)
-            if config.variety:
-                self._real_motifs[micro.rows.start] = self._motifs(sensed)
-            hidden = self.discriminator.read(sensed)
+            hidden = self.discriminator.trunk(reals)
             real = self.discriminator.judge(hidden, text)
 
             fake_term = pay.fake(fake)
@@ -236,8 +210,6 @@ class GanLoss:
             logits = self._judge(fakes, fakes.sensed)
             loss = losses.ADVERSARIAL[config.adversarial].generator(logits)
             report("Loss/G", loss)
-            if config.variety:
-                loss = loss + config.variety * self._variety(micro, fakes)
             if codes.commitment is not None:
                 term = codes.commitment.mean()
                 report("Loss/commitment", term)

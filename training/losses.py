@@ -56,21 +56,6 @@ ADVERSARIAL = {"logistic": AdversarialTerms(logistic_real, logistic_fake, logist
                "hinge": AdversarialTerms(hinge_real, hinge_fake, hinge_generator)}
 
 
-def covariance_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """1 - cosine of the channel covariances of feature maps a, b [N, C, S, S], row by row.  # [N]
-
-    The covariance over positions (the Gram matrix of Gatys et al. 2016, centred) keeps which
-    features occur together and drops where: a motif that is moved stays near itself.
-    """
-    def covariance(maps: torch.Tensor) -> torch.Tensor:
-        rows = maps.float().flatten(2)
-        rows = rows - rows.mean(dim=2, keepdim=True)
-        return (rows @ rows.transpose(1, 2)).flatten(1)
-
-    with torch.autocast(a.device.type, enabled=False):  # 16 bits would drown small distances
-        return 1 - functional.cosine_similarity(covariance(a), covariance(b), dim=1)
-
-
 def r1_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """R1 (Mescheder et al. 2018): mean squared norm of the gradient of D's logits in the images; multiply by gamma / 2.
 

@@ -12,7 +12,9 @@ from functools import partial
 
 import torch
 
+from networks.coordinates import View
 from networks.interfaces import TextEncoder, TextFeatures
+from networks.pretrained.frozen import fit_square
 from torch_utils.distributed import rank, sum_over_ranks, world_size
 from torch_utils.rng import seed_for
 from torch_utils.tensors import from_uint8
@@ -80,6 +82,7 @@ class Trainer:
         config, index = self.config, self.progress.images // self.config.batch
         for player in (self.player_d, self.player_g):
             player.scale_lr(config.lr_scale(self.progress.images))
+        self.loss.view = View.square(config.side_at(self.progress.images))
         micro_batches = self._split(images, captions)
         regularise, contrast = index % config.loss.r1_interval == 0, index % config.loss.cong_interval == 0
         self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))
@@ -111,7 +114,10 @@ class Trainer:
         for start in range(0, len(images), self.micro_size):
             piece = slice(start, start + self.micro_size)
             text = self._encode(captions[piece])
-            real = from_uint8(images[piece].to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+            real = from_uint8(images[piece].to(self.device, non_blocking=True))
+            if self.loss.view.width < real.shape[-1]:
+                real = fit_square(real, self.loss.view.width).clamp(-1, 1)
+            real = real.contiguous(memory_format=torch.channels_last)
             rows = slice(first + start, first + start + self.micro_size)
             part = MicroBatch(real, text, rows, self.config.batch, stream)
             if text is not None and self.config.text.noise:

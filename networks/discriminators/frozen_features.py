@@ -8,8 +8,9 @@ fan-in, and `up` bilinear. A small convolutional head reads every M_i, and one m
 themselves, which the frozen network does not see in full. A head judges each of its positions p
 alone: logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), with s the sentence at unit second
 moment (projection, Miyato and Koyama 2018). The heads normalise by groups (`VirtualBatchNorm`) and
-see how varied a group is (minibatch deviation). Spectral norm is left out: behind the normalisation
-the scale of a kernel has no effect, and w / |w| is the spectral norm of a single row.
+compare the samples of a group (`Comparison`): without it, every text and latent gives one shape
+(docs/experiment_log.md). Spectral norm is left out: behind the normalisation the scale of a kernel
+has no effect, and w / |w| is the spectral norm of a single row.
 
 Shapes: N batch, C head width, S side of a head's map, P positions of all heads together.
 """
@@ -27,7 +28,7 @@ from torch.nn import functional
 from dnnlib.errors import UserError
 from networks.interfaces import Discriminator, TextFeatures, Verdict
 from networks.layers.linear import unit_second_moment
-from networks.layers.minibatch_stddev import minibatch_stddev
+from networks.layers.minibatch_stddev import group_of
 from networks.layers.virtual_batch_norm import VirtualBatchNorm
 from networks.pretrained.scales import FrozenScales
 from torch_utils.precision import no_autocast
@@ -39,7 +40,8 @@ class FrozenFeaturesConfig:
     input_px: the side at which it sees pictures. channels: widths after the mixing, fine to coarse,
     one a scale; the coarsest scales of the network are taken. mixing_seed: of the fixed random
     layers. head_channels, pixel_channels: widths of the heads on features and of the head on pixels
-    (0 = without it). group_size: samples of a normalisation group. sentence_dim: width of the text,
+    (0 = without it). group_size: samples of a group, for normalisation and comparison. kernels: B,
+    the comparisons of a head (0 = samples are not compared). sentence_dim: width of the text,
     0 = none. feature_dim: of f_D for ConD, 0 = none.
     """
 
@@ -53,6 +55,7 @@ class FrozenFeaturesConfig:
     head_channels: int = 64
     pixel_channels: int = 32
     group_size: int = 8
+    kernels: int = 16
     sentence_dim: int = 512
     feature_dim: int = 0
 
@@ -64,10 +67,11 @@ class FrozenFeaturesConfig:
                 )
         if self.input_px < 32:
             raise UserError(f"discriminator.input_px: must be at least 32, got {self.input_px}")
-        if self.pixel_channels < 0:
-            raise UserError(
-                f"discriminator.pixel_channels: must not be negative, got {self.pixel_channels}"
-            )
+        for name in ("pixel_channels", "kernels"):
+            if getattr(self, name) < 0:
+                raise UserError(
+                    f"discriminator.{name}: must not be negative, got {getattr(self, name)}"
+                )
         if not self.channels or min(self.channels) < 1:
             raise UserError(
                 f"discriminator.channels: needs a positive width for each scale, got "
@@ -114,39 +118,61 @@ class RandomMixing(nn.Module):
         return mixed
 
 
+class Comparison(nn.Module):
+    """Minibatch discrimination (Salimans et al. 2016): hidden maps [N, C, S, S] -> [N, 1], what a
+    sample's likeness to others of its group adds to its logits.
+
+    With q_i the mean over positions of sample i and T_b learned [4, C], c_ib is the mean over the
+    group's other samples j of exp(-|T_b q_i - T_b q_j|_1); the output is sum_b v_b c_ib. v starts
+    at 0. A group of one sample has nothing to compare: 0.
+    """
+
+    def __init__(self, channels: int, kernels: int, group_size: int) -> None:
+        super().__init__()
+        self.kernels, self.group_size = kernels, group_size
+        self.project = nn.Linear(channels, kernels * 4, bias=False)
+        self.weight = nn.Parameter(torch.zeros(kernels))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        group = group_of(len(hidden), self.group_size)
+        projected = self.project(hidden.mean(dim=(2, 3))).view(-1, group, self.kernels, 4)
+        distance = (projected[:, :, None] - projected[:, None]).abs().sum(dim=4)
+        others = (-distance).exp().sum(dim=2) - 1  # without the sample's likeness to itself
+        return (others / max(group - 1, 1) @ self.weight).view(-1, 1)
+
+
 class ScaleHead(nn.Module):
     """[N, C_in, side, side] -> `read` -> hidden [N, C, S, S] with S at most 4 -> `judge` -> logits
     [N, S * S].
     """
 
-    def __init__(
-        self, in_channels: int, side: int, channels: int, *, sentence_dim: int, group_size: int
-    ) -> None:
+    def __init__(self, in_channels: int, side: int, channels: int, *, sentence_dim: int,
+                 group_size: int, kernels: int) -> None:
         super().__init__()
-        self.group_size = group_size
         self.down, self.down_norms = nn.ModuleList(), nn.ModuleList()
         while side > 4:
             self.down.append(nn.Conv2d(in_channels, channels, 4, 2, 1, bias=False))
             self.down_norms.append(VirtualBatchNorm(channels, group_size))
             in_channels, side = channels, side // 2
-        self.last = nn.Conv2d(in_channels + 1, channels, 3, 1, 1, bias=False)
+        self.last = nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False)
         self.last_norm = VirtualBatchNorm(channels, group_size)
         self.weight = nn.Parameter(torch.randn(channels))
         self.bias = nn.Parameter(torch.zeros(()))
         self.text = nn.Linear(sentence_dim, channels, bias=False) if sentence_dim else None
+        self.compare = Comparison(channels, kernels, group_size) if kernels else None
 
     def read(self, x: torch.Tensor) -> torch.Tensor:
         for conv, norm in zip(self.down, self.down_norms, strict=True):
             x = functional.leaky_relu(norm(conv(x)), 0.2)
-        x = self.last(minibatch_stddev(x, self.group_size))
-        return functional.leaky_relu(self.last_norm(x), 0.2)
+        return functional.leaky_relu(self.last_norm(self.last(x)), 0.2)
 
     def judge(self, hidden: torch.Tensor, sentence: torch.Tensor | None) -> torch.Tensor:
         """sentence: [N, d_s] at unit second moment, or None without text."""
         direction = functional.normalize(self.weight, dim=0)[None]
         if self.text is not None:
             direction = direction + self.text(sentence) / math.sqrt(len(self.weight))  # [N, C]
-        return (hidden * direction[:, :, None, None]).sum(dim=1).flatten(1) + self.bias
+        logits = (hidden * direction[:, :, None, None]).sum(dim=1).flatten(1) + self.bias
+        return logits if self.compare is None else logits + self.compare(hidden)
 
 
 class FrozenFeaturesDiscriminator(Discriminator):
@@ -164,7 +190,8 @@ class FrozenFeaturesDiscriminator(Discriminator):
             tower = FrozenScales(config.backbone, config.input_px, len(config.channels))
             self.mixing = RandomMixing(tower.channels, config.channels, config.mixing_seed)
         self._tower = [tower]  # a list hides it from parameters() and state_dict()
-        options = {"sentence_dim": config.sentence_dim, "group_size": config.group_size}
+        options = {"sentence_dim": config.sentence_dim, "group_size": config.group_size,
+                   "kernels": config.kernels}
         self.heads = nn.ModuleList(
             ScaleHead(width, side, config.head_channels, **options)
             for width, side in zip(config.channels, tower.sizes, strict=True)
@@ -183,24 +210,17 @@ class FrozenFeaturesDiscriminator(Discriminator):
 
     def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Mixed feature maps, fine to coarse, in float32; the pictures behind them where a head
-        reads pixels.
+        reads pixels. Pictures smaller than `resolution` are shown smaller by as much.
         """
+        config = self.config
+        side = max(config.input_px * images.shape[-1] // config.resolution, 32)
         with no_autocast(images.device):  # 16 bits would round what no weight can make up for
-            maps = self.mixing(self._tower[0](images))
+            maps = self.mixing(self._tower[0](images, side))
         return (*maps, images) if self.config.pixel_channels else tuple(maps)
 
     def read(self, sensed: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
         """A hidden map [N, C, S, S] of every head."""
         return [head.read(x) for head, x in zip(self._heads(), sensed, strict=True)]
-
-    def motifs(self, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Of what `sense` returned, the mixed map of the second coarsest scale (of the only one,
-        where there is one).
-
-        Its channel covariances tell real pictures from repetitions of one shape best of all scales
-        (docs/experiment_log.md).
-        """
-        return sensed[max(len(self.config.channels) - 2, 0)]
 
     def trunk(self, images: torch.Tensor) -> list[torch.Tensor]:
         return self.read(self.sense(images))

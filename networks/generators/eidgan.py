@@ -23,7 +23,7 @@ from networks.generators.biline import BilinePixels, BilineState
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.cross_attention import CrossAttentionModulation
 from networks.layers.fourier_lines import FourierLines
-from networks.layers.linear import unit_second_moment
+from networks.layers.linear import EqualLinear, unit_second_moment
 from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
 from torch_utils.precision import at_least_single
@@ -40,6 +40,9 @@ class EidganConfig:
     bypass: the sentence joins the style codes; without, it enters the mapping network instead, as in CREPS + CLIP.
     styled_lines: an affine of the style on every Fourier feature of every line, as in CREPS; without, the lines that enter
     are the same for all samples, and pictures of a short run share a pattern (docs/experiment_log.md).
+    pooling: how the k style codes become one. mean: their mean times sqrt(k), which gives the codes'
+    common part, the text, k times the power of the latent part. linear: a learned layer over all of
+    them, in which both keep their shares.
     place: the style shifts and scales the coordinates of each sample before the Fourier lines
     (`FourierLines`).
     summed_lines: a level composes the sum of all lines emitted so far, as the released CREPS does, instead of its own.
@@ -67,6 +70,7 @@ class EidganConfig:
     bypass: bool = True
     styled_lines: bool = False
     place: bool = False
+    pooling: Literal["mean", "linear"] = "mean"
     summed_lines: bool = False
     output: Literal["linear", "tanh"] = "linear"
 
@@ -133,6 +137,9 @@ class Eidgan(Generator):
             config.num_tokens, config.token_dim, num_layers=config.mapping_layers, lr_multiplier=config.mapping_lr_multiplier,
             sentence_dim=0 if config.bypass else config.sentence_dim, word_dim=config.word_dim,
             attention_dim=config.token_dim, num_heads=config.num_heads)
+        self.pool = EqualLinear(
+            config.num_tokens * config.token_dim, config.token_dim,
+        ) if config.pooling == "linear" else None
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(
             widths[0], config.thickness, config.bandwidth,
@@ -155,15 +162,21 @@ class Eidgan(Generator):
         return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> BilineState:
-        # Independent latents average out: the root of k gives the pooled code back the variance of one.
-        pooled = codes.tokens.mean(dim=1) * math.sqrt(codes.tokens.shape[1])
-        style = torch.cat([at_least_single(x) for x in (pooled, codes.sentence)], dim=1)
+        style = torch.cat([at_least_single(x) for x in (self._pooled(codes.tokens), codes.sentence)],
+                          dim=1)
         x, emitted = self.lines(view, style), []
         for block in self.blocks:
             x, lines = block(x, codes, style)
             emitted.append(lines)
         return BilineState.from_lines(emitted, view, style, self.pixels.folded(style),
                                       summed=self.config.summed_lines)
+
+    def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[N, k, d] -> [N, d]"""
+        if self.pool is not None:
+            return self.pool.single(tokens.flatten(1))
+        # Independent latents average out: the root of k gives the pooled code the variance of one.
+        return tokens.mean(dim=1) * math.sqrt(tokens.shape[1])
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         image = self.pixels(prepared, rows, columns)

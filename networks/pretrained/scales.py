@@ -22,7 +22,7 @@ class FrozenScales(nn.Module):
     """Pictures [N, 3, H, W] in [-1, 1] -> `num_scales` maps [N, C_i, S_i, S_i] float32, the
     coarsest of the network.
 
-    Pictures are resized to `input_px` squared first, bilinearly, with antialiasing where they
+    Pictures are resized to `input_px` squared first, or to another side, bilinearly, with antialiasing where they
     shrink. Differentiable in the pictures; no weight has a gradient and batch statistics are fixed.
     `channels` and `sizes` are C_i and S_i. Raises `UserError` where the name or the weights are
     missing.
@@ -55,10 +55,11 @@ class FrozenScales(nn.Module):
         """Stays in evaluation mode: batch statistics are part of the weights."""
         return super().train(False)
 
-    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        x, size = images.float(), (self.input_px, self.input_px)
+    def forward(self, images: torch.Tensor, input_px: int = 0) -> list[torch.Tensor]:
+        side = input_px or self.input_px
+        x, size = images.float(), (side, side)
         if x.shape[-2:] != size:
-            shrinks = max(x.shape[-2:]) > self.input_px
+            shrinks = max(x.shape[-2:]) > side
             x = functional.interpolate(
                 x, size, mode="bilinear", align_corners=False, antialias=shrinks
             )

@@ -87,47 +87,6 @@ def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws():
     assert apart < 1e-5 * largest
 
 
-def test_covariance_distance_is_blind_to_places_and_sees_motifs():
-    a, b = torch.randn(3, 5, 4, 4), torch.randn(3, 5, 4, 4)
-    moved = a.roll((1, 2), dims=(2, 3)) * 2 + 3
-    assert losses.covariance_distance(a, moved).abs().max() < 1e-5
-    by_hand = torch.stack([x.flatten(1).cov().flatten() for x in (a[1], b[1])])
-    expected = 1 - torch.cosine_similarity(by_hand[0], by_hand[1], dim=0)
-    torch.testing.assert_close(losses.covariance_distance(a, b)[1], expected)
-
-
-def test_the_pair_term_asks_for_the_variety_of_real_pictures():
-    """Two latents a text; what is missing in the mean, of one text and across texts, is paid by G
-    alone.
-    """
-    off = Augmentation(AugmentConfig(mode="noaug"), "cpu")
-    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    micro = MicroBatch(images, text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
-    values, fields = [], {"variety": 3.0, "variety_share": 5.0}
-    for weight in (fields["variety"], 1e-9):
-        gan = frozen_parts(off, keep_fakes=True, **fields | {"variety": weight})
-        gan.discriminator_loss(micro, regularise=False)
-        drawn = gan._kept
-        values.append(gan.generator_loss(micro)[0].item())
-    assert torch.equal(drawn.text.sentence, micro.text.sentence[[0, 0, 1, 1]])
-    judge = gan.discriminator
-    real, fake = (judge.motifs(judge.sense(x)) for x in (images, drawn.images))
-    distance = losses.covariance_distance
-    goal = distance(real, real[[3, 0, 1, 2]]).mean()
-    same = distance(fake[[0, 2]], fake[[1, 3]]).mean()
-    other = distance(fake, fake[[2, 3, 0, 1]]).mean()
-    expected = 3 * ((5 * goal - same).clamp(min=0) + (goal - other).clamp(min=0)).item()
-    assert expected > 0.1 and values[0] - values[1] == pytest.approx(expected, rel=1e-4)
-    means = gan.collector.flush()
-    assert means["Distance/latents"] == pytest.approx(same.item(), rel=1e-4)
-    config = recipe("eidgan-flowers64")
-    config = replace(config, loss=replace(config.loss, variety=1.0))
-    with pytest.raises(UserError, match="--batch-gpu 2: loss.variety compares pairs"):
-        replace(config, batch_gpu=2).micro_batches(1)
-    with pytest.raises(UserError, match="loss.variety: compares frozen features"):
-        replace(recipe("debug"), loss=LossConfig(variety=1.0))
-
-
 def test_gradient_penalties_on_frozen_features_are_refused():
     config = recipe("eidgan-flowers64")
     for name in ("r1_gamma", "matching_aware_gp"):

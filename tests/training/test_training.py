@@ -65,8 +65,8 @@ VQCGAN = replace(recipe("debug"), generator=preset("vqcgan-tiny"),
                  loss=LossConfig(r1_gamma=0.0, mismatch=1.0))
 
 
-FROZEN = replace(
-    recipe("debug"),
+FROZEN = replace(  # four steps at half the side, then at the whole
+    recipe("debug"), start_resolution=16, start_kimg=0.032,
     loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
     discriminator=FrozenFeaturesConfig(resolution=32, group_size=4, sentence_dim=64,
                                        **SMALL_FROZEN))
@@ -86,6 +86,21 @@ def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(co
     CheckpointIO(tmp_path, second.objects).load_latest()
     run_steps(second, openmoji32, 3)
     assert_same_state(flat_state(unbroken), flat_state(second))
+
+
+def test_a_run_starts_at_a_smaller_side(openmoji32):
+    trainer, sides = make_trainer(FROZEN), []
+    sense = trainer.discriminator.sense
+    trainer.discriminator.sense = lambda images: sides.append(images.shape[-1]) or sense(images)
+    run_steps(trainer, openmoji32, 6)
+    assert sides == [16] * 8 + [32] * 4  # fakes and reals of each step
+    assert FROZEN.side_at(31) == 16 and FROZEN.side_at(32) == recipe("debug").side_at(0) == 32
+    with pytest.raises(UserError, match="start_resolution: must lie between 8 and resolution = 32"):
+        replace(FROZEN, start_resolution=64)
+    for fixed in ({"discriminator": recipe("debug").discriminator},
+                  {"generator": preset("stylegan2-tiny")}):
+        with pytest.raises(UserError, match="start_resolution: needs a generator and a discrimin"):
+            replace(FROZEN, **fixed)
 
 
 def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_path):
