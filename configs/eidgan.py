@@ -66,7 +66,7 @@ def eidgan_flowers64() -> TrainConfig:
     return replace(
         base, recipe="eidgan-flowers64",
         generator=replace(base.generator, channels=(128, 128, 128, 128), mapping_lr_multiplier=0.1,
-                          bypass=False, output="linear"),
+                          bypass=False, output="linear", pooling="linear", place=True),
         discriminator=FrozenFeaturesConfig(resolution=64, sentence_dim=256),
         text=TextConfig(noise=0.5),
         loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
@@ -74,7 +74,7 @@ def eidgan_flowers64() -> TrainConfig:
         ema=EmaConfig(half_life_kimg=10.0, rampup=0.1),
         augment=AugmentConfig(mode="fixed", p=1.0, whole_pixels=True, scale=0.0, brightness=0.0,
                               contrast=0.0, saturation=0.0, cutout=0.0),
-        batch=16, kimg=90.0, snapshot_ticks=10)
+        batch=16, kimg=90.0, start_resolution=32, start_kimg=60.0, snapshot_ticks=10)
 
 
 def debug() -> TrainConfig:

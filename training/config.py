@@ -293,5 +293,5 @@ class TrainConfig:
 
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 # Captions of labels are part of what `Progress.dataset_hash` names.
-RESUMABLE = ("data", "labels", "kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics",
+RESUMABLE = ("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics",
              "metric_num", "nan_policy", "ops", "device", "workers", "report_to")
