@@ -69,7 +69,7 @@ class Snapshot:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
         config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
                   "text_encoder_id": self.encoder_id, "resolution": self.resolution, "info": self.info}
-        with atomic_path(path, folder=True, ours=whole_folder(_own_files)) as folder:
+        with atomic_path(path, folder=True, ours=snapshot_fault) as folder:
             (folder / "model.safetensors").write_bytes(save(tensors))
             self.sha256 = sha256_of(folder / "model.safetensors")
             (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -97,6 +97,9 @@ def _own_files(folder: Path) -> tuple[str, ...]:
     if json_with("format", "generator", "text_encoder")(folder / "config.json"):
         raise UserError("no config.json of a snapshot")
     return ("config.json", "model.safetensors", "README.md")
+
+
+snapshot_fault = whole_folder(_own_files)  # the rule of ownership for snapshots
 
 
 def _check_config(path: Path, config: Any) -> None:

@@ -16,6 +16,7 @@ from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GeneratorConfig, QuantizedConfig, VqcganConfig
 from networks.interfaces import Generator
 from networks.layers.vector_quantizer import VectorQuantizerConfig
+from training.power_profiles import LONGEST, SHORTEST
 
 
 def _check(condition: bool, message: str) -> None:
@@ -81,14 +82,25 @@ class AdamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EmaConfig:
-    """half_life_kimg of G's moving average; rampup caps the half-life at that fraction of the images seen so far."""
+    """half_life_kimg of G's moving average; rampup caps the half-life at that fraction of the images seen so far.
+
+    posthoc: relative lengths of further averages (`training.ema.PowerAverages`), such as 0.05 and
+    0.1, kept beside every snapshot; `reconstruct_phema.py` makes snapshots of other lengths of them
+    after training. Each costs memory for a copy of G, and half a copy on the disk at a snapshot.
+    """
 
     half_life_kimg: float = 10.0
     rampup: float = 0.05
+    posthoc: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("half_life_kimg", "rampup"):
             _check(getattr(self, name) > 0, f"ema.{name}: must be positive, got {getattr(self, name)}")
+        for length in self.posthoc:
+            _check(SHORTEST <= length < LONGEST,
+                   f"ema.posthoc: relative lengths lie between {SHORTEST} and {LONGEST:.4f}, got {length}")
+        _check(len(set(self.posthoc)) == len(self.posthoc),
+               f"ema.posthoc: names a length twice, got {list(self.posthoc)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""Exponential moving average of a network's parameters, with its half-life in images and a ramp-up."""
+"""Moving averages of a network's parameters: the one that is used, with its half-life in images and
+a ramp-up, and power-function averages, from which other lengths are made after training.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from training.config import EmaConfig
+from training.power_profiles import exponent_of
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -37,3 +40,51 @@ class Ema(Generic[Model]):
 
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state)
+
+
+class PowerAverages:
+    """Power-function averages of the parameters of a network, one for each relative length.
+
+    Karras et al. 2024 (`training.power_profiles`): after a step of `batch` images at T images,
+    average = beta average + (1 - beta) parameters with beta = (1 - batch / T)^(g + 1), which is the
+    exact integral of the profile for parameters that stay as they are within a step. T counts the
+    images of those steps that were taken: a step that was skipped changes nothing. Before the first
+    step there is no average, and the tensors are 0.
+
+    averages: {sigma_rel: {name of the parameter: its average, float32}}; images []: T, int64 on the
+    network's device, so that nothing waits to learn of it.
+    """
+
+    def __init__(self, model: nn.Module, sigma_rels: tuple[float, ...]) -> None:
+        parameters = {name: p.detach() for name, p in model.named_parameters()}
+        self.averages = {sigma_rel: {name: torch.zeros_like(p) for name, p in parameters.items()}
+                         for sigma_rel in sigma_rels}
+        self.exponents = [exponent_of(sigma_rel) for sigma_rel in sigma_rels]
+        device = next(iter(parameters.values())).device
+        self.images = torch.zeros((), dtype=torch.long, device=device)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, batch: int, taken: torch.Tensor) -> None:
+        """After a step of `batch` images; taken [], bool: whether it changed the parameters."""
+        if not self.averages:
+            return
+        parameters: list[torch.Tensor] = list(model.parameters())
+        self.images += batch * taken
+        log_kept = torch.log1p(-batch / self.images)  # exact where batch / T is tiny
+        for exponent, average in zip(self.exponents, self.averages.values(), strict=True):
+            weight = -torch.expm1((exponent + 1) * log_kept)
+            weight = torch.where(taken, weight, 0.0)
+            own = list(average.values())
+            change = torch._foreach_sub(parameters, own)
+            torch._foreach_mul_(change, weight)
+            torch._foreach_add_(own, change)
+
+    def state_dict(self) -> dict:
+        return {"images": self.images, "averages": self.averages}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Raises `KeyError` for other lengths or parameters."""
+        self.images.copy_(state["images"])
+        for sigma_rel, average in self.averages.items():
+            for name, own in average.items():
+                own.copy_(state["averages"][sigma_rel][name])

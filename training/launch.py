@@ -81,7 +81,7 @@ OPTIONS = "training_options.json"
 # What a run writes; files of other names are never touched.
 _WRITTEN = re.compile(
     r"stats\.jsonl|log\.txt|reals\.png|fakes\d{6,}\.png|metric-.*\.jsonl|network-snapshot-\d{6,}|"
-    r"training-state-\d{6,}\.pt")
+    r"training-state-\d{6,}\.pt|averages-\d{6,}\.safetensors")
 
 
 def run_folder_fault(run_dir: Path) -> str | None:

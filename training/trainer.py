@@ -21,7 +21,7 @@ from torch_utils.tensors import from_uint8
 from torch_utils.training_stats import Collector
 from training.augment import Augmentation, perturb_sentences
 from training.config import TrainConfig
-from training.ema import Ema
+from training.ema import Ema, PowerAverages
 from training.gan_loss import GanLoss, MicroBatch
 from training.optimize import Player
 
@@ -66,6 +66,7 @@ class Trainer:
         self.progress = Progress()
         self.augment = Augmentation(config.augment, device)
         self.ema = Ema(self.generator, config.ema)
+        self.powers = PowerAverages(self.generator, config.ema.posthoc)
         self.player_g = Player("G", self.generator, config.optimizer_g)
         self.player_d = Player("D", self.discriminator, config.optimizer_d)
         self.loss = GanLoss(self.generator, self.discriminator, encoder, self.augment, config.loss, config.resolution,
@@ -73,9 +74,10 @@ class Trainer:
 
     @property
     def objects(self) -> dict:
+        optional = {"power_averages": self.powers} if self.config.ema.posthoc else {}
         return {"progress": self.progress, "generator": self.generator, "discriminator": self.discriminator,
                 "ema": self.ema, "player_g": self.player_g, "player_d": self.player_d, "augment": self.augment,
-                "loss": self.loss}
+                "loss": self.loss} | optional
 
     def step(self, images: torch.Tensor, captions: Sequence[str]) -> None:
         """One step on this rank's share of the batch: images uint8 [B / ranks, 3, R, R] and their captions."""
@@ -93,14 +95,16 @@ class Trainer:
         decay = self.ema.decay(self.progress.images + config.batch, config.batch)
         centre.lerp_(torch.where(taken, tokens, centre), 1 - decay)
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            length, taken = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
+            length, regularised = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
             assert length is not None  # path_length_loss sums them
-            self.loss.track_path_length(length, taken)
+            self.loss.track_path_length(length, regularised)
+            taken = taken | regularised
         for name, value in self.generator.end_step().items():
             self.collector.report(name, value, finite_only=True)
         self.progress.images += config.batch
         self.augment.adapt(self.progress.images, config.batch)
         self.ema.update(self.generator, self.progress.images, config.batch)
+        self.powers.update(self.generator, config.batch, taken)
 
     def check_finite(self) -> None:
         """What `nan_policy` asks for; once a tick. Raises `NonFiniteError`."""

@@ -33,6 +33,7 @@ from torch_utils.distributed import (
 )
 from torch_utils.ops import check_backend
 from torch_utils.precision import resolve
+from training.averages_file import write_averages
 from training.checkpoint import CheckpointIO
 from training.config import TrainConfig
 from training.evaluation import evaluate_ema
@@ -221,6 +222,9 @@ class TrainingLoop:
         def save() -> None:
             self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.text_encoder, self.device)
             snapshot.save_pretrained(self.run_dir / f"{SNAPSHOT_PREFIX}{name}")
+            if config.ema.posthoc:
+                write_averages(self.run_dir, progress.images // 1000, self.trainer.powers,
+                               progress.run_id)
 
         on_main(save)
         self._save_checkpoint()

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe", "training.dual_encoder")
+MODULES = ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe",
+           "training.dual_encoder", "reconstruct_phema")
 
 
 def page(module: str) -> str:

@@ -22,6 +22,7 @@ import calc_metrics
 import dataset_tool
 import doctor
 import generate
+import reconstruct_phema
 import train
 from networks import describe
 from tests.commands.forked import run_command
@@ -29,7 +30,8 @@ from training import dual_encoder
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"train": train.main, "generate": generate.main, "calc_metrics": calc_metrics.main,
-            "dataset_tool": dataset_tool.main, "doctor": doctor.main}
+            "dataset_tool": dataset_tool.main, "doctor": doctor.main,
+            "reconstruct_phema": reconstruct_phema.main}
 OTHERS = {"--force-reinstall"}  # of pip
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 

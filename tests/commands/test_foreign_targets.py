@@ -147,6 +147,7 @@ def start(run_dir):
     ("training-state-000000.pt", "x", "holds training-state-000000.pt, but"),
     ("metric-fid50k_full.jsonl", "{}", "holds metric-fid50k_full.jsonl, but"),
     ("reals.png", "x", "holds reals.png, but"),
+    ("averages-000000.safetensors", "x", "holds averages-000000.safetensors, but"),
 ])
 def test_training_leaves_the_folders_of_others_alone(tmp_path, name, text, words):
     run_dir = tmp_path / "run"

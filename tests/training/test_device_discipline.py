@@ -19,7 +19,7 @@ from tests.networks.sizes import SMALL_FROZEN
 from torch_utils import distributed
 from torch_utils.tensors import to_device
 from training.augment import NUM_UNIFORMS, Augmentation
-from training.config import AugmentConfig, LossConfig, TextConfig
+from training.config import AugmentConfig, EmaConfig, LossConfig, TextConfig
 from training.trainer import Trainer
 
 CAPTIONS = ["a cat", "a dog on a mat", "rain", "two red birds"]
@@ -75,7 +75,8 @@ def everything(**fields):
     base = recipe("debug")
     loss = replace(base.loss, cond=1.0, cong=1.0, matching_aware_gp=2.0)
     augment = replace(base.augment, p=0.2, rotation=0.1)
-    return replace(base, loss=loss, text=TextConfig(noise=0.5), augment=augment, **fields)
+    return replace(base, loss=loss, text=TextConfig(noise=0.5), augment=augment,
+                   ema=EmaConfig(posthoc=(0.05, 0.1)), **fields)
 
 
 def test_the_families_hold_every_system():
@@ -97,7 +98,8 @@ def test_a_step_of_every_family_waits_for_nothing(config):
 
 
 def test_a_step_with_every_term_waits_for_nothing(tmp_path):
-    """R1, path length, MA-GP, mismatch, ConD, ConG, style mixing, text noise, ADA, cached text."""
+    """R1, path length, MA-GP, mismatch, ConD, ConG, style mixing, text noise, ADA, cached text,
+    power averages."""
     cached = CachedTextEncoder.build(HashedEncoder(), CAPTIONS, tmp_path)
     cached.device = CUDA
     with fake_gpu() as gpu:

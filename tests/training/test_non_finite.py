@@ -13,6 +13,7 @@ from configs import recipe
 from dnnlib.errors import UserError
 from tests.training.steps import make_trainer, run_steps
 from training.checkpoint import read_newest
+from training.config import EmaConfig
 from training.gan_loss import GanLoss
 from training.launch import run
 from training.optimize import MAX_SKIPPED_IN_A_ROW, NonFiniteError
@@ -49,8 +50,10 @@ def test_non_finite_gradients_follow_the_policy(openmoji32, policy):
 
 def test_what_a_skipped_step_saw_moves_no_running_mean(openmoji32):
     """The centre of truncation, the mean path length and the averaged weights stay."""
-    trainer = make_trainer(replace(recipe("debug"), nan_policy="skip"))
+    posthoc = EmaConfig(posthoc=(0.1,))
+    trainer = make_trainer(replace(recipe("debug"), nan_policy="skip", ema=posthoc))
     run_steps(trainer, openmoji32, 2)
+    powers = {name: value.clone() for name, value in trainer.powers.averages[0.1].items()}
     centre, length = trainer.generator.tokens_mean.clone(), trainer.loss.path_length_mean.clone()
     average = [p.clone() for p in trainer.ema.model.parameters()]
     with torch.no_grad():
@@ -61,6 +64,9 @@ def test_what_a_skipped_step_saw_moves_no_running_mean(openmoji32):
     assert length > 0 and trainer.player_g.skipped == 2  # also the step of the path length
     assert torch.equal(trainer.generator.tokens_mean, centre)
     assert torch.equal(trainer.loss.path_length_mean, length)
+    assert trainer.powers.images == 2 * trainer.config.batch < trainer.progress.images
+    assert all(torch.equal(value, powers[name])
+               for name, value in trainer.powers.averages[0.1].items())
     after = list(trainer.ema.model.parameters())
     assert all(torch.equal(p, q) for p, q in zip(after, trainer.generator.parameters(), strict=False))
     assert not all(torch.equal(p, q) for p, q in zip(after, average, strict=False))

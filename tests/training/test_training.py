@@ -27,7 +27,7 @@ from tests.commands.forked import run_command
 from tests.networks.sizes import SMALL_FROZEN
 from tests.training.steps import make_trainer, run_steps
 from training.checkpoint import CheckpointIO
-from training.config import LossConfig, TextConfig, TrainConfig
+from training.config import EmaConfig, LossConfig, TextConfig, TrainConfig
 from training.launch import run
 from training.transfer import start_from
 
@@ -72,8 +72,11 @@ FROZEN = replace(  # four steps at half the side, then at the whole
                                        **SMALL_FROZEN))
 
 
-@pytest.mark.parametrize("config", [recipe("debug"), QUANTIZED, VQCGAN, FROZEN],
-                         ids=["debug", "quantized", "vqcgan", "frozen"])
+POSTHOC = replace(recipe("debug"), ema=EmaConfig(posthoc=(0.05, 0.1)))
+
+
+@pytest.mark.parametrize("config", [recipe("debug"), QUANTIZED, VQCGAN, FROZEN, POSTHOC],
+                         ids=["debug", "quantized", "vqcgan", "frozen", "posthoc"])
 def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(config, openmoji32, tmp_path):
     unbroken = make_trainer(config)
     run_steps(unbroken, openmoji32, 6)

@@ -1,0 +1,67 @@
+"""Choose the length of the weight average after training: snapshots of any length from a run that
+was trained with `ema.posthoc` (Karras et al. 2024, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
+
+
+def parse_lengths(text: str) -> list[float]:
+    """'0.03,0.08' -> [0.03, 0.08]. Raises `UserError`."""
+    from training.power_profiles import LONGEST, SHORTEST
+
+    lengths = []
+    for part in text.split(","):
+        try:
+            length = float(part)
+        except ValueError:
+            length = math.nan
+        if not SHORTEST <= length < LONGEST:
+            raise UserError(f"--std {text}: expected relative lengths between {SHORTEST} and "
+                            f"{LONGEST:.4f}, such as 0.03,0.08")
+        lengths.append(length)
+    return lengths
+
+
+@click.command()
+@click.option("--network", required=True, metavar="RUN",
+              help="Folder of a run that was trained with ema.posthoc.")
+@click.option("--std", "lengths", required=True, metavar="A,B,...",
+              help="Relative lengths sigma_rel of the wanted averages, such as 0.03,0.08.")
+@click.option("--kimg", type=click.IntRange(min=0), metavar="N",
+              help="End of the averages, one of averages-<N>.safetensors.  [default: the newest]")
+@click.option("--outdir", required=True, metavar="DIR",
+              help="Where the snapshots phema-<kimg>-<length> go.")
+@report_user_errors
+def main(network: str, lengths: str, kimg: int | None, outdir: str) -> None:
+    """Write snapshots whose weights are averages of other lengths than the run kept.
+
+    generate.py and calc_metrics.py take them as --network. Buffers and the centre of truncation are
+    not averaged: they come from the run's snapshot of that moment, or from the newest one where
+    that is gone. Prints a JSON line for each length; residual is how far the weighted profiles lie
+    from the wanted one, relative to its norm. A length that would be missed by more than 10 % is
+    refused.
+
+    \b
+    Example:
+      python reconstruct_phema.py --network runs/x --std 0.03,0.08 --outdir runs/x-phema
+    """
+    import json
+    from pathlib import Path
+
+    wanted = parse_lengths(lengths)
+
+    from training.reconstruction import write_reconstructions
+
+    for record in write_reconstructions(Path(network), wanted, kimg, Path(outdir)):
+        print(json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""averages-<kimg>.safetensors: the power-function averages of one moment of a run, in float16.
+
+Tensors are named `<index of the length>/<name of the parameter>`. The metadata `eidgan_averages`
+is JSON: the run's id, the images T at which the profiles end, and the relative lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from dnnlib.config_codec import from_dict
+from dnnlib.errors import UserError, library_errors
+from dnnlib.files import atomic_path
+from dnnlib.ownership import in_our_folder
+from training.ema import PowerAverages
+
+PREFIX = "averages-"
+TURN_ON = "--set 'ema.posthoc=[0.05, 0.1]'"
+_MARK = "eidgan_averages"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file says about its averages; images: T of `PowerAverages`."""
+
+    run_id: str
+    images: int
+    sigma_rels: tuple[float, ...]
+
+
+def write_averages(run_dir: Path, kimg: int, averages: PowerAverages, run_id: str) -> None:
+    """Write the file of this moment atomically; nothing before the first step, as there is no
+    average yet. Numbers that float16 cannot hold keep their tensor in float32.
+    """
+    header = Header(run_id=run_id, images=int(averages.images),
+                    sigma_rels=tuple(averages.averages))
+    if not header.images:
+        return
+    tensors = {f"{index}/{name}": _small(value)
+               for index, average in enumerate(averages.averages.values())
+               for name, value in average.items()}
+    path = run_dir / f"{PREFIX}{kimg:06d}.safetensors"
+    with atomic_path(path, ours=in_our_folder) as temporary:
+        save_file(tensors, temporary, {_MARK: json.dumps(asdict(header))})
+        temporary.chmod(0o644)
+
+
+def _small(value: torch.Tensor) -> torch.Tensor:
+    value = value.cpu().contiguous()
+    half = value.half()
+    return half if half.isfinite().all() else value
+
+
+def averages_of(run_dir: Path) -> dict[int, Path]:
+    """The files of a run folder by their kimg, oldest first. Raises `UserError` where it has none.
+    """
+    found = {}
+    for path in sorted(run_dir.glob(f"{PREFIX}*.safetensors")):
+        match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.safetensors", path.name)
+        if match:  # copies under other names are the user's own
+            found[int(match[1])] = path
+    if not found:
+        raise UserError(f"{run_dir} holds no {PREFIX}*.safetensors, because the run kept no "
+                        f"power-function averages; train another run with {TURN_ON}")
+    return dict(sorted(found.items()))
+
+
+def read_header(path: Path) -> Header:
+    """Raises `UserError` that names the file."""
+    with _reading(path), safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(_MARK)
+    if text is None:
+        raise UserError(f"{path}: holds no averages of a run; move it out of the run folder")
+    with _reading(path):
+        return from_dict(Header, json.loads(text), _MARK)
+
+
+def read_averages(path: Path, index: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, value) of each parameter of the length with that index, one in memory at a time.
+
+    Raises `UserError` for a damaged file and for values that are not finite.
+    """
+    with _reading(path), safe_open(path, "pt") as file:
+        for key in file.keys():  # noqa: SIM118 (the file is no dictionary)
+            if key.startswith(f"{index}/"):
+                value = file.get_tensor(key)
+                if not value.isfinite().all():
+                    raise UserError(f"{path}: tensor {key!r} is not finite, the run had diverged; "
+                                    "name an earlier moment by --kimg")
+                yield key.partition("/")[2], value
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return library_errors(lambda reason: UserError(
+        f"{path} cannot be read ({reason}); delete it, and the other moments are used"))
