@@ -91,10 +91,15 @@ def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(co
     assert_same_state(flat_state(unbroken), flat_state(second))
 
 
-def test_a_run_starts_at_a_smaller_side(openmoji32):
+def test_a_run_starts_at_a_smaller_side(openmoji32, monkeypatch):
     trainer, sides = make_trainer(FROZEN), []
     sense = trainer.discriminator.sense
-    trainer.discriminator.sense = lambda images: sides.append(images.shape[-1]) or sense(images)
+
+    def noted(images):
+        sides.append(images.shape[-1])
+        return sense(images)
+
+    monkeypatch.setattr(trainer.discriminator, "sense", noted)
     run_steps(trainer, openmoji32, 6)
     assert sides == [16] * 8 + [32] * 4  # fakes and reals of each step
     assert FROZEN.side_at(31) == 16 and FROZEN.side_at(32) == recipe("debug").side_at(0) == 32
