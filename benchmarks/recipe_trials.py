@@ -207,8 +207,8 @@ def differences(rows: Rows, metrics: Sequence[str]) -> list[str]:
     return [*lines, "",
             "The deviation is pooled over the trials, as if all scattered alike. The least "
             f"difference of two means that can be read is the two-sided {CONFIDENCE:.0%} t "
-            "quantile x deviation x sqrt(2 / seeds). It holds for one pair that was named beforehand; of "
-            "many pairs some exceed it by chance."]
+            "quantile x deviation x sqrt(2 / seeds). It holds for one pair that was named "
+            "beforehand; of many pairs some exceed it by chance."]
 
 
 def page(rows: Rows, metrics: Sequence[str], minutes: float, problems: Sequence[str]) -> str:
