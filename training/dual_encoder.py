@@ -1,9 +1,13 @@
-"""Trains the projection heads of the embedded dual encoders: symmetric InfoNCE on cached features of frozen towers.
+"""Trains the projection heads of the embedded dual encoders: symmetric InfoNCE on cached features of
+frozen towers.
 
-    python -m training.dual_encoder --data data/openmoji128.zip --encoder small
+    python -m training.dual_encoder --data data/openmoji128.zip --data data/flowers64.zip
 
-Only the train split teaches. Variants of one concept (skin tones and the like) are near-duplicates: a batch holds one
-picture of each concept, and retrieval is measured with one picture (the first by id) of each concept.
+Only the train splits teach, with all captions of a picture. With several data sets, a batch comes
+of one of them, in turn: to tell an icon from a flower teaches little. Variants of one OpenMoji
+concept (skin tones and the like) are near-duplicates: a batch holds one picture of each concept,
+and retrieval is measured with one picture (the first by id) of each concept. In other data sets,
+every picture is a concept.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from datasets.text_image import TextImageDataset
     from training.tower_features import TowerFeatures
 
 RANKS = (1, 5, 10)
@@ -31,7 +36,9 @@ VARIANT_NAMES = ("native", "64px", "32px")  # training.tower_features.CLEAN_SIZE
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTraining:
-    """What decides the heads besides data and towers. Batches are of concepts; `rate` is AdamW's peak learning rate."""
+    """What decides the heads besides data and towers. steps: of each data set. batch: concepts.
+    rate: AdamW's peak learning rate.
+    """
 
     seed: int
     steps: int = 400
@@ -56,29 +63,60 @@ def concept_groups(ids: Sequence[str]) -> list[list[int]]:
     return list(groups.values())
 
 
-def train_heads(features: TowerFeatures, groups: list[list[int]], config: HeadTraining) -> tuple[nn.Module, nn.Module]:
-    """Image and text head, in evaluation mode. A step draws concepts, then a picture, variant and caption of each."""
+@dataclass(frozen=True)
+class Lessons:
+    """The pictures and captions of a split: their tower features, and their rows by concept."""
+
+    features: TowerFeatures
+    groups: list[list[int]]
+
+    def draw(self, config: HeadTraining,
+             rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tower features of a batch: concepts, and a picture, a variant and a caption of each."""
+        import torch
+
+        chosen = torch.randperm(len(self.groups), generator=rng)[: config.batch].tolist()
+        draws = torch.rand(3, len(chosen), generator=rng).tolist()
+        rows: list[int] = []
+        variants: list[int] = []
+        captions: list[int] = []
+        for concept, u, v, w in zip(chosen, *draws, strict=True):
+            row = self.groups[concept][int(u * len(self.groups[concept]))]
+            known = self.features.caption_rows[row]
+            rows.append(row)
+            variants.append(int(v * config.num_variants))
+            captions.append(known[int(w * len(known))])
+        return self.features.images[variants, rows].float(), self.features.texts[captions]
+
+
+def train_heads(sets: Sequence[Lessons], config: HeadTraining) -> tuple[nn.Module, nn.Module]:
+    """Image and text head, in evaluation mode. Every step takes a batch of one data set, in turn."""
     import torch
 
     from networks.text_encoders.small import image_head, text_head
     from torch_utils.rng import generator_for, seed_for
 
     rng = generator_for("head batches", config.seed)
-    with torch.random.fork_rng(devices=[]):  # initialisation and dropout draw from torch's own stream
+    steps = config.steps * len(sets)
+    with torch.random.fork_rng(devices=[]):  # initialisation and dropout draw from torch's stream
         torch.manual_seed(seed_for("heads", config.seed))
         heads = torch.nn.ModuleList([image_head(config.dropout), text_head(config.dropout)])
         log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        optimizer = torch.optim.AdamW([*heads.parameters(), log_scale], config.rate, weight_decay=config.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, config.steps, pct_start=0.1)
-        for step in range(config.steps):
-            images, texts = _draw_batch(features, groups, config, rng)
-            loss = info_nce(heads[0](images), heads[1](texts), log_scale.clamp(max=math.log(100)).exp())
+        optimizer = torch.optim.AdamW([*heads.parameters(), log_scale], config.rate,
+                                      weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.rate, steps, pct_start=0.1)
+        for step in range(steps):
+            images, texts = sets[step % len(sets)].draw(config, rng)
+            scale = log_scale.clamp(max=math.log(100)).exp()
+            loss = info_nce(heads[0](images), heads[1](texts), scale)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            if step % 50 == 0 or step == config.steps - 1:
-                click.echo(f"step {step}: loss {loss.item():.3f}, scale {log_scale.exp().item():.1f}", err=True)
+            if step // len(sets) % 50 == 0 or step >= steps - len(sets):
+                click.echo(f"step {step}: loss {loss.item():.3f}, scale "
+                           f"{log_scale.exp().item():.1f}", err=True)
     return heads[0].eval(), heads[1].eval()
 
 
@@ -110,51 +148,43 @@ def retrieval(images: torch.Tensor, texts: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def evaluate(features: TowerFeatures, groups: list[list[int]], heads: tuple[nn.Module, nn.Module]) -> dict[str, Any]:
-    """Retrieval of one picture a concept against its name alone, at every clean size."""
+def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, Any]:
+    """Retrieval of one picture a concept against its first caption alone, at every clean size.
+
+    The first caption of an OpenMoji drawing is its name.
+    """
     import torch
 
-    rows = [group[0] for group in groups]
+    features = lessons.features
+    rows = [group[0] for group in lessons.groups]
     names = features.texts[[features.caption_rows[row][0] for row in rows]]
     with torch.no_grad():
         texts = heads[1](names)
-        return {name: retrieval(heads[0](features.images[variant, rows]), texts)
+        return {name: retrieval(heads[0](features.images[variant, rows].float()), texts)
                 for variant, name in enumerate(VARIANT_NAMES)}
 
 
-def _draw_batch(features: TowerFeatures, groups: list[list[int]], config: HeadTraining,
-                rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
-
-    chosen = torch.randperm(len(groups), generator=rng)[: config.batch].tolist()
-    draws = torch.rand(3, len(chosen), generator=rng).tolist()
-    rows: list[int] = []
-    variants: list[int] = []
-    captions: list[int] = []
-    for concept, u, v, w in zip(chosen, *draws, strict=True):
-        row = groups[concept][int(u * len(groups[concept]))]
-        rows.append(row)
-        variants.append(int(v * config.num_variants))
-        captions.append(features.caption_rows[row][int(w * len(features.caption_rows[row]))])
-    return features.images[variants, rows], features.texts[captions]
-
-
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Archive with a train and a test split.")
-@click.option("--encoder", type=click.Choice(["small", "small-heldout"]), default="small", show_default=True)
-@click.option("--seed", type=int, help="Seed of heads, batches and variants.  [default: the encoder's own]")
-@click.option("--steps", type=click.IntRange(min=20), default=400, show_default=True)
-@click.option("--outdir", type=click.Path(path_type=Path), help="Where the heads go.  [default: the shipped weights]")
-@click.option("--cache-dir", type=click.Path(path_type=Path), default="data/cache", show_default=True,
-              help="Where tower features are kept between runs.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, multiple=True,
+              help="Archive with a train and a test split; may be repeated.")
+@click.option("--encoder", type=click.Choice(["small", "small-heldout"]), default="small",
+              show_default=True)
+@click.option("--seed", type=int,
+              help="Seed of heads, batches and variants.  [default: the encoder's own]")
+@click.option("--steps", type=click.IntRange(min=20), default=400, show_default=True,
+              help="Steps on each data set.")
+@click.option("--outdir", type=click.Path(path_type=Path),
+              help="Where the heads go.  [default: the shipped weights]")
+@click.option("--cache-dir", type=click.Path(path_type=Path), default="data/cache",
+              show_default=True, help="Where tower features are kept between runs.")
 @report_user_errors
-def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | None, cache_dir: Path) -> None:
+def main(data: tuple[Path, ...], encoder: str, seed: int | None, steps: int, outdir: Path | None,
+         cache_dir: Path) -> None:
     """Train the projection heads of an embedded dual encoder and measure their retrieval."""
     import json
 
     from safetensors.torch import save
 
-    from datasets.text_image import TextImageDataset
     from dnnlib.files import atomic_path, sha256_of, write_json
     from dnnlib.ownership import json_with, refuse_foreign
     from networks.text_encoders.small import (
@@ -164,40 +194,68 @@ def main(data: Path, encoder: str, seed: int | None, steps: int, outdir: Path | 
         heads_state,
         load_heads,
     )
-    from training.tower_features import tower_features
 
     target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"
     refuse_foreign(target, heads_fault)
     refuse_foreign(target.with_suffix(".json"), is_record := json_with("encoder", "sha256"))
     config = HeadTraining(seed=SPECS[encoder].seed if seed is None else seed, steps=steps)
-    sets = {split: TextImageDataset(data, split=split) for split in ("train", "test")}
-    if not sets["train"].has_captions:
-        raise UserError(f"--data {data}: the pictures have no captions to train the heads with")
-    features = {split: tower_features(encoder, d, config.num_variants, config.seed, cache_dir)
-                for split, d in sets.items()}
-    groups = {split: concept_groups([d[i].id for i in range(len(d))]) for split, d in sets.items()}
-    if len(groups["train"]) < 2 or len(groups["test"]) < 2:
-        raise UserError(f"--data {data}: each split needs at least two concepts")
-    heads = train_heads(features["train"], groups["train"], config)
+    sets = [open_splits(path) for path in data]
+    lessons = [{split: lessons_of(encoder, d, config, cache_dir) for split, d in splits.items()}
+               for splits in sets]
+    heads = train_heads([of["train"] for of in lessons], config)
     with atomic_path(target, ours=heads_fault) as temporary:
         temporary.write_bytes(save(heads_state(*heads)))
     load_heads(target, *heads)  # the figures are those of the file, rounded to fp16
     record: dict[str, Any] = {
         "encoder": encoder,
-        "command": f"python -m training.dual_encoder --encoder {encoder} --seed {config.seed} --steps {steps}",
+        "command": "python -m training.dual_encoder "
+                   + "".join(f"--data {path} " for path in data)
+                   + f"--encoder {encoder} --seed {config.seed} --steps {steps}",
         "config": asdict(config),
-        "towers": f"EfficientNet-{SPECS[encoder].image_tower} at 96 x 96, MiniLM-L6",
-        "data": {"name": sets["train"].name, "content_hash": sets["train"].content_hash,
-                 "licence": sets["train"].info.get("licence"), "attribution": sets["train"].info.get("attribution"),
-                 "num_pictures": {split: len(d) for split, d in sets.items()},
-                 "num_concepts": {split: len(g) for split, g in groups.items()}},
-        "rule": "one picture (first by id) of each concept against its name alone; percent",
+        "towers": f"EfficientNet-{SPECS[encoder].image_tower} at 96 x 96, colour shares, MiniLM-L6",
+        "rule": "one picture (first by id) of each concept against its first caption; percent",
         "sha256": sha256_of(target),
-        "seen_concepts": evaluate(features["train"], groups["train"], heads),
-        "unseen_concepts": evaluate(features["test"], groups["test"], heads),
+        "data": [described(splits, of, heads)
+                 for splits, of in zip(sets, lessons, strict=True)],
     }
     write_json(target.with_suffix(".json"), record, ours=is_record)
-    click.echo(json.dumps({"unseen_concepts": record["unseen_concepts"]["native"], "file": str(target)}))
+    click.echo(json.dumps({"file": str(target), "unseen_concepts": {
+        one["name"]: one["unseen_concepts"]["native"] for one in record["data"]}}))
+
+
+def open_splits(path: Path) -> dict[str, TextImageDataset]:
+    """Both splits of the archive at `path`. Raises `UserError` where captions or a split lack."""
+    from datasets.text_image import TextImageDataset
+
+    splits = {split: TextImageDataset(path, split=split) for split in ("train", "test")}
+    if not splits["train"].has_captions:
+        raise UserError(f"--data {path}: the pictures have no captions to train the heads with")
+    for name, dataset in splits.items():
+        if len(concept_groups([dataset.id(i) for i in range(len(dataset))])) < 2:
+            raise UserError(f"--data {path}: the {name} split needs at least two concepts")
+    return splits
+
+
+def lessons_of(encoder: str, dataset: TextImageDataset, config: HeadTraining,
+               cache_dir: Path) -> Lessons:
+    from training.tower_features import tower_features
+
+    features = tower_features(encoder, dataset, config.num_variants, config.seed, cache_dir)
+    return Lessons(features, concept_groups([dataset.id(i) for i in range(len(dataset))]))
+
+
+def described(splits: dict[str, TextImageDataset], lessons: dict[str, Lessons],
+              heads: tuple[nn.Module, nn.Module]) -> dict[str, Any]:
+    """What the record says of a data set and of retrieval in it."""
+    train = splits["train"]
+    return {
+        "name": train.name, "content_hash": train.content_hash,
+        "licence": train.info.get("licence"), "attribution": train.info.get("attribution"),
+        "num_pictures": {split: len(d) for split, d in splits.items()},
+        "num_concepts": {split: len(of.groups) for split, of in lessons.items()},
+        "seen_concepts": evaluate(lessons["train"], heads),
+        "unseen_concepts": evaluate(lessons["test"], heads),
+    }
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class TowerFeatures:
-    """images [V, N, 1280] and texts [C, 384] float32; picture i has the captions `caption_rows[i]`, its name first."""
+    """images [V, N, F] fp16, as an `ImageTower` gives them, and texts [C, 384] float32; picture i has
+    the captions `caption_rows[i]`, its name first.
+    """
 
     images: torch.Tensor
     texts: torch.Tensor
@@ -45,7 +47,7 @@ def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed
     captions = sorted(every, key=lambda caption: (len(caption), caption))  # batches of like length
     row = {caption: i for i, caption in enumerate(captions)}
     caption_rows = [[row[caption] for caption in dataset.captions(i)] for i in range(len(dataset))]
-    encoder = OpenClipEncoder(build_towers(name), small_tokenizer(), f"{name}-towers")
+    encoder = OpenClipEncoder(build_towers(name), small_tokenizer(), f"{name}-towers-and-colours")
     parts = (encoder.id, dataset.content_hash, dataset.split, num_variants, seed, CLEAN_SIZES_PX, MOVED_SIZES_PX)
     path = cache_dir / f"towers-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
@@ -54,7 +56,7 @@ def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed
         with atomic_path(path, ours=named_by_content) as temporary:
             temporary.write_bytes(save({"images": torch.stack(images).half(), "texts": torch.cat(texts)}))
     stored = load_file(path)
-    return TowerFeatures(stored["images"].float(), stored["texts"].float(), caption_rows)
+    return TowerFeatures(stored["images"], stored["texts"].float(), caption_rows)
 
 
 @torch.no_grad()

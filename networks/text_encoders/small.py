@@ -19,11 +19,13 @@ from torch import nn
 from dnnlib.errors import UserError, library_errors
 from networks.pretrained.efficientnet import TOWER_MEAN, TOWER_STD, Variant, load_into
 from networks.pretrained.frozen import fold_batch_norm, package_file
+from networks.text_encoders.colours import NUM_SHARES, ColourShares
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 EMBED_DIM = 256
 INPUT_PX = 96  # pictures at 96 x 96 cost an eighth of 260 x 260; icons lose little, see docs/text_encoders.md
+FEATURES = 1280  # of both EfficientNets, pooled
 _CONTEXT = 77
 _HIDDEN = 512
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -54,9 +56,45 @@ class ProjectionHead(nn.Sequential):
         )
 
 
-def image_head(dropout: float = 0.0) -> ProjectionHead:
-    """For pooled EfficientNet features [N, 1280]."""
-    return ProjectionHead(1280, dropout)
+class ImageHead(nn.Module):
+    """What an `ImageTower` gives, [N, FEATURES + NUM_SHARES] -> embedding [N, 256]: the sum of a
+    projection of the features and one of the colours.
+    """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.features = ProjectionHead(FEATURES, dropout)
+        self.colours = ProjectionHead(NUM_SHARES, dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features, colours = x.split([FEATURES, NUM_SHARES], dim=1)
+        return self.features(features) + self.colours(colours)
+
+
+class ImageTower(nn.Module):
+    """The image side of the model: EfficientNet and colour shares, then `head`.
+
+    Pictures [N, 3, 96, 96], normalised by `image_mean` and `image_std`, which are open_clip's names
+    -> pooled features and colour shares [N, FEATURES + NUM_SHARES], or what the head makes of them.
+    """
+
+    image_size = INPUT_PX
+    image_mean, image_std = TOWER_MEAN, TOWER_STD
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.colours = trunk, ColourShares()
+        self.head: nn.Module = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.trunk(images)
+        # (x - 127) / 128 is [-1, 1] but for half a level.
+        return self.head(torch.cat([features, self.colours(images).to(features.dtype)], dim=1))
+
+
+def image_head(dropout: float = 0.0) -> ImageHead:
+    """For what an `ImageTower` gives, [N, FEATURES + NUM_SHARES]."""
+    return ImageHead(dropout)
 
 
 def text_head(dropout: float = 0.0) -> ProjectionHead:
@@ -67,7 +105,8 @@ def text_head(dropout: float = 0.0) -> ProjectionHead:
 def build_towers(name: str) -> Any:
     """The open_clip model of `name` with pretrained towers and identity heads.
 
-    `model.encode_image` then gives pooled features [N, 1280], `model.encode_text` mean token features [N, 384].
+    `model.encode_image` then gives pooled features and colour shares [N, FEATURES + NUM_SHARES],
+    `model.encode_text` mean token features [N, 384].
     Raises `UserError` if a weight package is missing.
     """
     import open_clip
@@ -81,9 +120,8 @@ def build_towers(name: str) -> Any:
                       "hf_proj_type": "linear"},
         )
     load_into(model.visual.trunk, tower)
-    model.visual.head = nn.Identity()
+    model.visual = ImageTower(model.visual.trunk)
     model.text.proj = nn.Identity()
-    model.visual.image_mean, model.visual.image_std = TOWER_MEAN, TOWER_STD
     return model.eval()
 
 

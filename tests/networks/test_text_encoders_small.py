@@ -82,10 +82,13 @@ def test_the_record_beside_the_heads_names_script_seed_data_and_figures(name):
     record = json.loads((WEIGHTS_FOLDER / f"{name}.json").read_text())
     assert record["sha256"] == sha256_of(WEIGHTS_FOLDER / f"{name}.safetensors")
     assert record["config"]["seed"] == SPECS[name].seed and "training.dual_encoder" in record["command"]
-    assert len(record["data"]["content_hash"]) == 64
+    icons, flowers = record["data"]
+    assert all(len(data["content_hash"]) == 64 for data in (icons, flowers))
     for size in ("native", "64px", "32px"):
-        unseen = record["unseen_concepts"][size]
+        unseen = icons["unseen_concepts"][size]
         assert unseen["chance"]["R@5"] < 2 and unseen["image_to_text"]["R@5"] > 30
+    unseen = flowers["unseen_concepts"]["64px"]
+    assert unseen["text_to_image"]["R@10"] > 8 * unseen["chance"]["R@10"]
 
 
 def test_teacher_and_scorer_share_neither_tower_nor_seed_nor_heads():

@@ -9,8 +9,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from networks.text_encoders.colours import NUM_SHARES
 from torch_utils.rng import generator_for
-from training.dual_encoder import HeadTraining, concept_groups, evaluate, info_nce, main, retrieval, train_heads
+from training.dual_encoder import (
+    HeadTraining,
+    Lessons,
+    concept_groups,
+    evaluate,
+    info_nce,
+    main,
+    retrieval,
+    train_heads,
+)
 from training.tower_features import TowerFeatures, make_variant
 
 
@@ -19,9 +29,13 @@ def synthetic():
     """40 concepts whose picture and text features are two noisy linear maps of one hidden vector."""
     rng = generator_for("synthetic towers")
     hidden = torch.randn(40, 8, generator=rng)
-    images = hidden @ torch.randn(8, 1280, generator=rng) + 0.1 * torch.randn(6, 40, 1280, generator=rng)
+    width = 1280 + NUM_SHARES
+    images = hidden @ torch.randn(8, width, generator=rng)
+    images = images + 0.1 * torch.randn(6, 40, width, generator=rng)
     texts = hidden @ torch.randn(8, 384, generator=rng)
-    return TowerFeatures(images, torch.cat([texts, texts + 0.1]), [[i, 40 + i] for i in range(40)])
+    features = TowerFeatures(images, torch.cat([texts, texts + 0.1]),
+                             [[i, 40 + i] for i in range(40)])
+    return Lessons(features, [[i] for i in range(40)])
 
 
 def test_info_nce_against_a_hand_written_value():
@@ -51,15 +65,27 @@ def test_concepts_group_skin_tones_and_leave_other_ids_alone():
 
 def test_heads_learn_repeatably_and_leave_the_global_stream_alone(synthetic):
     config = HeadTraining(seed=3, steps=60, batch=32)
-    groups = [[i] for i in range(40)]
     before = torch.get_rng_state()
-    heads = train_heads(synthetic, groups, config)
+    heads = train_heads([synthetic], config)
     assert torch.equal(torch.get_rng_state(), before)
-    figures = evaluate(synthetic, groups, heads)["32px"]
+    figures = evaluate(synthetic, heads)["32px"]
     assert figures["text_to_image"]["R@1"] > 80 and figures["cosine_matched"] > figures["cosine_mismatched"] + 0.4
-    again = train_heads(synthetic, groups, config)
+    again = train_heads([synthetic], config)
     first, second = (pair[0].state_dict().values() for pair in (heads, again))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_batch_comes_of_one_data_set_in_turn(synthetic, monkeypatch):
+    others, turns = Lessons(synthetic.features, synthetic.groups[:20]), []
+
+    def drawn(lessons, config, rng):
+        turns.append(len(lessons.groups))
+        return draw(lessons, config, rng)
+
+    draw = Lessons.draw
+    monkeypatch.setattr(Lessons, "draw", drawn)
+    train_heads([synthetic, others], HeadTraining(seed=0, steps=3, batch=8))
+    assert turns == [40, 20] * 3
 
 
 def test_variants_shrink_move_and_repeat():
@@ -85,8 +111,9 @@ def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
     first = CliRunner().invoke(main, arguments)
     assert first.exit_code == 0, first.output
     record = json.loads((tmp_path / "heads" / "small.json").read_text())
-    assert record["data"]["licence"] == "CC-BY-SA-4.0"
-    assert record["data"]["num_pictures"]["train"] + record["data"]["num_pictures"]["test"] == len(emojis)
+    (data,) = record["data"]
+    assert data["licence"] == "CC-BY-SA-4.0"
+    assert data["num_pictures"]["train"] + data["num_pictures"]["test"] == len(emojis)
     weights = (tmp_path / "heads" / "small.safetensors").read_bytes()
     second = CliRunner().invoke(main, arguments)
     assert "image features" in first.stderr and "image features" not in second.stderr  # from the cache
