@@ -8,7 +8,7 @@ fan-in, and `up` bilinear. A small convolutional head reads every M_i, and one m
 themselves, which the frozen network does not see in full. A head judges each of its positions p
 alone: logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), with s the sentence at unit second
 moment (projection, Miyato and Koyama 2018). The heads normalise by groups (`VirtualBatchNorm`) and
-compare the samples of a group (`Comparison`): without it, every text and latent gives one shape
+compare the samples of a group by the mean of their hidden maps (`Comparison`): without it, every text and latent gives one shape
 (docs/experiment_log.md). Spectral norm is left out: behind the normalisation the scale of a kernel
 has no effect, and w / |w| is the spectral norm of a single row.
 
@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from dnnlib.errors import UserError
 from networks.interfaces import Discriminator, TextFeatures, Verdict
+from networks.layers.comparison import Comparison
 from networks.layers.linear import unit_second_moment
-from networks.layers.minibatch_stddev import group_of
 from networks.layers.virtual_batch_norm import VirtualBatchNorm
 from networks.pretrained.scales import FrozenScales
 from torch_utils.precision import no_autocast
@@ -118,29 +118,6 @@ class RandomMixing(nn.Module):
         return mixed
 
 
-class Comparison(nn.Module):
-    """Minibatch discrimination (Salimans et al. 2016): hidden maps [N, C, S, S] -> [N, 1], what a
-    sample's likeness to others of its group adds to its logits.
-
-    With q_i the mean over positions of sample i and T_b learned [4, C], c_ib is the mean over the
-    group's other samples j of exp(-|T_b q_i - T_b q_j|_1); the output is sum_b v_b c_ib. v starts
-    at 0. A group of one sample has nothing to compare: 0.
-    """
-
-    def __init__(self, channels: int, kernels: int, group_size: int) -> None:
-        super().__init__()
-        self.kernels, self.group_size = kernels, group_size
-        self.project = nn.Linear(channels, kernels * 4, bias=False)
-        self.weight = nn.Parameter(torch.zeros(kernels))
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        group = group_of(len(hidden), self.group_size)
-        projected = self.project(hidden.mean(dim=(2, 3))).view(-1, group, self.kernels, 4)
-        distance = (projected[:, :, None] - projected[:, None]).abs().sum(dim=4)
-        others = (-distance).exp().sum(dim=2) - 1  # without the sample's likeness to itself
-        return (others / max(group - 1, 1) @ self.weight).view(-1, 1)
-
-
 class ScaleHead(nn.Module):
     """[N, C_in, side, side] -> `read` -> hidden [N, C, S, S] with S at most 4 -> `judge` -> logits
     [N, S * S].
@@ -172,7 +149,7 @@ class ScaleHead(nn.Module):
         if self.text is not None:
             direction = direction + self.text(sentence) / math.sqrt(len(self.weight))  # [N, C]
         logits = (hidden * direction[:, :, None, None]).sum(dim=1).flatten(1) + self.bias
-        return logits if self.compare is None else logits + self.compare(hidden)
+        return logits if self.compare is None else logits + self.compare(hidden.mean(dim=(2, 3)))
 
 
 class FrozenFeaturesDiscriminator(Discriminator):

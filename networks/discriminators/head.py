@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from networks.interfaces import TextFeatures, Verdict
+from networks.layers.comparison import Comparison
 from networks.layers.conv import EqualConv2d
 from networks.layers.linear import EqualLinear, unit_second_moment
 from networks.layers.minibatch_stddev import minibatch_stddev
@@ -19,11 +20,13 @@ from networks.layers.minibatch_stddev import minibatch_stddev
 class TextProjectionHead(nn.Module):
     """[N, C, 4, 4] -> `trunk` -> [N, C], and with text -> `judge` -> Verdict.
 
-    sentence_dim = 0 leaves the projection out; feature_dim = 0 leaves f_D out (else it must be the width of the image
+    kernels: comparisons of the samples of a group (`Comparison`), 0 = none. sentence_dim = 0 leaves
+    the projection out; feature_dim = 0 leaves f_D out (else it must be the width of the image
     embedding that ConD compares it with).
     """
 
-    def __init__(self, channels: int, *, sentence_dim: int, feature_dim: int, group_size: int) -> None:
+    def __init__(self, channels: int, *, sentence_dim: int, feature_dim: int, group_size: int,
+                 kernels: int = 0) -> None:
         super().__init__()
         self.group_size = group_size
         self.conv = EqualConv2d(channels + 1, channels, 3)
@@ -32,6 +35,7 @@ class TextProjectionHead(nn.Module):
         self.project_image = EqualLinear(channels, channels) if sentence_dim else None
         self.project_text = EqualLinear(sentence_dim, channels) if sentence_dim else None
         self.features = EqualLinear(channels, feature_dim) if feature_dim else None
+        self.compare = Comparison(channels, kernels, group_size) if kernels else None
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
         return self.hidden(self.conv(minibatch_stddev(x, self.group_size)).flatten(1))
@@ -44,4 +48,6 @@ class TextProjectionHead(nn.Module):
                 assert text is not None
                 sentence = self.project_text(unit_second_moment(text.sentence.float()))
                 logits = logits + (self.project_image(hidden) * sentence).sum(dim=1) / math.sqrt(hidden.shape[1])
+            if self.compare is not None:
+                logits = logits + self.compare(hidden).squeeze(1)
             return Verdict(logits, self.features(hidden) if self.features is not None else None)

@@ -31,7 +31,8 @@ from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
 class WaveletDiscriminatorConfig:
     """resolution: side of the pictures, a power of two. sentence_dim, feature_dim: see `TextProjectionHead`.
 
-    spectral_scale: the scale that carries the spectral block (0 = none). group_size: of the minibatch deviation.
+    spectral_scale: the scale that carries the spectral block (0 = none). group_size: of the minibatch deviation
+    and of the comparisons. kernels: comparisons of the samples of a group, 0 = none.
     """
 
     kind: ClassVar[str] = "wavelet"
@@ -43,8 +44,11 @@ class WaveletDiscriminatorConfig:
     feature_dim: int = 512
     spectral_scale: int = 16
     group_size: int = 4
+    kernels: int = 0
 
     def __post_init__(self) -> None:
+        if self.kernels < 0:
+            raise UserError(f"discriminator.kernels: must not be negative, got {self.kernels}")
         scales = scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
         if self.spectral_scale and self.spectral_scale not in list(scales)[1:]:
             raise UserError(f"discriminator.spectral_scale: {self.spectral_scale} is none of {list(scales)[1:]} (0 = none)")
@@ -88,7 +92,7 @@ class WaveletDiscriminator(Discriminator):
         self.spectral_after = scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
         self.spectral = SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
         self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
-                                       group_size=config.group_size)
+                                       group_size=config.group_size, kernels=config.kernels)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(images)

@@ -18,7 +18,7 @@ def build(kind, **fields):
     if kind != "dcgan":
         fields.setdefault("group_size", 2)
     if kind == "wavelet":
-        fields.setdefault("spectral_scale", 8)
+        fields = {"spectral_scale": 8, "kernels": 3} | fields
     return DISCRIMINATORS[kind](**fields).build()
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dnnlib.errors import UserError
 from networks.discriminators import FrozenFeaturesConfig
-from networks.discriminators.frozen_features import Comparison, RandomMixing, ScaleHead
+from networks.discriminators.frozen_features import RandomMixing, ScaleHead
 from networks.layers.virtual_batch_norm import VirtualBatchNorm
 from networks.pretrained import hub
 from networks.pretrained.efficientnet import efficientnet_features
@@ -111,20 +111,6 @@ def test_a_head_judges_every_position_by_direction_and_text():
         + at @ (head.text.weight @ sentence[1]) / math.sqrt(6)
     )
     torch.testing.assert_close(logits[1, 2, 0], expected)
-
-
-def test_samples_are_compared_with_the_others_of_their_group():
-    torch.manual_seed(0)
-    compare, hidden = Comparison(6, 3, group_size=3), torch.randn(6, 6, 2, 2)
-    assert not compare(hidden).any()  # nothing is said before anything is learned
-    compare.weight.data = torch.randn(3)
-    points = (hidden.mean(dim=(2, 3)) @ compare.project.weight.T).view(6, 3, 4)
-    likeness = torch.stack([(-(points[4] - points[j]).abs().sum(dim=1)).exp() for j in (3, 5)])
-    torch.testing.assert_close(compare(hidden)[4, 0], likeness.mean(dim=0) @ compare.weight)
-    alone = compare(hidden[:1])
-    assert alone.shape == (1, 1) and not alone.any()
-    alike = compare(hidden[:1].expand(3, -1, -1, -1))
-    torch.testing.assert_close(alike, compare.weight.sum().expand(3, 1))  # the largest likeness
 
 
 def test_groups_are_normalised_apart():

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from networks.coordinates import View
+from networks.layers.comparison import Comparison
 from networks.layers.conv import EqualConv2d, low_pass
 from networks.layers.cross_attention import CrossAttentionModulation
 from networks.layers.fourier_lines import FourierLines
@@ -140,3 +141,15 @@ def test_affines_of_few_rows_stay_in_float32_under_autocast():
     torch.testing.assert_close(actual, expected)
     assert actual.dtype == torch.float32 and rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_samples_are_compared_with_the_others_of_their_group():
+    torch.manual_seed(0)
+    compare, features = Comparison(6, 3, group_size=3), torch.randn(6, 6)
+    points = (features @ compare.project.weight.T).view(6, 3, 4)
+    likeness = torch.stack([(-(points[4] - points[j]).abs().sum(dim=1)).exp() for j in (3, 5)])
+    torch.testing.assert_close(compare(features)[4, 0], likeness.mean(dim=0) @ compare.weight)
+    alone = compare(features[:1])
+    assert alone.shape == (1, 1) and not alone.any()
+    alike = compare(features[:1].expand(3, -1))
+    torch.testing.assert_close(alike, compare.weight.sum().expand(3, 1))  # the largest likeness
