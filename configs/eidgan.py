@@ -51,10 +51,8 @@ def eidgan_openmoji32() -> TrainConfig:
     assert isinstance(base.discriminator, WaveletDiscriminatorConfig)
     return replace(
         base, recipe="eidgan-openmoji32", resolution=32,
-        generator=replace(base.generator, channels=(128, 128, 128, 128), thickness=8, bandwidth=1.5,
-                          mapping_lr_multiplier=0.1, pooling="linear", place=True),
-        discriminator=replace(base.discriminator, resolution=32, channel_base=1024,
-                              spectral_scale=8, kernels=16),
+        generator=replace(base.generator, channels=(128, 128, 128, 128), thickness=8, bandwidth=1.5, mapping_lr_multiplier=0.1),
+        discriminator=replace(base.discriminator, resolution=32, channel_base=1024, spectral_scale=8),
         text=TextConfig(noise=0.75), loss=replace(base.loss, r1_gamma=1.0, mismatch=0.5, cong=0.1, cong_interval=4),
         optimizer_g=AdamConfig(lr=0.003), optimizer_d=AdamConfig(lr=0.003), lr_decay=0.6,
         ema=EmaConfig(half_life_kimg=5.0, rampup=0.25), augment=AugmentConfig(mode="noaug"),

@@ -28,6 +28,8 @@ class Comparison(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         group = group_of(len(features), self.group_size)
         projected = self.project(features).view(-1, group, self.kernels, _WIDTH)
-        distance = (projected[:, :, None] - projected[:, None]).abs().sum(dim=4)
+        apart = projected[:, :, None] - projected[:, None]
+        # |apart|: the second derivative of abs is a ZeroTensor, which tensor subclasses do not add.
+        distance = torch.maximum(apart, -apart).sum(dim=4)
         others = (-distance).exp().sum(dim=2) - 1  # without the sample's likeness to itself
-        return (others / max(group - 1, 1) @ self.weight).view(-1, 1)
+        return (others * self.weight).sum(dim=2).view(-1, 1) / max(group - 1, 1)
