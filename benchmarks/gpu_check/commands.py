@@ -88,7 +88,9 @@ class Side:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         words = [*self.launcher, *map(str, arguments)]
-        return subprocess.Popen(words, cwd=ROOT, text=True, **options)
+        # A copy, because a thread that sets a variable would move what a new process is reading.
+        environment = dict(os.environ)
+        return subprocess.Popen(words, cwd=ROOT, text=True, env=environment, **options)
 
     def run(self, *arguments: object) -> str:
         """Run a command to its end and return what it printed on stdout. Raises `StepFailed`."""
