@@ -41,6 +41,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import locked, make_folder, write_json, write_text
 from dnnlib.ownership import refuse_foreign, starting_with
+from generate import parse_seeds
 from metrics.protocols import badness, better, protocols_named, served
 from torch_utils.local_ranks import use_one_thread
 from train import STOPPED
@@ -50,19 +51,6 @@ TITLE = "# Recipes at equal processor minutes"
 IS_PAGE = starting_with(TITLE)
 BEST = {"low": "less is better", "high": "more is better", "one": "1 is best"}
 Rows = Sequence[dict[str, Any]]  # one a run, see `scored`
-
-
-def seeds_of(text: str) -> list[int]:
-    """'0-2,5' -> [0, 1, 2, 5]. Raises `UserError`."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = (word.strip() for word in part.partition("-"))
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UserError(f"--seeds {text}: expected numbers and ranges such as 0-2,5")
-        seeds += range(int(first), int(last or first) + 1)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text}: name at least one seed, and each one once")
-    return seeds
 
 
 def check_metrics(metrics: str, data: str) -> list[str]:
@@ -259,8 +247,11 @@ def main(outdir: Path, trials: tuple[str, ...], data: str, seeds: str, minutes: 
     chosen, data = [parse_trial(text) for text in trials], str(Path(data).resolve())
     if len({trial.name for trial in chosen}) < len(chosen):
         raise UserError("--trial: two trials have the same name; give each one its own")
+    numbers = parse_seeds(seeds)
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"--seeds {seeds}: name each seed once")
     runs = [TrialRun(trial, seed, minutes, data, outdir)
-            for seed in seeds_of(seeds) for trial in chosen]
+            for seed in numbers for trial in chosen]
     for trial in chosen:
         trial.config()
     names = check_metrics(metrics, data)

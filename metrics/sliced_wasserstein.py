@@ -26,9 +26,8 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, *, num_patches: int,
     """The distance x 1000 by the side of the level in pixels, finest first.
 
     real, fake: uint8 [N, 3, S, S], equally many, S at least 7. num_patches: of each picture and
-    level. It is 0 for equal sets in any
-    order, since the places of a picture's patches are drawn from its content and the seed.
-    It falls as pictures grow in number. All numbers are float32.
+    level. It is 0 for equal sets in any order, since the places of a picture's patches are drawn
+    from its content and the seed. It falls as pictures grow in number. All numbers are float32.
     """
     sets = [_descriptors(pictures, num_patches, seed) for pictures in (real, fake)]
     distances = {}

@@ -82,7 +82,8 @@ class AdamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EmaConfig:
-    """half_life_kimg of G's moving average; rampup caps the half-life at that fraction of the images seen so far.
+    """half_life_kimg of G's moving average; rampup caps the half-life at that fraction of the
+    images seen so far.
 
     posthoc: relative lengths of further averages (`training.ema.PowerAverages`), such as 0.05 and
     0.1, kept beside every snapshot; `reconstruct_phema.py` makes snapshots of other lengths of them
@@ -98,7 +99,8 @@ class EmaConfig:
             _check(getattr(self, name) > 0, f"ema.{name}: must be positive, got {getattr(self, name)}")
         for length in self.posthoc:
             _check(SHORTEST <= length < LONGEST,
-                   f"ema.posthoc: relative lengths lie between {SHORTEST} and {LONGEST:.4f}, got {length}")
+                   f"ema.posthoc: relative lengths lie between {SHORTEST} and {LONGEST:.4f}, got "
+                   f"{length}")
         _check(len(set(self.posthoc)) == len(self.posthoc),
                f"ema.posthoc: names a length twice, got {list(self.posthoc)}")
 
@@ -158,8 +160,8 @@ class TrainConfig:
     """One run. Fields in `RESUMABLE` may differ when a run is resumed; all others must not.
 
     labels: how captions are made of class labels, where `data` is an archive of StyleGAN's tools.
-    start_resolution, start_kimg: so many kimg first train at that side, a fraction of the cost: real
-    pictures are shrunk and an implicit generator draws at their size (0 = none).
+    start_resolution, start_kimg: so many kimg first train at that side, a fraction of the cost.
+    Real pictures are shrunk, and an implicit generator draws at their size (0 = none).
     lr_decay: the last share of the run, over which both learning rates fall in a line to 5 % (0 = they stay).
     batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks);
     it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
@@ -226,10 +228,15 @@ class TrainConfig:
                 _check(not getattr(self.loss, name),
                        f"loss.{name}: a gradient penalty on frozen features would penalise the "
                        f"frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
+        _check(0 <= self.start_kimg < 1e9,
+               f"start_kimg: must lie between 0 and 1e9, got {self.start_kimg}")
+        _check(self.start_resolution != 0 or not self.start_kimg,
+               "start_kimg: says how long start_resolution lasts; set both, or start_kimg=0")
         if self.start_resolution:
-            _check(8 <= self.start_resolution <= self.resolution,
-                   f"start_resolution: must lie between 8 and resolution = {self.resolution}, got "
-                   f"{self.start_resolution}")
+            # A head halves its map until it is at most 4 wide; half of that still fits its kernels.
+            _check(self.resolution <= 2 * self.start_resolution <= 2 * self.resolution,
+                   f"start_resolution: must lie between half of resolution = {self.resolution} and "
+                   f"all of it, got {self.start_resolution}")
             _check(isinstance(self.discriminator, FrozenFeaturesConfig)
                    and not hasattr(self.generator, "resolution"),
                    "start_resolution: needs a generator and a discriminator for any size, eidgan, "
@@ -305,5 +312,5 @@ class TrainConfig:
 
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 # Captions of labels are part of what `Progress.dataset_hash` names.
-RESUMABLE = ("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks", "metrics",
-             "metric_num", "nan_policy", "ops", "device", "workers", "report_to")
+RESUMABLE = ("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks",
+             "metrics", "metric_num", "nan_policy", "ops", "device", "workers", "report_to")

@@ -1,5 +1,5 @@
-"""Trains the projection heads of the embedded dual encoders: symmetric InfoNCE on cached features of
-frozen towers.
+"""Trains the projection heads of the embedded dual encoders: symmetric InfoNCE on cached features
+of frozen towers.
 
     python -m training.dual_encoder --data data/openmoji128.zip --data data/flowers64.zip
 
@@ -90,17 +90,17 @@ class Lessons:
 
 
 def train_heads(sets: Sequence[Lessons], config: HeadTraining) -> tuple[nn.Module, nn.Module]:
-    """Image and text head, in evaluation mode. Every step takes a batch of one data set, in turn."""
+    """Image and text head, in evaluation mode. Each step takes a batch of one data set, in turn."""
     import torch
 
-    from networks.text_encoders.small import image_head, text_head
+    from networks.text_encoders.small import ImageHead, text_head
     from torch_utils.rng import generator_for, seed_for
 
     rng = generator_for("head batches", config.seed)
     steps = config.steps * len(sets)
     with torch.random.fork_rng(devices=[]):  # initialisation and dropout draw from torch's stream
         torch.manual_seed(seed_for("heads", config.seed))
-        heads = torch.nn.ModuleList([image_head(config.dropout), text_head(config.dropout)])
+        heads = torch.nn.ModuleList([ImageHead(config.dropout), text_head(config.dropout)])
         log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         optimizer = torch.optim.AdamW([*heads.parameters(), log_scale], config.rate,
                                       weight_decay=config.weight_decay)
@@ -238,6 +238,8 @@ def open_splits(path: Path) -> dict[str, TextImageDataset]:
 
 def lessons_of(encoder: str, dataset: TextImageDataset, config: HeadTraining,
                cache_dir: Path) -> Lessons:
+    """Tower features of all pictures and captions of a split, from `cache_dir` if they are there.
+    """
     from training.tower_features import tower_features
 
     features = tower_features(encoder, dataset, config.num_variants, config.seed, cache_dir)

@@ -1,4 +1,4 @@
-"""Power-function averages: their relative lengths, and which weights rebuild one length from others.
+"""Power-function averages: their relative lengths, and the weights that rebuild one from others.
 
 Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3.
 The average of exponent g at time T weighs the parameters of time t by (g + 1) / T^(g + 1) t^g over

@@ -29,8 +29,8 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class TowerFeatures:
-    """images [V, N, F] fp16, as an `ImageTower` gives them, and texts [C, 384] float32; picture i has
-    the captions `caption_rows[i]`, its name first.
+    """images [V, N, F] fp16, as an `ImageTower` gives them, and texts [C, 384] float32; picture i
+    has the captions `caption_rows[i]`, its name first.
     """
 
     images: torch.Tensor

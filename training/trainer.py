@@ -95,7 +95,8 @@ class Trainer:
         decay = self.ema.decay(self.progress.images + config.batch, config.batch)
         centre.lerp_(torch.where(taken, tokens, centre), 1 - decay)
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            length, regularised = self._play(self.player_g, micro_batches, self.loss.path_length_loss)
+            length, regularised = self._play(self.player_g, micro_batches,
+                                             self.loss.path_length_loss)
             assert length is not None  # path_length_loss sums them
             self.loss.track_path_length(length, regularised)
             taken = taken | regularised

@@ -57,5 +57,5 @@ def _file(model: str, repository: str, weights: Path | None) -> Path:
         return weights
     return weights_file(repository, lambda reason: UserError(
         f"the weights of {model} are not in the local cache and could not be downloaded "
-        f"({reason}); fetch model.safetensors of {repository} from huggingface.co and pass --weights "
-        "dinov2=FILE"))
+        f"({reason}); fetch model.safetensors of {repository} from huggingface.co and pass "
+        "--weights dinov2=FILE"))

@@ -8,9 +8,9 @@ fan-in, and `up` bilinear. A small convolutional head reads every M_i, and one m
 themselves, which the frozen network does not see in full. A head judges each of its positions p
 alone: logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), with s the sentence at unit second
 moment (projection, Miyato and Koyama 2018). The heads normalise by groups (`VirtualBatchNorm`) and
-compare the samples of a group by the mean of their hidden maps (`Comparison`): without it, every text and latent gives one shape
-(docs/experiment_log.md). Spectral norm is left out: behind the normalisation the scale of a kernel
-has no effect, and w / |w| is the spectral norm of a single row.
+compare the samples of a group by the mean of their hidden maps (`Comparison`): without it, every
+text and latent gives one shape (docs/experiment_log.md). Spectral norm is left out: behind the
+normalisation the scale of a kernel has no effect, and w / |w| is the spectral norm of a single row.
 
 Shapes: N batch, C head width, S side of a head's map, P positions of all heads together.
 """

@@ -31,8 +31,9 @@ from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
 class WaveletDiscriminatorConfig:
     """resolution: side of the pictures, a power of two. sentence_dim, feature_dim: see `TextProjectionHead`.
 
-    spectral_scale: the scale that carries the spectral block (0 = none). group_size: of the minibatch deviation
-    and of the comparisons. kernels: comparisons of the samples of a group, 0 = none.
+    spectral_scale: the scale that carries the spectral block (0 = none). group_size: of the
+    minibatch deviation and of the comparisons. kernels: comparisons of the samples of a group
+    (0 = none).
     """
 
     kind: ClassVar[str] = "wavelet"

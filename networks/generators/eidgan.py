@@ -40,8 +40,8 @@ class EidganConfig:
     bypass: the sentence joins the style codes; without, it enters the mapping network instead, as in CREPS + CLIP.
     styled_lines: an affine of the style on every Fourier feature of every line, as in CREPS; without, the lines that enter
     are the same for all samples, and pictures of a short run share a pattern (docs/experiment_log.md).
-    pooling: how the k style codes become one. mean: their mean times sqrt(k), which gives the codes'
-    common part, the text, k times the power of the latent part. linear: a learned layer over all of
+    pooling: how the k style codes become one. mean: their mean times sqrt(k), which gives what the
+    codes share, the text, k times the power of the latent part. linear: a learned layer over all of
     them, in which both keep their shares.
     place: the style shifts and scales the coordinates of each sample before the Fourier lines
     (`FourierLines`).
@@ -162,8 +162,8 @@ class Eidgan(Generator):
         return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> BilineState:
-        style = torch.cat([at_least_single(x) for x in (self._pooled(codes.tokens), codes.sentence)],
-                          dim=1)
+        pooled = self._pooled(codes.tokens)
+        style = torch.cat([at_least_single(x) for x in (pooled, codes.sentence)], dim=1)
         x, emitted = self.lines(view, style), []
         for block in self.blocks:
             x, lines = block(x, codes, style)

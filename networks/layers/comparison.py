@@ -1,4 +1,4 @@
-"""Minibatch discrimination: what a sample's likeness to the others of its group adds to its logit."""
+"""Minibatch discrimination: what likeness to other samples of its group adds to a logit."""
 
 from __future__ import annotations
 

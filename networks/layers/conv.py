@@ -35,7 +35,8 @@ def folding_matrix(kernel: int, down: Down) -> torch.Tensor:
 class EqualConv2d(nn.Module):
     """[N, C, H, W] -> [N, O, H, W], or half the size with `down`; kernel 1 or 3.
 
-    activate: leaky ReLU with gain sqrt(2). scale: a factor of the result. The weights carry it, so it costs nothing.
+    activate: leaky ReLU with gain sqrt(2). scale: a factor of the result. The weights carry it, so
+    it costs nothing.
     """
 
     fold: torch.Tensor | None

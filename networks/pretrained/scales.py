@@ -22,10 +22,10 @@ class FrozenScales(nn.Module):
     """Pictures [N, 3, H, W] in [-1, 1] -> `num_scales` maps [N, C_i, S_i, S_i] float32, the
     coarsest of the network.
 
-    Pictures are resized to `input_px` squared first, or to another side, bilinearly, with antialiasing where they
-    shrink. Differentiable in the pictures; no weight has a gradient and batch statistics are fixed.
-    `channels` and `sizes` are C_i and S_i. Raises `UserError` where the name or the weights are
-    missing.
+    Pictures are resized to `input_px` squared first, or to another side, bilinearly, with
+    antialiasing where they shrink. Differentiable in the pictures; no weight has a gradient and
+    batch statistics are fixed. `channels` and `sizes` are C_i and S_i. Raises `UserError` where the
+    name or the weights are missing.
     """
 
     mean: torch.Tensor

@@ -1,8 +1,8 @@
 """How much of a picture has which colour, in its middle and around it.
 
 The last features of a classifier tell what is seen and hardly which colour it has; captions of
-flowers say little else. Retrieval of unseen flowers rises by a fifth with these shares beside the
-features (docs/text_encoders.md).
+flowers say little else. R-precision of unseen flowers rises from 0.102 to 0.118 with these shares
+beside the features (docs/experiment_log.md).
 
 Shapes: N batch, R regions, A anchors.
 """

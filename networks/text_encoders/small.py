@@ -92,11 +92,6 @@ class ImageTower(nn.Module):
         return self.head(torch.cat([features, self.colours(images).to(features.dtype)], dim=1))
 
 
-def image_head(dropout: float = 0.0) -> ImageHead:
-    """For what an `ImageTower` gives, [N, FEATURES + NUM_SHARES]."""
-    return ImageHead(dropout)
-
-
 def text_head(dropout: float = 0.0) -> ProjectionHead:
     """For mean MiniLM token features [N, 384]."""
     return ProjectionHead(384, dropout)
@@ -129,7 +124,7 @@ def load_small(name: str, device: torch.device | str = "cpu", heads: Path | None
     """`small` or `small-heldout` with the shipped heads, or with the safetensors file `heads`. Raises `UserError`."""
     model = build_towers(name)
     path = heads or WEIGHTS_FOLDER / f"{name}.safetensors"
-    model.visual.head, model.text.proj = image_head(), text_head()
+    model.visual.head, model.text.proj = ImageHead(), text_head()
     load_heads(path, model.visual.head, model.text.proj)
     encoder = OpenClipEncoder(model, small_tokenizer(), name, device)
     fold_batch_norm(model.visual.trunk)  # after the encoder took its id from the weights as they come

@@ -12,7 +12,7 @@ import torch
 from dnnlib.errors import UserError
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import load_encoder, open_clip_encoder
-from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, image_head, load_heads, text_head
+from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, ImageHead, load_heads, text_head
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_gradient_reaches_pictures_of_any_size_and_no_weight(small):
 
 
 def test_heads_files_that_hold_something_else(tmp_path):
-    heads = image_head(), text_head()
+    heads = ImageHead(), text_head()
     with pytest.raises(UserError, match="does not exist; make it with: python -m training.dual_encoder"):
         load_heads(tmp_path / "small.safetensors", *heads)
     (tmp_path / "small.safetensors").write_text("hello")

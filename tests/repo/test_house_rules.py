@@ -117,8 +117,8 @@ def test_importing_everything_has_no_side_effect():
 
 
 HELP = {f"{command.replace('.', '-').replace('_', '-')}": command for command in
-        ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe", "training.dual_encoder",
-         "reconstruct_phema")}
+        ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe",
+         "training.dual_encoder", "reconstruct_phema")}
 
 
 @pytest.mark.parametrize("page", HELP)

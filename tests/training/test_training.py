@@ -103,8 +103,14 @@ def test_a_run_starts_at_a_smaller_side(openmoji32, monkeypatch):
     run_steps(trainer, openmoji32, 6)
     assert sides == [16] * 8 + [32] * 4  # fakes and reals of each step
     assert FROZEN.side_at(31) == 16 and FROZEN.side_at(32) == recipe("debug").side_at(0) == 32
-    with pytest.raises(UserError, match="start_resolution: must lie between 8 and resolution = 32"):
+    with pytest.raises(UserError, match="start_resolution: must lie between half of resol"):
         replace(FROZEN, start_resolution=64)
+    with pytest.raises(UserError, match="start_resolution: must lie between half"):
+        replace(FROZEN, start_resolution=15)
+    with pytest.raises(UserError, match="start_kimg: must lie between 0 and"):
+        replace(FROZEN, start_kimg=-1.0)
+    with pytest.raises(UserError, match="start_kimg: says how long start_resolution lasts"):
+        replace(FROZEN, start_resolution=0)
     for fixed in ({"discriminator": recipe("debug").discriminator},
                   {"generator": preset("stylegan2-tiny")}):
         with pytest.raises(UserError, match="start_resolution: needs a generator and a discrimin"):
