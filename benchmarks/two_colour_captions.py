@@ -1,0 +1,242 @@
+"""Count how many pictures show the two colours that their caption names, petals and centre.
+
+    python -m benchmarks.two_colour_captions --network runs/flowers64 --data data/flowers64.zip
+
+The captions are those of the data set that name one colour of petals and another of the centre,
+such as "this flower has purple petals with a yellow center". One picture is drawn for each. Each
+pixel gets the name of a colour from its hue, saturation and value. The petals are as asked where
+no other flower colour is more frequent in the ring around the middle. The centre is as asked where
+its colour covers at least `CENTRE_SHARE` of the disc in the middle and a larger share there than
+in the ring.
+
+Two rows show what the count means: real pictures with their own captions (how often the rule
+agrees with the people who wrote them; many centres are small or off the middle, so it is far
+from all), and the drawn pictures with captions of one another (chance).
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.harness import RECORD, machine
+from datasets.text_image import TextImageDataset
+from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
+from dnnlib.files import write_json
+from dnnlib.ownership import refuse_foreign
+from networks.coordinates import View
+from networks.sampling import iterate_images
+from networks.snapshot import Snapshot
+from torch_utils.rng import generator_for
+from torch_utils.tensors import to_uint8
+
+COLOURS = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "white",
+    "brown",
+    "black",
+    "grey",
+)
+HUES = (15, 42, 70, 165, 240, 300, 345)  # degrees at which the first seven names change
+PETALS = ("red", "orange", "yellow", "blue", "purple", "pink", "white")
+SYNONYMS = {"violet": "purple", "lavender": "purple", "maroon": "red", "gold": "yellow"}
+CENTRE_RADIUS = 0.13  # of the disc in the middle, in sides of the picture
+RING = (0.17, 0.4)  # inner and outer radius of the ring around it
+CENTRE_SHARE = 0.15
+
+_NAMES = "|".join((*COLOURS[:-1], *SYNONYMS))
+_PETALS = re.compile(rf"\b({_NAMES})(?: colou?red)? petals?\b")
+_CENTRE = re.compile(rf"\b({_NAMES})(?: colou?red)? (?:center|centre|middle|disc|disk)\b")
+
+
+@dataclass(frozen=True)
+class TwoColours:
+    """A caption with the colours that it names; index: of its picture in the data set."""
+
+    caption: str
+    petals: str
+    centre: str
+    index: int = -1
+
+
+def two_colours(caption: str, index: int = -1) -> TwoColours | None:
+    """The colours of petals and centre, where the caption names one of each and they differ."""
+    petals, centre = (
+        {SYNONYMS.get(name, name) for name in pattern.findall(caption.lower())}
+        for pattern in (_PETALS, _CENTRE)
+    )
+    if len(petals) != 1 or len(centre) != 1 or petals == centre or not petals <= set(PETALS):
+        return None
+    return TwoColours(caption, petals.pop(), centre.pop(), index)
+
+
+def colour_names(picture: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] sRGB -> [H, W], the index in `COLOURS` of every pixel."""
+    hsv = np.asarray(Image.fromarray(picture).convert("HSV")).astype(np.float32) / 255
+    hue, saturation, value = hsv[..., 0] * 360, hsv[..., 1], hsv[..., 2]
+    names = np.searchsorted(HUES, hue, side="right") % len(HUES)
+    pale = saturation < 0.18
+    rules = [
+        (value < 0.2, "black"),
+        (pale & (value > 0.65), "white"),
+        (pale, "grey"),
+        ((names == 0) & (saturation < 0.55) & (value > 0.6), "pink"),
+        ((names <= 1) & (hue > 8) & (hue < 180) & (value < 0.5), "brown"),
+    ]
+    conditions = [condition for condition, _ in rules]
+    return np.select(conditions, [COLOURS.index(name) for _, name in rules], default=names)
+
+
+def shares(picture: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+    """Share of each colour in the disc in the middle, and in the ring around it."""
+    names = colour_names(picture)
+    height, width = names.shape
+    y = (np.arange(height) + 0.5) / height - 0.5
+    x = (np.arange(width) + 0.5) / width - 0.5
+    radius = np.hypot(y[:, None], x)
+
+    def of(region: np.ndarray) -> dict[str, float]:
+        counts = np.bincount(names[region], minlength=len(COLOURS)) / region.sum()
+        return dict(zip(COLOURS, counts.tolist(), strict=True))
+
+    return of(radius < CENTRE_RADIUS), of((radius >= RING[0]) & (radius < RING[1]))
+
+
+def judged(picture: np.ndarray, asked: TwoColours) -> dict[str, bool]:
+    """Whether petals, centre and both are as asked; picture: uint8 [H, W, 3]."""
+    disc, ring = shares(picture)
+    petals = ring[asked.petals] > 0 and ring[asked.petals] == max(ring[name] for name in PETALS)
+    centre = disc[asked.centre] >= CENTRE_SHARE and disc[asked.centre] > ring[asked.centre]
+    return {"petals": petals, "centre": centre, "both": petals and centre}
+
+
+def chosen(dataset: TextImageDataset, num: int) -> list[TwoColours]:
+    """One such caption of each of `num` pictures, in a seeded order. Raises `UserError` where the
+    data set has fewer.
+    """
+    found = []
+    order = torch.randperm(len(dataset), generator=generator_for("two-colour captions"))
+    for index in order.tolist():
+        asked = (two_colours(caption, index) for caption in dataset.captions(index))
+        found.extend([first] if (first := next(filter(None, asked), None)) else [])
+        if len(found) == num:
+            return found
+    raise UserError(
+        f"--num {num}: {len(found)} pictures of {dataset.name} ({dataset.split}) have "
+        "a caption that names a colour of the petals and another of the centre"
+    )
+
+
+def row(name: str, pictures: Sequence[np.ndarray], asked: Sequence[TwoColours]) -> dict:
+    """Counts over the pictures."""
+    results = [judged(picture, one) for picture, one in zip(pictures, asked, strict=True)]
+    return {"pictures": name, "num": len(results)} | {
+        key: sum(result[key] for result in results) for key in ("petals", "centre", "both")
+    }
+
+
+def sheet(pictures: Sequence[np.ndarray], columns: int = 10) -> Image.Image:
+    """All pictures in rows, in the order of the captions."""
+    side = pictures[0].shape[0]
+    page = Image.new("RGB", (side * columns, side * -(-len(pictures) // columns)), "white")
+    for i, picture in enumerate(pictures):
+        page.paste(Image.fromarray(picture), (side * (i % columns), side * (i // columns)))
+    return page
+
+
+@click.command()
+@click.option("--network", required=True, metavar="DIR", help="Snapshot, or run folder.")
+@click.option("--data", required=True, metavar="ZIP|DIR")
+@click.option("--split", default="test", show_default=True, help="Split that gives the captions.")
+@click.option("--num", default=50, show_default=True, type=click.IntRange(min=2))
+@click.option("--seed", default=0, show_default=True, help="Latent seed of the first picture.")
+@click.option(
+    "--sheet",
+    "sheet_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Write the pictures there; a look must confirm the count.",
+)
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the record there.",
+)
+@report_user_errors
+def main(
+    network: str,
+    data: str,
+    split: str,
+    num: int,
+    seed: int,
+    sheet_path: Path | None,
+    path: Path | None,
+) -> None:
+    """Count the pictures that show the colours of petals and centre that the caption names."""
+    if path:
+        refuse_foreign(path, RECORD)
+    if sheet_path and sheet_path.exists():
+        raise UserError(f"--sheet {sheet_path}: exists already; name a new file")
+    dataset = TextImageDataset(data, split=split)
+    asked = chosen(dataset, num)
+    snapshot = Snapshot.from_pretrained(network)
+    view = View.square(snapshot.resolution)
+    samples = iterate_images(
+        snapshot.generator.eval(),
+        snapshot.load_encoder(),
+        [one.caption for one in asked],
+        range(seed, seed + num),
+        view,
+    )
+    drawn = [to_uint8(sample.image).permute(1, 2, 0).numpy() for sample in samples]
+    real = [dataset[one.index].image.permute(1, 2, 0).numpy() for one in asked]
+    rows = [
+        row("generated", drawn, asked),
+        row("real", real, asked),
+        row("generated, captions of one another", drawn, [*asked[1:], asked[0]]),
+    ]
+    for line in rows:
+        click.echo(
+            f"{line['pictures']}: petals {line['petals']}, centre {line['centre']}, both "
+            f"{line['both']} of {line['num']}"
+        )
+    if sheet_path:
+        sheet(drawn).save(sheet_path)
+    if path:
+        write_json(
+            path,
+            {
+                "benchmark": "two-colour captions",
+                "date": datetime.date.today().isoformat(),
+                "machine": machine(torch.device("cpu")),
+                "data": dataset.name,
+                "split": split,
+                "seed": seed,
+                "network": snapshot.info,
+                "sha256": snapshot.sha256,
+                "captions": [one.caption for one in asked],
+                "rows": rows,
+            },
+            ours=RECORD,
+        )
+
+
+if __name__ == "__main__":
+    main()
