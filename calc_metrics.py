@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
     from datasets.stylegan import LabelCaptions
@@ -58,6 +59,7 @@ def _local_weights(command: Callable) -> Callable:
 
 
 @click.group()
+@click.version_option(VERSION, prog_name="EIDGAN")
 def main() -> None:
     """Score snapshots and folders of pictures by named, frozen protocols (docs/evaluation.md)."""
 

@@ -22,11 +22,13 @@ from datasets.import_options import (
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.names import printable
+from dnnlib.version import VERSION
 
 MAX_SIDE_PX = 4096
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="EIDGAN")
 def main() -> None:
     """Prepare and check data sets of captioned pictures.
 

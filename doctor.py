@@ -12,11 +12,14 @@ from pathlib import Path
 
 import click
 
+from dnnlib.version import VERSION
+
 ROOT = Path(__file__).parent
 VARIABLES = ("CUDA_HOME", "CUDA_PATH", "CXX", "TORCH_CUDA_ARCH_LIST", "EIDGAN_OPS", "EIDGAN_CACHE")
 
 
 @click.command(context_settings={"max_content_width": 120})
+@click.version_option(VERSION, prog_name="EIDGAN")
 @click.option("--build", "build_now", is_flag=True, help="Build and load the CUDA plugins now, and say how that went.")
 def main(build_now: bool) -> None:
     """Print what a bug report needs: versions, GPUs, compilers, the state of the CUDA plugins, folders, free disk.
@@ -57,7 +60,8 @@ def _first_line(*command: str) -> str:
 def _system() -> Iterator[tuple[str, str]]:
     yield "os", platform.platform()
     yield "python", f"{platform.python_version()} ({sys.executable})"
-    yield "eidgan", _first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty").split(" (")[0]
+    commit = _first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty").split(" (")[0]
+    yield "eidgan", f"{VERSION}, commit {commit}"
 
 
 def _torch() -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
 from dnnlib.names import listing
+from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
     from networks.sampling import ImageStream, TruncationCenter
@@ -82,6 +83,7 @@ def slug(prompt: str) -> str:
 
 
 @click.command(context_settings={"max_content_width": 120})
+@click.version_option(VERSION, prog_name="EIDGAN")
 @click.option("--network", required=True, metavar="PATH", help="Snapshot folder, or a run folder (its newest snapshot).")
 @click.option("--prompts", multiple=True, metavar="TEXT",
               help="What to draw; may be repeated. Networks trained without text take none.")

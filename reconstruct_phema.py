@@ -10,6 +10,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.version import VERSION
 
 
 def parse_lengths(text: str) -> list[float]:
@@ -30,6 +31,7 @@ def parse_lengths(text: str) -> list[float]:
 
 
 @click.command()
+@click.version_option(VERSION, prog_name="EIDGAN")
 @click.option("--network", required=True, metavar="RUN",
               help="Folder of a run that was trained with ema.posthoc.")
 @click.option("--std", "lengths", required=True, metavar="A,B,...",

@@ -10,6 +10,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
     from training.config import TrainConfig
@@ -23,6 +24,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @click.command(context_settings={"max_content_width": 120})
+@click.version_option(VERSION, prog_name="EIDGAN")
 @click.option("--outdir", required=True, metavar="DIR", help="The run's folder; an existing run in it is resumed.")
 @click.option("--recipe", required=True, metavar="NAME", help="What to train; see configs/ and docs/configs.md.")
 @click.option("--data", metavar="PATH",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dnnlib.console import report_user_errors
+from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,7 @@ def describe(config: GeneratorConfig, view: View) -> dict[str, int]:
 
 
 @click.command()
+@click.version_option(VERSION, prog_name="EIDGAN")
 @click.option("--generator", "name", default="eidgan", show_default=True, help="Preset; see networks/generators.")
 @click.option("--resolution", default="256", show_default=True, metavar="WxH", help="Size of the view in pixels.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")

@@ -22,6 +22,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
     import torch
@@ -165,6 +166,7 @@ def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, 
 
 
 @click.command()
+@click.version_option(VERSION, prog_name="EIDGAN")
 @click.option("--data", type=click.Path(path_type=Path), required=True, multiple=True,
               help="Archive with a train and a test split; may be repeated.")
 @click.option("--encoder", type=click.Choice(["small", "small-heldout"]), default="small",
