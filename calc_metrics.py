@@ -65,7 +65,9 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--network", metavar="RUN|SNAPSHOT", help="Run folder (its newest snapshot) or snapshot folder.")
+@click.option("--network", metavar="RUN|SNAPSHOT",
+              help="Run folder (its newest snapshot), snapshot folder, or user/name on the Hugging "
+                   "Face Hub.")
 @click.option("--images", metavar="DIR",
               help="Instead of a network: a folder of pictures, from any model; --num-images takes "
                    "a seeded draw over all of them.")
@@ -180,7 +182,9 @@ def ref(data: str, metrics: str, dest: str, device: str, batch_gpu: int, weights
 
 
 @main.command()
-@click.option("--network", required=True, metavar="RUN|SNAPSHOT", help="Run folder (its newest snapshot) or snapshot folder.")
+@click.option("--network", required=True, metavar="RUN|SNAPSHOT",
+              help="Run folder (its newest snapshot), snapshot folder, or user/name on the Hugging "
+                   "Face Hub.")
 @click.option("--data", required=True, metavar="ZIP|DIR", help="Data set whose captions are used.")
 @click.option("--metrics", "metric", default="fid10k", show_default=True, metavar="NAME", help="Protocol whose pictures to make.")
 @click.option("--outdir", required=True, metavar="DIR", help="Folder for the pictures and their captions.")

@@ -84,7 +84,9 @@ def slug(prompt: str) -> str:
 
 @click.command(context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--network", required=True, metavar="PATH", help="Snapshot folder, or a run folder (its newest snapshot).")
+@click.option("--network", required=True, metavar="PATH",
+              help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging "
+                   "Face Hub.")
 @click.option("--prompts", multiple=True, metavar="TEXT",
               help="What to draw; may be repeated. Networks trained without text take none.")
 @click.option("--prompts-file", metavar="FILE", help="Text file with a prompt a line.")

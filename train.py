@@ -49,7 +49,9 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")
 @click.option("--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written.")
-@click.option("--init-from", metavar="PATH", help="Start from a snapshot's weights, of a run folder D's too (transfer; not resuming).")
+@click.option("--init-from", metavar="PATH",
+              help="Start from the weights of a snapshot or of user/name on the Hugging Face Hub; a "
+              "run folder gives D's weights too (transfer; not resuming).")
 @click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
 @click.option("--ranks", default="auto", show_default=True, metavar="N|auto",
               help="Processes of this machine. auto: one a core of a CPU where the batch divides; "

@@ -7,6 +7,8 @@ trained resolution, and `info` about the run. Reading it executes nothing.
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,12 @@ from safetensors.torch import load_file, save
 
 from dnnlib.config_codec import from_dict, nearest, to_dict
 from dnnlib.errors import UserError
-from dnnlib.files import atomic_path, read_json, sha256_of
+from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
 from dnnlib.ownership import json_with, whole_folder
+from networks import hub_snapshots
 from networks.generators import GENERATORS
 from networks.interfaces import Generator, TextEncoder
+from networks.model_card import CardFields, model_card
 from networks.text_encoders import load_encoder
 
 FORMAT = 1
@@ -62,9 +66,11 @@ class Snapshot:
                                 f"{getattr(config, name)}; config.json names another encoder than that of the training")
         return encoder
 
-    def save_pretrained(self, path: str | Path) -> None:
-        """Write the folder atomically; an existing snapshot is replaced. Raises `UserError` for a
-        folder of anything else.
+    def save_pretrained(self, path: str | Path, card: CardFields | None = None) -> None:
+        """Write the folder atomically; an existing snapshot is replaced.
+
+        card: what the model card says beyond the snapshot. Raises `UserError` for a folder of
+        anything else, and where a score in `card` was measured on other weights.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
         config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
@@ -73,12 +79,46 @@ class Snapshot:
             (folder / "model.safetensors").write_bytes(save(tensors))
             self.sha256 = sha256_of(folder / "model.safetensors")
             (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            (folder / "README.md").write_text(_model_card(config, self.generator, self.sha256), encoding="utf-8")
+            text = model_card(config, self.generator, self.sha256, card or CardFields())
+            (folder / "README.md").write_text(text, encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, *, license: str, datasets: Sequence[str] = (),
+                    scores: str | Path | None = None, private: bool | None = None,
+                    revision: str | None = None, token: str | None = None,
+                    message: str = "Upload a snapshot of EIDGAN") -> str:
+        """Upload the snapshot with its model card to the Hugging Face Hub; the URL of the commit.
+
+        repo_id: "user/name"; the repository is made where it does not exist. license: the Hub's
+        identifier, such as "cc-by-sa-4.0". datasets: names of the training data. scores: a file
+        that `calc_metrics.py calc --out` wrote for this snapshot. revision: a branch other than
+        main. token: None takes the one that `hf auth login` keeps. Raises `UserError`.
+        """
+        records = []
+        if scores is not None:
+            records = read_json_lines(scores)
+            if not records:
+                raise UserError(f"{scores} holds no record of calc_metrics.py calc --out")
+        card = CardFields(license=license, datasets=datasets, scores=records, network=repo_id)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "snapshot"
+            self.save_pretrained(folder, card)
+            return hub_snapshots.upload(folder, repo_id, private=private, revision=revision,
+                                        message=message, token=token)
 
     @staticmethod
-    def from_pretrained(path: str | Path) -> Snapshot:
-        """Read a snapshot folder, or the newest snapshot of a run folder. Raises `UserError` naming the faulty file."""
-        folder = find_snapshot(path)
+    def from_pretrained(path: str | Path, revision: str | None = None) -> Snapshot:
+        """Read a snapshot folder, the newest snapshot of a run folder, or `user/name` on the
+        Hugging Face Hub. A local folder of that name comes first.
+
+        revision: a branch, a tag or a commit on the Hub. Raises `UserError` naming the faulty file.
+        """
+        if hub_snapshots.is_on_hub(path):
+            folder = hub_snapshots.download(str(path), revision)
+        elif revision is not None:
+            raise UserError(f"{path}: is looked up here and not on the Hugging Face Hub, so it has "
+                            f"no revision {revision!r}; leave the revision out")
+        else:
+            folder = find_snapshot(path)
         config = read_json(folder / "config.json")
         _check_config(folder / "config.json", config)
         if config["format"] != FORMAT:
@@ -135,7 +175,8 @@ def find_snapshot(path: str | Path) -> Path:
     """The snapshot folder meant by `path`: itself, or the newest one of a run folder. Raises `UserError`."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; give a run folder or a snapshot folder")
+        raise UserError(f"{path} does not exist; give a run folder, a snapshot folder, or the name "
+                        "user/model of a model on the Hugging Face Hub")
     if not path.is_dir():
         raise UserError(f"{path} is a file; give the snapshot folder that holds config.json and model.safetensors")
     if (path / "config.json").exists():
@@ -146,34 +187,3 @@ def find_snapshot(path: str | Path) -> Path:
     if (path / "model.safetensors").exists():
         raise UserError(f"{path / 'config.json'} does not exist; a snapshot folder needs it beside model.safetensors")
     raise UserError(f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; give a run or snapshot folder")
-
-
-def _model_card(config: dict[str, Any], generator: Generator, sha256: str) -> str:
-    info = config["info"]
-    params = sum(p.numel() for p in generator.parameters())
-    side = f"{config['resolution']}x{config['resolution']}"
-    task, kind, prompts = "text-to-image", "Text-to-image", '--prompts "..." '
-    if not generator.reads_text:
-        task, kind, prompts = "unconditional-image-generation", "Unconditional", ""
-    facts = {"System": config["generator"]["kind"], "Parameters": f"{params:,}",
-             "Trained resolution": f"{config['resolution']} x {config['resolution']}",
-             "Text encoder": config["text_encoder_id"] or config["text_encoder"] or "none",
-             "Weights sha256": sha256}
-    facts |= {key.replace("_", " ").capitalize(): value for key, value in info.items()}
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
-    return f"""---
-library_name: eidgan
-pipeline_tag: {task}
----
-# {info.get('recipe', config['generator']['kind'])}
-
-{kind} GAN that renders at any resolution. EMA generator only; no code is stored here.
-
-| | |
-|---|---|
-{rows}
-
-```
-python generate.py --network THIS_FOLDER {prompts}--seeds 0-3 --size {side}
-```
-"""

@@ -1,0 +1,104 @@
+"""The model card of a snapshot: a README.md whose YAML head holds what the Hugging Face Hub shows.
+
+The fields are those of https://huggingface.co/docs/hub/model-cards. Scores become a `model-index`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dnnlib.errors import UserError
+from dnnlib.version import VERSION
+from networks.interfaces import Generator
+
+TAGS = ("gan", "any-resolution", "implicit-neural-representation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFields:
+    """What a card says beyond the snapshot itself.
+
+    license: the Hub's identifier of a licence, such as "cc-by-sa-4.0". datasets: names of the
+    training data. scores: records of `calc_metrics.py calc` for this snapshot. network: what
+    `--network` takes to find the snapshot. A field that is empty is left out of the card.
+    """
+
+    license: str = ""
+    datasets: Sequence[str] = ()
+    scores: Sequence[Mapping[str, Any]] = ()
+    network: str = "THIS_FOLDER"
+
+
+def model_card(config: Mapping[str, Any], generator: Generator, sha256: str,
+               fields: CardFields) -> str:
+    """The text of README.md. config: the content of config.json. sha256: of the weights file.
+
+    Raises `UserError` where a score belongs to other weights.
+    """
+    name = str(config["info"].get("recipe", config["generator"]["kind"]))
+    reads_text = generator.reads_text
+    head: dict[str, Any] = {
+        "library_name": "eidgan",
+        "pipeline_tag": "text-to-image" if reads_text else "unconditional-image-generation",
+        "tags": [*TAGS, config["generator"]["kind"]],
+        "license": fields.license,
+        "datasets": [*fields.datasets],
+        "metrics": sorted({str(record.get("metric")) for record in fields.scores}),
+        "model-index": _model_index(name, str(config["info"].get("dataset", "")), sha256, fields),
+    }
+    # JSON is a part of YAML, so its quotes protect every value.
+    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items() if value)
+    side = config["resolution"]
+    prompts = '--prompts "..." ' if reads_text else ""
+    return f"""---
+{yaml}
+---
+# {name}
+
+{"Text-to-image" if reads_text else "Unconditional"} GAN that draws at any resolution. The folder \
+holds the averaged generator (EMA) and no code.
+
+| | |
+|---|---|
+{_table(config, generator, sha256)}
+
+```
+python generate.py --network {fields.network} {prompts}--seeds 0-3 --size {side}x{side}
+```
+"""
+
+
+def _table(config: Mapping[str, Any], generator: Generator, sha256: str) -> str:
+    num_parameters = sum(parameter.numel() for parameter in generator.parameters())
+    facts = {
+        "System": config["generator"]["kind"],
+        "Parameters": f"{num_parameters:,}",
+        "Trained resolution": f"{config['resolution']} x {config['resolution']}",
+        "Text encoder": config["text_encoder_id"] or config["text_encoder"] or "none",
+        "Weights sha256": sha256,
+        "Written by": f"EIDGAN {VERSION}",
+    }
+    facts |= {key.replace("_", " ").capitalize(): value for key, value in config["info"].items()}
+    return "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+
+
+def _model_index(name: str, dataset: str, sha256: str, fields: CardFields) -> list[dict[str, Any]]:
+    """Scores in the form of the Hub's evaluation results; [] without scores."""
+    results = []
+    for record in fields.scores:
+        if record.get("snapshot_sha256") != sha256:
+            raise UserError(f"score {record.get('metric')}: was measured on other weights "
+                            f"(snapshot_sha256 {record.get('snapshot_sha256')}) than these "
+                            f"({sha256}); score this snapshot with calc_metrics.py calc --out FILE")
+        data = (record.get("dataset") or {}).get("name", dataset)
+        if record.get("value") is not None:
+            results.append({
+                "task": {"type": "text-to-image"},
+                "dataset": {"name": data, "type": data},
+                "metrics": [{"type": record["metric"], "value": record["value"],
+                             "name": record["metric"]}],
+            })
+    return [{"name": name, "results": results}] if results else []
