@@ -1,9 +1,9 @@
-# make setup | demo | test | lint | gpu-check | help-pages | constraints | clean-demo
+# make setup | demo | test | lint | docs | gpu-check | help-pages | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo test lint gpu-check clean-demo help-pages constraints
+.PHONY: setup demo test lint docs gpu-check clean-demo help-pages constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)
@@ -31,6 +31,13 @@ test: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+# The site of the documentation, in build/site. Every link is checked; a broken one is an error.
+docs: $(VENV)/.docs-requirements
+	$(PY) -m mkdocs build --strict
+$(VENV)/.docs-requirements: docs/requirements.txt $(VENV)/.requirements
+	$(PY) -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	touch $@
 
 # On a machine with a GPU: commands, gpu tests, benchmarks, sanitizer (docs/gpu_check.md).
 # `PYTHON=python3 make gpu-check` takes that interpreter as it is and installs nothing.
