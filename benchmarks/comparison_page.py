@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from networks.snapshot import Snapshot
 
 Groups = dict[str, list[Run]]
 CONFIDENCE = 0.95
+WIDTH = 100
 TITLE = "# Systems side by side"
 # What a record holds beside its value to hold it against.
 BESIDE = {
@@ -211,4 +213,12 @@ def page(groups: Groups, metrics: list[str], curve: str, prompts: list[str], pic
         "## Pictures", "", f"![Sample grids]({pictures}/comparison.png)", "",
         "Rows: real pictures, then " + ", ".join(f"`{name}`" for name in groups) + " (first seed). A column has one prompt and one seed of the "
         "latent, not one latent: its shape differs between systems. Prompts: " + "; ".join(f'"{prompt}"' for prompt in prompts) + ".", ""]
-    return "\n".join(pieces)
+    return "\n".join(map(_wrapped, pieces))
+
+
+def _wrapped(line: str) -> str:
+    """A line of prose in lines of at most `WIDTH` characters; rows of tables stay whole."""
+    if line.startswith("|"):
+        return line
+    return textwrap.fill(line, WIDTH, subsequent_indent="  " if line.startswith("- ") else "",
+                         break_long_words=False, break_on_hyphens=False)
