@@ -17,6 +17,36 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
+def hidden_blocks(text):
+    """Lines where a list, a table or a fence begins right after a paragraph.
+
+    GitHub shows such a block. The site, which follows the older rules, does not.
+    """
+    found, before, fenced = [], "", False
+    for number, line in enumerate(text.splitlines(), start=1):
+        after_text = before and not before.startswith(("#", "<!--"))
+        if line.startswith("```") and not fenced and after_text:
+            found.append(number)
+        elif not fenced and after_text and not before.startswith(("- ", " ")):
+            is_item = re.match(r"(?:[-*]|\d+\.) ", line) and not re.match(r"\d+\. ", before)
+            is_table = line.startswith("|") and not before.startswith("|")
+            if is_item or is_table:
+                found.append(number)
+        fenced ^= line.startswith("```")
+        before = line
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_the_site_sees_every_list_and_table(path):
+    assert not hidden_blocks(path.read_text(encoding="utf-8"))
+
+
+def test_the_check_of_blocks_sees_them():
+    text = "words\n- item\n  more\n- item\n\n| a |\n|---|\nwords\n| b |\n```\nwords\n- x\n```\n"
+    assert hidden_blocks(text) == [2, 9, 10]
+
+
 def anchors(path):
     """The anchors of a page's headings, as mkdocs and GitHub make them."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
