@@ -40,14 +40,15 @@ def model_card(config: Mapping[str, Any], generator: Generator, sha256: str,
     """
     name = str(config["info"].get("recipe", config["generator"]["kind"]))
     reads_text = generator.reads_text
+    task = "text-to-image" if reads_text else "unconditional-image-generation"
     head: dict[str, Any] = {
         "library_name": "eidgan",
-        "pipeline_tag": "text-to-image" if reads_text else "unconditional-image-generation",
+        "pipeline_tag": task,
         "tags": [*TAGS, config["generator"]["kind"]],
         "license": fields.license,
         "datasets": [*fields.datasets],
         "metrics": sorted({str(record.get("metric")) for record in fields.scores}),
-        "model-index": _model_index(name, str(config["info"].get("dataset", "")), sha256, fields),
+        "model-index": _model_index(name, task, sha256, fields),
     }
     # JSON is a part of YAML, so its quotes protect every value.
     yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items() if value)
@@ -85,18 +86,18 @@ def _table(config: Mapping[str, Any], generator: Generator, sha256: str) -> str:
     return "\n".join(f"| {key} | {value} |" for key, value in facts.items())
 
 
-def _model_index(name: str, dataset: str, sha256: str, fields: CardFields) -> list[dict[str, Any]]:
-    """Scores in the form of the Hub's evaluation results; [] without scores."""
+def _model_index(name: str, task: str, sha256: str, fields: CardFields) -> list[dict[str, Any]]:
+    """Scores in the form of the Hub's evaluation results; [] without scores. task: of the Hub."""
     results = []
     for record in fields.scores:
         if record.get("snapshot_sha256") != sha256:
             raise UserError(f"score {record.get('metric')}: was measured on other weights "
                             f"(snapshot_sha256 {record.get('snapshot_sha256')}) than these "
                             f"({sha256}); score this snapshot with calc_metrics.py calc --out FILE")
-        data = (record.get("dataset") or {}).get("name", dataset)
+        data = (record.get("dataset") or {}).get("name", "unnamed")
         if record.get("value") is not None:
             results.append({
-                "task": {"type": "text-to-image"},
+                "task": {"type": task},
                 "dataset": {"name": data, "type": data},
                 "metrics": [{"type": record["metric"], "value": record["value"],
                              "name": record["metric"]}],

@@ -46,5 +46,6 @@ def test_lines_of_prose_are_short(path):
 
 def test_the_check_of_lines_sees_prose_and_nothing_else():
     word = "word " * 30
-    text = f"{word}\n| {word}|\n```\n{word}\n```\n    {word}\n- [x](docs/{'x' * 120}.md)\n- {word}\n"
+    link = f"- [x](docs/{'x' * 120}.md)"
+    text = f"{word}\n| {word}|\n```\n{word}\n```\n    {word}\n{link}\n- {word}\n"
     assert too_long(text) == [1, 8]

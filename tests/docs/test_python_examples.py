@@ -1,4 +1,4 @@
-"""The lines of Python in README.md, in the tutorial and on the page of data sets do what they say."""
+"""The lines of Python in README.md, in the tutorial and on the page of data sets work."""
 
 from __future__ import annotations
 

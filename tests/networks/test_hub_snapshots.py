@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import generate
 from dnnlib.errors import UserError
 from networks import hub_snapshots
 from networks.generators import preset
+from networks.model_card import CardFields
 from networks.snapshot import Snapshot
 from tests.networks.hub_server import running
 from training.transfer import start_from
@@ -76,6 +78,20 @@ def test_the_card_has_the_fields_that_the_hub_shows(hub, network, tmp_path):
     assert (result.dataset_name, result.metric_type, result.metric_value) == (
         "openmoji32", "kid_lite2", 0.25)
     assert "--network alice/icons" in text
+
+
+def test_the_card_of_a_model_without_text(tmp_path):
+    from huggingface_hub import ModelCard
+
+    generator = replace(preset("eidgan-tiny"), sentence_dim=0, word_dim=0).build()
+    snapshot = Snapshot(generator, "", 16)
+    snapshot.save_pretrained(tmp_path / "s")
+    record = record_of(snapshot)
+    snapshot.save_pretrained(tmp_path / "s", CardFields(license="mit", scores=[record]))
+    card = ModelCard((tmp_path / "s" / "README.md").read_text(encoding="utf-8"))
+    assert card.data.pipeline_tag == "unconditional-image-generation"
+    assert card.data.eval_results[0].task_type == card.data.pipeline_tag
+    assert card.data.datasets is None and "--prompts" not in card.text
 
 
 def test_a_score_of_other_weights_is_refused(hub, network, tmp_path):
