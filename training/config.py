@@ -13,7 +13,7 @@ from datasets.stylegan import LabelCaptions
 from dnnlib.errors import UserError
 from metrics.protocols import protocols_named
 from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
-from networks.generators import GeneratorConfig, QuantizedConfig, VqcganConfig
+from networks.generators import GeneratorConfig, QuantizedConfig
 from networks.interfaces import Generator
 from networks.layers.vector_quantizer import VectorQuantizerConfig
 from training.power_profiles import LONGEST, SHORTEST
@@ -242,7 +242,7 @@ class TrainConfig:
                    "start_resolution: needs a generator and a discriminator for any size, eidgan, "
                    "creps or cips with discriminator.kind=frozen_features")
         if self.text.quantizer is not None:
-            _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
+            _check(not hasattr(self.generator, "quantizer"),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
             _check(self.reads_text,
                    "text.quantizer: the generator is unconditional, it reads no text")
@@ -296,10 +296,9 @@ class TrainConfig:
         0, 0 where none was.
         """
         generator = self.generator.with_text(sentence_dim, word_dim)
-        told = sentence_dim if self.reads_text else 0
-        if isinstance(generator, VqcganConfig):
-            told = generator.condition_dim
-        discriminator = self.discriminator.with_io(self.resolution, told, sentence_dim if self.loss.cond else 0)
+        discriminator = self.discriminator.with_io(
+            self.resolution, generator.condition_dim(sentence_dim),
+            sentence_dim if self.loss.cond else 0)
         return replace(self, generator=generator, discriminator=discriminator)
 
     def build_generator(self) -> Generator:

@@ -10,23 +10,23 @@ Shapes: N batch, d style width, P pixels, C channels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.interfaces import Codes, Generator, TextFeatures
+from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.interfaces import Codes
 from networks.layers.cell_embedding import CellEmbedding, Samples
-from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
 
 
 @dataclass(frozen=True, kw_only=True)
-class CipsConfig:
+class CipsConfig(GeneratorOptions):
     """Defaults are the paper's 256 x 256 size: 14 layers of width 512, 44.3 M parameters, 33.6 M of them vectors of cells.
 
     resolution: side of the trained frame in cells. sentence_dim: 0 = unconditional. embedding: width of a cell's vector.
@@ -45,7 +45,7 @@ class CipsConfig:
     num_layers: int = 14
     embedding: int = 512
     bandwidth: float = 0.4
-    output: Literal["linear", "tanh"] = "linear"
+    output: Output = "linear"
 
     def __post_init__(self) -> None:
         for name in ("resolution", "style_dim", "mapping_layers", "channels", "embedding"):
@@ -53,9 +53,6 @@ class CipsConfig:
                 raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
         if self.num_layers < 2 or self.num_layers % 2:
             raise UserError(f"generator.num_layers: must be even and positive, got {self.num_layers}")
-
-    def with_text(self, sentence_dim: int, word_dim: int) -> CipsConfig:
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
 
     def build(self) -> Cips:
         return Cips(self)
@@ -70,14 +67,11 @@ class CipsState:
     columns: Samples
 
 
-class Cips(Generator):
+class Cips(StyleGenerator):
     """See the module; `config` is kept as `.config`."""
 
     def __init__(self, config: CipsConfig) -> None:
-        super().__init__((1, config.style_dim))
-        self.config = config
-        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            sentence_dim=config.sentence_dim)
+        super().__init__(config)
         self.frequencies = nn.Parameter(torch.randn(config.channels, 2) * (2 * math.pi * config.bandwidth))  # x, y
         self.phases = nn.Parameter(torch.rand(config.channels) * (2 * math.pi))
         self.embedding = CellEmbedding(config.embedding, config.resolution)
@@ -86,10 +80,6 @@ class Cips(Generator):
         self.to_rgb = nn.ModuleList(
             ModulatedLinear(config.channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
             for _ in range(config.num_layers // 2))
-
-    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
-        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
-        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> CipsState:
         grid, device = self.config.resolution, self.phases.device
@@ -108,4 +98,4 @@ class Cips(Generator):
             if index % 2:
                 rgb = rgb + self.to_rgb[index // 2](x, style)
         image = rgb.float().transpose(1, 2).unflatten(2, (len(rows), len(columns)))
-        return image.tanh() if self.config.output == "tanh" else image
+        return to_output(image, self.config.output)

@@ -10,7 +10,7 @@ Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -20,6 +20,7 @@ from torch import nn
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators.biline import BilinePixels, BilineState
+from networks.generators.style import GeneratorOptions, Output, to_output
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.cross_attention import CrossAttentionModulation
 from networks.layers.fourier_lines import FourierLines
@@ -30,7 +31,7 @@ from torch_utils.precision import at_least_single
 
 
 @dataclass(frozen=True, kw_only=True)
-class EidganConfig:
+class EidganConfig(GeneratorOptions):
     """Every choice that the paper leaves open; docs/paper_map.md says which are the paper's.
 
     sentence_dim, word_dim: widths of the text encoder, 0 = without that input (both 0: unconditional).
@@ -72,7 +73,7 @@ class EidganConfig:
     place: bool = False
     pooling: Literal["mean", "linear"] = "mean"
     summed_lines: bool = False
-    output: Literal["linear", "tanh"] = "linear"
+    output: Output = "linear"
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -93,11 +94,6 @@ class EidganConfig:
     def style_dim(self) -> int:
         """Width of what drives the affines: a style code and, with `bypass`, the sentence."""
         return self.token_dim + (self.sentence_dim if self.bypass else 0)
-
-    def with_text(self, sentence_dim: int, word_dim: int) -> EidganConfig:
-        """The same network for another text encoder; an input that is switched off (0) stays off."""
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0,
-                       word_dim=word_dim if self.word_dim else 0)
 
     def build(self) -> Eidgan:
         return Eidgan(self)
@@ -179,5 +175,4 @@ class Eidgan(Generator):
         return tokens.mean(dim=1) * math.sqrt(tokens.shape[1])
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
-        image = self.pixels(prepared, rows, columns)
-        return image.tanh() if self.config.output == "tanh" else image
+        return to_output(self.pixels(prepared, rows, columns), self.config.output)
