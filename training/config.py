@@ -16,6 +16,7 @@ from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GeneratorConfig, QuantizedConfig
 from networks.interfaces import Generator
 from networks.layers.vector_quantizer import VectorQuantizerConfig
+from networks.text_encoders import encoder_widths
 from training.power_profiles import LONGEST, SHORTEST
 
 
@@ -290,11 +291,16 @@ class TrainConfig:
                "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2")
         return size, share // size
 
-    def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
-        """The same run with the networks' text widths set to those of the encoder that was loaded.
+    def resolved(self) -> TrainConfig:
+        """The same run with the networks' text widths set to those of its text encoder.
 
-        0, 0 where none was.
+        The encoder is not loaded for this. Raises `UserError` for an encoder that is not known.
         """
+        widths = encoder_widths(self.text_encoder) if self.needs_encoder else (0, 0)
+        return self.for_encoder(*widths)
+
+    def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
+        """The same run for a text encoder of these widths; 0, 0 for a run without an encoder."""
         generator = self.generator.with_text(sentence_dim, word_dim)
         discriminator = self.discriminator.with_io(
             self.resolution, generator.condition_dim(sentence_dim),
