@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from dnnlib.bounds import AtLeastOne, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
@@ -37,20 +38,18 @@ class CipsConfig(GeneratorOptions):
     kind: ClassVar[str] = "cips"
     word_dim: ClassVar[int] = 0  # reads no words
 
-    resolution: int = 256
+    resolution: AtLeastOne = 256
     sentence_dim: int = 0
-    style_dim: int = 512
-    mapping_layers: int = 4
-    channels: int = 512
+    style_dim: AtLeastOne = 512
+    mapping_layers: AtLeastOne = 4
+    channels: AtLeastOne = 512
     num_layers: int = 14
-    embedding: int = 512
+    embedding: AtLeastOne = 512
     bandwidth: float = 0.4
     output: Output = "linear"
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "style_dim", "mapping_layers", "channels", "embedding"):
-            if getattr(self, name) < 1:
-                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
+        check_bounds(self, "generator.")
         if self.num_layers < 2 or self.num_layers % 2:
             raise UserError(f"generator.num_layers: must be even and positive, got {self.num_layers}")
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from dnnlib.bounds import AtLeastOne, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import Convention, View
 from networks.generators.biline import BilinePixels, BilineState
@@ -38,11 +39,11 @@ class CrepsConfig(GeneratorOptions):
     word_dim: ClassVar[int] = 0  # reads no words
 
     sentence_dim: int = 0
-    style_dim: int = 512
-    mapping_layers: int = 8
+    style_dim: AtLeastOne = 512
+    mapping_layers: AtLeastOne = 8
     channels: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 256)
-    thickness: int = 8
-    features: int = 32
+    thickness: AtLeastOne = 8
+    features: AtLeastOne = 32
     decoder_hidden: tuple[int, ...] = (64, 128, 64)
     refinement: tuple[int, ...] = (128, 64)
     bandwidth: float = 10.0
@@ -53,9 +54,7 @@ class CrepsConfig(GeneratorOptions):
     def __post_init__(self) -> None:
         if not self.channels or any(width < 2 or width % 2 for width in self.channels):
             raise UserError(f"generator.channels: needs at least one width, all even and positive, got {self.channels}")
-        for name in ("style_dim", "mapping_layers", "thickness", "features"):
-            if getattr(self, name) < 1:
-                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
+        check_bounds(self, "generator.")
 
     def build(self) -> Creps:
         return Creps(self)

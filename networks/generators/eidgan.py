@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import nn
 
+from dnnlib.bounds import AtLeastOne, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators.biline import BilinePixels, BilineState
@@ -54,17 +55,17 @@ class EidganConfig(GeneratorOptions):
 
     sentence_dim: int = 512
     word_dim: int = 512
-    num_tokens: int = 8
-    token_dim: int = 64
-    mapping_layers: int = 4
+    num_tokens: AtLeastOne = 8
+    token_dim: AtLeastOne = 64
+    mapping_layers: Annotated[int, at_least(2)] = 4
     mapping_lr_multiplier: float = 0.01
     channels: tuple[int, ...] = (704, 704, 704, 704, 704, 384, 192)
-    thickness: int = 8
-    features: int = 32
+    thickness: AtLeastOne = 8
+    features: AtLeastOne = 32
     decoder_hidden: tuple[int, ...] = (64, 128, 64)
     refinement: tuple[int, ...] = (128, 64)
-    attention_dim: int = 192
-    num_heads: int = 4
+    attention_dim: AtLeastOne = 192
+    num_heads: AtLeastOne = 4
     bandwidth: float = 10.0
     spectral: bool = True
     attention: bool = True
@@ -80,11 +81,7 @@ class EidganConfig(GeneratorOptions):
             raise UserError("generator.channels: needs at least one block")
         if any(width < 2 or width % 2 for width in self.channels):
             raise UserError(f"generator.channels: every width must be even and positive, got {self.channels}")
-        for name in ("num_tokens", "token_dim", "thickness", "features", "attention_dim", "num_heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
-        if self.mapping_layers < 2:
-            raise UserError(f"generator.mapping_layers: must be at least 2, got {self.mapping_layers}")
+        check_bounds(self, "generator.")
         if self.token_dim % self.num_heads:
             raise UserError(f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = {self.num_heads}")
         if self.attention_dim % self.num_heads:

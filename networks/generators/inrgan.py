@@ -13,12 +13,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from dnnlib.bounds import AtLeastOne, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import Axis, View
 from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
@@ -45,14 +46,14 @@ class InrganConfig(GeneratorOptions):
 
     resolution: int = 256
     sentence_dim: int = 0
-    style_dim: int = 512
-    mapping_layers: int = 2
+    style_dim: AtLeastOne = 512
+    mapping_layers: AtLeastOne = 2
     channel_base: int = 32768
     channel_max: int = 512
-    rank: int = 10
+    rank: AtLeastOne = 10
     start_resolution: int = 32
     extra_from: int = 128
-    embedding: int = 128
+    embedding: Annotated[int, at_least(2)] = 128
     modulation: Literal["demod", "sigmoid"] = "demod"
     output: Output = "linear"
 
@@ -60,9 +61,7 @@ class InrganConfig(GeneratorOptions):
         if self.start_resolution not in scale_widths("generator", self.resolution, self.channel_base, self.channel_max):
             raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, "
                             f"got {self.start_resolution}")
-        for name, least in (("rank", 1), ("embedding", 2), ("mapping_layers", 1), ("style_dim", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"generator.{name}: must be at least {least}, got {getattr(self, name)}")
+        check_bounds(self, "generator.")
 
     def build(self) -> Inrgan:
         return Inrgan(self)

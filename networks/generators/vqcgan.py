@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from dnnlib.errors import UserError
+from dnnlib.bounds import AtLeastOne, check_bounds
 from networks.generators.native import NativeGenerator
 from networks.generators.style import GeneratorOptions
 from networks.interfaces import Codes, TextFeatures
@@ -40,15 +40,14 @@ class VqcganConfig(GeneratorOptions):
     resolution: int = 256
     sentence_dim: int = 512
     word_dim: int = 512
-    latent_dim: int = 100
+    latent_dim: AtLeastOne = 100
     channel_base: int = 8192
     channel_max: int = 1024
     quantizer: VectorQuantizerConfig = field(default_factory=VectorQuantizerConfig)
 
     def __post_init__(self) -> None:
         scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
-        if self.latent_dim < 1:
-            raise UserError(f"generator.latent_dim: must be at least 1, got {self.latent_dim}")
+        check_bounds(self, "generator.")
 
     @property
     def codes_dim(self) -> int:
