@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from dnnlib.errors import UserError
@@ -31,24 +30,15 @@ NotNegativeInt = Annotated[int, Bound(lambda value: value >= 0, "must not be neg
 AtLeastOne = Annotated[int, at_least(1)]
 
 
-def check_bounds(config: Any, prefix: str = "") -> None:
+def check_bounds(config: object, prefix: str = "") -> None:
     """Raises `UserError` for the first field of a dataclass that lies outside its bound.
 
     prefix: goes before the field's name in the message, such as `loss.`. A field that is None has
     no value to check.
     """
-    for name, bound in _bounds_of(type(config)):
-        value = getattr(config, name)
-        if value is not None and not bound.holds(value):
-            raise UserError(f"{prefix}{name}: {bound.rule}, got {value}")
-
-
-@functools.cache
-def _bounds_of(cls: Any) -> list[tuple[str, Bound]]:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return [
-        (field.name, extra)
-        for field in fields(cls)
-        for extra in getattr(hints[field.name], "__metadata__", ())
-        if isinstance(extra, Bound)
-    ]
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for name, hint in hints.items():
+        for bound in getattr(hint, "__metadata__", ()):
+            value = getattr(config, name)
+            if isinstance(bound, Bound) and value is not None and not bound.holds(value):
+                raise UserError(f"{prefix}{name}: {bound.rule}, got {value}")
