@@ -83,10 +83,7 @@ def main(outdir: str, recipe: str, cond: bool | None, ranks: str, assignments: t
     config = _conditional(recipe_named(recipe), cond)
     config = override(config, [*_as_assignments(flags), *assignments])
     if dry_run:
-        from networks.text_encoders import encoder_widths
-
-        widths = encoder_widths(config.text_encoder) if config.needs_encoder else (0, 0)
-        click.echo(json.dumps(to_dict(config.for_encoder(*widths)), indent=2))
+        click.echo(json.dumps(to_dict(config.resolved()), indent=2))
         return
 
     from training.start import start

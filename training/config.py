@@ -7,16 +7,36 @@ training_options.json. Units are in the names; kimg = thousands of real images s
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from datasets.stylegan import LabelCaptions
+from dnnlib.bounds import (
+    AtLeastOne,
+    BelowOne,
+    Bound,
+    NotNegative,
+    NotNegativeInt,
+    Positive,
+    Probability,
+    at_least,
+    check_bounds,
+)
 from dnnlib.errors import UserError
 from metrics.protocols import protocols_named
 from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
-from networks.generators import GeneratorConfig, QuantizedConfig, VqcganConfig
+from networks.generators import GeneratorConfig, QuantizedConfig
 from networks.interfaces import Generator
 from networks.layers.vector_quantizer import VectorQuantizerConfig
+from networks.text_encoders import encoder_widths
 from training.power_profiles import LONGEST, SHORTEST
+
+_LONGEST_KIMG = "must lie between 0 and 1e9"
+Kimg = Annotated[float, Bound(lambda value: 0 < value < 1e9, _LONGEST_KIMG)]
+StartKimg = Annotated[float, Bound(lambda value: 0 <= value < 1e9, _LONGEST_KIMG)]
+Share = Annotated[
+    float, Bound(lambda value: 0 <= value <= 1, "is a share of the run, in [0, 1]")
+]
+Pictures = Annotated[int, Bound(lambda value: value >= 2, "at least 2 pictures are needed")]
 
 
 def _check(condition: bool, message: str) -> None:
@@ -41,43 +61,34 @@ class LossConfig:
 
     adversarial: Literal["logistic", "hinge"] = "logistic"
     shared_fakes: bool = False
-    r1_gamma: float = 1.0
-    r1_interval: int = 16
-    mismatch: float = 0.0
-    cond: float = 0.0
-    cong: float = 0.0
-    cong_interval: int = 1
-    temperature: float = 0.1
-    matching_aware_gp: float = 0.0
-    path_length: float = 0.0
-    path_length_interval: int = 4
+    r1_gamma: NotNegative = 1.0
+    r1_interval: AtLeastOne = 16
+    mismatch: NotNegative = 0.0
+    cond: NotNegative = 0.0
+    cong: NotNegative = 0.0
+    cong_interval: AtLeastOne = 1
+    temperature: Positive = 0.1
+    matching_aware_gp: NotNegative = 0.0
+    path_length: NotNegative = 0.0
+    path_length_interval: AtLeastOne = 4
     path_length_decay: float = 0.01
-    style_mixing: float = 0.0
+    style_mixing: Probability = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("r1_gamma", "mismatch", "cond", "cong", "matching_aware_gp",
-                     "path_length"):
-            _check(getattr(self, name) >= 0, f"loss.{name}: must not be negative, got {getattr(self, name)}")
-        _check(self.temperature > 0, f"loss.temperature: must be positive, got {self.temperature}")
-        for name in ("r1_interval", "cong_interval", "path_length_interval"):
-            _check(getattr(self, name) >= 1, f"loss.{name}: must be at least 1, got {getattr(self, name)}")
-        _check(0 <= self.style_mixing <= 1, f"loss.style_mixing: is a probability, got {self.style_mixing}")
+        check_bounds(self, "loss.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig:
     """Adam (Kingma and Ba 2015); beta1 = 0 as in StyleGAN."""
 
-    lr: float = 0.002
-    beta1: float = 0.0
-    beta2: float = 0.99
-    eps: float = 1e-8
+    lr: Positive = 0.002
+    beta1: BelowOne = 0.0
+    beta2: BelowOne = 0.99
+    eps: Positive = 1e-8
 
     def __post_init__(self) -> None:
-        _check(self.lr > 0, f"optimizer.lr: must be positive, got {self.lr}")
-        _check(self.eps > 0, f"optimizer.eps: must be positive, got {self.eps}")
-        for name in ("beta1", "beta2"):
-            _check(0 <= getattr(self, name) < 1, f"optimizer.{name}: must lie in [0, 1), got {getattr(self, name)}")
+        check_bounds(self, "optimizer.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +101,12 @@ class EmaConfig:
     after training. Each costs memory for a copy of G, and half a copy on the disk at a snapshot.
     """
 
-    half_life_kimg: float = 10.0
-    rampup: float = 0.05
+    half_life_kimg: Positive = 10.0
+    rampup: Positive = 0.05
     posthoc: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("half_life_kimg", "rampup"):
-            _check(getattr(self, name) > 0, f"ema.{name}: must be positive, got {getattr(self, name)}")
+        check_bounds(self, "ema.")
         for length in self.posthoc:
             _check(SHORTEST <= length < LONGEST,
                    f"ema.posthoc: relative lengths lie between {SHORTEST} and {LONGEST:.4f}, got "
@@ -117,26 +127,22 @@ class AugmentConfig:
     """
 
     mode: Literal["noaug", "fixed", "ada"] = "ada"
-    p: float = 0.0
+    p: Probability = 0.0
     target: float = 0.6
-    kimg: float = 500.0
-    interval: int = 4
+    kimg: Positive = 500.0
+    interval: AtLeastOne = 4
     flip: bool = True
-    translation: float = 0.125
+    translation: NotNegative = 0.125
     whole_pixels: bool = False
-    scale: float = 0.2
-    rotation: float = 0.0
-    brightness: float = 0.2
-    contrast: float = 0.5
-    saturation: float = 1.0
-    cutout: float = 0.5
+    scale: NotNegative = 0.2
+    rotation: NotNegative = 0.0
+    brightness: NotNegative = 0.2
+    contrast: NotNegative = 0.5
+    saturation: NotNegative = 1.0
+    cutout: NotNegative = 0.5
 
     def __post_init__(self) -> None:
-        _check(0 <= self.p <= 1, f"augment.p: is a probability, got {self.p}")
-        _check(self.interval >= 1, f"augment.interval: must be at least 1, got {self.interval}")
-        _check(self.kimg > 0, f"augment.kimg: must be positive, got {self.kimg}")
-        for name in ("translation", "scale", "rotation", "brightness", "contrast", "saturation", "cutout"):
-            _check(getattr(self, name) >= 0, f"augment.{name}: must not be negative, got {getattr(self, name)}")
+        check_bounds(self, "augment.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +154,11 @@ class TextConfig:
     quantizer: vector quantisation of sentence and words before the networks read them (None = as the encoder gives them).
     """
 
-    noise: float = 0.0
+    noise: NotNegative = 0.0
     quantizer: VectorQuantizerConfig | None = None
 
     def __post_init__(self) -> None:
-        _check(self.noise >= 0, f"text.noise: must not be negative, got {self.noise}")
+        check_bounds(self, "text.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,35 +193,28 @@ class TrainConfig:
     optimizer_d: AdamConfig = field(default_factory=AdamConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    kimg: float = 25000.0
+    kimg: Kimg = 25000.0
     start_resolution: int = 0
-    start_kimg: float = 0.0
-    lr_decay: float = 0.0
-    batch: int = 64
-    batch_gpu: int | None = None
+    start_kimg: StartKimg = 0.0
+    lr_decay: Share = 0.0
+    batch: AtLeastOne = 64
+    batch_gpu: Annotated[int | None, at_least(1)] = None
     seed: int = 0
     mirror: bool = False
-    tick_kimg: float = 4.0
-    snapshot_ticks: int = 50
+    tick_kimg: Kimg = 4.0
+    snapshot_ticks: AtLeastOne = 50
     metrics: tuple[str, ...] = ()
-    metric_num: int = 1000
+    metric_num: Pictures = 1000
     init_from: str | None = None
     nan_policy: Literal["stop", "skip", "rollback"] = "stop"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     ops: Literal["auto", "cuda", "ref"] = "auto"
     device: str = "auto"
-    workers: int = 2
+    workers: NotNegativeInt = 2
     report_to: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
-        for name in ("batch", "snapshot_ticks"):
-            _check(getattr(self, name) >= 1, f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("kimg", "tick_kimg"):
-            _check(0 < getattr(self, name) < 1e9, f"{name}: must lie between 0 and 1e9, got {getattr(self, name)}")
-        _check(self.metric_num >= 2, f"metric_num: at least 2 pictures are needed, got {self.metric_num}")
-        _check(self.workers >= 0, f"workers: must not be negative, got {self.workers}")
-        _check(0 <= self.lr_decay <= 1, f"lr_decay: is a share of the run, in [0, 1], got {self.lr_decay}")
-        _check(self.batch_gpu is None or self.batch_gpu >= 1, f"batch_gpu: must be at least 1, got {self.batch_gpu}")
+        check_bounds(self)
         _check(self.discriminator.resolution == self.resolution,
                f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
         size = getattr(self.generator, "resolution", self.resolution)
@@ -228,8 +227,6 @@ class TrainConfig:
                 _check(not getattr(self.loss, name),
                        f"loss.{name}: a gradient penalty on frozen features would penalise the "
                        f"frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
-        _check(0 <= self.start_kimg < 1e9,
-               f"start_kimg: must lie between 0 and 1e9, got {self.start_kimg}")
         _check(self.start_resolution != 0 or not self.start_kimg,
                "start_kimg: says how long start_resolution lasts; set both, or start_kimg=0")
         if self.start_resolution:
@@ -242,7 +239,7 @@ class TrainConfig:
                    "start_resolution: needs a generator and a discriminator for any size, eidgan, "
                    "creps or cips with discriminator.kind=frozen_features")
         if self.text.quantizer is not None:
-            _check(not isinstance(self.generator, (VqcganConfig, QuantizedConfig)),
+            _check(not hasattr(self.generator, "quantizer"),
                    f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
             _check(self.reads_text,
                    "text.quantizer: the generator is unconditional, it reads no text")
@@ -290,16 +287,20 @@ class TrainConfig:
                "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2")
         return size, share // size
 
-    def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
-        """The same run with the networks' text widths set to those of the encoder that was loaded.
+    def resolved(self) -> TrainConfig:
+        """The same run with the networks' text widths set to those of its text encoder.
 
-        0, 0 where none was.
+        The encoder is not loaded for this. Raises `UserError` for an encoder that is not known.
         """
+        widths = encoder_widths(self.text_encoder) if self.needs_encoder else (0, 0)
+        return self.for_encoder(*widths)
+
+    def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
+        """The same run for a text encoder of these widths; 0, 0 for a run without an encoder."""
         generator = self.generator.with_text(sentence_dim, word_dim)
-        told = sentence_dim if self.reads_text else 0
-        if isinstance(generator, VqcganConfig):
-            told = generator.condition_dim
-        discriminator = self.discriminator.with_io(self.resolution, told, sentence_dim if self.loss.cond else 0)
+        discriminator = self.discriminator.with_io(
+            self.resolution, generator.condition_dim(sentence_dim),
+            sentence_dim if self.loss.cond else 0)
         return replace(self, generator=generator, discriminator=discriminator)
 
     def build_generator(self) -> Generator:

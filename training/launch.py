@@ -30,7 +30,7 @@ from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
 from metrics.protocols import protocols_named, served
 from networks.interfaces import ImageTextEncoder, TextEncoder
-from networks.text_encoders import load_encoder
+from networks.text_encoders import encoder_widths, load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
 from networks.text_encoders.limits import cut_line
 from torch_utils.distributed import from_main, is_main, on_main, process_group, resolve_device, world_size
@@ -53,6 +53,7 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
     device = resolve_device(config.device)
     dataset = open_dataset(config)
     config, left_out = served_metrics(config, dataset, metrics_asked)
+    config = config.resolved()
     check_backend(config.ops, device)
     if "wandb" in config.report_to and importlib.util.find_spec("wandb") is None:
         raise UserError("--report-to wandb: the package is not installed; pip install wandb, or leave it out")
@@ -65,8 +66,8 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
             raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
                             "need; use small or open_clip:..., or set both to 0")
-        widths = (encoder.sentence_dim, encoder.word_dim) if encoder else (0, 0)
-        config = config.for_encoder(*widths)
+        assert encoder is None or encoder_widths(config.text_encoder) == (
+            encoder.sentence_dim, encoder.word_dim)
         on_main(lambda: keep_options(config, run_dir))
         on_main(lambda: tell_cut(encoder, config, dataset))
         cache_dir = feature_cache(config, run_dir)

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from dnnlib.bounds import AtLeastOne, NotNegativeInt, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.interfaces import Discriminator, TextFeatures, Verdict
 from networks.layers.comparison import Comparison
@@ -47,31 +48,20 @@ class FrozenFeaturesConfig:
 
     kind: ClassVar[str] = "frozen_features"
 
-    resolution: int = 256
+    resolution: AtLeastOne = 256
     backbone: str = "lite0"
-    input_px: int = 96
+    input_px: Annotated[int, at_least(32)] = 96
     channels: tuple[int, ...] = (32, 64, 96, 128)
     mixing_seed: int = 0
-    head_channels: int = 64
-    pixel_channels: int = 32
-    group_size: int = 8
-    kernels: int = 16
+    head_channels: AtLeastOne = 64
+    pixel_channels: NotNegativeInt = 32
+    group_size: AtLeastOne = 8
+    kernels: NotNegativeInt = 16
     sentence_dim: int = 512
     feature_dim: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "head_channels", "group_size"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"discriminator.{name}: must be at least 1, got {getattr(self, name)}"
-                )
-        if self.input_px < 32:
-            raise UserError(f"discriminator.input_px: must be at least 32, got {self.input_px}")
-        for name in ("pixel_channels", "kernels"):
-            if getattr(self, name) < 0:
-                raise UserError(
-                    f"discriminator.{name}: must not be negative, got {getattr(self, name)}"
-                )
+        check_bounds(self, "discriminator.")
         if not self.channels or min(self.channels) < 1:
             raise UserError(
                 f"discriminator.channels: needs a positive width for each scale, got "

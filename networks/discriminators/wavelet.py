@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dnnlib.bounds import NotNegativeInt, check_bounds
 from dnnlib.errors import UserError
 from networks.discriminators.head import TextProjectionHead
 from networks.interfaces import Discriminator, TextFeatures, Verdict
@@ -45,11 +46,10 @@ class WaveletDiscriminatorConfig:
     feature_dim: int = 512
     spectral_scale: int = 16
     group_size: int = 4
-    kernels: int = 0
+    kernels: NotNegativeInt = 0
 
     def __post_init__(self) -> None:
-        if self.kernels < 0:
-            raise UserError(f"discriminator.kernels: must not be negative, got {self.kernels}")
+        check_bounds(self, "discriminator.")
         scales = scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
         if self.spectral_scale and self.spectral_scale not in list(scales)[1:]:
             raise UserError(f"discriminator.spectral_scale: {self.spectral_scale} is none of {list(scales)[1:]} (0 = none)")

@@ -10,23 +10,24 @@ Shapes: N batch, d style width, P pixels, C channels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from dnnlib.bounds import AtLeastOne, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.interfaces import Codes, Generator, TextFeatures
+from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.interfaces import Codes
 from networks.layers.cell_embedding import CellEmbedding, Samples
-from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
 
 
 @dataclass(frozen=True, kw_only=True)
-class CipsConfig:
+class CipsConfig(GeneratorOptions):
     """Defaults are the paper's 256 x 256 size: 14 layers of width 512, 44.3 M parameters, 33.6 M of them vectors of cells.
 
     resolution: side of the trained frame in cells. sentence_dim: 0 = unconditional. embedding: width of a cell's vector.
@@ -37,25 +38,20 @@ class CipsConfig:
     kind: ClassVar[str] = "cips"
     word_dim: ClassVar[int] = 0  # reads no words
 
-    resolution: int = 256
+    resolution: AtLeastOne = 256
     sentence_dim: int = 0
-    style_dim: int = 512
-    mapping_layers: int = 4
-    channels: int = 512
+    style_dim: AtLeastOne = 512
+    mapping_layers: AtLeastOne = 4
+    channels: AtLeastOne = 512
     num_layers: int = 14
-    embedding: int = 512
+    embedding: AtLeastOne = 512
     bandwidth: float = 0.4
-    output: Literal["linear", "tanh"] = "linear"
+    output: Output = "linear"
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "style_dim", "mapping_layers", "channels", "embedding"):
-            if getattr(self, name) < 1:
-                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
+        check_bounds(self, "generator.")
         if self.num_layers < 2 or self.num_layers % 2:
             raise UserError(f"generator.num_layers: must be even and positive, got {self.num_layers}")
-
-    def with_text(self, sentence_dim: int, word_dim: int) -> CipsConfig:
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
 
     def build(self) -> Cips:
         return Cips(self)
@@ -70,14 +66,11 @@ class CipsState:
     columns: Samples
 
 
-class Cips(Generator):
+class Cips(StyleGenerator):
     """See the module; `config` is kept as `.config`."""
 
     def __init__(self, config: CipsConfig) -> None:
-        super().__init__((1, config.style_dim))
-        self.config = config
-        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            sentence_dim=config.sentence_dim)
+        super().__init__(config)
         self.frequencies = nn.Parameter(torch.randn(config.channels, 2) * (2 * math.pi * config.bandwidth))  # x, y
         self.phases = nn.Parameter(torch.rand(config.channels) * (2 * math.pi))
         self.embedding = CellEmbedding(config.embedding, config.resolution)
@@ -86,10 +79,6 @@ class Cips(Generator):
         self.to_rgb = nn.ModuleList(
             ModulatedLinear(config.channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
             for _ in range(config.num_layers // 2))
-
-    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
-        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
-        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> CipsState:
         grid, device = self.config.resolution, self.phases.device
@@ -108,4 +97,4 @@ class Cips(Generator):
             if index % 2:
                 rgb = rgb + self.to_rgb[index // 2](x, style)
         image = rgb.float().transpose(1, 2).unflatten(2, (len(rows), len(columns)))
-        return image.tanh() if self.config.output == "tanh" else image
+        return to_output(image, self.config.output)

@@ -11,23 +11,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import nn
 
+from dnnlib.bounds import AtLeastOne, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import Convention, View
 from networks.generators.biline import BilinePixels, BilineState
-from networks.interfaces import Codes, Generator, TextFeatures
+from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.interfaces import Codes
 from networks.layers.fourier_lines import FourierLines
-from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
 from torch_utils.precision import at_least_single
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrepsConfig:
+class CrepsConfig(GeneratorOptions):
     """Defaults are the released 256 x 256 network: 30.5 M parameters, 13.1 M with style_dim = 64.
 
     sentence_dim: 0 = unconditional. style_dim: width of z and of the style code. convention: endpoints reads every view
@@ -38,27 +39,22 @@ class CrepsConfig:
     word_dim: ClassVar[int] = 0  # reads no words
 
     sentence_dim: int = 0
-    style_dim: int = 512
-    mapping_layers: int = 8
+    style_dim: AtLeastOne = 512
+    mapping_layers: AtLeastOne = 8
     channels: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 256)
-    thickness: int = 8
-    features: int = 32
+    thickness: AtLeastOne = 8
+    features: AtLeastOne = 32
     decoder_hidden: tuple[int, ...] = (64, 128, 64)
     refinement: tuple[int, ...] = (128, 64)
     bandwidth: float = 10.0
     summed_lines: bool = True
     convention: Convention = "centers"
-    output: Literal["linear", "tanh"] = "linear"
+    output: Output = "linear"
 
     def __post_init__(self) -> None:
         if not self.channels or any(width < 2 or width % 2 for width in self.channels):
             raise UserError(f"generator.channels: needs at least one width, all even and positive, got {self.channels}")
-        for name in ("style_dim", "mapping_layers", "thickness", "features"):
-            if getattr(self, name) < 1:
-                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
-
-    def with_text(self, sentence_dim: int, word_dim: int) -> CrepsConfig:
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
+        check_bounds(self, "generator.")
 
     def build(self) -> Creps:
         return Creps(self)
@@ -79,24 +75,17 @@ class StyledBlock(nn.Module):
         return x, self.to_lines(x, style)
 
 
-class Creps(Generator):
+class Creps(StyleGenerator):
     """See the module; `config` is kept as `.config`."""
 
     def __init__(self, config: CrepsConfig) -> None:
-        super().__init__(token_shape=(1, config.style_dim))
-        self.config = config
-        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            sentence_dim=config.sentence_dim)
+        super().__init__(config)
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim)
         self.blocks = nn.ModuleList(StyledBlock(a, b, config.features, config.style_dim, first=i == 0)
                                     for i, (a, b) in enumerate(pairwise(widths)))
         self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
                                    config.style_dim)
-
-    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
-        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
-        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> BilineState:
         if self.config.convention == "endpoints":
@@ -110,5 +99,4 @@ class Creps(Generator):
                                       summed=self.config.summed_lines)
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
-        image = self.pixels(prepared, rows, columns)
-        return image.tanh() if self.config.output == "tanh" else image
+        return to_output(self.pixels(prepared, rows, columns), self.config.output)

@@ -10,16 +10,18 @@ Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import nn
 
+from dnnlib.bounds import AtLeastOne, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators.biline import BilinePixels, BilineState
+from networks.generators.style import GeneratorOptions, Output, to_output
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.cross_attention import CrossAttentionModulation
 from networks.layers.fourier_lines import FourierLines
@@ -30,7 +32,7 @@ from torch_utils.precision import at_least_single
 
 
 @dataclass(frozen=True, kw_only=True)
-class EidganConfig:
+class EidganConfig(GeneratorOptions):
     """Every choice that the paper leaves open; docs/paper_map.md says which are the paper's.
 
     sentence_dim, word_dim: widths of the text encoder, 0 = without that input (both 0: unconditional).
@@ -53,17 +55,17 @@ class EidganConfig:
 
     sentence_dim: int = 512
     word_dim: int = 512
-    num_tokens: int = 8
-    token_dim: int = 64
-    mapping_layers: int = 4
+    num_tokens: AtLeastOne = 8
+    token_dim: AtLeastOne = 64
+    mapping_layers: Annotated[int, at_least(2)] = 4
     mapping_lr_multiplier: float = 0.01
     channels: tuple[int, ...] = (704, 704, 704, 704, 704, 384, 192)
-    thickness: int = 8
-    features: int = 32
+    thickness: AtLeastOne = 8
+    features: AtLeastOne = 32
     decoder_hidden: tuple[int, ...] = (64, 128, 64)
     refinement: tuple[int, ...] = (128, 64)
-    attention_dim: int = 192
-    num_heads: int = 4
+    attention_dim: AtLeastOne = 192
+    num_heads: AtLeastOne = 4
     bandwidth: float = 10.0
     spectral: bool = True
     attention: bool = True
@@ -72,18 +74,14 @@ class EidganConfig:
     place: bool = False
     pooling: Literal["mean", "linear"] = "mean"
     summed_lines: bool = False
-    output: Literal["linear", "tanh"] = "linear"
+    output: Output = "linear"
 
     def __post_init__(self) -> None:
         if not self.channels:
             raise UserError("generator.channels: needs at least one block")
         if any(width < 2 or width % 2 for width in self.channels):
             raise UserError(f"generator.channels: every width must be even and positive, got {self.channels}")
-        for name in ("num_tokens", "token_dim", "thickness", "features", "attention_dim", "num_heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"generator.{name}: must be at least 1, got {getattr(self, name)}")
-        if self.mapping_layers < 2:
-            raise UserError(f"generator.mapping_layers: must be at least 2, got {self.mapping_layers}")
+        check_bounds(self, "generator.")
         if self.token_dim % self.num_heads:
             raise UserError(f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = {self.num_heads}")
         if self.attention_dim % self.num_heads:
@@ -93,11 +91,6 @@ class EidganConfig:
     def style_dim(self) -> int:
         """Width of what drives the affines: a style code and, with `bypass`, the sentence."""
         return self.token_dim + (self.sentence_dim if self.bypass else 0)
-
-    def with_text(self, sentence_dim: int, word_dim: int) -> EidganConfig:
-        """The same network for another text encoder; an input that is switched off (0) stays off."""
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0,
-                       word_dim=word_dim if self.word_dim else 0)
 
     def build(self) -> Eidgan:
         return Eidgan(self)
@@ -179,5 +172,4 @@ class Eidgan(Generator):
         return tokens.mean(dim=1) * math.sqrt(tokens.shape[1])
 
     def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
-        image = self.pixels(prepared, rows, columns)
-        return image.tanh() if self.config.output == "tanh" else image
+        return to_output(self.pixels(prepared, rows, columns), self.config.output)

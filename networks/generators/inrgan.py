@@ -11,27 +11,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from dnnlib.bounds import AtLeastOne, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import Axis, View
-from networks.interfaces import Codes, Generator, TextFeatures
+from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.interfaces import Codes
 from networks.layers.cell_embedding import CellEmbedding, Samples
 from networks.layers.linear import EqualLinear
-from networks.layers.mapping import TokenMapping
 from networks.layers.modulated import ModulatedLinear
 from networks.layers.scale_widths import scale_widths
 from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE
 
 
 @dataclass(frozen=True, kw_only=True)
-class InrganConfig:
+class InrganConfig(GeneratorOptions):
     """Defaults are the paper's 256 x 256 size, 73 M parameters with ViT-B/32 sentences.
 
     resolution: side of the trained frame in cells, a power of two. start_resolution: the smallest grid; scales below lie
@@ -45,27 +46,22 @@ class InrganConfig:
 
     resolution: int = 256
     sentence_dim: int = 0
-    style_dim: int = 512
-    mapping_layers: int = 2
+    style_dim: AtLeastOne = 512
+    mapping_layers: AtLeastOne = 2
     channel_base: int = 32768
     channel_max: int = 512
-    rank: int = 10
+    rank: AtLeastOne = 10
     start_resolution: int = 32
     extra_from: int = 128
-    embedding: int = 128
+    embedding: Annotated[int, at_least(2)] = 128
     modulation: Literal["demod", "sigmoid"] = "demod"
-    output: Literal["linear", "tanh"] = "linear"
+    output: Output = "linear"
 
     def __post_init__(self) -> None:
         if self.start_resolution not in scale_widths("generator", self.resolution, self.channel_base, self.channel_max):
             raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, "
                             f"got {self.start_resolution}")
-        for name, least in (("rank", 1), ("embedding", 2), ("mapping_layers", 1), ("style_dim", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"generator.{name}: must be at least {least}, got {getattr(self, name)}")
-
-    def with_text(self, sentence_dim: int, word_dim: int) -> InrganConfig:
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
+        check_bounds(self, "generator.")
 
     def build(self) -> Inrgan:
         return Inrgan(self)
@@ -190,24 +186,17 @@ class InrganState:
     columns: Samples
 
 
-class Inrgan(Generator):
+class Inrgan(StyleGenerator):
     """See the module; `config` is kept as `.config`."""
 
     def __init__(self, config: InrganConfig) -> None:
-        super().__init__((1, config.style_dim))
-        self.config = config
-        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            sentence_dim=config.sentence_dim)
+        super().__init__(config)
         widths = scale_widths("generator", config.resolution, config.channel_base, config.channel_max)
         inputs = [0, *widths.values()]
         blocks = [ScaleBlock(config, scale, before, width)
                   for before, (scale, width) in zip(inputs, widths.items(), strict=False)]
         self.coarse = nn.ModuleList(block for block in blocks if block.grid < config.resolution)
         self.fine = nn.ModuleList(block for block in blocks if block.grid == config.resolution)
-
-    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
-        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
-        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
 
     def prepare(self, codes: Codes, view: View) -> InrganState:
         style, grid = codes.tokens[:, 0], self.config.resolution
@@ -236,7 +225,7 @@ class Inrgan(Generator):
             x, rgb = block(x, rgb, prepared.style, prepared.rows[rows], prepared.columns[columns])
         assert rgb is not None  # the first scale made it
         image = rgb.float().permute(0, 3, 1, 2)
-        return image.tanh() if self.config.output == "tanh" else image
+        return to_output(image, self.config.output)
 
 
 def _indices(above: tuple[Cells, Cells], rows: Samples,

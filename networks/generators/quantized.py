@@ -14,13 +14,14 @@ from torch import nn
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
+from networks.generators.style import GeneratorOptions
 from networks.generators.systems import SystemConfig
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizedConfig:
+class QuantizedConfig(GeneratorOptions):
     """generator: the system behind; quantizer: of the code books, one for the sentence and one for the words."""
 
     kind: ClassVar[str] = "quantized"
@@ -42,6 +43,9 @@ class QuantizedConfig:
 
     def with_text(self, sentence_dim: int, word_dim: int) -> QuantizedConfig:
         return replace(self, generator=self.generator.with_text(sentence_dim, word_dim))
+
+    def condition_dim(self, sentence_dim: int) -> int:
+        return self.generator.condition_dim(sentence_dim)
 
     def build(self) -> QuantizedGenerator:
         return QuantizedGenerator(self)

@@ -12,25 +12,25 @@ Shapes: N batch, d style width, C input and O output channels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from networks.generators.native import NativeGenerator
-from networks.interfaces import Codes, TextFeatures
+from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.interfaces import Codes
 from networks.layers.conv import low_pass
 from networks.layers.linear import EqualLinear
-from networks.layers.mapping import TokenMapping
 from networks.layers.scale_widths import scale_widths
 from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stylegan2Config:
+class Stylegan2Config(GeneratorOptions):
     """Defaults are config F at 256 x 256 and full width, 30.0 M parameters; channel_base = 16384 is half the width.
 
     resolution: side of the pictures, a power of two. sentence_dim: 0 = unconditional.
@@ -45,13 +45,10 @@ class Stylegan2Config:
     mapping_layers: int = 8
     channel_base: int = 32768
     channel_max: int = 512
-    output: Literal["linear", "tanh"] = "linear"
+    output: Output = "linear"
 
     def __post_init__(self) -> None:
         scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
-
-    def with_text(self, sentence_dim: int, word_dim: int) -> Stylegan2Config:
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0)
 
     def build(self) -> Stylegan2:
         return Stylegan2(self)
@@ -116,24 +113,15 @@ class SkipBlock(nn.Module):
         return x, own if rgb is None else upsample(rgb, self.filter) + own
 
 
-class Stylegan2(NativeGenerator):
+class Stylegan2(NativeGenerator, StyleGenerator):
     """See the module; `config` is kept as `.config`."""
 
-    kind = Stylegan2Config.kind
-
     def __init__(self, config: Stylegan2Config) -> None:
-        super().__init__((1, config.style_dim), config.resolution)
-        self.config = config
-        self.mapping_network = TokenMapping(1, config.style_dim, num_layers=config.mapping_layers,
-                                            sentence_dim=config.sentence_dim)
+        super().__init__(config)
         widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.blocks = nn.ModuleList(SkipBlock(a, b, config.style_dim, first=i == 0)
                                     for i, (a, b) in enumerate(pairwise([widths[0], *widths])))
-
-    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
-        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
-        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
 
     def paint(self, codes: Codes) -> torch.Tensor:
         style = codes.tokens[:, 0]
@@ -141,4 +129,4 @@ class Stylegan2(NativeGenerator):
         for block in self.blocks:
             x, rgb = block(x, rgb, style)
         assert isinstance(rgb, torch.Tensor)  # there is at least one scale
-        return rgb.float().tanh() if self.config.output == "tanh" else rgb.float()
+        return to_output(rgb.float(), self.config.output)

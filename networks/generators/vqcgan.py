@@ -17,8 +17,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from dnnlib.errors import UserError
+from dnnlib.bounds import AtLeastOne, check_bounds
 from networks.generators.native import NativeGenerator
+from networks.generators.style import GeneratorOptions
 from networks.interfaces import Codes, TextFeatures
 from networks.layers.dcgan import dcgan_init
 from networks.layers.linear import unit_second_moment
@@ -28,7 +29,7 @@ from torch_utils.distributed import broadcast_from_main
 
 
 @dataclass(frozen=True, kw_only=True)
-class VqcganConfig:
+class VqcganConfig(GeneratorOptions):
     """resolution: side of the pictures, a power of two. sentence_dim, word_dim: 0 = without that input (both 0: unconditional).
 
     latent_dim: width of z; the widths of the scales are min(channel_base / scale, channel_max).
@@ -39,24 +40,23 @@ class VqcganConfig:
     resolution: int = 256
     sentence_dim: int = 512
     word_dim: int = 512
-    latent_dim: int = 100
+    latent_dim: AtLeastOne = 100
     channel_base: int = 8192
     channel_max: int = 1024
     quantizer: VectorQuantizerConfig = field(default_factory=VectorQuantizerConfig)
 
     def __post_init__(self) -> None:
         scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
-        if self.latent_dim < 1:
-            raise UserError(f"generator.latent_dim: must be at least 1, got {self.latent_dim}")
+        check_bounds(self, "generator.")
 
     @property
-    def condition_dim(self) -> int:
-        """Width of the flattened codes, which is what the discriminator is told of the text."""
+    def codes_dim(self) -> int:
+        """Width of the flattened codes of a text, 0 for an unconditional generator."""
         return self.quantizer.slots * self.quantizer.code_dim if self.sentence_dim or self.word_dim else 0
 
-    def with_text(self, sentence_dim: int, word_dim: int) -> VqcganConfig:
-        return replace(self, sentence_dim=sentence_dim if self.sentence_dim else 0,
-                       word_dim=word_dim if self.word_dim else 0)
+    def condition_dim(self, sentence_dim: int) -> int:
+        """The discriminator gets the codes in place of the sentence embedding."""
+        return self.codes_dim
 
     def build(self) -> Vqcgan:
         return Vqcgan(self)
@@ -95,16 +95,14 @@ class WordAttention(nn.Module):
 class Vqcgan(NativeGenerator):
     """See the module; `config` is kept as `.config`."""
 
-    kind = VqcganConfig.kind
-
     def __init__(self, config: VqcganConfig) -> None:
-        super().__init__((1, config.latent_dim), config.resolution)
+        super().__init__((1, config.latent_dim))
         self.config = config
-        self.attention = WordAttention(config) if config.condition_dim else None
-        self.quantizer = VectorQuantizer(config.quantizer) if config.condition_dim else None
+        self.attention = WordAttention(config) if config.codes_dim else None
+        self.quantizer = VectorQuantizer(config.quantizer) if config.codes_dim else None
         widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())[:-1]
         layers: list[nn.Module] = []
-        inputs = config.latent_dim + config.condition_dim
+        inputs = config.latent_dim + config.codes_dim
         for index, (before, width) in enumerate(pairwise([inputs, *widths])):
             stride, padding = (2, 1) if index else (1, 0)
             layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width),

@@ -10,11 +10,12 @@ Shapes: N batch, K codes, c code width, S slots, T vectors of a sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
 
-from dnnlib.errors import UserError
+from dnnlib.bounds import AtLeastOne, BelowOne, NotNegative, at_least, check_bounds
 from networks.layers.linear import EqualLinear, unit_second_moment
 from torch_utils.distributed import broadcast_from_main, sum_over_ranks
 from torch_utils.precision import no_autocast
@@ -29,22 +30,15 @@ class VectorQuantizerConfig:
     an equal share.
     """
 
-    num_codes: int = 512
-    code_dim: int = 32
-    slots: int = 8
-    decay: float = 0.99
-    commitment: float = 0.25
-    restart_below: float = 0.1
+    num_codes: Annotated[int, at_least(2)] = 512
+    code_dim: AtLeastOne = 32
+    slots: AtLeastOne = 8
+    decay: BelowOne = 0.99
+    commitment: NotNegative = 0.25
+    restart_below: BelowOne = 0.1
 
     def __post_init__(self) -> None:
-        for name, least in (("num_codes", 2), ("code_dim", 1), ("slots", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"quantizer.{name}: must be at least {least}, got {getattr(self, name)}")
-        for name in ("decay", "restart_below"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"quantizer.{name}: must lie in [0, 1), got {getattr(self, name)}")
-        if self.commitment < 0:
-            raise UserError(f"quantizer.commitment: must not be negative, got {self.commitment}")
+        check_bounds(self, "quantizer.")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import inception as blocks
 
-from dnnlib.download import checked, fetch
 from dnnlib.errors import UserError
+from networks.pretrained.download import checked, fetch
 from networks.pretrained.frozen import freeze
 
 INPUT_PX = 299

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dnnlib.download import checked
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
+from networks.pretrained.download import checked
 from networks.pretrained.frozen import freeze, package_file
 
 MIN_PX = 31  # below, AlexNet has no position left

@@ -28,31 +28,45 @@ def load_encoder(spec: str, device: torch.device | str = "cpu") -> ImageTextEnco
 
     Raises `UserError` for an unknown spec, for missing weights and for files that hold something else.
     """
-    name, colon, rest = spec.partition(":")
-    if name == "open_clip" and bool(rest) == bool(colon):
+    name, target = _parse(spec)
+    if name == "open_clip":
         from networks.text_encoders.open_clip_encoder import load_open_clip
 
-        return load_open_clip(rest or DEFAULT_OPEN_CLIP, device)
-    if spec in ("small", "small-heldout"):
-        from networks.text_encoders.small import load_small
-
-        return load_small(spec, device)
-    if spec == "hashed":
+        return load_open_clip(target, device)
+    if name == "hashed":
         from networks.text_encoders.hashed import HashedEncoder
 
         return HashedEncoder(device)
-    known = [*NAMES, f"open_clip:{DEFAULT_OPEN_CLIP}"]
-    raise UserError(f"text encoder {spec!r} is unknown; {nearest(spec, known)}")
+    from networks.text_encoders.small import load_small
+
+    return load_small(name, device)
 
 
 def encoder_widths(spec: str) -> tuple[int, int]:
-    """(sentence_dim, word_dim) of an encoder, also of an open_clip one whose weights are not here yet."""
-    name, _, rest = spec.partition(":")
-    if name == "open_clip":
-        import open_clip
+    """(sentence_dim, word_dim) of an encoder. No encoder is built and no weights are read or needed.
 
-        config = open_clip.get_model_config((rest or DEFAULT_OPEN_CLIP).partition("/")[0]) or {}
-        if "width" in config.get("text_cfg", {}):
-            return config["embed_dim"], config["text_cfg"]["width"]
-    encoder = load_encoder(spec)
-    return encoder.sentence_dim, encoder.word_dim
+    Raises `UserError` for an unknown spec.
+    """
+    name, target = _parse(spec)
+    if name == "open_clip":
+        from networks.text_encoders.open_clip_weights import model_widths
+
+        return model_widths(target.partition("/")[0])
+    if name == "hashed":
+        from networks.text_encoders.hashed import HashedEncoder
+
+        return HashedEncoder.sentence_dim, HashedEncoder.word_dim
+    from networks.text_encoders.small import EMBED_DIM, TOKEN_DIM
+
+    return EMBED_DIM, TOKEN_DIM
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    """("open_clip", "MODEL/WEIGHTS"), or another name of `NAMES` and "". Raises `UserError`."""
+    name, colon, target = spec.partition(":")
+    if name == "open_clip" and bool(target) == bool(colon):
+        return name, target or DEFAULT_OPEN_CLIP
+    if spec in NAMES:
+        return spec, ""
+    known = [*NAMES, f"open_clip:{DEFAULT_OPEN_CLIP}"]
+    raise UserError(f"text encoder {spec!r} is unknown; {nearest(spec, known)}")

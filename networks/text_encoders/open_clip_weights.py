@@ -23,8 +23,7 @@ def create_model(model_name: str, weights: str) -> Any:
     """An open_clip model with a pretrained tag or a local checkpoint. Raises `UserError`."""
     import open_clip
 
-    if model_name not in open_clip.list_models():
-        raise UserError(f"open_clip has no model {model_name!r}; {nearest(model_name, open_clip.list_models())}")
+    _check_name(model_name)
     tags = open_clip.list_pretrained_tags_by_model(model_name)
     if weights in tags:
         _check_quick_gelu(model_name, weights)
@@ -46,6 +45,46 @@ def create_model(model_name: str, weights: str) -> Any:
     except (RuntimeError, KeyError, AttributeError) as error:
         reason = _first_line(error)
         raise UserError(f"{path} does not hold the weights of open_clip model {model_name} ({reason})") from None
+
+
+def model_widths(model_name: str) -> tuple[int, int]:
+    """(sentence_dim, word_dim) as the model's configuration gives them. Raises `UserError`.
+
+    The configurations are part of open_clip, except those of Hugging Face's text models: they come
+    from the local cache, else from the hub.
+    """
+    import open_clip
+
+    _check_name(model_name)
+    config = open_clip.get_model_config(model_name)
+    text = config["text_cfg"]
+    if "width" not in text and "hf_model_name" in text:
+        return config["embed_dim"], _hugging_face_width(text["hf_model_name"])
+    return config["embed_dim"], text.get("width", open_clip.CLIPTextCfg.width)
+
+
+def _check_name(model_name: str) -> None:
+    import open_clip
+
+    known = open_clip.list_models()
+    if model_name not in known:
+        raise UserError(f"open_clip has no model {model_name!r}; {nearest(model_name, known)}")
+
+
+def _hugging_face_width(repository: str) -> int:
+    """Width of the word features of a text model of Hugging Face, from its `config.json`."""
+    from transformers import AutoConfig
+
+    try:
+        if not Path(repository).is_dir() and not cached_file(repository, "config.json"):
+            check_network()
+        return AutoConfig.from_pretrained(repository).hidden_size
+    except OSError as error:
+        raise UserError(
+            f"config.json of the text model {repository} is not in the local cache and could not "
+            f"be downloaded ({_first_line(error)}); copy the cache folder ($HF_HOME, by default "
+            "~/.cache/huggingface) of a machine that has it here"
+        ) from None
 
 
 def create_tokenizer(model_name: str) -> Any:

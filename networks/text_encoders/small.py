@@ -23,7 +23,8 @@ from networks.text_encoders.colours import NUM_SHARES, ColourShares
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-EMBED_DIM = 256
+EMBED_DIM = 256  # of a sentence and of a picture
+TOKEN_DIM = 384  # of MiniLM's word features
 INPUT_PX = 96  # pictures at 96 x 96 cost an eighth of 260 x 260; icons lose little, see docs/text_encoders.md
 FEATURES = 1280  # of both EfficientNets, pooled
 _CONTEXT = 77
@@ -94,7 +95,7 @@ class ImageTower(nn.Module):
 
 def text_head(dropout: float = 0.0) -> ProjectionHead:
     """For mean MiniLM token features [N, 384]."""
-    return ProjectionHead(384, dropout)
+    return ProjectionHead(TOKEN_DIM, dropout)
 
 
 def build_towers(name: str) -> Any:

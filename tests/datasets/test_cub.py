@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets import pickled_lists
 from datasets.cub import cub_pictures
 from datasets.importing import crop_to_box, import_pictures
 from datasets.pickled_lists import read_string_list
@@ -136,6 +137,36 @@ def test_anything_but_strings_is_refused_and_nothing_runs(tmp_path, monkeypatch,
     with pytest.raises(UserError, match="x.pickle is not a pickled list of strings"):
         read_string_list(tmp_path / "x.pickle")
     assert not (tmp_path / "pickle-was-run").exists()
+
+
+@pytest.mark.parametrize("data,word", [
+    (b"cos\nsystem\n(S'touch pickle-was-run'\ntR.", "it asks for os.system"),
+    (b"(S'touch pickle-was-run'\nios\nsystem\n.", "it asks for os.system"),
+    (b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x14touch pickle-was-run\x85R.",
+     "it asks for os.system"),
+    (b"cbuiltins\nlist\n.", "it asks for builtins.list"),
+    (b"\x80\x02\x82\x01.", "extension"),
+    (b"\x80\x02U\x01aQ.", "persistent"),
+], ids=["global", "inst", "stack-global", "harmless-class", "extension", "persistent-id"])
+def test_a_hostile_pickle_runs_nothing(tmp_path, monkeypatch, data, word):
+    """Every opcode by which a pickle reaches code, written by hand."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.pickle").write_bytes(data)
+    with pytest.raises(UserError, match=word):
+        read_string_list(tmp_path / "x.pickle")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pickle"]
+
+
+@pytest.mark.parametrize("data", [
+    b"\x80\x02]r\xff\xff\xff\x0fX\x01\x00\x00\x00aa.",
+    b"\x80\x05\x96" + (1 << 33).to_bytes(8, "little") + b"a.",
+], ids=["memo", "bytes"])
+def test_a_small_pickle_takes_little_memory(tmp_path, monkeypatch, data):
+    """They name a place of the memo or a length for which the unpickler would take gigabytes."""
+    (tmp_path / "x.pickle").write_bytes(data)
+    monkeypatch.setattr(pickled_lists, "_PlainUnpickler", lambda *_, **__: pytest.fail("unpickled"))
+    with pytest.raises(UserError, match="is not a pickled list"):
+        read_string_list(tmp_path / "x.pickle")
 
 
 @pytest.mark.parametrize("data", [b"", b"text", pickle.dumps(["a", "b"])[:-3], b"\x80\x04]\x8c\xff"])

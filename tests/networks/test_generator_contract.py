@@ -14,7 +14,7 @@ from configs.systems import nodual
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.describe import describe
-from networks.generators import GENERATORS, PRESETS, preset
+from networks.generators import GENERATORS, PRESETS, QuantizedConfig, preset
 from networks.generators.biline import RefinementBlock
 from networks.interfaces import TextFeatures, ViewError
 from networks.sampling import render_tiled, truncate
@@ -108,6 +108,23 @@ def test_a_native_system_refuses_other_views_by_type(name, view):
     config, generator = build(name)
     with pytest.raises(ViewError, match=f"{config.kind} network draws {SIDE}x{SIDE} of the whole frame only"):
         generator(latents(generator, 1), text_for(config, 1), view)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_config_says_how_wide_the_discriminator_s_text_is(name):
+    config, generator = build(name)
+    text = text_for(config, 2)
+    width = generator.condition(text).sentence.shape[1] if generator.reads_text else 0
+    assert config.condition_dim(text.sentence.shape[1]) == width
+
+
+def test_a_code_book_before_a_system_leaves_the_system_s_condition():
+    """VQ-CGAN's discriminator gets codes, also where its text is quantised before."""
+    quantizer = preset("quantized-tiny").quantizer
+    config = QuantizedConfig(generator=replace(preset("vqcgan-tiny"), quantizer=quantizer),
+                             quantizer=quantizer)
+    sentence = config.build().condition(text_for(config, 2)).sentence
+    assert config.condition_dim(64) == sentence.shape[1] == 32
 
 
 @pytest.mark.parametrize("name", VARIANTS)

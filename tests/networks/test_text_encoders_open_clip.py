@@ -101,9 +101,37 @@ def test_a_caption_is_the_same_alone_and_beside_longer_ones(clip):
     assert beside.mask[0].tolist() == [True] * length + [False] * (beside.mask.shape[1] - length)
 
 
-def test_widths_are_known_before_the_weights(clip):
-    assert encoder_widths("open_clip:eidgan-tiny-quickgelu/openai") == (clip.sentence_dim, clip.word_dim)
-    assert encoder_widths("open_clip") == (512, 512) and encoder_widths("hashed") == (64, 64)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_widths_are_known_before_the_weights(files, name):
+    encoder = load_encoder(f"open_clip:{name}/{files[name]}")
+    widths = encoder.sentence_dim, encoder.word_dim
+    assert encoder_widths(f"open_clip:{name}/no-such-weights") == widths == (24, 32)
+    assert encoder_widths("open_clip") == (512, 512)
+
+
+def test_widths_of_a_hugging_face_text_model_come_from_its_configuration(tmp_path, files):
+    """The folder holds a configuration and no weights; open_clip's own says nothing of the width."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mt5", "d_model": 48}))
+    text = {"hf_model_name": str(tmp_path), "hf_pooler_type": "mean_pooler"}
+    model = {"embed_dim": 24, "vision_cfg": TINY["vision_cfg"], "text_cfg": text}
+    (tmp_path / "eidgan-tiny-hf.json").write_text(json.dumps(model))
+    open_clip.add_model_config(tmp_path / "eidgan-tiny-hf.json")
+    assert encoder_widths("open_clip:eidgan-tiny-hf/x") == (24, 48)
+
+
+def test_a_configuration_that_cannot_be_had_is_named_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("networks.text_encoders.open_clip_weights.cached_file", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="config.json of the text model xlm-roberta-base .*copy"):
+        encoder_widths("open_clip:xlm-roberta-base-ViT-B-32/x")
+
+
+@pytest.mark.parametrize("spec,words", [("open_clip:VIT-B-32/x", "no model 'VIT-B-32'"),
+                                        ("smal", "did you mean 'small'"), ("open_clip:", "unknown")])
+def test_widths_of_an_unknown_encoder(spec, words):
+    with pytest.raises(UserError, match=words):
+        encoder_widths(spec)
 
 
 def test_a_long_caption_keeps_its_end_of_text_token(clip):

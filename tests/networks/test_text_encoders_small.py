@@ -11,7 +11,7 @@ import torch
 
 from dnnlib.errors import UserError
 from networks.interfaces import ImageTextEncoder, TextEncoder
-from networks.text_encoders import load_encoder, open_clip_encoder
+from networks.text_encoders import encoder_widths, load_encoder, open_clip_encoder
 from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, ImageHead, load_heads, text_head
 
 
@@ -62,6 +62,7 @@ def test_captions_of_any_order_and_number_get_what_each_gets_alone(small, monkey
 def test_shipped_heads_find_unseen_concepts_far_above_chance(name, unseen):
     encoder = load_encoder(name)
     assert isinstance(encoder, ImageTextEncoder)
+    assert encoder_widths(name) == (encoder.sentence_dim, encoder.word_dim)
     images, names = unseen
     with torch.no_grad():
         pictures = torch.nn.functional.normalize(encoder.encode_image(images), dim=1)
@@ -147,6 +148,7 @@ def test_heads_files_that_hold_something_else(tmp_path):
 
 def test_hashed_is_text_only_and_knows_words_not_order():
     hashed = load_encoder("hashed")
+    assert encoder_widths("hashed") == (hashed.sentence_dim, hashed.word_dim)
     assert isinstance(hashed, TextEncoder) and not isinstance(hashed, ImageTextEncoder)
     text = hashed.encode_text(["A red bird!", "bird red a", "", "blue"])
     assert text.words.shape == (4, 4, hashed.word_dim)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from dnnlib.errors import UserError
 from torch_utils.ops import backend, build
@@ -132,22 +133,36 @@ def test_what_was_built_ahead_is_found_without_a_compiler(monkeypatch, tmp_path,
     assert build.built("biline", [capability, (5, 0)]) is None and build.built("biline", []) is None
 
 
-def test_a_failed_compilation_is_told_in_a_few_lines(monkeypatch, tmp_path):
-    ninja = tmp_path / "ninja"
-    ninja.write_text("#!/bin/sh\necho 'x.cu(3): error: expected a ;'\necho noise\nexit 1\n")
+@pytest.mark.slow
+def test_a_failed_compilation_is_told_in_a_few_lines(tmp_path):
+    """A ninja whose compiler fails; torch asks for its version first."""
+    ninja = tmp_path / "bin" / "ninja"
+    ninja.parent.mkdir()
+    ninja.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\n"
+                     "echo 'x.cu(3): error: expected a ;'\necho noise\nexit 1\n")
     ninja.chmod(0o755)
+    library = tmp_path / "cache" / "biline.so"
+    library.parent.mkdir()
     with pytest.raises(build.BuildError) as caught:
-        build._compile("biline", tmp_path, ["arch=compute_90,code=sm_90"], tmp_path / "biline.so", str(ninja))
+        build._compile("biline", tmp_path, ["arch=compute_90,code=sm_90"], library, str(ninja))
     text = str(caught.value)
-    assert "expected a ;" in text and "noise" not in text and "--ops ref" in text and not (tmp_path / "biline.so").exists()
-    assert "noise" in (tmp_path / "failure.log").read_text()
+    assert "x.cu(3): error: expected a ;" in text and "noise" not in text and "--ops ref" in text
+    assert "noise" in (library.parent / "failure.log").read_text()
+    assert [path.name for path in library.parent.iterdir()] == ["failure.log"]
 
 
 def test_the_lock_gives_up_and_names_itself(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "LOCK_TIMEOUT_S", 0)
-    with build._locked(tmp_path / "lock"), pytest.raises(build.BuildError, match="lock: another process"), \
-            build._locked(tmp_path / "lock"):
-        pass
+    monkeypatch.setattr(build, "cuda_home", lambda: tmp_path)
+    monkeypatch.setattr(build, "compiler_version", lambda home: (13, 0))
+    monkeypatch.setattr(build, "known_architectures", lambda home: [80, 90])
+    monkeypatch.setattr(build, "find_ninja", lambda: "ninja")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("EIDGAN_CACHE", str(tmp_path))
+    lock = build.plugin_path("biline", tmp_path, ["arch=compute_80,code=sm_80"]).parent / "lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock), pytest.raises(build.BuildError, match="lock: another process"):
+        build.build("biline", "8.0")
 
 
 def no_plugin(name):

@@ -57,6 +57,8 @@ def test_grid_places_row_by_row_and_png_keeps_text(tmp_path):
     images = [torch.full((3, 2, 4), i, dtype=torch.uint8) for i in range(5)]
     sheet = grid(images, 3)
     assert sheet.shape == (3, 4, 12)
+    assert grid(images).equal(sheet) and grid(images[:2], 3).shape == (3, 2, 12)
+    assert torch.equal(grid([torch.arange(24).view(3, 2, 4)], 1), torch.arange(24).view(3, 2, 4))
     assert sheet[0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4 and sheet[0, 3].tolist() == [3] * 4 + [4] * 4 + [255] * 4
     save_png(tmp_path / "x.png", sheet, {"prompt": "a red äpple"}, ours=never)
     with Image.open(tmp_path / "x.png") as picture:

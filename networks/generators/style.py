@@ -1,0 +1,66 @@
+"""What systems share: the text inputs of a config, the style code, the range of the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+
+from networks.interfaces import Codes, Generator, TextFeatures
+from networks.layers.mapping import TokenMapping
+
+Output = Literal["linear", "tanh"]
+
+
+def to_output(image: torch.Tensor, output: Output) -> torch.Tensor:
+    """The last step of a generator: `tanh` maps the image into [-1, 1], `linear` leaves it."""
+    return image.tanh() if output == "tanh" else image
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions:
+    """Base of every generator's config.
+
+    A subclass defines `sentence_dim` and `word_dim`: the widths of the sentence embedding and of
+    the word features that it reads, 0 for an input left out.
+    """
+
+    @property
+    def sentence_dim(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def word_dim(self) -> int:
+        raise NotImplementedError
+
+    def with_text(self, sentence_dim: int, word_dim: int) -> Self:
+        """The same network for a text encoder of these widths; an input of width 0 keeps it."""
+        new = {"sentence_dim": sentence_dim, "word_dim": word_dim}
+        return replace(self, **{name: width for name, width in new.items() if getattr(self, name)})
+
+    def condition_dim(self, sentence_dim: int) -> int:
+        """Width of the sentence that `Generator.condition` hands to the discriminator, 0 for none.
+
+        sentence_dim: width of the encoder's sentence embedding, which is what is handed over unless
+        a system overrides both methods.
+        """
+        return sentence_dim if self.sentence_dim or self.word_dim else 0
+
+
+class StyleGenerator(Generator):
+    """Base of the systems that turn a latent vector and the sentence into one style code.
+
+    Their configs have `style_dim`, `mapping_layers`, `sentence_dim` and `output`.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__((1, config.style_dim))
+        self.config = config
+        self.mapping_network = TokenMapping(
+            1, config.style_dim, num_layers=config.mapping_layers, sentence_dim=config.sentence_dim
+        )
+
+    def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
+        sentence = self.require_text(text).sentence if self.config.sentence_dim else None
+        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
