@@ -38,14 +38,19 @@ def leaves(options: Any, path: str = "") -> dict[str, Any]:
     """{'loss.r1_gamma': 1.0, ...}: every plain value of nested options by its dotted name."""
     if not isinstance(options, dict):
         return {path: options}
-    return {name: leaf for key, value in options.items()
-            for name, leaf in leaves(value, f"{path}.{key}" if path else key).items()}
+    return {
+        name: leaf
+        for key, value in options.items()
+        for name, leaf in leaves(value, f"{path}.{key}" if path else key).items()
+    }
 
 
 def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
     """Build `cls` from parsed JSON. Raises `UserError` for unknown keys, missing fields and wrong types."""
     if not isinstance(data, dict):
-        raise UserError(f"{where}: expected an object with the fields of {cls.__name__}, got {data!r}")
+        raise UserError(
+            f"{where}: expected an object with the fields of {cls.__name__}, got {data!r}"
+        )
     data = dict(data)
     kind = data.pop("kind", None)
     if kind is not None and kind != getattr(cls, "kind", None):
@@ -56,8 +61,11 @@ def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
         if key not in names:
             raise UserError(f"{where}.{key}: no such field; {nearest(key, names)}")
     values = {key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()}
-    required = [f.name for f in dataclasses.fields(cls)
-                if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    required = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
     missing = [name for name in required if name not in values]
     if missing:
         raise UserError(f"{where}: missing field {missing[0]!r}")
@@ -117,7 +125,9 @@ def _decode_union(members: tuple, value: Any, where: str) -> Any:
             return _decode(member, value, where)
         except UserError:
             continue
-    raise UserError(f"{where}: {value!r} has none of the types {', '.join(getattr(m, '__name__', str(m)) for m in members)}")
+    raise UserError(
+        f"{where}: {value!r} has none of the types {', '.join(getattr(m, '__name__', str(m)) for m in members)}"
+    )
 
 
 def _decode_tuple(items: tuple, value: Any, where: str) -> tuple:
@@ -127,7 +137,9 @@ def _decode_tuple(items: tuple, value: Any, where: str) -> tuple:
         items = (items[0],) * len(value)
     if len(items) != len(value):
         raise UserError(f"{where}: expected {len(items)} values, got {len(value)}")
-    return tuple(_decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True)))
+    return tuple(
+        _decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True))
+    )
 
 
 def override(config: T, assignments: typing.Iterable[str]) -> T:
@@ -139,7 +151,9 @@ def override(config: T, assignments: typing.Iterable[str]) -> T:
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
         if not separator or not path:
-            raise UserError(f"--set {assignment}: expected NAME=VALUE, for example --set loss.r1_gamma=1.0")
+            raise UserError(
+                f"--set {assignment}: expected NAME=VALUE, for example --set loss.r1_gamma=1.0"
+            )
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
@@ -159,7 +173,11 @@ def override(config: T, assignments: typing.Iterable[str]) -> T:
 
 def _classes(hint: Any) -> dict[str, type[DataclassInstance]]:
     """Dataclasses with a kind that a field of this type can hold."""
-    return {member.kind: member for member in typing.get_args(hint) or (hint,) if hasattr(member, "kind")}
+    return {
+        member.kind: member
+        for member in typing.get_args(hint) or (hint,)
+        if hasattr(member, "kind")
+    }
 
 
 def _field_hint(hint: Any, owner: dict, name: str) -> Any:

@@ -39,7 +39,10 @@ def report_user_errors(command: Callable) -> Callable:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            print(f"Error: {error.filename or 'a disk'}: {error.strerror}; free some space and run it again", file=sys.stderr)
+            print(
+                f"Error: {error.filename or 'a disk'}: {error.strerror}; free some space and run it again",
+                file=sys.stderr,
+            )
             sys.exit(1)
 
     return wrapped
@@ -83,7 +86,11 @@ def tee_to(path: Path) -> Iterator[None]:
     """Append everything printed inside the block (stdout and stderr) to the text file `path` as well, and how it failed."""
     with writing(path):
         log = open(path, "ab", buffering=0)  # noqa: SIM115 (closed below, after `writing` has named the file of an error)
-    with log, contextlib.redirect_stdout(_Tee(sys.stdout, log)), contextlib.redirect_stderr(_Tee(sys.stderr, log)):
+    with (
+        log,
+        contextlib.redirect_stdout(_Tee(sys.stdout, log)),
+        contextlib.redirect_stderr(_Tee(sys.stderr, log)),
+    ):
         try:
             yield
         except Exception as error:

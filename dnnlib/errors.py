@@ -1,5 +1,4 @@
-"""The one exception that a user is meant to read, and how the exceptions of libraries become one.
-"""
+"""The one exception that a user is meant to read, and how the exceptions of libraries become one."""
 
 from __future__ import annotations
 

@@ -38,8 +38,10 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         refusal = _refusal(error)
         if refusal is None:
             raise
-        raise UserError(f"{path}: cannot be written ({refusal.strerror}); free space or rights there, or name another "
-                        "place") from None
+        raise UserError(
+            f"{path}: cannot be written ({refusal.strerror}); free space or rights there, or name another "
+            "place"
+        ) from None
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
@@ -62,7 +64,11 @@ def cache_folder(preferred: str | os.PathLike, other: str | os.PathLike) -> Path
         place = place.parent
     if place.is_dir() and os.access(place, os.W_OK):
         return Path(preferred)
-    print(f"{preferred} cannot be written, so features are kept in {other}", file=sys.stderr, flush=True)
+    print(
+        f"{preferred} cannot be written, so features are kept in {other}",
+        file=sys.stderr,
+        flush=True,
+    )
     return Path(other)
 
 
@@ -84,13 +90,20 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise UserError(f"{folder} is in use by another process; wait for its end or stop it, or name another folder") from None
+            raise UserError(
+                f"{folder} is in use by another process; wait for its end or stop it, or name another folder"
+            ) from None
         except OSError as error:  # a disk without locks
-            print(f"{folder} cannot be locked ({error.strerror}): make sure that no second process uses it", flush=True)
+            print(
+                f"{folder} cannot be locked ({error.strerror}): make sure that no second process uses it",
+                flush=True,
+            )
         yield
 
 
-def remove_leftovers(folder: str | os.PathLike, target: str | None = None, *, exclusive: bool = False) -> None:
+def remove_leftovers(
+    folder: str | os.PathLike, target: str | None = None, *, exclusive: bool = False
+) -> None:
     """Delete temporary siblings (of one target, or all) that dead processes of this machine left.
 
     A folder whose replacement was stopped half-way gets its old content back. exclusive: the caller
@@ -120,7 +133,9 @@ def _alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return process != os.getpid()  # our own number, from before: nobody asks between two writes of his own
+    return (
+        process != os.getpid()
+    )  # our own number, from before: nobody asks between two writes of his own
 
 
 @contextlib.contextmanager
@@ -216,8 +231,7 @@ def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
 
 
 def append_json_line(path: str | os.PathLike, record: dict) -> None:
-    """Add one record to a `.jsonl` file in a single write, after a cut line on a line of its own.
-    """
+    """Add one record to a `.jsonl` file in a single write, after a cut line on a line of its own."""
     line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
     with writing(path), open(path, "ab+") as file:
         if file.tell():
@@ -246,7 +260,9 @@ def read_json_lines(path: str | os.PathLike) -> list[dict]:
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
-            raise UserError(f"{path}, line {number}: not valid JSON ({error}); delete that line") from None
+            raise UserError(
+                f"{path}, line {number}: not valid JSON ({error}); delete that line"
+            ) from None
         records.append(record)
     return records
 

@@ -32,8 +32,10 @@ def refuse_foreign(target: str | os.PathLike, ours: Rule) -> None:
     except OSError as error:
         fault = f"cannot be read ({reason_of(error)})"
     if fault:
-        raise UserError(f"{printable(target)} {fault}, so it is left as it is; name another place, "
-                        "or move it away")
+        raise UserError(
+            f"{printable(target)} {fault}, so it is left as it is; name another place, "
+            "or move it away"
+        )
 
 
 def _is_empty(path: Path) -> bool:
@@ -48,13 +50,17 @@ def content(folder: Path) -> Iterator[str]:
     What file browsers scatter about, such as .DS_Store, is left out. Raises `OSError` for what
     cannot be listed.
     """
+
     def refuse(error: OSError) -> None:
         raise error
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        yield from ((Path(place) / name).relative_to(folder).as_posix() for name in (*files, *links)
-                    if not is_junk(name))
+        yield from (
+            (Path(place) / name).relative_to(folder).as_posix()
+            for name in (*files, *links)
+            if not is_junk(name)
+        )
 
 
 def never(path: Path) -> str:
@@ -72,6 +78,7 @@ def named_by_content(path: Path) -> None:
 
 def json_with(*keys: str) -> Rule:
     """A JSON object that has these keys."""
+
     def rule(path: Path) -> str | None:
         try:
             value = json.loads(path.read_bytes())
@@ -79,11 +86,13 @@ def json_with(*keys: str) -> Rule:
             value = None
         ours = isinstance(value, dict) and set(keys) <= value.keys()
         return None if ours else f"is no JSON file with {listing(keys)}"
+
     return rule
 
 
 def json_lines_with(*keys: str) -> Rule:
     """A file of JSON objects, a line each, that all have these keys; for files that grow."""
+
     def rule(path: Path) -> str | None:
         try:
             *lines, cut = path.read_bytes().split(b"\n")  # a crash may have cut the last line
@@ -93,17 +102,20 @@ def json_lines_with(*keys: str) -> Rule:
             records = [None]
         ours = all(isinstance(one, dict) and set(keys) <= one.keys() for one in records)
         return None if ours else f"is not a file of JSON lines with {listing(keys)}"
+
     return rule
 
 
 def starting_with(mark: str) -> Rule:
     """A text file that begins so."""
+
     def rule(path: Path) -> str | None:
         fault = f"does not begin with {mark!r}"
         if not path.is_file():
             return fault
         with open(path, "rb") as file:
             return None if file.read(len(mark.encode())) == mark.encode() else fault
+
     return rule
 
 
@@ -112,6 +124,7 @@ def whole_folder(listed: Callable[[Path], Iterable[str]]) -> Rule:
 
     It raises `UserError` that says what is wrong with the mark, such as 'no pictures.json of ours'.
     """
+
     def rule(path: Path) -> str | None:
         if not path.is_dir():
             return "is a file, not a folder of ours"
@@ -123,4 +136,5 @@ def whole_folder(listed: Callable[[Path], Iterable[str]]) -> Rule:
         if not foreign:
             return None
         return f"also holds {listing(sorted(foreign))}, which this program did not write"
+
     return rule

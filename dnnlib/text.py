@@ -23,9 +23,13 @@ LOST = "characters lost before (U+FFFD)"
 HALF = "half a surrogate pair, left out"
 CONTROL = "control characters, left out"
 
-_MARKS = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
-          (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
-          (codecs.BOM_UTF16_BE, "utf-16-be"))
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 # Places of NULs in English text, by the rest of their position modulo 4.
 _NULS = {"utf-32-le": (1, 2, 3), "utf-32-be": (0, 1, 2), "utf-16-le": (1, 3), "utf-16-be": (0, 2)}
 # `surrogateescape` leaves U+DC00 + byte for each byte that is no UTF-8. Three of them may be half
@@ -38,8 +42,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _C1 = re.compile("[\x80-\x9f]")
 _BLANK_CONTROL = re.compile("[\x0b\x0c\x1c-\x1f\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]")
-_SUSPECT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029"
-                      "\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffd-\uffff]")
+_SUSPECT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffd-\uffff]"
+)
 
 
 class TextError(UserError):
@@ -51,7 +56,7 @@ def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
     encoding, start = _encoding(data)
     if encoding != "utf-8":
         width = 4 if "32" in encoding else 2
-        body = data[start:start + (len(data) - start) // width * width]
+        body = data[start : start + (len(data) - start) // width * width]
         with library_errors(TextError):
             text, mended = mend_text(body.decode(encoding, "surrogatepass"))
         return text, (WIDE, *mended)
@@ -61,8 +66,10 @@ def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
         text = _ESCAPED_HALVES.sub(_joined, text)
         text, count = _ESCAPED.subn(_windows, text)
         if count >= 4 and count > 0.4 * len("".join(text.split())):
-            raise TextError("neither UTF-8 nor UTF-16, and too few Latin letters for Windows-1252; "
-                            "save it as UTF-8")
+            raise TextError(
+                "neither UTF-8 nor UTF-16, and too few Latin letters for Windows-1252; "
+                "save it as UTF-8"
+            )
         foreign = (WINDOWS,) if count else ()
     controls = len(_CONTROL.findall(text))
     if controls >= 8 and controls > 0.2 * len(text):
@@ -76,7 +83,7 @@ def _encoding(data: bytes) -> tuple[str, int]:
     for mark, name in _MARKS:
         if data.startswith(mark) and not ("32" in name and len(data) % 4):
             return name, len(mark)
-    nuls = [data[rest:1 << 16:4].count(0) for rest in range(4)]
+    nuls = [data[rest : 1 << 16 : 4].count(0) for rest in range(4)]
     length = min(len(data), 1 << 16) / 4
     for name, places in _NULS.items():
         fewest = min(nuls[rest] for rest in places)
@@ -100,7 +107,8 @@ def _windows(match: re.Match) -> str:
 
 
 _CP1252 = {
-    byte: bytes([byte]).decode("cp1252") for byte in range(0x80, 0x100)
+    byte: bytes([byte]).decode("cp1252")
+    for byte in range(0x80, 0x100)
     if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
 
@@ -144,8 +152,9 @@ def read_text(path: str | os.PathLike) -> tuple[str, tuple[str, ...]]:
         return decode_text(Path(path).read_bytes())
 
 
-def read_named_text(path: str | os.PathLike, where: str,
-                    remedy: str = "") -> tuple[str, tuple[str, ...]]:
+def read_named_text(
+    path: str | os.PathLike, where: str, remedy: str = ""
+) -> tuple[str, tuple[str, ...]]:
     """`read_text`. Raises `UserError` that begins with `where` and ends with the remedy."""
     try:
         return read_text(path)

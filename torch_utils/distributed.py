@@ -41,17 +41,27 @@ def is_main() -> bool:
 def resolve_device(name: str) -> torch.device:
     """'auto' -> cuda, mps or cpu, whichever is there; a CUDA device gets this process's LOCAL_RANK."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     if name.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(f"--device {name}: one GPU for several processes; --device cuda gives each its own")
+        raise UserError(
+            f"--device {name}: one GPU for several processes; --device cuda gives each its own"
+        )
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if not re.fullmatch(r"cpu|mps|cuda:\d+", name):
         raise UserError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:N or mps")
     device = torch.device(name)
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu, fewer "
-                        "processes, or check the driver with nvidia-smi")
+        raise UserError(
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu, fewer "
+            "processes, or check the driver with nvidia-smi"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: this machine has no Metal device; use --device cpu")
     return device
@@ -61,7 +71,9 @@ def resolve_device(name: str) -> torch.device:
 def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator[None]:
     """Join torchrun's group for the length of the block; outside torchrun only choose the GPU."""
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # for what asks the current one: pinning threads, limits of kernels
+        torch.cuda.set_device(
+            device
+        )  # for what asks the current one: pinning threads, limits of kernels
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return

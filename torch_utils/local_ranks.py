@@ -82,9 +82,14 @@ def _meeting_point(count: int) -> dict[str, str]:
     # Without it gloo looks up the name of the host, which many a laptop cannot resolve.
     names = {name for _, name in socket.if_nameindex()}
     interface = next((name for name in ("lo", "lo0") if name in names), None)
-    return {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(count),
-            "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            } | ({"GLOO_SOCKET_IFNAME": interface} if interface else {})
+    return {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    } | ({"GLOO_SOCKET_IFNAME": interface} if interface else {})
 
 
 class _Peer:
@@ -97,7 +102,8 @@ class _Peer:
         self.rank = rank
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
-            target=_be_rank, args=(rank, theirs, work), name=f"rank {rank}")
+            target=_be_rank, args=(rank, theirs, work), name=f"rank {rank}"
+        )
         self.process.start()
         theirs.close()
 
@@ -116,7 +122,8 @@ class _Peer:
             raise UserError(
                 f"process {self.rank} was ended by {signal.Signals(-code).name}; where memory is "
                 "short, start fewer (--ranks 1). What was saved is whole: the same command "
-                "resumes") from error
+                "resumes"
+            ) from error
 
 
 def _be_rank(rank: int, pipe: Connection, work: Callable[[], Any]) -> None:

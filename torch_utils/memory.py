@@ -17,6 +17,12 @@ def memory_errors(remedy: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error).splitlines()[0] if str(error) else ""
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in text:
+        if (
+            isinstance(error, RuntimeError)
+            and not isinstance(error, torch.OutOfMemoryError)
+            and "allocate memory" not in text
+        ):
             raise
-        raise UserError(f"out of memory: {remedy} ({text.removeprefix('CUDA out of memory. ')[:120]})") from None
+        raise UserError(
+            f"out of memory: {remedy} ({text.removeprefix('CUDA out of memory. ')[:120]})"
+        ) from None

@@ -13,8 +13,9 @@ from dnnlib.files import atomic_path
 from dnnlib.ownership import Rule
 
 
-def save_png(path: str | Path, image: torch.Tensor, text: Mapping[str, str] | None = None, *,
-             ours: Rule) -> None:
+def save_png(
+    path: str | Path, image: torch.Tensor, text: Mapping[str, str] | None = None, *, ours: Rule
+) -> None:
     """Write a uint8 picture [3, H, W] atomically; `text` becomes PNG text chunks, `ours` is as in
     `atomic_path`.
     """
@@ -24,12 +25,14 @@ def save_png(path: str | Path, image: torch.Tensor, text: Mapping[str, str] | No
     for key, value in (text or {}).items():
         info.add_itxt(key, value)
     with atomic_path(path, ours=ours) as temporary:
-        Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG", pnginfo=info)
+        Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(
+            temporary, format="PNG", pnginfo=info
+        )
 
 
 def png_with(*keys: str) -> Rule:
-    """The rule of ownership for pictures that `save_png` wrote with text under all of these keys.
-    """
+    """The rule of ownership for pictures that `save_png` wrote with text under all of these keys."""
+
     def rule(path: Path) -> str | None:
         from PIL import Image
 
@@ -38,9 +41,12 @@ def png_with(*keys: str) -> Rule:
                 found = set(picture.info)
         except UserError:  # another kind of file
             found = set()
-        return None if set(
-            keys
-        ) <= found else f"is no picture that this program made (no PNG text {' and '.join(keys)})"
+        return (
+            None
+            if set(keys) <= found
+            else f"is no picture that this program made (no PNG text {' and '.join(keys)})"
+        )
+
     return rule
 
 

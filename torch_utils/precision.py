@@ -23,7 +23,9 @@ def resolve(device: torch.device, precision: str = "auto") -> str:
 
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
     """A context for forwards in `resolve(device, precision)`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=resolve(device, precision) == "bf16")
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=resolve(device, precision) == "bf16"
+    )
 
 
 @contextlib.contextmanager
@@ -51,4 +53,8 @@ def at_least_single(x: torch.Tensor) -> torch.Tensor:
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """A context in which nothing is autocast; torch's own refuses the meta device, where nothing is computed."""
-    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+    return (
+        contextlib.nullcontext()
+        if device.type == "meta"
+        else torch.autocast(device.type, enabled=False)
+    )

@@ -25,7 +25,9 @@ def generator_for(*parts: int | str) -> torch.Generator:
 
 def normal_per_row(rows: Sequence[int], shape: Sequence[int], *parts: int | str) -> torch.Tensor:
     """Standard normal noise with one stream per row, `generator_for(*parts, row)`.  # [N, *shape] float32"""
-    return torch.stack([torch.randn(tuple(shape), generator=generator_for(*parts, int(row))) for row in rows])
+    return torch.stack(
+        [torch.randn(tuple(shape), generator=generator_for(*parts, int(row))) for row in rows]
+    )
 
 
 def normal_per_seed(seeds: Sequence[int], shape: Sequence[int]) -> torch.Tensor:

@@ -22,5 +22,7 @@ def from_uint8(images: torch.Tensor) -> torch.Tensor:
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:
     """float [..., 3, H, W], nominally in [-1, 1] -> uint8, rounded to nearest and clamped."""
-    scaled = images.to(torch.float32) * 127.5  # a copy of its own: the rest in place, for pictures of gigabytes
+    scaled = (
+        images.to(torch.float32) * 127.5
+    )  # a copy of its own: the rest in place, for pictures of gigabytes
     return scaled.add_(127.5).round_().clamp_(0, 255).to(torch.uint8)

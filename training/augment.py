@@ -38,7 +38,9 @@ class Augmentation:
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         p = config.p if config.mode != "noaug" else 0.0
         self.p = torch.tensor(p, dtype=dtype, device=device)
-        self.signs = torch.zeros(2, device=device)  # sum of signs and count of this step on this rank
+        self.signs = torch.zeros(
+            2, device=device
+        )  # sum of signs and count of this step on this rank
         self.total = torch.zeros(2, device=device)  # the same over all ranks since p last moved
         self.luma = torch.tensor([0.299, 0.587, 0.114], device=device)
 
@@ -74,14 +76,18 @@ class Augmentation:
         self.p.copy_(torch.where(count > 0, moved, self.p))
         self.total.zero_()
 
-    def __call__(self, images: torch.Tensor, uniforms: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    def __call__(
+        self, images: torch.Tensor, uniforms: Callable[[int], torch.Tensor]
+    ) -> torch.Tensor:
         """Augment; differentiable in the images. uniforms(NUM_UNIFORMS) is asked for the draws [N, NUM_UNIFORMS] in [0, 1);
         where p is known to be 0 nothing is drawn and the images come back as they are.
         """
         if self._is_off():
             return images
         draws = _Draws(uniforms(NUM_UNIFORMS).to(images.device), self.p)
-        with torch.autocast(images.device.type, enabled=False):  # bf16 coordinates would move pixels
+        with torch.autocast(
+            images.device.type, enabled=False
+        ):  # bf16 coordinates would move pixels
             images = self._geometry(images.float(), draws)
             images = self._colour(images, draws)
             return self._cutout(images, draws)
@@ -107,20 +113,27 @@ class Augmentation:
         if config.rotation:
             angle = draws.gated(config.rotation) * (2 * math.pi)
             cos, sin = angle.cos(), angle.sin()
-            matrix = _set(n, images.device, (0, 0), cos, (0, 1), -sin, (1, 0), sin, (1, 1), cos) @ matrix
+            matrix = (
+                _set(n, images.device, (0, 0), cos, (0, 1), -sin, (1, 0), sin, (1, 1), cos) @ matrix
+            )
         if config.translation:
             gate = draws.gate()
-            shift = [torch.where(gate, draws.symmetric() * config.translation * 2, 0.0) for _ in range(2)]
+            shift = [
+                torch.where(gate, draws.symmetric() * config.translation * 2, 0.0) for _ in range(2)
+            ]
             if config.whole_pixels:  # a pixel is 2 / side of the grid's [-1, 1]
                 sides = images.shape[3], images.shape[2]
-                shift = [(x * (side / 2)).round() * (2 / side)
-                         for x, side in zip(shift, sides, strict=True)]
+                shift = [
+                    (x * (side / 2)).round() * (2 / side)
+                    for x, side in zip(shift, sides, strict=True)
+                ]
             matrix = _set(n, images.device, (0, 2), shift[0], (1, 2), shift[1]) @ matrix
         grid = functional.affine_grid(matrix[:, :2], list(images.shape), align_corners=False)
         exact = config.whole_pixels and not (config.scale or config.rotation)
         mode = "nearest" if exact else "bilinear"
-        return functional.grid_sample(images, grid, mode=mode, padding_mode="reflection",
-                                      align_corners=False)
+        return functional.grid_sample(
+            images, grid, mode=mode, padding_mode="reflection", align_corners=False
+        )
 
     def _colour(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         config = self.config
@@ -144,7 +157,9 @@ class Augmentation:
         height, width = images.shape[2:]
         rows = (torch.arange(height, device=images.device) + 0.5) / height
         columns = (torch.arange(width, device=images.device) + 0.5) / width
-        inside = ((rows - y[:, None]).abs() < side / 2)[:, :, None] & ((columns - x[:, None]).abs() < side / 2)[:, None, :]
+        inside = ((rows - y[:, None]).abs() < side / 2)[:, :, None] & (
+            (columns - x[:, None]).abs() < side / 2
+        )[:, None, :]
         return images.masked_fill((inside & gate[:, None, None])[:, None], 0.0)
 
 

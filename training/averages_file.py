@@ -41,13 +41,14 @@ def write_averages(run_dir: Path, kimg: int, averages: PowerAverages, run_id: st
     """Write the file of this moment atomically; nothing before the first step, as there is no
     average yet. Numbers that float16 cannot hold keep their tensor in float32.
     """
-    header = Header(run_id=run_id, images=int(averages.images),
-                    sigma_rels=tuple(averages.averages))
+    header = Header(run_id=run_id, images=int(averages.images), sigma_rels=tuple(averages.averages))
     if not header.images:
         return
-    tensors = {f"{index}/{name}": _small(value)
-               for index, average in enumerate(averages.averages.values())
-               for name, value in average.items()}
+    tensors = {
+        f"{index}/{name}": _small(value)
+        for index, average in enumerate(averages.averages.values())
+        for name, value in average.items()
+    }
     path = run_dir / f"{PREFIX}{kimg:06d}.safetensors"
     with atomic_path(path, ours=in_our_folder) as temporary:
         save_file(tensors, temporary, {_MARK: json.dumps(asdict(header))})
@@ -61,16 +62,17 @@ def _small(value: torch.Tensor) -> torch.Tensor:
 
 
 def averages_of(run_dir: Path) -> dict[int, Path]:
-    """The files of a run folder by their kimg, oldest first. Raises `UserError` where it has none.
-    """
+    """The files of a run folder by their kimg, oldest first. Raises `UserError` where it has none."""
     found = {}
     for path in sorted(run_dir.glob(f"{PREFIX}*.safetensors")):
         match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.safetensors", path.name)
         if match:  # copies under other names are the user's own
             found[int(match[1])] = path
     if not found:
-        raise UserError(f"{run_dir} holds no {PREFIX}*.safetensors, because the run kept no "
-                        f"power-function averages; train another run with {TURN_ON}")
+        raise UserError(
+            f"{run_dir} holds no {PREFIX}*.safetensors, because the run kept no "
+            f"power-function averages; train another run with {TURN_ON}"
+        )
     return dict(sorted(found.items()))
 
 
@@ -94,11 +96,16 @@ def read_averages(path: Path, index: int) -> Iterator[tuple[str, torch.Tensor]]:
             if key.startswith(f"{index}/"):
                 value = file.get_tensor(key)
                 if not value.isfinite().all():
-                    raise UserError(f"{path}: tensor {key!r} is not finite, the run had diverged; "
-                                    "name an earlier moment by --kimg")
+                    raise UserError(
+                        f"{path}: tensor {key!r} is not finite, the run had diverged; "
+                        "name an earlier moment by --kimg"
+                    )
                 yield key.partition("/")[2], value
 
 
 def _reading(path: Path) -> AbstractContextManager[None]:
-    return library_errors(lambda reason: UserError(
-        f"{path} cannot be read ({reason}); delete it, and the other moments are used"))
+    return library_errors(
+        lambda reason: UserError(
+            f"{path} cannot be read ({reason}); delete it, and the other moments are used"
+        )
+    )

@@ -36,15 +36,22 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             state = torch.load(path, map_location="cpu", weights_only=True)
             assert isinstance(state, dict)
         except Exception as error:  # damaged bytes raise whatever the unpickler trips over
-            print(f"Checkpoint {path} cannot be read ({type(error).__name__}); trying the one before it.")
+            print(
+                f"Checkpoint {path} cannot be read ({type(error).__name__}); trying the one before it."
+            )
             continue
         if state.get("format") != FORMAT:
-            raise UserError(f"{path}: written by another version of this code; finish the run with that one")
+            raise UserError(
+                f"{path}: written by another version of this code; finish the run with that one"
+            )
         return path, state
     if files:
         snapshots = sorted(run_dir.glob(f"{SNAPSHOT_PREFIX}*"))
-        remedy = (f"restore a backup, or start another --outdir with --init-from {snapshots[-1]}"
-                  if snapshots else "restore a backup")
+        remedy = (
+            f"restore a backup, or start another --outdir with --init-from {snapshots[-1]}"
+            if snapshots
+            else "restore a backup"
+        )
         raise UserError(f"{run_dir}: no {PREFIX}*.pt can be read; {remedy}")
     return None
 
@@ -53,6 +60,7 @@ def checkpoints(run_dir: Path) -> list[Path]:
     """All training-state-<kimg>.pt of a run folder, newest first; copies under other names are the
     user's own.
     """
+
     def kimg(path: Path) -> int:
         match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name)
         return int(match[1]) if match else -1
@@ -82,8 +90,9 @@ class CheckpointIO:
     options: plain values that say which run the state belongs to; they are saved with it.
     """
 
-    def __init__(self, run_dir: Path, objects: dict[str, Stateful],
-                 options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, objects: dict[str, Stateful], options: dict[str, Any] | None = None
+    ) -> None:
         self.run_dir, self.objects, self.options = run_dir, objects, options
 
     def save(self, images_seen: int) -> Path:
@@ -110,9 +119,13 @@ class CheckpointIO:
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         if set(state) - {"format", "options"} != set(self.objects):
-            raise UserError(f"{path}: written by another version of this code; finish the run with that one")
+            raise UserError(
+                f"{path}: written by another version of this code; finish the run with that one"
+            )
         for name, item in self.objects.items():
             try:
                 item.load_state_dict(state[name])
             except (RuntimeError, ValueError, KeyError) as error:
-                raise UserError(f"{path}: {name} does not fit this configuration ({str(error).splitlines()[0]})") from None
+                raise UserError(
+                    f"{path}: {name} does not fit this configuration ({str(error).splitlines()[0]})"
+                ) from None

@@ -71,8 +71,7 @@ class Lessons:
     features: TowerFeatures
     groups: list[list[int]]
 
-    def draw(self, config: HeadTraining,
-             rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(self, config: HeadTraining, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Tower features of a batch: concepts, and a picture, a variant and a caption of each."""
         import torch
 
@@ -103,10 +102,10 @@ def train_heads(sets: Sequence[Lessons], config: HeadTraining) -> tuple[nn.Modul
         torch.manual_seed(seed_for("heads", config.seed))
         heads = torch.nn.ModuleList([ImageHead(config.dropout), text_head(config.dropout)])
         log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        optimizer = torch.optim.AdamW([*heads.parameters(), log_scale], config.rate,
-                                      weight_decay=config.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.rate, steps, pct_start=0.1)
+        optimizer = torch.optim.AdamW(
+            [*heads.parameters(), log_scale], config.rate, weight_decay=config.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, steps, pct_start=0.1)
         for step in range(steps):
             images, texts = sets[step % len(sets)].draw(config, rng)
             scale = log_scale.clamp(max=math.log(100)).exp()
@@ -116,8 +115,10 @@ def train_heads(sets: Sequence[Lessons], config: HeadTraining) -> tuple[nn.Modul
             optimizer.step()
             schedule.step()
             if step // len(sets) % 50 == 0 or step >= steps - len(sets):
-                click.echo(f"step {step}: loss {loss.item():.3f}, scale "
-                           f"{log_scale.exp().item():.1f}", err=True)
+                click.echo(
+                    f"step {step}: loss {loss.item():.3f}, scale {log_scale.exp().item():.1f}",
+                    err=True,
+                )
     return heads[0].eval(), heads[1].eval()
 
 
@@ -138,9 +139,14 @@ def retrieval(images: torch.Tensor, texts: torch.Tensor) -> dict[str, Any]:
     cosines = normalize(images.double(), dim=1) @ normalize(texts.double(), dim=1).T
     count = len(cosines)
     own = cosines.diagonal()
-    better = {"image_to_text": (cosines > own[:, None]).sum(1), "text_to_image": (cosines > own[None, :]).sum(0)}
-    recall = {way: {f"R@{k}": round(100 * (places < k).double().mean().item(), 1) for k in RANKS}
-              for way, places in better.items()}
+    better = {
+        "image_to_text": (cosines > own[:, None]).sum(1),
+        "text_to_image": (cosines > own[None, :]).sum(0),
+    }
+    recall = {
+        way: {f"R@{k}": round(100 * (places < k).double().mean().item(), 1) for k in RANKS}
+        for way, places in better.items()
+    }
     return recall | {
         "num": count,
         "chance": {f"R@{k}": round(100 * k / count, 2) for k in RANKS},
@@ -161,27 +167,55 @@ def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, 
     names = features.texts[[features.caption_rows[row][0] for row in rows]]
     with torch.no_grad():
         texts = heads[1](names)
-        return {name: retrieval(heads[0](features.images[variant, rows].float()), texts)
-                for variant, name in enumerate(VARIANT_NAMES)}
+        return {
+            name: retrieval(heads[0](features.images[variant, rows].float()), texts)
+            for variant, name in enumerate(VARIANT_NAMES)
+        }
 
 
 @click.command()
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--data", type=click.Path(path_type=Path), required=True, multiple=True,
-              help="Archive with a train and a test split; may be repeated.")
-@click.option("--encoder", type=click.Choice(["small", "small-heldout"]), default="small",
-              show_default=True)
-@click.option("--seed", type=int,
-              help="Seed of heads, batches and variants.  [default: the encoder's own]")
-@click.option("--steps", type=click.IntRange(min=20), default=400, show_default=True,
-              help="Steps on each data set.")
-@click.option("--outdir", type=click.Path(path_type=Path),
-              help="Where the heads go.  [default: the shipped weights]")
-@click.option("--cache-dir", type=click.Path(path_type=Path), default="data/cache",
-              show_default=True, help="Where tower features are kept between runs.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Archive with a train and a test split; may be repeated.",
+)
+@click.option(
+    "--encoder", type=click.Choice(["small", "small-heldout"]), default="small", show_default=True
+)
+@click.option(
+    "--seed", type=int, help="Seed of heads, batches and variants.  [default: the encoder's own]"
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=20),
+    default=400,
+    show_default=True,
+    help="Steps on each data set.",
+)
+@click.option(
+    "--outdir",
+    type=click.Path(path_type=Path),
+    help="Where the heads go.  [default: the shipped weights]",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default="data/cache",
+    show_default=True,
+    help="Where tower features are kept between runs.",
+)
 @report_user_errors
-def main(data: tuple[Path, ...], encoder: str, seed: int | None, steps: int, outdir: Path | None,
-         cache_dir: Path) -> None:
+def main(
+    data: tuple[Path, ...],
+    encoder: str,
+    seed: int | None,
+    steps: int,
+    outdir: Path | None,
+    cache_dir: Path,
+) -> None:
     """Train the projection heads of an embedded dual encoder and measure their retrieval."""
     import json
 
@@ -202,8 +236,10 @@ def main(data: tuple[Path, ...], encoder: str, seed: int | None, steps: int, out
     refuse_foreign(target.with_suffix(".json"), is_record := json_with("encoder", "sha256"))
     config = HeadTraining(seed=SPECS[encoder].seed if seed is None else seed, steps=steps)
     sets = [open_splits(path) for path in data]
-    lessons = [{split: lessons_of(encoder, d, config, cache_dir) for split, d in splits.items()}
-               for splits in sets]
+    lessons = [
+        {split: lessons_of(encoder, d, config, cache_dir) for split, d in splits.items()}
+        for splits in sets
+    ]
     heads = train_heads([of["train"] for of in lessons], config)
     with atomic_path(target, ours=heads_fault) as temporary:
         temporary.write_bytes(save(heads_state(*heads)))
@@ -211,18 +247,25 @@ def main(data: tuple[Path, ...], encoder: str, seed: int | None, steps: int, out
     record: dict[str, Any] = {
         "encoder": encoder,
         "command": "python -m training.dual_encoder "
-                   + "".join(f"--data {path} " for path in data)
-                   + f"--encoder {encoder} --seed {config.seed} --steps {steps}",
+        + "".join(f"--data {path} " for path in data)
+        + f"--encoder {encoder} --seed {config.seed} --steps {steps}",
         "config": asdict(config),
         "towers": f"EfficientNet-{SPECS[encoder].image_tower} at 96 x 96, colour shares, MiniLM-L6",
         "rule": "one picture (first by id) of each concept against its first caption; percent",
         "sha256": sha256_of(target),
-        "data": [described(splits, of, heads)
-                 for splits, of in zip(sets, lessons, strict=True)],
+        "data": [described(splits, of, heads) for splits, of in zip(sets, lessons, strict=True)],
     }
     write_json(target.with_suffix(".json"), record, ours=is_record)
-    click.echo(json.dumps({"file": str(target), "unseen_concepts": {
-        one["name"]: one["unseen_concepts"]["native"] for one in record["data"]}}))
+    click.echo(
+        json.dumps(
+            {
+                "file": str(target),
+                "unseen_concepts": {
+                    one["name"]: one["unseen_concepts"]["native"] for one in record["data"]
+                },
+            }
+        )
+    )
 
 
 def open_splits(path: Path) -> dict[str, TextImageDataset]:
@@ -238,23 +281,28 @@ def open_splits(path: Path) -> dict[str, TextImageDataset]:
     return splits
 
 
-def lessons_of(encoder: str, dataset: TextImageDataset, config: HeadTraining,
-               cache_dir: Path) -> Lessons:
-    """Tower features of all pictures and captions of a split, from `cache_dir` if they are there.
-    """
+def lessons_of(
+    encoder: str, dataset: TextImageDataset, config: HeadTraining, cache_dir: Path
+) -> Lessons:
+    """Tower features of all pictures and captions of a split, from `cache_dir` if they are there."""
     from training.tower_features import tower_features
 
     features = tower_features(encoder, dataset, config.num_variants, config.seed, cache_dir)
     return Lessons(features, concept_groups([dataset.id(i) for i in range(len(dataset))]))
 
 
-def described(splits: dict[str, TextImageDataset], lessons: dict[str, Lessons],
-              heads: tuple[nn.Module, nn.Module]) -> dict[str, Any]:
+def described(
+    splits: dict[str, TextImageDataset],
+    lessons: dict[str, Lessons],
+    heads: tuple[nn.Module, nn.Module],
+) -> dict[str, Any]:
     """What the record says of a data set and of retrieval in it."""
     train = splits["train"]
     return {
-        "name": train.name, "content_hash": train.content_hash,
-        "licence": train.info.get("licence"), "attribution": train.info.get("attribution"),
+        "name": train.name,
+        "content_hash": train.content_hash,
+        "licence": train.info.get("licence"),
+        "attribution": train.info.get("attribution"),
         "num_pictures": {split: len(d) for split, d in splits.items()},
         "num_concepts": {split: len(of.groups) for split, of in lessons.items()},
         "seen_concepts": evaluate(lessons["train"], heads),

@@ -31,7 +31,11 @@ class Ema(Generic[Model]):
     @torch.no_grad()
     def update(self, model: nn.Module, images_seen: int, batch: int) -> None:
         """After a step of `batch` images at `images_seen`."""
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - self.decay(images_seen, batch))
+        torch._foreach_lerp_(
+            list(self.model.parameters()),
+            list(model.parameters()),
+            1 - self.decay(images_seen, batch),
+        )
         for own, new in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(new)
 
@@ -57,8 +61,10 @@ class PowerAverages:
 
     def __init__(self, model: nn.Module, sigma_rels: tuple[float, ...]) -> None:
         parameters = {name: p.detach() for name, p in model.named_parameters()}
-        self.averages = {sigma_rel: {name: torch.zeros_like(p) for name, p in parameters.items()}
-                         for sigma_rel in sigma_rels}
+        self.averages = {
+            sigma_rel: {name: torch.zeros_like(p) for name, p in parameters.items()}
+            for sigma_rel in sigma_rels
+        }
         self.exponents = [exponent_of(sigma_rel) for sigma_rel in sigma_rels]
         device = next(iter(parameters.values())).device
         self.images = torch.zeros((), dtype=torch.long, device=device)

@@ -13,13 +13,21 @@ from metrics.subjects import Subject
 from training.trainer import Trainer
 
 
-def evaluate_ema(trainer: Trainer, metrics: Sequence[str], cache_dir: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def evaluate_ema(
+    trainer: Trainer, metrics: Sequence[str], cache_dir: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """(name, record) of each of `metrics`; a collective call. Never touches a training stream."""
     if not metrics:
         return
     config = trainer.config
     subject = Subject(trainer.ema.model, trainer.encoder, config.text_encoder, config.resolution)
     sources = Sources(data=Path(config.data), labels=config.labels)
-    for record in evaluate(subject, sources, protocols_named(metrics), num=config.metric_num,
-                           device=trainer.device, cache_dir=cache_dir):
+    for record in evaluate(
+        subject,
+        sources,
+        protocols_named(metrics),
+        num=config.metric_num,
+        device=trainer.device,
+        cache_dir=cache_dir,
+    ):
         yield record["metric"], record

@@ -51,15 +51,22 @@ class MicroBatch:
 
     def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Standard normal [n, *shape] on the images' device."""
-        return self._mine(torch.randn(self.batch, *shape, generator=generator_for(*self.stream, purpose)))
+        return self._mine(
+            torch.randn(self.batch, *shape, generator=generator_for(*self.stream, purpose))
+        )
 
     def uniform(self, purpose: str, width: int) -> torch.Tensor:
         """Uniform in [0, 1), [n, width] on the images' device."""
-        return self._mine(torch.rand(self.batch, width, generator=generator_for(*self.stream, purpose)))
+        return self._mine(
+            torch.rand(self.batch, width, generator=generator_for(*self.stream, purpose))
+        )
 
     def large_normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """As `normal`, of a stream for each row, where drawing the other rows' would cost more than the streams."""
-        return to_device(normal_per_row(range(self.rows.start, self.rows.stop), shape, *self.stream, purpose), self.images.device)
+        return to_device(
+            normal_per_row(range(self.rows.start, self.rows.stop), shape, *self.stream, purpose),
+            self.images.device,
+        )
 
     def _mine(self, draws: torch.Tensor) -> torch.Tensor:
         return to_device(draws[self.rows], self.images.device)
@@ -86,12 +93,25 @@ class GanLoss:
     rank; without, they are drawn again.
     """
 
-    def __init__(self, generator: Generator, discriminator: Discriminator,
-                 encoder: TextEncoder | None, augment: Augmentation, config: LossConfig,
-                 resolution: int, collector: Collector, precision: str = "auto",
-                 keep_fakes: bool = False) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        encoder: TextEncoder | None,
+        augment: Augmentation,
+        config: LossConfig,
+        resolution: int,
+        collector: Collector,
+        precision: str = "auto",
+        keep_fakes: bool = False,
+    ) -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
-        self.augment, self.config, self.view, self.collector = augment, config, View.square(resolution), collector
+        self.augment, self.config, self.view, self.collector = (
+            augment,
+            config,
+            View.square(resolution),
+            collector,
+        )
         self.precision, self.keep_fakes = precision, keep_fakes
         self._kept: Fakes | None = None
         # NaN until a step has measured it.
@@ -111,14 +131,24 @@ class GanLoss:
 
     def codes(self, micro: MicroBatch, purpose: str) -> Codes:
         """Style codes of fresh latents; with style mixing, a tail of them from a second latent."""
-        codes = self.generator.mapping(micro.normal(purpose, self.generator.latent_shape), micro.text)
+        codes = self.generator.mapping(
+            micro.normal(purpose, self.generator.latent_shape), micro.text
+        )
         if self.config.style_mixing:
-            other = self.generator.mapping(micro.normal(purpose + "-mix", self.generator.latent_shape), micro.text)
+            other = self.generator.mapping(
+                micro.normal(purpose + "-mix", self.generator.latent_shape), micro.text
+            )
             num_tokens = codes.tokens.shape[1]
             draws = micro.uniform(purpose + "-cut", 2)
-            cut = torch.where(draws[:, 0] < self.config.style_mixing, (draws[:, 1] * num_tokens).floor(), num_tokens)
+            cut = torch.where(
+                draws[:, 0] < self.config.style_mixing,
+                (draws[:, 1] * num_tokens).floor(),
+                num_tokens,
+            )
             behind = torch.arange(num_tokens, device=cut.device) >= cut[:, None]
-            codes = replace(codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens))
+            codes = replace(
+                codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens)
+            )
         return codes
 
     def draw(self, micro: MicroBatch, player: Literal["d", "g"]) -> Fakes:
@@ -146,7 +176,9 @@ class GanLoss:
         hidden = self.discriminator.read(sensed)
         return self.discriminator.judge(hidden, self.generator.condition(fakes.text)).logits
 
-    def discriminator_loss(self, micro: MicroBatch, *, regularise: bool) -> tuple[torch.Tensor, None]:
+    def discriminator_loss(
+        self, micro: MicroBatch, *, regularise: bool
+    ) -> tuple[torch.Tensor, None]:
         """Adversarial terms, mismatched texts, ConD and MA-GP every step; R1, times its interval,
         where `regularise`.
         """
@@ -199,7 +231,9 @@ class GanLoss:
         self.collector.report("Loss/ConD", term)
         return term
 
-    def generator_loss(self, micro: MicroBatch, *, contrast: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    def generator_loss(
+        self, micro: MicroBatch, *, contrast: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Adversarial term; ConG, times its interval, where `contrast`; also the sum of the style
         codes [k, d].
         """
@@ -230,7 +264,9 @@ class GanLoss:
             if not codes.tokens.requires_grad:  # no mapping network: the codes are the latents
                 codes = replace(codes, tokens=codes.tokens.requires_grad_(True))
             images = self.generator.synthesis(codes, self.view)
-            lengths = losses.path_lengths(images, codes.tokens, micro.large_normal("path", images.shape[1:]))
+            lengths = losses.path_lengths(
+                images, codes.tokens, micro.large_normal("path", images.shape[1:])
+            )
         target = self._path_length_mean_after(lengths.detach().mean())
         penalty = (lengths - target).square().mean()
         self.collector.report("Loss/path_length", penalty)

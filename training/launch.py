@@ -33,7 +33,14 @@ from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import encoder_widths, load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
 from networks.text_encoders.limits import cut_line
-from torch_utils.distributed import from_main, is_main, on_main, process_group, resolve_device, world_size
+from torch_utils.distributed import (
+    from_main,
+    is_main,
+    on_main,
+    process_group,
+    resolve_device,
+    world_size,
+)
 from torch_utils.memory import memory_errors
 from torch_utils.ops import check_backend
 from torch_utils.precision import no_tf32, resolve
@@ -56,7 +63,9 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
     config = config.resolved()
     check_backend(config.ops, device)
     if "wandb" in config.report_to and importlib.util.find_spec("wandb") is None:
-        raise UserError("--report-to wandb: the package is not installed; pip install wandb, or leave it out")
+        raise UserError(
+            "--report-to wandb: the package is not installed; pip install wandb, or leave it out"
+        )
     with process_group(device), contextlib.ExitStack() as stack:
         config.micro_batches(world_size())
         on_main(lambda: enter(run_dir, stack))
@@ -64,10 +73,14 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
             on_main(lambda: print(*left_out, sep="\n"))
         encoder = load_encoder(config.text_encoder, device) if config.needs_encoder else None
         if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
-            raise UserError(f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
-                            "need; use small or open_clip:..., or set both to 0")
+            raise UserError(
+                f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
+                "need; use small or open_clip:..., or set both to 0"
+            )
         assert encoder is None or encoder_widths(config.text_encoder) == (
-            encoder.sentence_dim, encoder.word_dim)
+            encoder.sentence_dim,
+            encoder.word_dim,
+        )
         on_main(lambda: keep_options(config, run_dir))
         on_main(lambda: tell_cut(encoder, config, dataset))
         cache_dir = feature_cache(config, run_dir)
@@ -75,14 +88,17 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         if resolve(device, config.precision) == "fp32":
             stack.enter_context(no_tf32())
         with memory_errors("give a smaller --batch-gpu; --batch stays and the rest accumulates"):
-            return TrainingLoop(config, run_dir, dataset, encoder, text_encoder, device, cache_dir).run()
+            return TrainingLoop(
+                config, run_dir, dataset, encoder, text_encoder, device, cache_dir
+            ).run()
 
 
 OPTIONS = "training_options.json"
 # What a run writes; files of other names are never touched.
 _WRITTEN = re.compile(
     r"stats\.jsonl|log\.txt|reals\.png|fakes\d{6,}\.png|metric-.*\.jsonl|network-snapshot-\d{6,}|"
-    r"training-state-\d{6,}\.pt|averages-\d{6,}\.safetensors")
+    r"training-state-\d{6,}\.pt|averages-\d{6,}\.safetensors"
+)
 
 
 def run_folder_fault(run_dir: Path) -> str | None:
@@ -111,9 +127,11 @@ def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
     """
     refuse_foreign(run_dir, run_folder_fault)
     if not checkpoints(run_dir) and read_json_lines(run_dir / "stats.jsonl"):
-        raise UserError(f"{run_dir} holds the records of a run but no training-state-*.pt to go on "
-                        "from, and starting afresh would erase them; restore the state, or give "
-                        "another --outdir (with --init-from to take its weights)")
+        raise UserError(
+            f"{run_dir} holds the records of a run but no training-state-*.pt to go on "
+            "from, and starting afresh would erase them; restore the state, or give "
+            "another --outdir (with --init-from to take its weights)"
+        )
     make_folder(run_dir)
     stack.enter_context(locked(run_dir))
     remove_leftovers(run_dir, exclusive=True)
@@ -126,31 +144,39 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
     Raises `UserError`.
     """
     if not config.data:
-        raise UserError("--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip")
+        raise UserError(
+            "--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip"
+        )
     dataset = TextImageDataset(config.data, split="train", labels=config.labels)
     if dataset.resolution != (config.resolution, config.resolution):
         width, height = dataset.resolution
-        raise UserError(f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
-                        f"{config.resolution}x{config.resolution}; make the data set again with "
-                        f"--resolution {config.resolution}x{config.resolution}")
+        raise UserError(
+            f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
+            f"{config.resolution}x{config.resolution}; make the data set again with "
+            f"--resolution {config.resolution}x{config.resolution}"
+        )
     if config.reads_text and not dataset.has_captions:
-        raise UserError(f"--data {config.data}: the pictures have no captions, which recipe "
-                        f"{config.recipe} reads; import captions with them (dataset_tool.py "
-                        "folder), make captions of StyleGAN's class labels (--caption-template), "
-                        "or train without text (--cond false)")
+        raise UserError(
+            f"--data {config.data}: the pictures have no captions, which recipe "
+            f"{config.recipe} reads; import captions with them (dataset_tool.py "
+            "folder), make captions of StyleGAN's class labels (--caption-template), "
+            "or train without text (--cond false)"
+        )
     return dataset
 
 
-def served_metrics(config: TrainConfig, dataset: TextImageDataset,
-                   asked: bool) -> tuple[TrainConfig, list[str]]:
+def served_metrics(
+    config: TrainConfig, dataset: TextImageDataset, asked: bool
+) -> tuple[TrainConfig, list[str]]:
     """The config with those metrics that the data can serve, and lines that name the others.
 
     Raises `UserError` for the others if the user asked for the metrics.
     """
     protocols = protocols_named(config.metrics) if config.metrics else []
     kept, others = served(protocols, dataset.splits, dataset.has_captions)
-    lines = [f"{', '.join(names)}: --data {config.data} has no {lack}"
-             for lack, names in others.items()]
+    lines = [
+        f"{', '.join(names)}: --data {config.data} has no {lack}" for lack, names in others.items()
+    ]
     if lines and asked:
         raise UserError(f"--metrics {lines[0]}, or train with --metrics none")
     metrics = tuple(protocol.name for protocol in kept)
@@ -159,11 +185,14 @@ def served_metrics(config: TrainConfig, dataset: TextImageDataset,
 
 def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
     """Beside the data, or in the run folder where one cannot write there; the same on every rank."""
-    return from_main(cache_folder(Path(config.data).parent / ".cache", run_dir / ".cache") if is_main() else None)
+    return from_main(
+        cache_folder(Path(config.data).parent / ".cache", run_dir / ".cache") if is_main() else None
+    )
 
 
-def cached(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset,
-           cache_dir: Path) -> TextEncoder | None:
+def cached(
+    encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset, cache_dir: Path
+) -> TextEncoder | None:
     """The encoder, answering the data set's captions from disk where `text_cache` asks for it; rank 0 builds it."""
     if encoder is None or not (config.text_cache and config.reads_text):
         return encoder
@@ -175,8 +204,10 @@ def cached(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageD
 def tell_cut(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset) -> None:
     """A line about the captions that the encoder does not read to their end, where text is read."""
     if config.reads_text:
-        line = cut_line(encoder, (caption for index in range(len(dataset))
-                                  for caption in dataset.captions(index)))
+        line = cut_line(
+            encoder,
+            (caption for index in range(len(dataset)) for caption in dataset.captions(index)),
+        )
         if line:
             print(line)
 
@@ -191,8 +222,10 @@ def keep_options(config: TrainConfig, run_dir: Path) -> None:
         changes = differences(earlier_options(run_dir), options)
         bound = [change for change in changes if change.name.split(".")[0] not in RESUMABLE]
         if bound:
-            raise UserError(f"{run_dir} holds a run with another {_told(bound)}; to resume it, add "
-                            f"{_flags(bound)}, else give another --outdir")
+            raise UserError(
+                f"{run_dir} holds a run with another {_told(bound)}; to resume it, add "
+                f"{_flags(bound)}, else give another --outdir"
+            )
         if changes:
             print(f"Changed since the last start: {_told(changes)}.")
     write_json(run_dir / OPTIONS, options, ours=in_our_folder)
@@ -209,8 +242,10 @@ def earlier_options(run_dir: Path) -> dict[str, Any]:
     try:
         return to_dict(from_dict(TrainConfig, before, "options"))
     except UserError as error:
-        raise UserError(f"{run_dir} holds a run of another version of this code ({error}); finish "
-                        "it with that one, or give another --outdir") from None
+        raise UserError(
+            f"{run_dir} holds a run of another version of this code ({error}); finish "
+            "it with that one, or give another --outdir"
+        ) from None
 
 
 class Change(NamedTuple):
@@ -225,8 +260,11 @@ def differences(old: Any, new: Any, name: str = "") -> list[Change]:
     """What differs between nested options; parts of different kinds differ as a whole."""
     nested = isinstance(old, dict) and isinstance(new, dict) and old.get("kind") == new.get("kind")
     if nested:
-        return [change for key in new for change in
-                differences(old.get(key), new[key], f"{name}.{key}" if name else key)]
+        return [
+            change
+            for key in new
+            for change in differences(old.get(key), new[key], f"{name}.{key}" if name else key)
+        ]
     return [Change(name, old, new)] if old != new else []
 
 

@@ -52,8 +52,10 @@ class AdversarialTerms(NamedTuple):
     generator: Callable[[torch.Tensor], torch.Tensor]
 
 
-ADVERSARIAL = {"logistic": AdversarialTerms(logistic_real, logistic_fake, logistic_real),
-               "hinge": AdversarialTerms(hinge_real, hinge_fake, hinge_generator)}
+ADVERSARIAL = {
+    "logistic": AdversarialTerms(logistic_real, logistic_fake, logistic_real),
+    "hinge": AdversarialTerms(hinge_real, hinge_fake, hinge_generator),
+}
 
 
 def r1_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -61,13 +63,17 @@ def r1_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
 
     images must be the leaf that D read, with requires_grad; the result is differentiable in D's parameters.
     """
-    gradient, = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
-def matching_aware_penalty(logits: torch.Tensor, images: torch.Tensor, sentence: torch.Tensor) -> torch.Tensor:
+def matching_aware_penalty(
+    logits: torch.Tensor, images: torch.Tensor, sentence: torch.Tensor
+) -> torch.Tensor:
     """MA-GP (Tao et al. 2022): mean of (|grad_x D| + |grad_s D|)^6 at real pictures with their own text; times 2 there."""
-    in_images, in_sentence = torch.autograd.grad(logits.sum(), (images, sentence), create_graph=True)
+    in_images, in_sentence = torch.autograd.grad(
+        logits.sum(), (images, sentence), create_graph=True
+    )
     norm = in_images.flatten(1).norm(dim=1) + in_sentence.norm(dim=1)
     return norm.pow(6).mean()
 
@@ -80,7 +86,7 @@ def path_lengths(images: torch.Tensor, tokens: torch.Tensor, noise: torch.Tensor
     for each layer: with k = 1 the squared length is about (number of affines) times theirs, and a published weight is to be divided by it.
     """
     scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
-    gradient, = torch.autograd.grad((images * scaled).sum(), tokens, create_graph=True)
+    (gradient,) = torch.autograd.grad((images * scaled).sum(), tokens, create_graph=True)
     return gradient.float().square().sum(dim=2).mean(dim=1).sqrt()
 
 
@@ -93,10 +99,14 @@ def info_nce(candidates: torch.Tensor, anchors: torch.Tensor, temperature: float
     gradient reaches the own rows only; the factor world_size makes the sum over ranks, weighted by each rank's share
     of the batch, the gradient of that loss.
     """
-    with torch.autocast(candidates.device.type, enabled=False):  # 1 / tau would enlarge the rounding of bf16
+    with torch.autocast(
+        candidates.device.type, enabled=False
+    ):  # 1 / tau would enlarge the rounding of bf16
         candidates = gather_rows(functional.normalize(candidates.float(), dim=1))
         anchors = gather_rows(functional.normalize(anchors.float(), dim=1))
         logits = anchors @ candidates.T / temperature
         target = torch.arange(len(logits), device=logits.device)
         loss = functional.cross_entropy(logits, target)
-    return loss * world_size() - loss.detach() * (world_size() - 1)  # value of one loss, gradient of world_size
+    return loss * world_size() - loss.detach() * (
+        world_size() - 1
+    )  # value of one loss, gradient of world_size

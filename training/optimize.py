@@ -33,8 +33,13 @@ class Player:
     def __init__(self, name: str, network: nn.Module, config: AdamConfig) -> None:
         self.name, self.network, self.lr = name, network, config.lr
         self.parameters = list(network.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(config.beta1, config.beta2),
-                                          eps=config.eps, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.parameters,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            fused=True,
+        )
         self.skipped = torch.zeros((), dtype=torch.long, device=self.parameters[0].device)
         self.skipped_in_a_row = torch.zeros_like(self.skipped)
         self.num_skipped = 0  # at the last check
@@ -72,10 +77,12 @@ class Player:
         new, in_a_row = self.num_skipped - before, int(self.skipped_in_a_row)
         if nan_policy != "skip" and new:
             raise NonFiniteError(
-                f"the gradient of {self.name} was not finite in {new} of the last steps")
+                f"the gradient of {self.name} was not finite in {new} of the last steps"
+            )
         if in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise NonFiniteError(
-                f"{in_a_row} steps of {self.name} in a row had gradients that are not finite")
+                f"{in_a_row} steps of {self.name} in a row had gradients that are not finite"
+            )
 
     def state_dict(self) -> dict:
         return {"optimizer": self.optimizer.state_dict(), "skipped": int(self.skipped)}

@@ -101,7 +101,12 @@ def nearest_reachable(stored: Profiles, time: float, sigma_rel: float, most: flo
 
     `stored` holds a profile that ends at `time`, so there is one.
     """
-    lengths = [*np.geomspace(SHORTEST, LONGEST, 100).tolist(),
-               *map(relative_length, stored.exponents.tolist())]
-    return next(length for length in sorted(lengths, key=lambda one: abs(np.log(one / sigma_rel)))
-                if reconstruct(stored, time, length).error <= most)
+    lengths = [
+        *np.geomspace(SHORTEST, LONGEST, 100).tolist(),
+        *map(relative_length, stored.exponents.tolist()),
+    ]
+    return next(
+        length
+        for length in sorted(lengths, key=lambda one: abs(np.log(one / sigma_rel)))
+        if reconstruct(stored, time, length).error <= most
+    )

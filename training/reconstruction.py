@@ -35,8 +35,9 @@ class Stored(NamedTuple):
     profiles: Profiles
 
 
-def write_reconstructions(run_dir: Path, sigma_rels: list[float], kimg: int | None,
-                          outdir: Path) -> Iterator[dict[str, Any]]:
+def write_reconstructions(
+    run_dir: Path, sigma_rels: list[float], kimg: int | None, outdir: Path
+) -> Iterator[dict[str, Any]]:
     """Write outdir/phema-<kimg>-<length> for each length and yield what is known of it: network,
     sigma_rel, kimg, residual and rounding (`Reconstruction`), num_averages, buffers_of.
 
@@ -55,12 +56,21 @@ def write_reconstructions(run_dir: Path, sigma_rels: list[float], kimg: int | No
     for length, target in targets.items():
         one = found[length]
         _average(snapshot.generator, stored, one)
-        facts = {"sigma_rel": length, "kimg": round(stored.images / 1000, 3),
-                 "residual": float(f"{one.residual:.3g}"),
-                 "rounding": float(f"{one.rounding:.3g}"),
-                 "num_averages": len(stored.places), "buffers_of": base.name}
-        Snapshot(snapshot.generator, snapshot.text_encoder, snapshot.resolution,
-                 snapshot.info | facts, encoder_id=snapshot.encoder_id).save_pretrained(target)
+        facts = {
+            "sigma_rel": length,
+            "kimg": round(stored.images / 1000, 3),
+            "residual": float(f"{one.residual:.3g}"),
+            "rounding": float(f"{one.rounding:.3g}"),
+            "num_averages": len(stored.places),
+            "buffers_of": base.name,
+        }
+        Snapshot(
+            snapshot.generator,
+            snapshot.text_encoder,
+            snapshot.resolution,
+            snapshot.info | facts,
+            encoder_id=snapshot.encoder_id,
+        ).save_pretrained(target)
         yield {"network": str(target)} | facts
 
 
@@ -73,38 +83,50 @@ def stored_averages(run_dir: Path, kimg: int | None) -> Stored:
     files = averages_of(run_dir)
     moment = max(files) if kimg is None else kimg
     if moment not in files:
-        raise UserError(f"--kimg {kimg}: {run_dir} has no averages of that moment; name "
-                        f"one of {listing(map(str, files), most=20)}")
+        raise UserError(
+            f"--kimg {kimg}: {run_dir} has no averages of that moment; name "
+            f"one of {listing(map(str, files), most=20)}"
+        )
     headers = {path: read_header(path) for number, path in files.items() if number <= moment}
     last = headers[files[moment]]
     for path, header in headers.items():
         if header.run_id != last.run_id or header.images > last.images:
-            raise UserError(f"{path}: is of another run than {files[moment].name}; move it out of "
-                            "the run folder")
+            raise UserError(
+                f"{path}: is of another run than {files[moment].name}; move it out of "
+                "the run folder"
+            )
     return _stored(moment, last.images, headers)
 
 
 def _stored(kimg: int, images: int, headers: dict[Path, Header]) -> Stored:
-    each = [(path, index, float(header.images), length) for path, header in headers.items()
-            for index, length in enumerate(header.sigma_rels)]
+    each = [
+        (path, index, float(header.images), length)
+        for path, header in headers.items()
+        for index, length in enumerate(header.sigma_rels)
+    ]
     paths, indices, times, lengths = zip(*each, strict=True)
-    return Stored(kimg, images, list(zip(paths, indices, strict=True)),
-                  Profiles.of_lengths(list(times), list(lengths)))
+    return Stored(
+        kimg,
+        images,
+        list(zip(paths, indices, strict=True)),
+        Profiles.of_lengths(list(times), list(lengths)),
+    )
 
 
 def _reached(stored: Stored, length: float) -> Reconstruction:
     found = reconstruct(stored.profiles, stored.images, length)
     if found.error > MOST_ERROR:
         near = nearest_reachable(stored.profiles, stored.images, length, MOST_ERROR)
-        raise UserError(f"--std {length:g}: the {len(stored.places)} stored averages miss that "
-                        f"profile by {found.error:.0%}, more than {MOST_ERROR:.0%}; the nearest "
-                        f"length that they reach is {near:.4f}")
+        raise UserError(
+            f"--std {length:g}: the {len(stored.places)} stored averages miss that "
+            f"profile by {found.error:.0%}, more than {MOST_ERROR:.0%}; the nearest "
+            f"length that they reach is {near:.4f}"
+        )
     return found
 
 
 def _base(run_dir: Path, kimg: int) -> Path:
-    """The snapshot folder that gives what is not averaged. Raises `UserError` where there is none.
-    """
+    """The snapshot folder that gives what is not averaged. Raises `UserError` where there is none."""
     same_moment = run_dir / f"{SNAPSHOT_PREFIX}{kimg:06d}"
     return same_moment if (same_moment / "config.json").exists() else find_snapshot(run_dir)
 
@@ -119,8 +141,10 @@ def _average(generator: Generator, stored: Stored, found: Reconstruction) -> Non
         seen = set()
         for name, value in read_averages(path, index):
             if name not in sums or sums[name].shape != value.shape:
-                raise UserError(f"{path}: tensor {name!r} does not fit the generator of the "
-                                "snapshots beside it; are they of the same run?")
+                raise UserError(
+                    f"{path}: tensor {name!r} does not fit the generator of the "
+                    "snapshots beside it; are they of the same run?"
+                )
             sums[name].add_(value.double(), alpha=weight)
             seen.add(name)
         if missing := sums.keys() - seen:

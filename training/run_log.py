@@ -25,8 +25,14 @@ class RunLog:
     W&B drops what is logged for steps that it has seen, so after a rollback its curve shows the first attempt.
     """
 
-    def __init__(self, run_dir: Path, images_seen: int, report_to: tuple[str, ...], run_id: str,
-                 options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        images_seen: int,
+        report_to: tuple[str, ...],
+        run_id: str,
+        options: dict[str, Any],
+    ) -> None:
         self.run_dir = run_dir
         for path in run_dir.glob("metric-*.jsonl"):
             drop_records_after(path, images_seen)
@@ -37,7 +43,9 @@ class RunLog:
         if "tensorboard" in report_to:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writers.append(_TensorBoard(SummaryWriter(str(run_dir), purge_step=images_seen + 1)))
+            self.writers.append(
+                _TensorBoard(SummaryWriter(str(run_dir), purge_step=images_seen + 1))
+            )
         if "wandb" in report_to:
             self.writers.append(_WandB(run_dir, run_id, options))
 
@@ -47,7 +55,10 @@ class RunLog:
         record = {"tick": self.num_ticks} | record
         append_json_line(self.run_dir / "stats.jsonl", record)
         print(tick_line(record), flush=True)
-        self._scalars({name: value for name, value in record.items() if isinstance(value, (int, float))}, record["images"])
+        self._scalars(
+            {name: value for name, value in record.items() if isinstance(value, (int, float))},
+            record["images"],
+        )
 
     def metric(self, name: str, record: dict[str, Any], images_seen: int) -> None:
         """One metric result; goes to metric-<name>.jsonl."""
@@ -60,7 +71,10 @@ class RunLog:
 
     def has_metric(self, name: str, images_seen: int) -> bool:
         """Whether metric-<name>.jsonl holds a record of this moment."""
-        return any(record["images"] == images_seen for record in read_json_lines(self.run_dir / f"metric-{name}.jsonl"))
+        return any(
+            record["images"] == images_seen
+            for record in read_json_lines(self.run_dir / f"metric-{name}.jsonl")
+        )
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
         for writer in self.writers:
@@ -104,14 +118,34 @@ def drop_tick_lines_after(path: Path, num_ticks: int) -> None:
 def tick_line(record: dict[str, Any]) -> str:
     """The line a user watches."""
     parts = [
-        f"tick {record['tick']:<5d}", f"kimg {record['kimg']:<9.6g}", f"time {format_time(record['elapsed_s']):<12s}",
-        f"sec/kimg {record['sec_per_kimg']:<7.2f}", f"img/s {record['images_per_s']:<7.1f}",
-        f"eta {format_time(record['eta_s']):<11s}", f"cpumem {record['cpu_gib']:<6.2f}",
-        f"gpumem {record['gpu_gib']:<6.2f}", f"augment {record['augment_p']:.3f}",
+        f"tick {record['tick']:<5d}",
+        f"kimg {record['kimg']:<9.6g}",
+        f"time {format_time(record['elapsed_s']):<12s}",
+        f"sec/kimg {record['sec_per_kimg']:<7.2f}",
+        f"img/s {record['images_per_s']:<7.1f}",
+        f"eta {format_time(record['eta_s']):<11s}",
+        f"cpumem {record['cpu_gib']:<6.2f}",
+        f"gpumem {record['gpu_gib']:<6.2f}",
+        f"augment {record['augment_p']:.3f}",
     ]
-    losses = [f"{name.removeprefix('Loss/')} {value:.3f}" for name, value in record.items() if name.startswith("Loss/")]
-    norms = [f"{name.removeprefix('Gradient/')} {value:.3g}" for name, value in record.items() if name.startswith("Gradient/")]
-    return "  ".join(parts) + "  |  loss " + " ".join(losses) + "  |  grad " + " ".join(norms) + f"  |  skipped {record['skipped']}"
+    losses = [
+        f"{name.removeprefix('Loss/')} {value:.3f}"
+        for name, value in record.items()
+        if name.startswith("Loss/")
+    ]
+    norms = [
+        f"{name.removeprefix('Gradient/')} {value:.3g}"
+        for name, value in record.items()
+        if name.startswith("Gradient/")
+    ]
+    return (
+        "  ".join(parts)
+        + "  |  loss "
+        + " ".join(losses)
+        + "  |  grad "
+        + " ".join(norms)
+        + f"  |  skipped {record['skipped']}"
+    )
 
 
 class _TensorBoard:
@@ -133,7 +167,9 @@ class _WandB:
     def __init__(self, run_dir: Path, run_id: str, options: dict[str, Any]) -> None:
         import wandb
 
-        self.run = wandb.init(id=run_id, resume="allow", dir=str(run_dir), name=run_dir.name, config=options)
+        self.run = wandb.init(
+            id=run_id, resume="allow", dir=str(run_dir), name=run_dir.name, config=options
+        )
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         self.run.log(values, step=step)

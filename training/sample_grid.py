@@ -25,18 +25,32 @@ class SampleGrid:
 
     def __init__(self, dataset: TextImageDataset, seed: int, resolution: int) -> None:
         order = torch.randperm(len(dataset), generator=generator_for(seed, "sample grid"))
-        self.indices = order[:NUM_COLUMNS * NUM_ROWS].tolist()
+        self.indices = order[: NUM_COLUMNS * NUM_ROWS].tolist()
         self.dataset, self.resolution = dataset, resolution
         self.prompts = [(dataset.captions(i) or ("",))[0] for i in self.indices]
 
     def save_reals(self, path: Path) -> None:
-        save_png(path, grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS),
-                 ours=in_our_folder)
+        save_png(
+            path,
+            grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS),
+            ours=in_our_folder,
+        )
 
-    def save_fakes(self, path: Path, generator: Generator, encoder: TextEncoder | None,
-                   device: torch.device) -> None:
-        stream = iterate_images(generator, encoder, self.prompts, range(len(self.prompts)), View.square(self.resolution),
-                                device=device)
+    def save_fakes(
+        self, path: Path, generator: Generator, encoder: TextEncoder | None, device: torch.device
+    ) -> None:
+        stream = iterate_images(
+            generator,
+            encoder,
+            self.prompts,
+            range(len(self.prompts)),
+            View.square(self.resolution),
+            device=device,
+        )
         text = {"prompts": "\n".join(self.prompts)} if any(self.prompts) else None
-        save_png(path, grid([to_uint8(sample.image) for sample in stream], NUM_COLUMNS), text,
-                 ours=in_our_folder)
+        save_png(
+            path,
+            grid([to_uint8(sample.image) for sample in stream], NUM_COLUMNS),
+            text,
+            ours=in_our_folder,
+        )

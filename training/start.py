@@ -20,8 +20,9 @@ from training.launch import run
 FEWEST_IMAGES = 4
 
 
-def start(config: TrainConfig, run_dir: Path, *, processes: int | None,
-          metrics_asked: bool = True) -> bool:
+def start(
+    config: TrainConfig, run_dir: Path, *, processes: int | None, metrics_asked: bool = True
+) -> bool:
     """`training.launch.run` in that many processes of this machine (None: `chosen_processes`).
 
     Under torchrun the processes are there already. Raises `UserError`.
@@ -37,8 +38,10 @@ def start(config: TrainConfig, run_dir: Path, *, processes: int | None,
     if device.type == "cpu":
         use_one_thread()
     elif device.type == "cuda" and count > torch.cuda.device_count():
-        raise UserError(f"--ranks {count}: there are {torch.cuda.device_count()} CUDA devices, "
-                        "and each process takes one")
+        raise UserError(
+            f"--ranks {count}: there are {torch.cuda.device_count()} CUDA devices, "
+            "and each process takes one"
+        )
     work = partial(run, config, run_dir, metrics_asked=metrics_asked)
     with local_ranks(count, work):
         return work()

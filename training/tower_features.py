@@ -22,7 +22,11 @@ from networks.text_encoders.small import build_towers, small_tokenizer
 from torch_utils.rng import generator_for
 from torch_utils.tensors import from_uint8
 
-CLEAN_SIZES_PX = (None, 64, 32)  # variants 0 to 2: the picture itself, and shrunk as a small generator would draw it
+CLEAN_SIZES_PX = (
+    None,
+    64,
+    32,
+)  # variants 0 to 2: the picture itself, and shrunk as a small generator would draw it
 MOVED_SIZES_PX = (32, 48, 64, None)  # sizes of the augmented variants, in turn
 _BATCH = 64
 
@@ -38,8 +42,9 @@ class TowerFeatures:
     caption_rows: list[list[int]]
 
 
-def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed: int,
-                   cache_dir: Path) -> TowerFeatures:
+def tower_features(
+    name: str, dataset: TextImageDataset, num_variants: int, seed: int, cache_dir: Path
+) -> TowerFeatures:
     """Features of all pictures and captions under the towers of encoder `name`, from disk if they are there."""
     from safetensors.torch import load_file, save
 
@@ -48,25 +53,46 @@ def tower_features(name: str, dataset: TextImageDataset, num_variants: int, seed
     row = {caption: i for i, caption in enumerate(captions)}
     caption_rows = [[row[caption] for caption in dataset.captions(i)] for i in range(len(dataset))]
     encoder = OpenClipEncoder(build_towers(name), small_tokenizer(), f"{name}-towers-and-colours")
-    parts = (encoder.id, dataset.content_hash, dataset.split, num_variants, seed, CLEAN_SIZES_PX, MOVED_SIZES_PX)
+    parts = (
+        encoder.id,
+        dataset.content_hash,
+        dataset.split,
+        num_variants,
+        seed,
+        CLEAN_SIZES_PX,
+        MOVED_SIZES_PX,
+    )
     path = cache_dir / f"towers-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
-        texts = [encoder.encode_text(captions[i : i + _BATCH]).sentence for i in range(0, len(captions), _BATCH)]
-        images = [_encode_variant(encoder, dataset, variant, seed) for variant in range(num_variants)]
+        texts = [
+            encoder.encode_text(captions[i : i + _BATCH]).sentence
+            for i in range(0, len(captions), _BATCH)
+        ]
+        images = [
+            _encode_variant(encoder, dataset, variant, seed) for variant in range(num_variants)
+        ]
         with atomic_path(path, ours=named_by_content) as temporary:
-            temporary.write_bytes(save({"images": torch.stack(images).half(), "texts": torch.cat(texts)}))
+            temporary.write_bytes(
+                save({"images": torch.stack(images).half(), "texts": torch.cat(texts)})
+            )
     stored = load_file(path)
     return TowerFeatures(stored["images"], stored["texts"].float(), caption_rows)
 
 
 @torch.no_grad()
-def _encode_variant(encoder: OpenClipEncoder, dataset: TextImageDataset, variant: int, seed: int) -> torch.Tensor:
+def _encode_variant(
+    encoder: OpenClipEncoder, dataset: TextImageDataset, variant: int, seed: int
+) -> torch.Tensor:
     rows = []
     for start in range(0, len(dataset), _BATCH):
-        images = from_uint8(torch.stack([dataset[i].image for i in range(start, min(start + _BATCH, len(dataset)))]))
+        images = from_uint8(
+            torch.stack([dataset[i].image for i in range(start, min(start + _BATCH, len(dataset)))])
+        )
         rng = generator_for("tower variant", seed, variant, start)
         rows.append(encoder.encode_image(make_variant(images, variant, rng)))
-    print(f"image features: variant {variant} of {len(dataset)} pictures", file=sys.stderr, flush=True)
+    print(
+        f"image features: variant {variant} of {len(dataset)} pictures", file=sys.stderr, flush=True
+    )
     return torch.cat(rows)
 
 
@@ -81,7 +107,9 @@ def make_variant(images: torch.Tensor, variant: int, rng: torch.Generator) -> to
 def _shrink(images: torch.Tensor, size_px: int | None) -> torch.Tensor:
     if size_px is None or size_px >= min(images.shape[-2:]):
         return images
-    return nn.functional.interpolate(images, (size_px, size_px), mode="bicubic", antialias=True).clamp(-1, 1)
+    return nn.functional.interpolate(
+        images, (size_px, size_px), mode="bicubic", antialias=True
+    ).clamp(-1, 1)
 
 
 def _move(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -89,7 +117,9 @@ def _move(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     angle, scale = _uniform(images, rng, -0.15, 0.15), 1 / _uniform(images, rng, 0.75, 1.15)
     cos, sin = scale * angle.cos(), scale * angle.sin()
     shift_x, shift_y = _uniform(images, rng, -0.15, 0.15), _uniform(images, rng, -0.15, 0.15)
-    matrix = torch.stack([torch.stack([cos, -sin, shift_x], 1), torch.stack([sin, cos, shift_y], 1)], 1)  # [N, 2, 3]
+    matrix = torch.stack(
+        [torch.stack([cos, -sin, shift_x], 1), torch.stack([sin, cos, shift_y], 1)], 1
+    )  # [N, 2, 3]
     grid = nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
     return nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 

@@ -53,8 +53,13 @@ class Trainer:
     from a cache (None = the encoder itself). Both are None where nothing reads text.
     """
 
-    def __init__(self, config: TrainConfig, encoder: TextEncoder | None, device: torch.device,
-                 text_encoder: TextEncoder | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        encoder: TextEncoder | None,
+        device: torch.device,
+        text_encoder: TextEncoder | None = None,
+    ) -> None:
         self.config, self.encoder, self.device = config, encoder, device
         self.text_encoder = text_encoder or encoder
         self.micro_size, self.rounds = config.micro_batches(world_size())
@@ -69,15 +74,31 @@ class Trainer:
         self.powers = PowerAverages(self.generator, config.ema.posthoc)
         self.player_g = Player("G", self.generator, config.optimizer_g)
         self.player_d = Player("D", self.discriminator, config.optimizer_d)
-        self.loss = GanLoss(self.generator, self.discriminator, encoder, self.augment, config.loss, config.resolution,
-                            self.collector, config.precision, keep_fakes=self.rounds == 1)
+        self.loss = GanLoss(
+            self.generator,
+            self.discriminator,
+            encoder,
+            self.augment,
+            config.loss,
+            config.resolution,
+            self.collector,
+            config.precision,
+            keep_fakes=self.rounds == 1,
+        )
 
     @property
     def objects(self) -> dict:
         optional = {"power_averages": self.powers} if self.config.ema.posthoc else {}
-        return {"progress": self.progress, "generator": self.generator, "discriminator": self.discriminator,
-                "ema": self.ema, "player_g": self.player_g, "player_d": self.player_d, "augment": self.augment,
-                "loss": self.loss} | optional
+        return {
+            "progress": self.progress,
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "ema": self.ema,
+            "player_g": self.player_g,
+            "player_d": self.player_d,
+            "augment": self.augment,
+            "loss": self.loss,
+        } | optional
 
     def step(self, images: torch.Tensor, captions: Sequence[str]) -> None:
         """One step on this rank's share of the batch: images uint8 [B / ranks, 3, R, R] and their captions."""
@@ -86,8 +107,15 @@ class Trainer:
             player.scale_lr(config.lr_scale(self.progress.images))
         self.loss.view = View.square(config.side_at(self.progress.images))
         micro_batches = self._split(images, captions)
-        regularise, contrast = index % config.loss.r1_interval == 0, index % config.loss.cong_interval == 0
-        self._play(self.player_d, micro_batches, partial(self.loss.discriminator_loss, regularise=regularise))
+        regularise, contrast = (
+            index % config.loss.r1_interval == 0,
+            index % config.loss.cong_interval == 0,
+        )
+        self._play(
+            self.player_d,
+            micro_batches,
+            partial(self.loss.discriminator_loss, regularise=regularise),
+        )
         generator_loss = partial(self.loss.generator_loss, contrast=contrast)
         tokens, taken = self._play(self.player_g, micro_batches, generator_loss)
         assert tokens is not None  # generator_loss sums them
@@ -95,8 +123,9 @@ class Trainer:
         decay = self.ema.decay(self.progress.images + config.batch, config.batch)
         centre.lerp_(torch.where(taken, tokens, centre), 1 - decay)
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            length, regularised = self._play(self.player_g, micro_batches,
-                                             self.loss.path_length_loss)
+            length, regularised = self._play(
+                self.player_g, micro_batches, self.loss.path_length_loss
+            )
             assert length is not None  # path_length_loss sums them
             self.loss.track_path_length(length, regularised)
             taken = taken | regularised
@@ -126,7 +155,11 @@ class Trainer:
             rows = slice(first + start, first + start + self.micro_size)
             part = MicroBatch(real, text, rows, self.config.batch, stream)
             if text is not None and self.config.text.noise:
-                sentence = perturb_sentences(text.sentence, part.normal("text-noise", text.sentence.shape[1:]), self.config.text.noise)
+                sentence = perturb_sentences(
+                    text.sentence,
+                    part.normal("text-noise", text.sentence.shape[1:]),
+                    self.config.text.noise,
+                )
                 part = replace(part, text=replace(text, sentence=sentence))
             parts.append(part)
         return parts
@@ -137,9 +170,12 @@ class Trainer:
         assert self.text_encoder is not None  # TrainConfig.needs_encoder
         return self.text_encoder.encode_text(captions).to(self.device)
 
-    def _play(self, player: Player, micro_batches: list[MicroBatch],
-              loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
-              ) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def _play(
+        self,
+        player: Player,
+        micro_batches: list[MicroBatch],
+        loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """One optimiser step of a loss -> (loss, sum of what else it saw): that sum's mean over the
         batch, and whether the step was taken [], bool.
         """

@@ -49,10 +49,23 @@ CHECKPOINT_SECONDS = 900.0  # a killed run loses no more than this and a tick
 class TrainingLoop:
     """One run on one rank."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path, dataset: TextImageDataset,
-                 encoder: TextEncoder | None, text_encoder: TextEncoder | None,
-                 device: torch.device, cache_dir: Path) -> None:
-        self.config, self.run_dir, self.dataset, self.device, self.cache_dir = config, run_dir, dataset, device, cache_dir
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        dataset: TextImageDataset,
+        encoder: TextEncoder | None,
+        text_encoder: TextEncoder | None,
+        device: torch.device,
+        cache_dir: Path,
+    ) -> None:
+        self.config, self.run_dir, self.dataset, self.device, self.cache_dir = (
+            config,
+            run_dir,
+            dataset,
+            device,
+            cache_dir,
+        )
         # A plain folder is read whole for it, so one rank does.
         self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
@@ -86,8 +99,10 @@ class TrainingLoop:
         """Load the newest checkpoint, the same on every rank; else start, with rank 0's weights everywhere."""
         resumed, progress = self.checkpoint.load_latest(), self.trainer.progress
         if len(set(gather_objects((resumed and resumed.name, progress.images)))) > 1:
-            raise UserError(f"{self.run_dir}: the processes see different checkpoints; --outdir must lie on storage that "
-                            "all nodes share")
+            raise UserError(
+                f"{self.run_dir}: the processes see different checkpoints; --outdir must lie on storage that "
+                "all nodes share"
+            )
         if resumed is None:
             progress.run_id = from_main(uuid.uuid4().hex)
             progress.dataset_hash = self.data_hash
@@ -95,24 +110,41 @@ class TrainingLoop:
                 told = start_from(self.config.init_from, self.trainer)
                 if is_main():
                     print("\n".join(told))
-            for network in (self.trainer.generator, self.trainer.discriminator, self.trainer.ema.model):
+            for network in (
+                self.trainer.generator,
+                self.trainer.discriminator,
+                self.trainer.ema.model,
+            ):
                 broadcast_from_main(network.state_dict().values())
         elif progress.dataset_hash != self.data_hash:
-            raise UserError(f"--data {self.config.data}: not the pictures that this run was started with; restore that data "
-                            "set, or give another --outdir with --init-from")
+            raise UserError(
+                f"--data {self.config.data}: not the pictures that this run was started with; restore that data "
+                "set, or give another --outdir with --init-from"
+            )
         return resumed
 
     def _open_log(self) -> None:
         progress = self.trainer.progress
-        self.log = RunLog(self.run_dir, progress.images, self.config.report_to, progress.run_id, to_dict(self.config))
+        self.log = RunLog(
+            self.run_dir,
+            progress.images,
+            self.config.report_to,
+            progress.run_id,
+            to_dict(self.config),
+        )
 
     def _announce(self, resumed: Path | None) -> None:
         config, progress = self.config, self.trainer.progress
-        params = [sum(p.numel() for p in net.parameters()) / 1e6 for net in (self.trainer.generator, self.trainer.discriminator)]
-        print(f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; {len(self.dataset)} pictures of "
-              f"{self.dataset.name}; {self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
-              f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops, self.device)}; "
-              f"precision: {resolve(self.device, config.precision)}")
+        params = [
+            sum(p.numel() for p in net.parameters()) / 1e6
+            for net in (self.trainer.generator, self.trainer.discriminator)
+        ]
+        print(
+            f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; {len(self.dataset)} pictures of "
+            f"{self.dataset.name}; {self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
+            f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops, self.device)}; "
+            f"precision: {resolve(self.device, config.precision)}"
+        )
         if resumed is not None:
             print(f"Resumed from {resumed.name} at {progress.images} images.")
         else:
@@ -121,15 +153,24 @@ class TrainingLoop:
     def _nothing_to_do(self) -> str:
         images, wanted = self.trainer.progress.images, f"--kimg {self.config.kimg:g}"
         state = "is finished" if images == self.total_images else "is further already"
-        return (f"Nothing to train: the run has shown {images} images, so with {wanted} it "
-                f"{state}; a --kimg above {images / 1000:g} goes on.")
+        return (
+            f"Nothing to train: the run has shown {images} images, so with {wanted} it "
+            f"{state}; a --kimg above {images / 1000:g} goes on."
+        )
 
     def _batches(self) -> Iterator[Batch]:
         config = self.config
         return training_batches(
-            self.dataset, global_batch=config.batch, seed=config.seed, mirror=config.mirror, rank=rank(),
-            world_size=world_size(), start_images=self.trainer.progress.images, num_workers=config.workers,
-            pin_memory=self.device.type == "cuda")
+            self.dataset,
+            global_batch=config.batch,
+            seed=config.seed,
+            mirror=config.mirror,
+            rank=rank(),
+            world_size=world_size(),
+            start_images=self.trainer.progress.images,
+            num_workers=config.workers,
+            pin_memory=self.device.type == "cuda",
+        )
 
     def _crossed(self, period: int) -> bool:
         """Whether the last step went over a multiple of `period` images."""
@@ -160,7 +201,9 @@ class TrainingLoop:
                 tick_start, tick_began = progress.images, time.monotonic()
             if stop and not done:
                 if is_main():
-                    print(f"Stopped at {progress.images} images; run the same command again to go on.")
+                    print(
+                        f"Stopped at {progress.images} images; run the same command again to go on."
+                    )
                 return False
         return True
 
@@ -168,16 +211,22 @@ class TrainingLoop:
         """nan_policy: stop with the last checkpoint untouched, or return to it with fresh random streams."""
         progress = self.trainer.progress
         if self.config.nan_policy != "rollback" or progress.rollbacks >= 10:
-            raise UserError(f"training stopped at {progress.images} images: {error}. The last checkpoint is whole: "
-                            "resume with --nan-policy skip or rollback, or start another --outdir with --init-from this run "
-                            "and a lower learning rate or a higher --gamma") from None
+            raise UserError(
+                f"training stopped at {progress.images} images: {error}. The last checkpoint is whole: "
+                "resume with --nan-policy skip or rollback, or start another --outdir with --init-from this run "
+                "and a lower learning rate or a higher --gamma"
+            ) from None
         rollbacks, where = progress.rollbacks + 1, progress.images
         if self.checkpoint.load_latest() is None:
-            raise UserError(f"training stopped at {where} images before its first checkpoint: {error}") from None
+            raise UserError(
+                f"training stopped at {where} images before its first checkpoint: {error}"
+            ) from None
         progress.rollbacks = rollbacks
         self.trainer.collector.flush()
         if self.log is not None:
-            print(f"At {where} images {error}: back to {progress.images} images (rollback {rollbacks}).")
+            print(
+                f"At {where} images {error}: back to {progress.images} images (rollback {rollbacks})."
+            )
             self.log.close()
             self._open_log()
         return self._batches()
@@ -187,21 +236,33 @@ class TrainingLoop:
 
     def _tick(self, images: int, seconds: float) -> None:
         config, progress = self.config, self.trainer.progress
-        means = {name: mean for name, mean in self.trainer.collector.flush().items() if math.isfinite(mean)}
+        means = {
+            name: mean
+            for name, mean in self.trainer.collector.flush().items()
+            if math.isfinite(mean)
+        }
         if self.log is None:
             return
         rate = images / max(seconds, 1e-9)
         cuda = self.device.type == "cuda"
-        self.log.tick({
-            "kimg": progress.images / 1000, "images": progress.images,
-            "elapsed_s": round(progress.elapsed_s, 3), "sec_per_kimg": 1000 / rate, "images_per_s": rate,
-            "eta_s": (self.total_images - progress.images) / rate,
-            "cpu_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 / (1024 if sys.platform == "darwin" else 1),
-            "gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else 0.0,
-            "augment_p": float(self.trainer.augment.p),
-            "skipped": self.trainer.player_g.num_skipped + self.trainer.player_d.num_skipped,
-            "batch": config.batch,
-        } | means)
+        self.log.tick(
+            {
+                "kimg": progress.images / 1000,
+                "images": progress.images,
+                "elapsed_s": round(progress.elapsed_s, 3),
+                "sec_per_kimg": 1000 / rate,
+                "images_per_s": rate,
+                "eta_s": (self.total_images - progress.images) / rate,
+                "cpu_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                / 2**20
+                / (1024 if sys.platform == "darwin" else 1),
+                "gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else 0.0,
+                "augment_p": float(self.trainer.augment.p),
+                "skipped": self.trainer.player_g.num_skipped + self.trainer.player_d.num_skipped,
+                "batch": config.batch,
+            }
+            | means
+        )
 
     def _save_checkpoint(self) -> None:
         on_main(lambda: self.checkpoint.save(self.trainer.progress.images))
@@ -213,18 +274,32 @@ class TrainingLoop:
         name = f"{progress.images // 1000:06d}"
         progress.snapshot_images = progress.images
         encoder = self.trainer.encoder
-        snapshot = Snapshot(ema, config.text_encoder if encoder else "", config.resolution, {
-            "recipe": config.recipe, "kimg": round(progress.images / 1000, 3), "dataset": self.dataset.name,
-            "dataset_hash": self.data_hash, "seed": config.seed, "batch": config.batch,
-            "training_time_s": round(progress.elapsed_s), "image_losses": bool(config.loss.cond or config.loss.cong)},
-            encoder_id=encoder.id if encoder else "")
+        snapshot = Snapshot(
+            ema,
+            config.text_encoder if encoder else "",
+            config.resolution,
+            {
+                "recipe": config.recipe,
+                "kimg": round(progress.images / 1000, 3),
+                "dataset": self.dataset.name,
+                "dataset_hash": self.data_hash,
+                "seed": config.seed,
+                "batch": config.batch,
+                "training_time_s": round(progress.elapsed_s),
+                "image_losses": bool(config.loss.cond or config.loss.cong),
+            },
+            encoder_id=encoder.id if encoder else "",
+        )
 
         def save() -> None:
-            self.grid.save_fakes(self.run_dir / f"fakes{name}.png", ema, self.trainer.text_encoder, self.device)
+            self.grid.save_fakes(
+                self.run_dir / f"fakes{name}.png", ema, self.trainer.text_encoder, self.device
+            )
             snapshot.save_pretrained(self.run_dir / f"{SNAPSHOT_PREFIX}{name}")
             if config.ema.posthoc:
-                write_averages(self.run_dir, progress.images // 1000, self.trainer.powers,
-                               progress.run_id)
+                write_averages(
+                    self.run_dir, progress.images // 1000, self.trainer.powers, progress.run_id
+                )
 
         on_main(save)
         self._save_checkpoint()
@@ -233,7 +308,11 @@ class TrainingLoop:
     def _evaluate(self) -> None:
         """The metrics of this moment that the log does not hold yet."""
         images = self.trainer.progress.images
-        missing = None if self.log is None else [name for name in self.config.metrics if not self.log.has_metric(name, images)]
+        missing = (
+            None
+            if self.log is None
+            else [name for name in self.config.metrics if not self.log.has_metric(name, images)]
+        )
         for metric, record in evaluate_ema(self.trainer, from_main(missing), self.cache_dir):
             if self.log is not None:
                 self.log.metric(metric, record, images)

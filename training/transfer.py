@@ -25,7 +25,10 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
     lines = [f"Started from {path}: {_summary('G', trainer.generator, fresh)}"]
     found = read_newest(Path(path))
     if found is None:
-        return [*lines, f"D starts fresh: {path} holds no {PREFIX}*.pt; give the run folder to take its discriminator too"]
+        return [
+            *lines,
+            f"D starts fresh: {path} holds no {PREFIX}*.pt; give the run folder to take its discriminator too",
+        ]
     state, fresh = found[0], _take(trainer.discriminator, found[1]["discriminator"])
     return [*lines, f"{state.name}: {_summary('D', trainer.discriminator, fresh)}"]
 
@@ -33,11 +36,17 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
 def _take(model: nn.Module, source: dict[str, torch.Tensor]) -> list[str]:
     """Load the tensors whose name and shape fit; the names of those that stay as they are."""
     own = model.state_dict()
-    fitting = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
+    fitting = {
+        name: value
+        for name, value in source.items()
+        if name in own and own[name].shape == value.shape
+    }
     model.load_state_dict(fitting, strict=False)
     return sorted(own.keys() - fitting.keys())
 
 
 def _summary(player: str, model: nn.Module, fresh: list[str]) -> str:
     taken = len(model.state_dict()) - len(fresh)
-    return f"{taken} tensors of {player} taken, {len(fresh)} new" + (f" ({', '.join(fresh[:5])} ...)" if fresh else "")
+    return f"{taken} tensors of {player} taken, {len(fresh)} new" + (
+        f" ({', '.join(fresh[:5])} ...)" if fresh else ""
+    )

@@ -45,18 +45,21 @@ def test_unknown_key_names_the_nearest():
         from_dict(Drawing, data)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"mode": "dots"}, "'fill', 'line'"),
-    ({"visible": 1}, "expected bool"),
-    ({"limit": "x"}, "expected int"),
-    ({"limit": True}, "expected int"),
-    ({"names": "ab"}, "expected a list"),
-    ({"shape": {"kind": "blob"}}, "unknown"),
-    ({"inner": {"kind": "box"}}, "expected 'circle'"),
-    ({"inner": {"radius": float("inf")}}, "inner.radius: must be a finite number"),
-    ({"inner": {"radius": float("nan")}}, "finite"),
-    ({"inner": {"radius": 10 ** 400}}, "finite"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mode": "dots"}, "'fill', 'line'"),
+        ({"visible": 1}, "expected bool"),
+        ({"limit": "x"}, "expected int"),
+        ({"limit": True}, "expected int"),
+        ({"names": "ab"}, "expected a list"),
+        ({"shape": {"kind": "blob"}}, "unknown"),
+        ({"inner": {"kind": "box"}}, "expected 'circle'"),
+        ({"inner": {"radius": float("inf")}}, "inner.radius: must be a finite number"),
+        ({"inner": {"radius": float("nan")}}, "finite"),
+        ({"inner": {"radius": 10**400}}, "finite"),
+    ],
+)
 def test_wrong_values_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         from_dict(Drawing, to_dict(Drawing(shape=Circle())) | change)
@@ -68,19 +71,29 @@ def test_missing_field_is_named():
 
 
 def test_override_parses_json_and_plain_text():
-    changed = override(Drawing(shape=Circle()), ["shape.radius=2", "mode=line", "names=[\"x\"]", "limit=null"])
+    changed = override(
+        Drawing(shape=Circle()), ["shape.radius=2", "mode=line", 'names=["x"]', "limit=null"]
+    )
     assert changed == Drawing(shape=Circle(radius=2.0), mode="line", names=("x",))
 
 
 def test_another_kind_keeps_what_both_have():
-    changed = override(Drawing(shape=Circle(radius=3.0, colour="blue")), ["shape.kind=box", "shape.sides=[5]"])
+    changed = override(
+        Drawing(shape=Circle(radius=3.0, colour="blue")), ["shape.kind=box", "shape.sides=[5]"]
+    )
     assert changed == Drawing(shape=Box(sides=(5,), colour="blue"))
 
 
-@pytest.mark.parametrize("assignment, message", [
-    ("shape.kind=bix", "did you mean 'box'"), ("inner.kind=box", "known: circle"),
-    ("shape.radios=2", "did you mean 'radius'"), ("mode", "expected NAME=VALUE"), ("mode.x=1", "below a plain value"),
-])
+@pytest.mark.parametrize(
+    "assignment, message",
+    [
+        ("shape.kind=bix", "did you mean 'box'"),
+        ("inner.kind=box", "known: circle"),
+        ("shape.radios=2", "did you mean 'radius'"),
+        ("mode", "expected NAME=VALUE"),
+        ("mode.x=1", "below a plain value"),
+    ],
+)
 def test_override_errors(assignment, message):
     with pytest.raises(UserError, match=message):
         override(Drawing(shape=Circle()), [assignment])

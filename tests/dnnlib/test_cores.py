@@ -8,8 +8,10 @@ import pytest
 from dnnlib.cores import num_cores
 
 
-@pytest.mark.parametrize("quota, cores", [("max 100000", 3), ("250000 100000", 2),
-                                          ("50000 100000", 1), ("900000 100000", 3)])
+@pytest.mark.parametrize(
+    "quota, cores",
+    [("max 100000", 3), ("250000 100000", 2), ("50000 100000", 1), ("900000 100000", 3)],
+)
 def test_the_smaller_of_affinity_and_quota(monkeypatch, quota, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
     monkeypatch.setattr(Path, "read_text", lambda path: quota)

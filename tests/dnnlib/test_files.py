@@ -67,10 +67,16 @@ def test_json_lines_drop_a_cut_last_line_only(tmp_path):
 def test_what_the_system_refuses_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     below = tmp_path / "file" / "x.json"
-    for write in (lambda: write_json(below, {}, ours=never), lambda: append_json_line(below, {}),
-                  lambda: make_folder(below), lambda: tee_to(below).__enter__(),
-                  lambda: locked(below).__enter__()):
-        with pytest.raises(UserError, match=r"file/x.json: cannot be written \((Not a directory|File exists)\)"):
+    for write in (
+        lambda: write_json(below, {}, ours=never),
+        lambda: append_json_line(below, {}),
+        lambda: make_folder(below),
+        lambda: tee_to(below).__enter__(),
+        lambda: locked(below).__enter__(),
+    ):
+        with pytest.raises(
+            UserError, match=r"file/x.json: cannot be written \((Not a directory|File exists)\)"
+        ):
             write()
 
 
@@ -86,7 +92,9 @@ def small_files():
 def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path, small_files):
     write_json(tmp_path / "a.json", {"old": 1}, ours=never)
     (tmp_path / "log.txt").write_bytes(bytes((1 << 20) - 3))
-    with pytest.raises(UserError, match=r"a.json: cannot be written \(File too large\); free space"):
+    with pytest.raises(
+        UserError, match=r"a.json: cannot be written \(File too large\); free space"
+    ):
         write_json(tmp_path / "a.json", "x" * (2 << 20), ours=in_our_folder)
     with pytest.raises(UserError, match="log.txt: cannot be written"), tee_to(tmp_path / "log.txt"):
         print("more than fits")
@@ -101,11 +109,15 @@ def test_the_log_says_how_it_ended(tmp_path):
             print("started")
             raise error
     text = (tmp_path / "log.txt").read_text()
-    assert text.startswith("started\nError: --x: wrong\nstarted\nTraceback") and text.endswith("KeyError: 'ours'\n")
+    assert text.startswith("started\nError: --x: wrong\nstarted\nTraceback") and text.endswith(
+        "KeyError: 'ours'\n"
+    )
 
 
 def in_another_process(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def test_a_folder_has_one_user_at_a_time(tmp_path):
@@ -122,11 +134,14 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
         "from dnnlib.ownership import never\n"
         "with atomic_path(sys.argv[1] + '/a.zip', ours=never), "
         "atomic_path(sys.argv[1] + '/b', folder=True, ours=never):\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)")
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
     in_another_process(code, tmp_path)
     (tmp_path / ".mine").write_text("")
     with atomic_path(tmp_path / "c.zip", ours=never) as busy:
-        os.rename(busy, renamed := busy.with_name(busy.name.replace(str(os.getpid()), str(os.getppid()))))  # of a living process
+        os.rename(
+            busy, renamed := busy.with_name(busy.name.replace(str(os.getpid()), str(os.getppid())))
+        )  # of a living process
         assert len(list(tmp_path.iterdir())) == 4
         remove_leftovers(tmp_path, "a.zip")
         assert not list(tmp_path.glob(".a.zip*")) and len(list(tmp_path.glob(".b*"))) == 1
@@ -139,7 +154,10 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
 
 def test_the_cache_moves_where_one_can_write(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert cache_folder(tmp_path / "a", tmp_path / "b") == tmp_path / "a" and not capsys.readouterr().err
+    assert (
+        cache_folder(tmp_path / "a", tmp_path / "b") == tmp_path / "a"
+        and not capsys.readouterr().err
+    )
     assert cache_folder(tmp_path / "file" / "a", tmp_path / "b") == tmp_path / "b"
     assert "are kept in" in capsys.readouterr().err
 
@@ -152,6 +170,8 @@ def test_read_json_errors_name_the_file(tmp_path):
         read_json(tmp_path / "bad.json")
 
 
-@pytest.mark.parametrize("seconds, text", [(7, "7s"), (185, "3m 05s"), (7390, "2h 03m 10s"), (439800, "5d 02h 10m")])
+@pytest.mark.parametrize(
+    "seconds, text", [(7, "7s"), (185, "3m 05s"), (7390, "2h 03m 10s"), (439800, "5d 02h 10m")]
+)
 def test_format_time(seconds, text):
     assert format_time(seconds) == text

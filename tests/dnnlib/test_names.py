@@ -11,51 +11,64 @@ from dnnlib.console import one_line
 from dnnlib.names import is_hidden, is_junk, listing, printable, same_name_key
 
 
-@pytest.mark.parametrize("name, shown", [
-    ("plain.png", "plain.png"),
-    ("caf\u00e9.png", "caf\u00e9.png"),
-    (os.fsdecode(b"caf\xe9.png"), "caf\u00e9.png"),
-    ("\ud83d.png", r"\ud83d.png"),
-    ("two\nlines", r"two\nlines"),
-    ("\u043f\u0440\u0438", "\u043f\u0440\u0438"),
-    (os.fsdecode("\u043f\u0440\u0438\u0432\u0435\u0442".encode("cp1251")),
-     r"\udcef\udcf0\udce8\udce2\udce5\udcf2"),
-])
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("plain.png", "plain.png"),
+        ("caf\u00e9.png", "caf\u00e9.png"),
+        (os.fsdecode(b"caf\xe9.png"), "caf\u00e9.png"),
+        ("\ud83d.png", r"\ud83d.png"),
+        ("two\nlines", r"two\nlines"),
+        ("\u043f\u0440\u0438", "\u043f\u0440\u0438"),
+        (
+            os.fsdecode("\u043f\u0440\u0438\u0432\u0435\u0442".encode("cp1251")),
+            r"\udcef\udcf0\udce8\udce2\udce5\udcf2",
+        ),
+    ],
+)
 def test_names_of_any_bytes_can_be_shown(name, shown):
     assert printable(name) == shown
     shown.encode()
 
 
 def test_one_file_has_one_name_on_all_systems():
-    composed, decomposed = (unicodedata.normalize(form, "a/caf\u00e9.png")
-                            for form in ("NFC", "NFD"))
+    composed, decomposed = (
+        unicodedata.normalize(form, "a/caf\u00e9.png") for form in ("NFC", "NFD")
+    )
     assert composed != decomposed and same_name_key(composed) == same_name_key(decomposed)
     assert same_name_key("a\\b.png") == same_name_key("./a//b.png") == "a/b.png"
     assert same_name_key(os.fsdecode(b"caf\xe9.png")) == same_name_key("cafe\u0301.png")
     assert same_name_key("A.png") != same_name_key("a.png")
 
 
-@pytest.mark.parametrize("path, hidden", [
-    ("a.png", False),
-    ("./a.png", False),
-    ("a/b.png", False),
-    ("..", False),
-    ("._a.png", True),
-    ("a/.DS_Store", True),
-    (".ipynb_checkpoints/a-checkpoint.png", True),
-    ("__MACOSX/a.png", True),
-    ("a/Thumbs.db", True),
-    ("a/@eaDir/b.jpg", True),
-    ("a.b/c.png", False),
-    ("a/.git/x.png", True),
-])
+@pytest.mark.parametrize(
+    "path, hidden",
+    [
+        ("a.png", False),
+        ("./a.png", False),
+        ("a/b.png", False),
+        ("..", False),
+        ("._a.png", True),
+        ("a/.DS_Store", True),
+        (".ipynb_checkpoints/a-checkpoint.png", True),
+        ("__MACOSX/a.png", True),
+        ("a/Thumbs.db", True),
+        ("a/@eaDir/b.jpg", True),
+        ("a.b/c.png", False),
+        ("a/.git/x.png", True),
+    ],
+)
 def test_hidden_files(path, hidden):
     assert is_hidden(path) == hidden
 
 
 def test_junk_is_what_nobody_misses():
-    assert is_junk(".DS_Store") and is_junk(
-        "._x") and not is_junk(".git") and not is_junk(".ipynb_checkpoints")
+    assert (
+        is_junk(".DS_Store")
+        and is_junk("._x")
+        and not is_junk(".git")
+        and not is_junk(".ipynb_checkpoints")
+    )
 
 
 def test_lines_and_lists():

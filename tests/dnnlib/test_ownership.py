@@ -40,15 +40,18 @@ def test_a_target_must_be_stated_to_be_ours(tmp_path):
         atomic_path(tmp_path / "x", folder=True).__enter__()  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("rule, theirs, ours", [
-    (never, "x", None),
-    (json_with("a", "b"), '{"a": 1}', '{"a": 1, "b": 2}'),
-    (json_with("a"), "[" * 100_000, '{"a": 1}'),
-    (json_with("a"), '["a"]', '{"a": 1}'),
-    (json_lines_with("a"), '{"a": 1}\n{"b": 1}\n', '{"a": 1}\n{"a": 2}\n{"a'),
-    (json_lines_with("a"), "notes", '{"a": 1}\n'),
-    (starting_with("# Page"), "# Pag", "# Page 1"),
-])
+@pytest.mark.parametrize(
+    "rule, theirs, ours",
+    [
+        (never, "x", None),
+        (json_with("a", "b"), '{"a": 1}', '{"a": 1, "b": 2}'),
+        (json_with("a"), "[" * 100_000, '{"a": 1}'),
+        (json_with("a"), '["a"]', '{"a": 1}'),
+        (json_lines_with("a"), '{"a": 1}\n{"b": 1}\n', '{"a": 1}\n{"a": 2}\n{"a'),
+        (json_lines_with("a"), "notes", '{"a": 1}\n'),
+        (starting_with("# Page"), "# Pag", "# Page 1"),
+    ],
+)
 def test_files_are_ours_by_what_is_in_them(tmp_path, rule, theirs, ours):
     path = tmp_path / "x"
     path.write_text("")
@@ -69,8 +72,10 @@ def test_a_folder_is_ours_when_every_file_in_it_is(tmp_path):
     with pytest.raises(UserError, match="x also holds link, which this program did not write"):
         refuse_foreign(folder, MARKED)
     fill(folder, **{".git/config": "", "notes.txt": "", "z": ""})
-    with pytest.raises(UserError, match=r"also holds \.git/config, link, notes\.txt and 1 more"), \
-            atomic_path(folder, folder=True, ours=MARKED):
+    with (
+        pytest.raises(UserError, match=r"also holds \.git/config, link, notes\.txt and 1 more"),
+        atomic_path(folder, folder=True, ours=MARKED),
+    ):
         raise AssertionError("refused before anything is made")
     refuse_foreign(fill(tmp_path / "empty", **{"deep/.DS_Store": ""}), MARKED)
     (tmp_path / "file").write_text("x")
@@ -88,9 +93,10 @@ def test_what_cannot_be_read_is_left_as_it_is(tmp_path):
 
 def test_what_comes_while_we_write_is_seen(tmp_path):
     folder = fill(tmp_path / "x", mark="old")
-    with pytest.raises(UserError,
-                       match="also holds thesis.txt"), atomic_path(folder, folder=True,
-                                                                   ours=MARKED) as temporary:
+    with (
+        pytest.raises(UserError, match="also holds thesis.txt"),
+        atomic_path(folder, folder=True, ours=MARKED) as temporary,
+    ):
         (temporary / "mark").write_text("new")
         (folder / "thesis.txt").write_text("irreplaceable")
     assert (folder / "mark").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -118,8 +124,10 @@ def test_a_replacement_that_fails_half_way_puts_the_old_folder_back(tmp_path, mo
             raise KeyboardInterrupt
         real(source, target)
 
-    with pytest.raises(KeyboardInterrupt), atomic_path(folder, folder=True,
-                                                       ours=MARKED) as temporary:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        atomic_path(folder, folder=True, ours=MARKED) as temporary,
+    ):
         (temporary / "mark").write_text("new")
         monkeypatch.setattr(os, "replace", replace)
     assert (folder / "mark").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -138,7 +146,8 @@ def test_a_killed_replacement_never_loses_the_old_folder(tmp_path, killed_at):
         "    real(*names)\n"
         "with atomic_path(sys.argv[1], folder=True, ours=in_our_folder) as temporary:\n"
         "    (temporary / 'mark').write_text('new')\n"
-        "    os.replace = replace\n")
+        "    os.replace = replace\n"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True)
     assert done.returncode == -signal.SIGKILL and folder.exists() == (killed_at == 1)
     remove_leftovers(tmp_path)
@@ -146,12 +155,17 @@ def test_a_killed_replacement_never_loses_the_old_folder(tmp_path, killed_at):
 
 
 def test_whatever_a_library_raises_becomes_one_line():
-    for error, words in ((KeyError("x"), "KeyError: 'x'"), (ValueError("two\nlines"), "two lines"),
-                         (RuntimeError(), "RuntimeError"), (FileNotFoundError(2, "No such file"),
-                                                            "No such file"), (ValueError("y" * 999),
-                                                                              "y" * 200)):
-        with pytest.raises(UserError) as caught, library_errors(
-                lambda reason: UserError(f"a.png: {reason}")):
+    for error, words in (
+        (KeyError("x"), "KeyError: 'x'"),
+        (ValueError("two\nlines"), "two lines"),
+        (RuntimeError(), "RuntimeError"),
+        (FileNotFoundError(2, "No such file"), "No such file"),
+        (ValueError("y" * 999), "y" * 200),
+    ):
+        with (
+            pytest.raises(UserError) as caught,
+            library_errors(lambda reason: UserError(f"a.png: {reason}")),
+        ):
             raise error
         assert str(caught.value) == f"a.png: {words}"
     for error in (UserError("ours"), KeyboardInterrupt()):

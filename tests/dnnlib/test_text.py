@@ -41,35 +41,43 @@ def test_wide_encodings_with_and_without_a_mark(encoding, mark, rest):
 
 
 def test_wide_text_of_other_scripts_needs_its_mark():
-    assert decode_text(
-        "\ufeff\u4e00\u4e8c\u4e09 \u56db".encode("utf-16-le")) == ("\u4e00\u4e8c\u4e09 \u56db",
-                                                                   (WIDE, ))
+    assert decode_text("\ufeff\u4e00\u4e8c\u4e09 \u56db".encode("utf-16-le")) == (
+        "\u4e00\u4e8c\u4e09 \u56db",
+        (WIDE,),
+    )
 
 
-@pytest.mark.parametrize("data, text, mended", [
-    (b"this bird\x92s wing \x85 is red", "this bird\u2019s wing \u2026 is red", (WINDOWS,)),
-    # both encodings in one file
-    ("caf\u00e9 ".encode() + b"na\xefve", "caf\u00e9 na\u00efve", (WINDOWS,)),
-    (b"cut at the end: \xe2\x80", "cut at the end: \u00e2\u20ac", (WINDOWS,)),
-    ("a\ufffd\ufffdred\ufffd\ufffdbird".encode(), "a red bird", (LOST_SPACES,)),
-    ("bird\ufffds".encode(), "bird\ufffds", (LOST,)),
-    (b"\xed\xa0\xbd\xed\xb8\x80 joined", "\U0001f600 joined", ()),
-    ("\ud83d\udc8d ring".encode("utf-8", "surrogatepass"), "\U0001f48d ring", ()),
-    (b"low half \xed\xb2\x8d", "low half ", (HALF,)),
-    (b"half \xed\xa0\xbd here", "half  here", (HALF,)),
-    (b"nul\0 bell\x07 tab\t feed\x0cend", "nul bell tab\t feed end", (CONTROL,)),
-    ("two\u2028lines \ufeff".encode(), "two lines ", (CONTROL,)),
-    ("bird\u0092s \u0085 \u0081".encode(), "bird\u2019s \u2026 ", (WINDOWS, CONTROL)),
-])
+@pytest.mark.parametrize(
+    "data, text, mended",
+    [
+        (b"this bird\x92s wing \x85 is red", "this bird\u2019s wing \u2026 is red", (WINDOWS,)),
+        # both encodings in one file
+        ("caf\u00e9 ".encode() + b"na\xefve", "caf\u00e9 na\u00efve", (WINDOWS,)),
+        (b"cut at the end: \xe2\x80", "cut at the end: \u00e2\u20ac", (WINDOWS,)),
+        ("a\ufffd\ufffdred\ufffd\ufffdbird".encode(), "a red bird", (LOST_SPACES,)),
+        ("bird\ufffds".encode(), "bird\ufffds", (LOST,)),
+        (b"\xed\xa0\xbd\xed\xb8\x80 joined", "\U0001f600 joined", ()),
+        ("\ud83d\udc8d ring".encode("utf-8", "surrogatepass"), "\U0001f48d ring", ()),
+        (b"low half \xed\xb2\x8d", "low half ", (HALF,)),
+        (b"half \xed\xa0\xbd here", "half  here", (HALF,)),
+        (b"nul\0 bell\x07 tab\t feed\x0cend", "nul bell tab\t feed end", (CONTROL,)),
+        ("two\u2028lines \ufeff".encode(), "two lines ", (CONTROL,)),
+        ("bird\u0092s \u0085 \u0081".encode(), "bird\u2019s \u2026 ", (WINDOWS, CONTROL)),
+    ],
+)
 def test_single_bytes_and_characters(data, text, mended):
     assert decode_text(data) == (text, mended)
     text.encode()
 
 
-@pytest.mark.parametrize("data", [
-    "\u043f\u0440\u0438\u0432\u0435\u0442".encode("cp1251"),
-    "\u4f60\u597d\u4e16\u754c".encode("gbk"), b"\x89PNG\r\n\x1a\n" + bytes(range(32)) * 4
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "\u043f\u0440\u0438\u0432\u0435\u0442".encode("cp1251"),
+        "\u4f60\u597d\u4e16\u754c".encode("gbk"),
+        b"\x89PNG\r\n\x1a\n" + bytes(range(32)) * 4,
+    ],
+)
 def test_what_cannot_be_told_is_refused(data):
     with pytest.raises(TextError):
         decode_text(data)

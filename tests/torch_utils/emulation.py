@@ -35,8 +35,13 @@ def race_checker_problem() -> str | None:
     """None, or why this compiler cannot build the kernels with hooks on loads and stores."""
     if not compiler():
         return "no C++ compiler"
-    done = subprocess.run([compiler(), *HOOKS, "-c", "-x", "c++", "-", "-o", os.devnull],
-                          input="int main() {}", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [compiler(), *HOOKS, "-c", "-x", "c++", "-", "-o", os.devnull],
+        input="int main() {}",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return f"{compiler()} does not take {' '.join(HOOKS)}" if done.returncode else None
 
 
@@ -83,7 +88,7 @@ class Checked:
         """A copy that the kernels may touch, amid bytes that they may not."""
         count = x.numel() * x.element_size()
         space = torch.zeros(count + 2 * MARGIN, dtype=torch.uint8)
-        copy = space[MARGIN:MARGIN + count].view(x.dtype).view(x.shape)
+        copy = space[MARGIN : MARGIN + count].view(x.dtype).view(x.shape)
         copy.copy_(x)
         self._kept.append(copy)
         self.kernels.eidgan_watch(ctypes.c_void_p(copy.data_ptr()), ctypes.c_size_t(count))
@@ -96,28 +101,53 @@ class Checked:
         places = [f"{int(offset):#x}" for _, offset in found]
         tool = shutil.which("addr2line")
         if tool and found:
-            done = subprocess.run([tool, "-e", self.kernels._name, *places], capture_output=True,
-                                  text=True, check=True)
-            places = [place.removeprefix(f"{OPS}/").partition(" (")[0]
-                      for place in done.stdout.splitlines()]
+            done = subprocess.run(
+                [tool, "-e", self.kernels._name, *places],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            places = [
+                place.removeprefix(f"{OPS}/").partition(" (")[0]
+                for place in done.stdout.splitlines()
+            ]
         self._kept.clear()
-        return sorted({f"{what} at {place}"
-                       for (what, _), place in zip(found, places, strict=True)})
+        return sorted(
+            {f"{what} at {place}" for (what, _), place in zip(found, places, strict=True)}
+        )
 
 
 class Configuration(ctypes.Structure):
-    _fields_ = [("dtype", ctypes.c_int), ("num_widths", ctypes.c_int), ("widths", ctypes.c_int * 8),
-                ("num_refinement", ctypes.c_int), ("refinement", ctypes.c_int * 4)]
+    _fields_ = [
+        ("dtype", ctypes.c_int),
+        ("num_widths", ctypes.c_int),
+        ("widths", ctypes.c_int * 8),
+        ("num_refinement", ctypes.c_int),
+        ("refinement", ctypes.c_int * 4),
+    ]
 
     def __init__(self, dtype: int, widths, refinement=()):
-        super().__init__(dtype, len(widths), (ctypes.c_int * 8)(*widths), len(refinement), (ctypes.c_int * 4)(*refinement))
+        super().__init__(
+            dtype,
+            len(widths),
+            (ctypes.c_int * 8)(*widths),
+            len(refinement),
+            (ctypes.c_int * 4)(*refinement),
+        )
 
 
 def structure(*fields) -> type[ctypes.Structure]:
     """A C struct of (name, type) pairs: p pointer, i int, l int64, f float, levels 16 pointers."""
-    kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int, "l": ctypes.c_int64, "f": ctypes.c_float,
-             "levels": ctypes.c_void_p * 16}
-    return type("Params", (ctypes.Structure,), {"_fields_": [(name, kinds[kind]) for name, kind in fields]})
+    kinds = {
+        "p": ctypes.c_void_p,
+        "i": ctypes.c_int,
+        "l": ctypes.c_int64,
+        "f": ctypes.c_float,
+        "levels": ctypes.c_void_p * 16,
+    }
+    return type(
+        "Params", (ctypes.Structure,), {"_fields_": [(name, kinds[kind]) for name, kind in fields]}
+    )
 
 
 def call(function, *arguments) -> None:

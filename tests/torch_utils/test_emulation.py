@@ -22,25 +22,31 @@ pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler")
 PROBES = Path(__file__).with_name("probe_kernels.cu")
 SumParams = structure(("in", "p"), ("out", "p"), ("way", "i"))
 DotParams = structure(("a", "p"), ("b", "p"), ("c", "f"), ("out", "p"))
-ULP, TINY = 2.0 ** -23, 2.0 ** -140  # float32's step at 1; a subnormal number
+ULP, TINY = 2.0**-23, 2.0**-140  # float32's step at 1; a subnormal number
 
 
-@pytest.mark.parametrize("products,start,expected", [
-    ([1.0, ULP / 2, ULP / 2, ULP / 2], 0.0, 1.0),  # rounded from the exact sum it is 1 + 2 ULP
-    ([-1.0, -ULP / 2, -ULP / 2, -ULP / 2], 0.0, -1.0),
-    ([ULP / 2] * 8, 1.0, 1.0),  # the accumulator is aligned like the products
-    ([1.0], 1.0 + 3 * ULP, 2.0 + 2 * ULP),  # not rounded to 2 + 4 ULP
-    ([2.0 ** -70] * 8, 0.0, 2.0 ** -67),  # bits are counted from the largest, not from 1
-    ([TINY] * 3, 0.0, 3 * TINY),  # a subnormal number, exact
-    ([1.0, -1.0, ULP / 2], 0.0, 0.0),  # lost although the large ones cancel
-    ([1.0, -1.0, 0.0, 0.0, ULP / 2], 0.0, ULP / 2),  # kept in the block behind
-    ([float("inf"), 1.0], 1.0, float("inf")), ([float("inf")], -float("inf"), float("nan")),
-    ([float("nan")], 0.0, float("nan"))], ids=str)
+@pytest.mark.parametrize(
+    "products,start,expected",
+    [
+        ([1.0, ULP / 2, ULP / 2, ULP / 2], 0.0, 1.0),  # rounded from the exact sum it is 1 + 2 ULP
+        ([-1.0, -ULP / 2, -ULP / 2, -ULP / 2], 0.0, -1.0),
+        ([ULP / 2] * 8, 1.0, 1.0),  # the accumulator is aligned like the products
+        ([1.0], 1.0 + 3 * ULP, 2.0 + 2 * ULP),  # not rounded to 2 + 4 ULP
+        ([2.0**-70] * 8, 0.0, 2.0**-67),  # bits are counted from the largest, not from 1
+        ([TINY] * 3, 0.0, 3 * TINY),  # a subnormal number, exact
+        ([1.0, -1.0, ULP / 2], 0.0, 0.0),  # lost although the large ones cancel
+        ([1.0, -1.0, 0.0, 0.0, ULP / 2], 0.0, ULP / 2),  # kept in the block behind
+        ([float("inf"), 1.0], 1.0, float("inf")),
+        ([float("inf")], -float("inf"), float("nan")),
+        ([float("nan")], 0.0, float("nan")),
+    ],
+    ids=str,
+)
 def test_sums_on_tensor_cores_are_cut_off(products, start, expected):
     """Four products and the accumulator at once, aligned to the largest, no bit below float32's."""
     a, b, out = torch.zeros(8), torch.zeros(8), poisoned(1)
     for i, product in enumerate(products):
-        a[i] = 2.0 ** -70 if product == TINY else 1.0  # TF32 holds no number as small as TINY
+        a[i] = 2.0**-70 if product == TINY else 1.0  # TF32 holds no number as small as TINY
         b[i] = product / a[i].double()
     call(library(PROBES).probe_dot, DotParams(a.data_ptr(), b.data_ptr(), start, out.data_ptr()))
     torch.testing.assert_close(out, torch.tensor([expected]), rtol=0, atol=0, equal_nan=True)
@@ -49,15 +55,21 @@ def test_sums_on_tensor_cores_are_cut_off(products, start, expected):
 # `Way` in probe_kernels.cu, in its order, and how the checker names it.
 RACE, ASTRAY = "race", "access outside"
 WAYS = {
-    "right": None, "no barrier before a load": RACE, "no barrier before a store": RACE,
-    "two threads store": "race of two stores", "two blocks store": "race of two stores",
+    "right": None,
+    "no barrier before a load": RACE,
+    "no barrier before a store": RACE,
+    "two threads store": "race of two stores",
+    "two blocks store": "race of two stores",
     "a block stores to what another loaded": "race of a store with a load",
     "load before any store": "load of shared memory that nothing was stored to",
     "store beyond shared memory": f"{ASTRAY} shared memory",
     "load beyond shared memory": f"{ASTRAY} shared memory",
     "store before shared memory": f"{ASTRAY} shared memory",
-    "load beyond a tensor": f"{ASTRAY} a tensor", "misaligned": "misaligned access",
-    "a copy is waited for behind the barrier": RACE, "a copy into what others load": RACE}
+    "load beyond a tensor": f"{ASTRAY} a tensor",
+    "misaligned": "misaligned access",
+    "a copy is waited for behind the barrier": RACE,
+    "a copy into what others load": RACE,
+}
 
 
 @pytest.mark.skipif(race_checker_problem() is not None, reason=race_checker_problem() or "")
@@ -70,10 +82,15 @@ def test_the_race_checker_sees(way):
     assert any(line.startswith(WAYS[way]) for line in found) if WAYS[way] else not found, found
 
 
-@pytest.mark.parametrize("way,text", [
-    (0, None), (7, b"a write outside the block's shared memory"),
-    (9, b"a write outside the block's shared memory"),
-    (len(WAYS), b"threads of a block wait at different barriers")])
+@pytest.mark.parametrize(
+    "way,text",
+    [
+        (0, None),
+        (7, b"a write outside the block's shared memory"),
+        (9, b"a write outside the block's shared memory"),
+        (len(WAYS), b"threads of a block wait at different barriers"),
+    ],
+)
 def test_a_launch_returns_what_the_emulation_sees(way, text):
     x, out = torch.arange(128.0), poisoned(64)
     kernels = library(PROBES)

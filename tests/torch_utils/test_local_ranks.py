@@ -36,8 +36,10 @@ def test_an_error_of_another_rank_is_raised_in_rank_0():
 
 
 def test_a_rank_that_was_killed_is_named():
-    with pytest.raises(UserError, match="process 1 was ended by SIGKILL"), \
-            local_ranks(2, _die_in_rank_1):
+    with (
+        pytest.raises(UserError, match="process 1 was ended by SIGKILL"),
+        local_ranks(2, _die_in_rank_1),
+    ):
         _die_in_rank_1()
 
 

@@ -8,7 +8,10 @@ from torch_utils.memory import memory_errors
 
 
 def test_memory_that_runs_out_gets_the_remedy():
-    for fail in (lambda: torch.empty(1 << 58), lambda: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"))):
+    for fail in (
+        lambda: torch.empty(1 << 58),
+        lambda: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB")),
+    ):
         with pytest.raises(UserError, match="out of memory: lower --x"), memory_errors("lower --x"):
             fail()
     with pytest.raises(RuntimeError, match="shape"), memory_errors("lower --x"):

@@ -43,29 +43,61 @@ def fresh(monkeypatch):
 @pytest.mark.skipif(has_compiler() is not None, reason=has_compiler() or "")
 def test_every_plugin_compiles_links_and_binds_without_a_gpu():
     """In a process of its own: loading binds CUDA kernels for good. Kept in the user's cache between runs."""
-    code = ("import torch\nfrom torch_utils.ops import biline, build, modulated_linear\nfor name in build.PLUGINS:\n"
-            "    build.load(name)\nfor op in ('modulated_weights', 'linear_act', 'act_backward', 'biline_decode',\n"
-            "           'biline_decode_backward', 'biline_render'):\n"
-            "    assert torch._C._dispatch_has_kernel_for_dispatch_key('eidgan::' + op, 'CUDA'), op\n"
-            "assert not torch.cuda.is_initialized()\nprint('BOUND')")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                          env=os.environ | {"TORCH_CUDA_ARCH_LIST": "8.0"})
+    code = (
+        "import torch\nfrom torch_utils.ops import biline, build, modulated_linear\nfor name in build.PLUGINS:\n"
+        "    build.load(name)\nfor op in ('modulated_weights', 'linear_act', 'act_backward', 'biline_decode',\n"
+        "           'biline_decode_backward', 'biline_render'):\n"
+        "    assert torch._C._dispatch_has_kernel_for_dispatch_key('eidgan::' + op, 'CUDA'), op\n"
+        "assert not torch.cuda.is_initialized()\nprint('BOUND')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TORCH_CUDA_ARCH_LIST": "8.0"},
+    )
     assert done.returncode == 0 and "BOUND" in done.stdout, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("text,values", [
-    ("8.0;9.0", ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90"]),
-    ("9.0+PTX", ["arch=compute_90,code=compute_90", "arch=compute_90,code=sm_90"]),
-    ("Ada;Hopper", ["arch=compute_89,code=compute_89", "arch=compute_89,code=sm_89", "arch=compute_90,code=compute_90",
-                    "arch=compute_90,code=sm_90"]),
-    ("Ampere", ["arch=compute_80,code=sm_80", "arch=compute_86,code=compute_86", "arch=compute_86,code=sm_86"]),
-    ("10.3", ["arch=compute_100,code=compute_100"])])  # newer than the compiler: PTX of the newest that it knows
+@pytest.mark.parametrize(
+    "text,values",
+    [
+        ("8.0;9.0", ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90"]),
+        ("9.0+PTX", ["arch=compute_90,code=compute_90", "arch=compute_90,code=sm_90"]),
+        (
+            "Ada;Hopper",
+            [
+                "arch=compute_89,code=compute_89",
+                "arch=compute_89,code=sm_89",
+                "arch=compute_90,code=compute_90",
+                "arch=compute_90,code=sm_90",
+            ],
+        ),
+        (
+            "Ampere",
+            [
+                "arch=compute_80,code=sm_80",
+                "arch=compute_86,code=compute_86",
+                "arch=compute_86,code=sm_86",
+            ],
+        ),
+        ("10.3", ["arch=compute_100,code=compute_100"]),
+    ],
+)  # newer than the compiler: PTX of the newest that it knows
 def test_architectures(text, values):
     assert build.wanted_architectures([80, 86, 89, 90, 100], text) == values
 
 
-@pytest.mark.parametrize("text,word", [("7.5", "too old"), ("8.0;7.5", "7.5 is too old"), ("Volta", "7.0 is too old"),
-                                        ("ninety", "not of the form")])
+@pytest.mark.parametrize(
+    "text,word",
+    [
+        ("7.5", "too old"),
+        ("8.0;7.5", "7.5 is too old"),
+        ("Volta", "7.0 is too old"),
+        ("ninety", "not of the form"),
+    ],
+)
 def test_architectures_that_cannot_be(text, word):
     with pytest.raises(build.BuildError, match=word):
         build.wanted_architectures([80, 90], text)
@@ -82,7 +114,11 @@ def test_what_is_too_old_in_the_variable_is_left_out(monkeypatch, text):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", text)
     with pytest.warns(RuntimeWarning, match="7.0 left out"):
         values = build.wanted_architectures([80, 90])
-    assert values == ["arch=compute_80,code=sm_80", "arch=compute_90,code=compute_90", "arch=compute_90,code=sm_90"]
+    assert values == [
+        "arch=compute_80,code=sm_80",
+        "arch=compute_90,code=compute_90",
+        "arch=compute_90,code=sm_90",
+    ]
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.0;7.5")
     with pytest.raises(build.BuildError, match="7.0, 7.5 is too old"):
         build.wanted_architectures([80, 90])
@@ -104,7 +140,9 @@ def test_a_compiler_of_another_cuda_is_named_with_the_remedy(monkeypatch, tmp_pa
     nvcc.chmod(0o755)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    with pytest.raises(build.BuildError, match=r"of CUDA 12\.4, this PyTorch of CUDA 13\.0.*set CUDA_HOME"):
+    with pytest.raises(
+        build.BuildError, match=r"of CUDA 12\.4, this PyTorch of CUDA 13\.0.*set CUDA_HOME"
+    ):
         build.build("biline", "8.0")
 
 
@@ -112,7 +150,11 @@ def test_key_changes_with_what_goes_in(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "compiler_version", lambda home: (13, 0))
     one, two = (build.wanted_architectures([80, 90], arch) for arch in ("8.0", "8.0;9.0"))
     first = build.plugin_path("biline", tmp_path, one)
-    assert first == build.plugin_path("biline", tmp_path, one) != build.plugin_path("biline", tmp_path, two)
+    assert (
+        first
+        == build.plugin_path("biline", tmp_path, one)
+        != build.plugin_path("biline", tmp_path, two)
+    )
     monkeypatch.setattr(build, "compiler_version", lambda home: (13, 1))
     assert first != build.plugin_path("biline", tmp_path, one)
     monkeypatch.setattr(build, "compiler_version", lambda home: (13, 0))
@@ -120,10 +162,21 @@ def test_key_changes_with_what_goes_in(monkeypatch, tmp_path):
     assert first != build.plugin_path("biline", tmp_path, one)
 
 
-@pytest.mark.parametrize("targets,capability,runs", [
-    ("sm_80-sm_90", (9, 0), True), ("sm_80", (8, 6), True), ("sm_86", (8, 0), False), ("sm_90", (10, 0), False),
-    ("compute_90-sm_80", (12, 1), True), ("compute_90", (8, 9), False), ("sm_120", (12, 0), True)])
-def test_what_was_built_ahead_is_found_without_a_compiler(monkeypatch, tmp_path, targets, capability, runs):
+@pytest.mark.parametrize(
+    "targets,capability,runs",
+    [
+        ("sm_80-sm_90", (9, 0), True),
+        ("sm_80", (8, 6), True),
+        ("sm_86", (8, 0), False),
+        ("sm_90", (10, 0), False),
+        ("compute_90-sm_80", (12, 1), True),
+        ("compute_90", (8, 9), False),
+        ("sm_120", (12, 0), True),
+    ],
+)
+def test_what_was_built_ahead_is_found_without_a_compiler(
+    monkeypatch, tmp_path, targets, capability, runs
+):
     monkeypatch.setenv("EIDGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "cuda_home", lambda: pytest.fail("looked for a compiler"))
     library = build.source_folder("biline") / f"nvcc13.0-{targets}" / "biline.so"
@@ -138,8 +191,10 @@ def test_a_failed_compilation_is_told_in_a_few_lines(tmp_path):
     """A ninja whose compiler fails; torch asks for its version first."""
     ninja = tmp_path / "bin" / "ninja"
     ninja.parent.mkdir()
-    ninja.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\n"
-                     "echo 'x.cu(3): error: expected a ;'\necho noise\nexit 1\n")
+    ninja.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && exit 0\n"
+        "echo 'x.cu(3): error: expected a ;'\necho noise\nexit 1\n"
+    )
     ninja.chmod(0o755)
     library = tmp_path / "cache" / "biline.so"
     library.parent.mkdir()
@@ -191,7 +246,9 @@ def test_cuda_never_falls_back(fresh):
 
 def test_the_variable_decides_where_the_flag_does_not(fresh):
     fresh.setenv("EIDGAN_OPS", "ref")
-    assert check_backend("auto") == "plain PyTorch (ref)" and not registered("biline", "cpu", cpu=True)
+    assert check_backend("auto") == "plain PyTorch (ref)" and not registered(
+        "biline", "cpu", cpu=True
+    )
     fresh.setenv("EIDGAN_OPS", "fast")
     with pytest.raises(UserError, match="EIDGAN_OPS=fast"):
         check_backend("auto")

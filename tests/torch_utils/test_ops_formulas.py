@@ -38,14 +38,26 @@ def linear_case(n=2, p=3, c=6, o=4, spectral=True, dtype=torch.float64):
 
 
 def registered_linear(x, weight, style, bias, spectrum=None, demodulate=True, activate=True):
-    return linear_formula.modulated_linear(x, weight, style, bias, spectrum=spectrum, demodulate=demodulate, activate=activate,
-                                           gain=linear_reference.LEAKY_GAIN if activate else 1.0)
+    return linear_formula.modulated_linear(
+        x,
+        weight,
+        style,
+        bias,
+        spectrum=spectrum,
+        demodulate=demodulate,
+        activate=activate,
+        gain=linear_reference.LEAKY_GAIN if activate else 1.0,
+    )
 
 
 def decode_case(n=2, h=3, w=4, d=2, widths=(3, 5, 3), dtype=torch.float64):
     rand = maker(dtype=dtype)
-    return [rand(n, h, w, widths[0]), rand(n, h, d, widths[0]), rand(n, w, d, widths[0]),
-            rand(num_numbers(mlp_shapes(widths)))], list(widths)
+    return [
+        rand(n, h, w, widths[0]),
+        rand(n, h, d, widths[0]),
+        rand(n, w, d, widths[0]),
+        rand(num_numbers(mlp_shapes(widths))),
+    ], list(widths)
 
 
 def test_packed_layers_come_back_and_begin_at_multiples_of_eight():
@@ -53,9 +65,14 @@ def test_packed_layers_come_back_and_begin_at_multiples_of_eight():
     layers = [(rand(2, o, c), rand(o)) for o, c in shapes]
     numbers = pack(*zip(*layers, strict=True))
     assert numbers.shape == (2, num_numbers(shapes)) == (2, 8 * 6 + 8 * 4 + 16 * 9)
-    for (weight, bias), (same_weight, same_bias) in zip(layers, unpack(numbers, shapes), strict=True):
+    for (weight, bias), (same_weight, same_bias) in zip(
+        layers, unpack(numbers, shapes), strict=True
+    ):
         assert torch.equal(weight, same_weight) and torch.equal(bias.expand(2, -1), same_bias)
-    assert numbers[:, 3 * 5:8 * 5].abs().max() == 0 and numbers[:, 8 * 5 + 3:8 * 6].abs().max() == 0
+    assert (
+        numbers[:, 3 * 5 : 8 * 5].abs().max() == 0
+        and numbers[:, 8 * 5 + 3 : 8 * 6].abs().max() == 0
+    )
 
 
 def with_grad(tensors):
@@ -71,8 +88,12 @@ def test_modulated_linear_derivatives(channels, spectral, demodulate):
     def op(*tensors):
         return registered_linear(*tensors, demodulate=demodulate)
 
-    assert torch.equal(op(*inputs), linear_reference.modulated_linear(
-        *inputs[:4], spectrum=inputs[4] if spectral else None, demodulate=demodulate))
+    assert torch.equal(
+        op(*inputs),
+        linear_reference.modulated_linear(
+            *inputs[:4], spectrum=inputs[4] if spectral else None, demodulate=demodulate
+        ),
+    )
     assert torch.autograd.gradcheck(op, inputs)
     assert torch.autograd.gradgradcheck(op, inputs, fast_mode=True)
 
@@ -81,14 +102,18 @@ def test_modulated_linear_has_a_third_derivative():
     inputs = with_grad(linear_case(n=1, p=2, c=4, o=2))
 
     def gradient_norm(*tensors):
-        grads = torch.autograd.grad(registered_linear(*tensors).sum(), tensors[1:3], create_graph=True)
+        grads = torch.autograd.grad(
+            registered_linear(*tensors).sum(), tensors[1:3], create_graph=True
+        )
         return sum(g.square().sum() for g in grads)
 
     assert torch.autograd.gradgradcheck(gradient_norm, inputs)
 
 
-@pytest.mark.parametrize("channels,spectral,demodulate", [
-    (6, True, True), (7, True, False), (7, False, True), (6, False, False)])
+@pytest.mark.parametrize(
+    "channels,spectral,demodulate",
+    [(6, True, True), (7, True, False), (7, False, True), (6, False, False)],
+)
 def test_the_backward_of_the_weights_has_derivatives(channels, spectral, demodulate):
     """Its values are autograd's gradients of the plain form, its derivatives finite differences."""
     _, weight, style, _, spectrum = linear_case(c=channels, spectral=spectral)
@@ -97,11 +122,14 @@ def test_the_backward_of_the_weights_has_derivatives(channels, spectral, demodul
 
     def op(grad, weight, style, parts=None):
         results = OPS.modulated_weights_backward(grad, weight, style, parts, demodulate, 1.4)
-        return results[:len(inputs)]
+        return results[: len(inputs)]
 
     plain = linear_reference.modulated_weights(
-        *inputs[:2], torch.view_as_complex(inputs[2]) if spectral else None, demodulate=demodulate,
-        gain=1.4)
+        *inputs[:2],
+        torch.view_as_complex(inputs[2]) if spectral else None,
+        demodulate=demodulate,
+        gain=1.4,
+    )
     expected = torch.autograd.grad(plain, inputs, grad)
     torch.testing.assert_close(op(grad, *inputs), expected, rtol=1e-11, atol=1e-11)
     assert torch.autograd.gradcheck(op, (grad, *inputs))
@@ -143,20 +171,30 @@ def test_biline_decode_derivatives():
 def test_a_third_derivative_of_biline_decode_raises():
     tensors, widths = decode_case()
     features, *rest = with_grad(tensors)
-    first, = torch.autograd.grad(OPS.biline_decode(features, *rest, widths).square().sum(), features, create_graph=True)
+    (first,) = torch.autograd.grad(
+        OPS.biline_decode(features, *rest, widths).square().sum(), features, create_graph=True
+    )
     with pytest.raises(RuntimeError, match="first and second"):
         torch.autograd.grad(first.square().sum(), features, create_graph=True)
 
 
-def render_case(n=2, h=3, w=5, d=2, levels=2, widths=(3, 5, 3), refinement=(4, 6), dtype=torch.float64):
+def render_case(
+    n=2, h=3, w=5, d=2, levels=2, widths=(3, 5, 3), refinement=(4, 6), dtype=torch.float64
+):
     rand = maker(dtype=dtype)
     k = widths[0]
     lines = [[rand(n, size, d, k) for _ in range(levels)] for size in (h, w)]
-    decoders = [(w, b) for w, b in (zip(*unpack(rand(num_numbers(mlp_shapes(widths))), mlp_shapes(widths)), strict=False) for _ in range(levels))]
+    decoders = [
+        (w, b)
+        for w, b in (
+            zip(*unpack(rand(num_numbers(mlp_shapes(widths))), mlp_shapes(widths)), strict=False)
+            for _ in range(levels)
+        )
+    ]
     shapes = refinement_shapes(k, refinement)
     layers = unpack(rand(n, num_numbers(shapes)), shapes)
     layers = [(weight, bias[0]) for weight, bias in layers]
-    pairs = [tuple(zip(*layers[i:i + 2], strict=False)) for i in range(1, len(layers), 3)]
+    pairs = [tuple(zip(*layers[i : i + 2], strict=False)) for i in range(1, len(layers), 3)]
     return *lines, decoders, pairs, layers[0::3]
 
 
@@ -166,10 +204,16 @@ def by_level(rows, columns, decoders, pairs, to_rgb):
         features = reference.biline_decode(features, r, c, weights, biases)
     features = reference.pixel_mlp(features, *decoders[-1])
     features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
-    return reference.refine(features.flatten(1, 2), pairs, to_rgb).transpose(1, 2).unflatten(2, features.shape[1:3])
+    return (
+        reference.refine(features.flatten(1, 2), pairs, to_rgb)
+        .transpose(1, 2)
+        .unflatten(2, features.shape[1:3])
+    )
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (67, 129), (1, 4099)], ids=str)  # the last two need several tiles
+@pytest.mark.parametrize(
+    "size", [(1, 1), (3, 5), (67, 129), (1, 4099)], ids=str
+)  # the last two need several tiles
 def test_render_equals_the_levels_one_by_one(size):
     case = render_case(h=size[0], w=size[1])
     with torch.no_grad():
@@ -185,14 +229,20 @@ def test_decode_and_its_gradients_in_several_tiles(size):
     actual = OPS.biline_decode(*inputs, widths)
     expected = formula.plain(*inputs, widths)
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
-    for a, b in zip(torch.autograd.grad(actual, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent), strict=False):
+    for a, b in zip(
+        torch.autograd.grad(actual, inputs, cotangent),
+        torch.autograd.grad(expected, inputs, cotangent),
+        strict=False,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("grad", [True, False])
 def test_training_is_plain_where_only_the_forward_has_a_kernel(monkeypatch, grad):
     """The backward in tiles is for CPUs: on a GPU without the kernel it would be thousands of launches a step."""
-    monkeypatch.setattr(formula, "covers", lambda operator, *_: operator != "biline_decode_backward")
+    monkeypatch.setattr(
+        formula, "covers", lambda operator, *_: operator != "biline_decode_backward"
+    )
     monkeypatch.setattr(biline, "registered", lambda *_, **__: True)
     (features, rows, columns, params), widths = decode_case()
     weights, biases = zip(*unpack(params, mlp_shapes(widths)), strict=False)
@@ -209,11 +259,16 @@ def test_strided_inputs_give_the_same():
     weights, biases = zip(*unpack(params, shapes), strict=False)
     strided = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (features, rows, columns)]
     assert not strided[0].is_contiguous()
-    torch.testing.assert_close(biline_decode(*strided, weights, biases), biline_decode(features, rows, columns, weights, biases))
+    torch.testing.assert_close(
+        biline_decode(*strided, weights, biases),
+        biline_decode(features, rows, columns, weights, biases),
+    )
     x, weight, style, bias, spectrum = linear_case()
     strided = x.transpose(1, 2).contiguous().transpose(1, 2)
-    torch.testing.assert_close(registered_linear(strided, weight.t().contiguous().t(), style, bias, spectrum),
-                               registered_linear(x, weight, style, bias, spectrum))
+    torch.testing.assert_close(
+        registered_linear(strided, weight.t().contiguous().t(), style, bias, spectrum),
+        registered_linear(x, weight, style, bias, spectrum),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -240,8 +295,10 @@ def test_empty_inputs_are_named():
 
 def test_one_position_of_one_sample():
     x, weight, style, bias, spectrum = linear_case(n=1, p=1)
-    torch.testing.assert_close(registered_linear(x, weight, style, bias, spectrum),
-                               modulated_linear(x, weight, style, bias, spectrum=spectrum))
+    torch.testing.assert_close(
+        registered_linear(x, weight, style, bias, spectrum),
+        modulated_linear(x, weight, style, bias, spectrum=spectrum),
+    )
 
 
 def opcheck_cases():
@@ -250,7 +307,13 @@ def opcheck_cases():
     prepared = modulated_weights(weight, style, spectrum)
     tensors, widths = decode_case()
     rows, columns, decoders, pairs, to_rgb = render_case()
-    layers = [to_rgb[0], *zip(*pairs[0], strict=False), to_rgb[1], *zip(*pairs[1], strict=False), to_rgb[2]]
+    layers = [
+        to_rgb[0],
+        *zip(*pairs[0], strict=False),
+        to_rgb[1],
+        *zip(*pairs[1], strict=False),
+        to_rgb[2],
+    ]
     return {
         "modulated_weights": (*with_grad([weight, style, parts]), True, 1.4, torch.float64),
         "modulated_weights_backward": (*with_grad([prepared, weight, style, parts]), True, 1.4),
@@ -258,7 +321,14 @@ def opcheck_cases():
         "act_backward": (*with_grad([x]), x, True),
         "biline_decode": (*with_grad(tensors), widths),
         "biline_decode_backward": (*with_grad([tensors[0] * 2, *tensors]), widths),
-        "biline_render": (rows, columns, torch.stack([pack(*d) for d in decoders]), pack(*zip(*layers, strict=False)), [3, 5, 3], [4, 6]),
+        "biline_render": (
+            rows,
+            columns,
+            torch.stack([pack(*d) for d in decoders]),
+            pack(*zip(*layers, strict=False)),
+            [3, 5, 3],
+            [4, 6],
+        ),
     }
 
 
@@ -270,8 +340,11 @@ def test_opcheck(name):
 def test_opcheck_of_the_weights_backward_without_a_spectrum():
     _, weight, style, _, _ = linear_case(spectral=False)
     arguments = maker(1)(2, *weight.shape), weight, style, None, True, 1.4
-    torch.library.opcheck(OPS.modulated_weights_backward.default, arguments,
-                          test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        OPS.modulated_weights_backward.default,
+        arguments,
+        test_utils=("test_schema", "test_faketensor"),
+    )
 
 
 def test_normalised_features_have_mean_square_one():
@@ -295,9 +368,13 @@ def test_generator_is_the_same_with_and_without_the_operators():
     for ops in ("ref", "auto"):
         with using(ops):
             image = generator(z, text, view)
-            grads = torch.autograd.grad(image.square().sum(), list(generator.parameters()), allow_unused=True)
+            grads = torch.autograd.grad(
+                image.square().sum(), list(generator.parameters()), allow_unused=True
+            )
             with torch.no_grad():
-                results.append([image.detach(), generator(z, text, view), *(g for g in grads if g is not None)])
+                results.append(
+                    [image.detach(), generator(z, text, view), *(g for g in grads if g is not None)]
+                )
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * max(float(a.abs().max()), 1.0))
 
@@ -309,7 +386,9 @@ def test_generator_compiles_without_graph_breaks(grad):
     torch._dynamo.reset()
     with torch.set_grad_enabled(grad):
         compiled = torch.compile(generator, fullgraph=True, backend="aot_eager")
-        torch.testing.assert_close(compiled(z, text, view), generator(z, text, view), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            compiled(z, text, view), generator(z, text, view), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_tiles_cover_every_pixel_once():

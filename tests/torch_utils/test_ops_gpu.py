@@ -41,7 +41,10 @@ def maker(dtype=torch.float32, seed=0):
 
 def poison_allocator():
     """What the next `empty` returns is NaN, so an element that a kernel leaves out shows."""
-    blocks = [torch.full((size,), float("nan"), device="cuda") for size in (1 << 10, 1 << 16, 1 << 20, 1 << 23)]
+    blocks = [
+        torch.full((size,), float("nan"), device="cuda")
+        for size in (1 << 10, 1 << 16, 1 << 20, 1 << 23)
+    ]
     torch.cuda.synchronize()
     del blocks
 
@@ -54,18 +57,22 @@ def no_worse_than(actual, plain, exact, factor=2.0):
 
 def decode_case(widths, n, h, w, d, dtype):
     rand = maker(dtype)
-    params = torch.cat([torch.cat([rand(o * c) / c ** 0.5, rand(o)]) for o, c in mlp_shapes(widths)])
+    params = torch.cat([torch.cat([rand(o * c) / c**0.5, rand(o)]) for o, c in mlp_shapes(widths)])
     return [rand(n, h, w, widths[0]), rand(n, h, d, widths[0]), rand(n, w, d, widths[0]), params]
 
 
 def decode(features, rows, columns, params, widths):
     """As networks call it: with gradients in float32 that is plain PyTorch, which has no kernel for it."""
-    return biline_decode(features, rows, columns, *zip(*unpack(params, mlp_shapes(widths)), strict=False))
+    return biline_decode(
+        features, rows, columns, *zip(*unpack(params, mlp_shapes(widths)), strict=False)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("widths", [PAPER, SMALL], ids=["paper", "small"])
-@pytest.mark.parametrize("size", [(1, 1, 1, 1), (3, 37, 53, 8), (1, 512, 300, 8), (2, 64, 64, 4)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1, 1, 1, 1), (3, 37, 53, 8), (1, 512, 300, 8), (2, 64, 64, 4)], ids=str
+)
 def test_decode_and_its_gradients(dtype, widths, size):
     tensors = decode_case(widths, *size, dtype)
     cotangent = maker(dtype, 1)(*tensors[0].shape)
@@ -80,8 +87,12 @@ def test_decode_and_its_gradients(dtype, widths, size):
     with torch.no_grad():
         no_worse_than(decode(*tensors, widths), plain, exact)
     poison_allocator()
-    for a, p, e in zip(torch.autograd.grad(out, inputs, cotangent), torch.autograd.grad(plain, plain_inputs, cotangent),
-                       torch.autograd.grad(exact, exact_inputs, cotangent.double()), strict=False):
+    for a, p, e in zip(
+        torch.autograd.grad(out, inputs, cotangent),
+        torch.autograd.grad(plain, plain_inputs, cotangent),
+        torch.autograd.grad(exact, exact_inputs, cotangent.double()),
+        strict=False,
+    ):
         no_worse_than(a, p, e)
 
 
@@ -95,7 +106,9 @@ def test_nan_goes_where_plain_pytorch_takes_it(dtype):
         inputs = [t.clone().requires_grad_() for t in tensors]
         out = function(*inputs, PAPER)
         with torch.no_grad():
-            outcomes.append([out, function(*tensors, PAPER), *torch.autograd.grad(out, inputs, cotangent)])
+            outcomes.append(
+                [out, function(*tensors, PAPER), *torch.autograd.grad(out, inputs, cotangent)]
+            )
     case = render_case(PAPER, [128, 64], 1, 5, 7, 8, 3, dtype)
     case[0][1][0, 2] = float("nan")
     with torch.no_grad():
@@ -105,10 +118,12 @@ def test_nan_goes_where_plain_pytorch_takes_it(dtype):
     rand = maker(dtype)
     x, weight, style, bias = rand(2, 9, 64), rand(64, 64), rand(2, 64), rand(64)
     x[1, 3, 5] = float("nan")
-    for outcome, function in zip(outcomes, (modulated_linear, linear_reference.modulated_linear), strict=False):
+    for outcome, function in zip(
+        outcomes, (modulated_linear, linear_reference.modulated_linear), strict=False
+    ):
         outcome.append(function(x, weight, style, bias))
     # phi's NaN is in both results and the weights' gradient, not in those of phi and the lines.
-    pattern = [True, True, False, False, False, True, True, True][:len(outcomes[1])]
+    pattern = [True, True, False, False, False, True, True, True][: len(outcomes[1])]
     assert [bool(expected.isnan().any()) for expected in outcomes[1]] == pattern
     for actual, expected in zip(*outcomes, strict=True):
         assert torch.equal(actual.isnan(), expected.isnan())
@@ -123,7 +138,9 @@ def test_tf32_is_as_the_user_set_it():
     try:
         for precision in ("ieee", "tf32"):
             products.fp32_precision = precision
-            errors.append(float((OPS.biline_decode(*tensors, PAPER).double() - exact).norm() / exact.norm()))
+            errors.append(
+                float((OPS.biline_decode(*tensors, PAPER).double() - exact).norm() / exact.norm())
+            )
     finally:
         products.fp32_precision = before
     assert errors[0] < 3e-6 < 3e-5 < errors[1] < 2e-3
@@ -132,9 +149,23 @@ def test_tf32_is_as_the_user_set_it():
 def render_case(widths, refinement, n, h, w, d, levels, dtype):
     rand = maker(dtype)
     lines = [[rand(n, size, d, widths[0]) for _ in range(levels)] for size in (h, w)]
-    decoders = [tuple(zip(*unpack(decode_case(widths, 1, 1, 1, 1, dtype)[3], mlp_shapes(widths)), strict=False)) for _ in range(levels)]
-    layers = [(rand(n, o, c) / c ** 0.5, rand(o)) for o, c in refinement_shapes(widths[0], refinement)]
-    return *lines, decoders, [tuple(zip(*layers[i:i + 2], strict=False)) for i in range(1, len(layers), 3)], layers[0::3]
+    decoders = [
+        tuple(
+            zip(
+                *unpack(decode_case(widths, 1, 1, 1, 1, dtype)[3], mlp_shapes(widths)), strict=False
+            )
+        )
+        for _ in range(levels)
+    ]
+    layers = [
+        (rand(n, o, c) / c**0.5, rand(o)) for o, c in refinement_shapes(widths[0], refinement)
+    ]
+    return (
+        *lines,
+        decoders,
+        [tuple(zip(*layers[i : i + 2], strict=False)) for i in range(1, len(layers), 3)],
+        layers[0::3],
+    )
 
 
 def has_room(widths, dtype):
@@ -154,7 +185,11 @@ def by_level(case, dtype):
         features = reference.biline_decode(features, r, c, weights, biases)
     features = reference.pixel_mlp(features, *decoders[-1])
     features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
-    return reference.refine(features.flatten(1, 2), pairs, to_rgb).transpose(1, 2).unflatten(2, features.shape[1:3])
+    return (
+        reference.refine(features.flatten(1, 2), pairs, to_rgb)
+        .transpose(1, 2)
+        .unflatten(2, features.shape[1:3])
+    )
 
 
 def cast(x, dtype):
@@ -162,8 +197,11 @@ def cast(x, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("config", [(PAPER, [128, 64], 8, 7), (SMALL, [64, 32], 4, 7), (SMALL, [32, 32], 4, 4)],
-                         ids=["paper", "fast", "small"])
+@pytest.mark.parametrize(
+    "config",
+    [(PAPER, [128, 64], 8, 7), (SMALL, [64, 32], 4, 7), (SMALL, [32, 32], 4, 4)],
+    ids=["paper", "fast", "small"],
+)
 @pytest.mark.parametrize("size", [(1, 1, 1), (3, 33, 47), (1, 300, 512)], ids=str)
 def test_render(dtype, config, size):
     widths, refinement, depth, levels = config
@@ -183,13 +221,24 @@ def test_render(dtype, config, size):
 @pytest.mark.parametrize("spectral", [True, False])
 def test_modulated_linear_and_its_gradients(dtype, channels, outputs, spectral):
     rand = maker()
-    spectrum = torch.complex(rand(2, channels // 2 + 1), rand(2, channels // 2 + 1)) if spectral else None
-    single = [rand(2, 65, channels).to(dtype), rand(outputs, channels), rand(2, channels), rand(outputs)]
+    spectrum = (
+        torch.complex(rand(2, channels // 2 + 1), rand(2, channels // 2 + 1)) if spectral else None
+    )
+    single = [
+        rand(2, 65, channels).to(dtype),
+        rand(outputs, channels),
+        rand(2, channels),
+        rand(outputs),
+    ]
 
     def run(function, wide):
-        tensors = [t.double() if wide else t for t in single] + ([spectrum.to(torch.complex128) if wide else spectrum] if spectral else [])
+        tensors = [t.double() if wide else t for t in single] + (
+            [spectrum.to(torch.complex128) if wide else spectrum] if spectral else []
+        )
         tensors = [t.clone().requires_grad_() for t in tensors]
-        y = function(*tensors[:4], spectrum=tensors[4] if spectral else None, demodulate=True, activate=True)
+        y = function(
+            *tensors[:4], spectrum=tensors[4] if spectral else None, demodulate=True, activate=True
+        )
         cotangent = maker(seed=3)(*y.shape).to(y.dtype)
         return [y, *torch.autograd.grad(y, tensors, cotangent)]
 
@@ -197,24 +246,40 @@ def test_modulated_linear_and_its_gradients(dtype, channels, outputs, spectral):
         return linear_formula.modulated_linear(*args, gain=linear_reference.LEAKY_GAIN, **options)
 
     poison_allocator()
-    for a, p, e in zip(run(fused, False), run(linear_reference.modulated_linear, False), run(linear_reference.modulated_linear, True), strict=False):
+    for a, p, e in zip(
+        run(fused, False),
+        run(linear_reference.modulated_linear, False),
+        run(linear_reference.modulated_linear, True),
+        strict=False,
+    ):
         parts = [torch.view_as_real(t) if t.is_complex() else t for t in (a, p, e)]
-        no_worse_than(*parts, factor=3 if dtype == torch.float32 else 2)  # the FFTs are near float32's last bit
+        no_worse_than(
+            *parts, factor=3 if dtype == torch.float32 else 2
+        )  # the FFTs are near float32's last bit
 
 
 def test_weights_equal_plain_pytorch():
     rand = maker()
     weight, style = rand(704, 704), rand(3, 704)
     spectrum = torch.complex(rand(3, 353), rand(3, 353))
-    exact = linear_reference.modulated_weights(weight.double(), style.double(), spectrum.to(torch.complex128))
-    assert float((modulated_weights(weight, style, spectrum).double() - exact).norm() / exact.norm()) < 1e-6
+    exact = linear_reference.modulated_weights(
+        weight.double(), style.double(), spectrum.to(torch.complex128)
+    )
+    assert (
+        float((modulated_weights(weight, style, spectrum).double() - exact).norm() / exact.norm())
+        < 1e-6
+    )
 
 
 def generator_case(name="eidgan-small"):
     torch.manual_seed(0)
     generator = preset(name).build().cuda()
     config, rand = generator.config, maker()
-    text = TextFeatures(rand(2, config.sentence_dim), rand(2, 3, config.word_dim), torch.ones(2, 3, dtype=torch.bool, device="cuda"))
+    text = TextFeatures(
+        rand(2, config.sentence_dim),
+        rand(2, 3, config.word_dim),
+        torch.ones(2, 3, dtype=torch.bool, device="cuda"),
+    )
     return generator, rand(2, *generator.latent_shape), text
 
 
@@ -225,9 +290,17 @@ def test_generator_step_equals_the_references(name):
     for ops in ("ref", "cuda"):
         with using(ops):
             image = generator(z, text, View(height=40, width=56))
-            grads = torch.autograd.grad(image.square().mean(), list(generator.parameters()), allow_unused=True)
+            grads = torch.autograd.grad(
+                image.square().mean(), list(generator.parameters()), allow_unused=True
+            )
             with torch.no_grad():
-                results.append([image.detach(), generator(z, text, View(height=40, width=56)), *(g for g in grads if g is not None)])
+                results.append(
+                    [
+                        image.detach(),
+                        generator(z, text, View(height=40, width=56)),
+                        *(g for g in grads if g is not None),
+                    ]
+                )
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3 * max(float(a.abs().max()), 1e-3))
 
@@ -241,8 +314,10 @@ def test_path_length_step_equals_the_references():
             codes = generator.mapping(z, text)
             image = generator.synthesis(codes, View.square(24))
             noise = maker(seed=5)(*image.shape)
-            first, = torch.autograd.grad((image * noise).sum(), codes.tokens, create_graph=True)
-            grads = torch.autograd.grad(first.square().sum().sqrt(), list(generator.parameters()), allow_unused=True)
+            (first,) = torch.autograd.grad((image * noise).sum(), codes.tokens, create_graph=True)
+            grads = torch.autograd.grad(
+                first.square().sum().sqrt(), list(generator.parameters()), allow_unused=True
+            )
             results.append([first.detach(), *(g for g in grads if g is not None)])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(b, a, rtol=2e-3, atol=2e-3 * max(float(a.abs().max()), 1e-3))
@@ -250,28 +325,53 @@ def test_path_length_step_equals_the_references():
 
 def test_r1_step_equals_the_references():
     generator, _, text = generator_case()
-    discriminator = WaveletDiscriminatorConfig(resolution=64, sentence_dim=generator.config.sentence_dim, channel_base=2048).build().cuda()
+    discriminator = (
+        WaveletDiscriminatorConfig(
+            resolution=64, sentence_dim=generator.config.sentence_dim, channel_base=2048
+        )
+        .build()
+        .cuda()
+    )
     images = maker(seed=2)(2, 3, 64, 64)
     results = []
     for ops in ("ref", "cuda"):
         with using(ops):
             x = images.clone().requires_grad_()
-            gradient, = torch.autograd.grad(discriminator(x, text).logits.sum(), x, create_graph=True)
-            results.append(torch.autograd.grad(gradient.square().sum(), list(discriminator.parameters()), allow_unused=True))
+            (gradient,) = torch.autograd.grad(
+                discriminator(x, text).logits.sum(), x, create_graph=True
+            )
+            results.append(
+                torch.autograd.grad(
+                    gradient.square().sum(), list(discriminator.parameters()), allow_unused=True
+                )
+            )
     for a, b in zip(*results, strict=True):
         if a is not None:
             torch.testing.assert_close(b, a, rtol=2e-3, atol=2e-3 * max(float(a.abs().max()), 1e-3))
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.skipif(
-    triton_lacks() is not None, reason=f"torch.compile needs {triton_lacks()}"))], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                triton_lacks() is not None, reason=f"torch.compile needs {triton_lacks()}"
+            ),
+        ),
+    ],
+    ids=["eager", "compiled"],
+)
 def test_bf16_autocast(compiled):
     generator, z, text = generator_case()
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
         view = View.square(64)
         with using("ref"):
             expected = generator(z, text, view)
-        actual = (torch.compile(generator, fullgraph=True) if compiled else generator)(z, text, view)
+        actual = (torch.compile(generator, fullgraph=True) if compiled else generator)(
+            z, text, view
+        )
     assert float((actual - expected).norm() / expected.norm()) < 0.05
 
 

@@ -16,9 +16,18 @@ POINTERS = "grad", "weight", "style", "spectrum", "d_weight", "d_style", "d_spec
 Params = structure(
     *((name, "p") for name in POINTERS),
     *((name, "i") for name in ("batch", "outputs", "channels", "demodulate")),
-    ("gain", "f"), ("chunks", "i"), ("num_factors", "i"), *((f"factor{i}", "i") for i in range(12)))
-SumParams = structure(*((f"{name}{i}", kind) for name, kind in (
-    ("partial", "p"), ("total", "p"), ("count", "l"), ("slices", "i")) for i in range(3)))
+    ("gain", "f"),
+    ("chunks", "i"),
+    ("num_factors", "i"),
+    *((f"factor{i}", "i") for i in range(12)),
+)
+SumParams = structure(
+    *(
+        (f"{name}{i}", kind)
+        for name, kind in (("partial", "p"), ("total", "p"), ("count", "l"), ("slices", "i"))
+        for i in range(3)
+    )
+)
 
 
 def case(n, o, c, spectral, dtype=torch.float32):
@@ -45,16 +54,28 @@ def emulated(kernels, grad, weight, style, spectrum, demodulate, chunks=None):
     def pointers(*tensors):
         return [None if x is None else x.data_ptr() for x in tensors]
 
-    call(kernels.eidgan_weights_backward, DTYPES[grad.dtype], Params(
-        *pointers(grad, weight, style, spectrum, *partial), *sizes, demodulate, 1.4, chunks,
-        *[0] * 13))
-    call(kernels.eidgan_sum_partial, SumParams(
-        *pointers(*partial, *totals), *(like.numel() for like in likes), *slices))
+    call(
+        kernels.eidgan_weights_backward,
+        DTYPES[grad.dtype],
+        Params(
+            *pointers(grad, weight, style, spectrum, *partial),
+            *sizes,
+            demodulate,
+            1.4,
+            chunks,
+            *[0] * 13,
+        ),
+    )
+    call(
+        kernels.eidgan_sum_partial,
+        SumParams(*pointers(*partial, *totals), *(like.numel() for like in likes), *slices),
+    )
     return totals
 
 
 def check(actual, tensors, demodulate):
     """Relative errors at most 4 times plain PyTorch's: its FFTs are near float32's last bit."""
+
     def plain(dtype):
         grad, *rest = (None if x is None else x.to(dtype) for x in tensors)
         return torch.ops.eidgan.modulated_weights_backward(grad, *rest, demodulate, 1.4)

@@ -31,7 +31,8 @@ SETTINGS = {
     "backends.fp32_precision tf32": (lambda: setattr(BACKENDS, "fp32_precision", "tf32"), True),
     "allow_tf32": (lambda: setattr(PRODUCTS, "allow_tf32", True), True),
     "not allow_tf32": (lambda: setattr(PRODUCTS, "allow_tf32", False), False),
-    "matmul_precision high": (lambda: torch.set_float32_matmul_precision("high"), True)}
+    "matmul_precision high": (lambda: torch.set_float32_matmul_precision("high"), True),
+}
 
 
 @pytest.fixture(params=SETTINGS)
@@ -59,10 +60,20 @@ def test_float32_stays_float32_and_the_setting_comes_back(tf32_allowed):
 @pytest.mark.skipif(not compiler(), reason="no C++ compiler")
 def test_the_kernels_multiply_as_the_user_set_it(tf32_allowed):
     root = Path(torch.__file__).parent
-    probe = ctypes.CDLL(built(
-        Path(__file__).with_name("glue_probe.cpp"), "-std=c++20", "-shared",
-        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}", "-isystem",
-        f"{root}/include", f"-L{root}/lib", "-Wl,--no-as-needed", "-lc10", "-ltorch_cpu"))
+    probe = ctypes.CDLL(
+        built(
+            Path(__file__).with_name("glue_probe.cpp"),
+            "-std=c++20",
+            "-shared",
+            f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+            "-isystem",
+            f"{root}/include",
+            f"-L{root}/lib",
+            "-Wl,--no-as-needed",
+            "-lc10",
+            "-ltorch_cpu",
+        )
+    )
     assert probe.product_code_of_float() == (TF32 if tf32_allowed else DTYPES[torch.float32])
 
 

@@ -11,7 +11,18 @@ from torch_utils.training_stats import Collector
 
 def test_seeds_are_fixed_for_ever_and_distinguish_their_parts():
     assert seed_for(0, "z", 5) == 3023306434187574093
-    assert len({seed_for(0, "z", 5), seed_for(0, "z", 50), seed_for(0, "z5"), seed_for("0", "z", 5), seed_for(0, "z", 5, 0)}) == 5
+    assert (
+        len(
+            {
+                seed_for(0, "z", 5),
+                seed_for(0, "z", 50),
+                seed_for(0, "z5"),
+                seed_for("0", "z", 5),
+                seed_for(0, "z", 5, 0),
+            }
+        )
+        == 5
+    )
 
 
 def test_rows_depend_on_their_own_seed_only():
@@ -59,7 +70,10 @@ def test_grid_places_row_by_row_and_png_keeps_text(tmp_path):
     assert sheet.shape == (3, 4, 12)
     assert grid(images).equal(sheet) and grid(images[:2], 3).shape == (3, 2, 12)
     assert torch.equal(grid([torch.arange(24).view(3, 2, 4)], 1), torch.arange(24).view(3, 2, 4))
-    assert sheet[0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4 and sheet[0, 3].tolist() == [3] * 4 + [4] * 4 + [255] * 4
+    assert (
+        sheet[0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+        and sheet[0, 3].tolist() == [3] * 4 + [4] * 4 + [255] * 4
+    )
     save_png(tmp_path / "x.png", sheet, {"prompt": "a red äpple"}, ours=never)
     with Image.open(tmp_path / "x.png") as picture:
         assert isinstance(picture, PngImageFile)

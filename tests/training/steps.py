@@ -16,8 +16,9 @@ def make_trainer(config):
 
 def run_steps(trainer, archive, num_steps):
     dataset, config = TextImageDataset(archive, split="train"), trainer.config
-    batches = training_batches(dataset, global_batch=config.batch, seed=config.seed,
-                               start_images=trainer.progress.images)
+    batches = training_batches(
+        dataset, global_batch=config.batch, seed=config.seed, start_images=trainer.progress.images
+    )
     for _ in range(num_steps):
         batch = next(batches)
         trainer.step(batch.images, batch.captions)

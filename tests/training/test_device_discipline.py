@@ -24,14 +24,22 @@ from training.trainer import Trainer
 
 CAPTIONS = ["a cat", "a dog on a mat", "rain", "two red birds"]
 # A recipe of every other system than EIDGAN, which has every term of the losses below.
-FAMILIES = tuple(f"{system}-openmoji64" for system in (
-    "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan"))
+FAMILIES = tuple(
+    f"{system}-openmoji64"
+    for system in ("crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
+)
 FROZEN = replace(
-    recipe("eidgan-flowers64"), resolution=32, generator=preset("eidgan-tiny"),
-    discriminator=FrozenFeaturesConfig(resolution=32, **SMALL_FROZEN))
+    recipe("eidgan-flowers64"),
+    resolution=32,
+    generator=preset("eidgan-tiny"),
+    discriminator=FrozenFeaturesConfig(resolution=32, **SMALL_FROZEN),
+)
 SMALL = replace(
-    recipe("debug"), generator=preset("vqcgan-tiny"), loss=LossConfig(r1_gamma=0.0),
-    discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, feature_dim=64))
+    recipe("debug"),
+    generator=preset("vqcgan-tiny"),
+    loss=LossConfig(r1_gamma=0.0),
+    discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, feature_dim=64),
+)
 
 
 class Towers:
@@ -75,8 +83,14 @@ def everything(**fields):
     base = recipe("debug")
     loss = replace(base.loss, cond=1.0, cong=1.0, matching_aware_gp=2.0)
     augment = replace(base.augment, p=0.2, rotation=0.1)
-    return replace(base, loss=loss, text=TextConfig(noise=0.5), augment=augment,
-                   ema=EmaConfig(posthoc=(0.05, 0.1)), **fields)
+    return replace(
+        base,
+        loss=loss,
+        text=TextConfig(noise=0.5),
+        augment=augment,
+        ema=EmaConfig(posthoc=(0.05, 0.1)),
+        **fields,
+    )
 
 
 def test_the_families_hold_every_system():
@@ -88,8 +102,9 @@ def test_the_families_hold_every_system():
     assert small and all(config.text_cache for config in small)
 
 
-@pytest.mark.parametrize("config", [*map(recipe, FAMILIES), FROZEN],
-                         ids=lambda config: config.recipe)
+@pytest.mark.parametrize(
+    "config", [*map(recipe, FAMILIES), FROZEN], ids=lambda config: config.recipe
+)
 def test_a_step_of_every_family_waits_for_nothing(config):
     if config.discriminator.kind == "wavelet":  # whose R1 is below
         config = replace(config, loss=LossConfig(r1_gamma=0.0))

@@ -33,8 +33,9 @@ def synthetic():
     images = hidden @ torch.randn(8, width, generator=rng)
     images = images + 0.1 * torch.randn(6, 40, width, generator=rng)
     texts = hidden @ torch.randn(8, 384, generator=rng)
-    features = TowerFeatures(images, torch.cat([texts, texts + 0.1]),
-                             [[i, 40 + i] for i in range(40)])
+    features = TowerFeatures(
+        images, torch.cat([texts, texts + 0.1]), [[i, 40 + i] for i in range(40)]
+    )
     return Lessons(features, [[i] for i in range(40)])
 
 
@@ -44,15 +45,21 @@ def test_info_nce_against_a_hand_written_value():
     expected = -math.log(math.exp(3) / (math.exp(3) + 3))
     assert info_nce(pairs, 2 * pairs, torch.tensor(3.0)).item() == pytest.approx(expected, rel=1e-5)
     uniform = torch.ones(8, 3)
-    assert info_nce(uniform, uniform, torch.tensor(50.0)).item() == pytest.approx(math.log(8), rel=1e-5)
+    assert info_nce(uniform, uniform, torch.tensor(50.0)).item() == pytest.approx(
+        math.log(8), rel=1e-5
+    )
 
 
 def test_retrieval_counts_both_directions():
     images = torch.eye(12)
     texts = torch.eye(12)
-    texts[0] = texts[1]  # picture 0 finds caption 1 and others as near as its own; caption 0 looks like picture 1
+    texts[0] = texts[
+        1
+    ]  # picture 0 finds caption 1 and others as near as its own; caption 0 looks like picture 1
     figures = retrieval(images, texts)
-    assert figures["image_to_text"]["R@1"] == figures["image_to_text"]["R@5"] == pytest.approx(100.0)
+    assert (
+        figures["image_to_text"]["R@1"] == figures["image_to_text"]["R@5"] == pytest.approx(100.0)
+    )
     assert figures["text_to_image"] == {"R@1": 91.7, "R@5": 100.0, "R@10": 100.0}
     assert figures["chance"]["R@5"] == pytest.approx(41.67)
     assert figures["cosine_matched"] == pytest.approx(11 / 12, abs=1e-3)
@@ -69,7 +76,10 @@ def test_heads_learn_repeatably_and_leave_the_global_stream_alone(synthetic):
     heads = train_heads([synthetic], config)
     assert torch.equal(torch.get_rng_state(), before)
     figures = evaluate(synthetic, heads)["32px"]
-    assert figures["text_to_image"]["R@1"] > 80 and figures["cosine_matched"] > figures["cosine_mismatched"] + 0.4
+    assert (
+        figures["text_to_image"]["R@1"] > 80
+        and figures["cosine_matched"] > figures["cosine_mismatched"] + 0.4
+    )
     again = train_heads([synthetic], config)
     first, second = (pair[0].state_dict().values() for pair in (heads, again))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -95,7 +105,11 @@ def test_variants_shrink_move_and_repeat():
     assert sizes == [128, 64, 32, 32, 48, 64]
     assert torch.equal(make_variant(image, 0, generator_for(0)), image)
     moved = make_variant(image, 6, generator_for(6))
-    assert moved.shape == image.shape and moved.abs().max() <= 1 and not torch.allclose(moved[0], moved[1])
+    assert (
+        moved.shape == image.shape
+        and moved.abs().max() <= 1
+        and not torch.allclose(moved[0], moved[1])
+    )
     assert torch.equal(moved, make_variant(image, 6, generator_for(6)))
 
 
@@ -105,9 +119,22 @@ def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
     from networks.text_encoders.small import load_small
 
     emojis, unnamed = find_emojis(30)
-    write_archive(tmp_path / "d.zip", openmoji_pictures(emojis, (32, 32)), (32, 32), openmoji_info(emojis, unnamed))
-    arguments = ["--data", str(tmp_path / "d.zip"), "--steps", "20", "--outdir", str(tmp_path / "heads"),
-                 "--cache-dir", str(tmp_path / "cache")]
+    write_archive(
+        tmp_path / "d.zip",
+        openmoji_pictures(emojis, (32, 32)),
+        (32, 32),
+        openmoji_info(emojis, unnamed),
+    )
+    arguments = [
+        "--data",
+        str(tmp_path / "d.zip"),
+        "--steps",
+        "20",
+        "--outdir",
+        str(tmp_path / "heads"),
+        "--cache-dir",
+        str(tmp_path / "cache"),
+    ]
     first = CliRunner().invoke(main, arguments)
     assert first.exit_code == 0, first.output
     record = json.loads((tmp_path / "heads" / "small.json").read_text())
@@ -116,12 +143,16 @@ def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
     assert data["num_pictures"]["train"] + data["num_pictures"]["test"] == len(emojis)
     weights = (tmp_path / "heads" / "small.safetensors").read_bytes()
     second = CliRunner().invoke(main, arguments)
-    assert "image features" in first.stderr and "image features" not in second.stderr  # from the cache
+    assert (
+        "image features" in first.stderr and "image features" not in second.stderr
+    )  # from the cache
     assert (tmp_path / "heads" / "small.safetensors").read_bytes() == weights
     encoder = load_small("small", heads=tmp_path / "heads" / "small.safetensors")
     assert encoder.encode_text(["an apple"]).sentence.shape == (1, 256)
 
 
 def test_the_command_names_a_missing_archive(tmp_path):
-    done = CliRunner().invoke(main, ["--data", str(tmp_path / "none.zip"), "--cache-dir", str(tmp_path)])
+    done = CliRunner().invoke(
+        main, ["--data", str(tmp_path / "none.zip"), "--cache-dir", str(tmp_path)]
+    )
     assert done.exit_code == 1 and "none.zip" in done.stderr and "Traceback" not in done.stderr

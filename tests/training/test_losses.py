@@ -22,7 +22,11 @@ from training.gan_loss import GanLoss, MicroBatch
 
 def text(n, width, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return TextFeatures(torch.randn(n, width, generator=g), torch.randn(n, 5, width, generator=g), torch.ones(n, 5, dtype=torch.bool))
+    return TextFeatures(
+        torch.randn(n, width, generator=g),
+        torch.randn(n, 5, width, generator=g),
+        torch.ones(n, 5, dtype=torch.bool),
+    )
 
 
 def parts(**loss):
@@ -31,15 +35,21 @@ def parts(**loss):
     config = recipe("debug")
     generator, discriminator = config.generator.build(), config.discriminator.build()
     augment = Augmentation(AugmentConfig(mode="noaug"), "cpu")
-    gan = GanLoss(generator, discriminator, None, augment, LossConfig(**loss), 32, Collector(), "fp32")
+    gan = GanLoss(
+        generator, discriminator, None, augment, LossConfig(**loss), 32, Collector(), "fp32"
+    )
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     return gan, MicroBatch(images, text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
 
 
 def test_logistic_losses_in_closed_form():
     logits = torch.tensor([0.0, 2.0])
-    assert losses.logistic_real(logits).item() == pytest.approx((math.log(2) + math.log1p(math.exp(-2))) / 2)
-    assert losses.logistic_fake(logits).item() == pytest.approx((math.log(2) + 2 + math.log1p(math.exp(-2))) / 2)
+    assert losses.logistic_real(logits).item() == pytest.approx(
+        (math.log(2) + math.log1p(math.exp(-2))) / 2
+    )
+    assert losses.logistic_fake(logits).item() == pytest.approx(
+        (math.log(2) + 2 + math.log1p(math.exp(-2))) / 2
+    )
 
 
 def test_hinge_losses_in_closed_form():
@@ -56,8 +66,17 @@ def frozen_parts(augment, *, keep_fakes, **loss):
     generator = preset("eidgan-tiny").build()
     discriminator = FrozenFeaturesConfig(resolution=32, sentence_dim=64, **SMALL_FROZEN).build()
     config = LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0, **loss)
-    return GanLoss(generator, discriminator, None, augment, config, 32, Collector(), "fp32",
-                   keep_fakes=keep_fakes)
+    return GanLoss(
+        generator,
+        discriminator,
+        None,
+        augment,
+        config,
+        32,
+        Collector(),
+        "fp32",
+        keep_fakes=keep_fakes,
+    )
 
 
 def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws():
@@ -108,7 +127,7 @@ def test_r1_gradients_equal_a_hand_written_step():
     images = micro.images.clone().requires_grad_(True)
     logits = gan.discriminator(images, micro.text).logits
     in_images = torch.autograd.grad(logits.sum(), images, create_graph=True)[0]
-    by_hand = gradients(3.0 / 2 * 4 * (in_images ** 2).sum() / 4)
+    by_hand = gradients(3.0 / 2 * 4 * (in_images**2).sum() / 4)
     largest = max(g.abs().max() for g in by_hand)
     assert largest > 1e-3
     for with_r1, without, r1 in zip(full, plain, by_hand, strict=True):
@@ -118,13 +137,20 @@ def test_r1_gradients_equal_a_hand_written_step():
 def test_r1_of_a_linear_discriminator_is_its_weight_norm():
     weight = torch.randn(3, 8, 8)
     images = torch.randn(5, 3, 8, 8, requires_grad=True)
-    assert losses.r1_penalty((images * weight).sum(dim=(1, 2, 3)), images).item() == pytest.approx(weight.square().sum().item(), rel=1e-5)
+    assert losses.r1_penalty((images * weight).sum(dim=(1, 2, 3)), images).item() == pytest.approx(
+        weight.square().sum().item(), rel=1e-5
+    )
 
 
 def test_matching_aware_penalty_of_a_linear_discriminator():
-    images, sentence = torch.randn(2, 1, 2, 2, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    images, sentence = (
+        torch.randn(2, 1, 2, 2, requires_grad=True),
+        torch.randn(2, 3, requires_grad=True),
+    )
     logits = 0.5 * images.flatten(1).sum(dim=1) + 2 * sentence[:, 0]
-    assert losses.matching_aware_penalty(logits, images, sentence).item() == pytest.approx((1 + 2) ** 6, rel=1e-5)
+    assert losses.matching_aware_penalty(logits, images, sentence).item() == pytest.approx(
+        (1 + 2) ** 6, rel=1e-5
+    )
 
 
 def test_path_length_of_a_linear_generator():
@@ -139,22 +165,31 @@ def test_path_length_of_a_linear_generator():
 
 def test_info_nce_against_its_definition():
     candidates, anchors = torch.randn(4, 6), torch.randn(4, 6)
-    a, b = candidates / candidates.norm(dim=1, keepdim=True), anchors / anchors.norm(dim=1, keepdim=True)
+    a, b = (
+        candidates / candidates.norm(dim=1, keepdim=True),
+        anchors / anchors.norm(dim=1, keepdim=True),
+    )
     expected = 0.0
     for i in range(4):
         scores = torch.stack([(a[j] * b[i]).sum() for j in range(4)]) / 0.2
         expected -= (scores[i] - scores.logsumexp(dim=0)) / 4
-    assert losses.info_nce(candidates, anchors, 0.2).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.info_nce(candidates, anchors, 0.2).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
 def test_mismatch_uses_the_texts_of_other_pictures():
     gan, micro = parts(mismatch=1.0, r1_gamma=0.0)
     loss, _ = gan.discriminator_loss(micro, regularise=False)
     hidden = gan.discriminator.trunk(micro.images)
-    real, wrong = (gan.discriminator.judge(hidden, t).logits for t in (micro.text, micro.text.roll(1)))
+    real, wrong = (
+        gan.discriminator.judge(hidden, t).logits for t in (micro.text, micro.text.roll(1))
+    )
     codes = gan.codes(micro, "z-d")
     fake = gan.discriminator(gan.generator.synthesis(codes, gan.view), micro.text).logits
-    expected = losses.logistic_real(real) + (losses.logistic_fake(fake) + losses.logistic_fake(wrong)) / 2
+    expected = (
+        losses.logistic_real(real) + (losses.logistic_fake(fake) + losses.logistic_fake(wrong)) / 2
+    )
     torch.testing.assert_close(loss, expected)
 
 
@@ -162,7 +197,9 @@ def test_style_mixing_swaps_a_tail_of_codes():
     gan, micro = parts(style_mixing=1.0)
     mixed = gan.codes(micro, "z").tokens
     first = gan.generator.mapping(micro.normal("z", gan.generator.latent_shape), micro.text).tokens
-    second = gan.generator.mapping(micro.normal("z-mix", gan.generator.latent_shape), micro.text).tokens
+    second = gan.generator.mapping(
+        micro.normal("z-mix", gan.generator.latent_shape), micro.text
+    ).tokens
     for i in range(4):
         kept = [torch.equal(a, b) for a, b in zip(mixed[i], first[i], strict=True)]
         cut = kept.index(False)
@@ -172,33 +209,61 @@ def test_style_mixing_swaps_a_tail_of_codes():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_augmentation_at_zero_is_the_identity_and_at_one_differentiable(seed):
-    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    images = torch.rand(
+        4, 3, 16, 16, generator=torch.Generator().manual_seed(seed)
+    ).requires_grad_()
     uniforms = torch.rand(4, NUM_UNIFORMS, generator=torch.Generator().manual_seed(seed))
     off = Augmentation(AugmentConfig(mode="fixed", p=0.0), "cpu")
     assert off(images, pytest.fail) is images  # nothing is drawn
     on = Augmentation(AugmentConfig(mode="fixed", p=1.0, rotation=0.1), "cpu")
     augmented = on(images, lambda width: uniforms)
     assert augmented.shape == images.shape and not torch.allclose(augmented, images)
-    gradient, = torch.autograd.grad(augmented.square().sum(), images)
+    (gradient,) = torch.autograd.grad(augmented.square().sum(), images)
     assert (gradient.flatten(1).abs().sum(dim=1) > 0).all()
 
 
 def test_flip_alone_mirrors_and_brightness_alone_shifts():
     images = torch.rand(8, 3, 16, 16)
-    none = {"mode": "fixed", "p": 1.0, "flip": False, "translation": 0, "scale": 0, "rotation": 0,
-            "brightness": 0, "contrast": 0, "saturation": 0, "cutout": 0}
+    none = {
+        "mode": "fixed",
+        "p": 1.0,
+        "flip": False,
+        "translation": 0,
+        "scale": 0,
+        "rotation": 0,
+        "brightness": 0,
+        "contrast": 0,
+        "saturation": 0,
+        "cutout": 0,
+    }
     uniforms = torch.rand(8, NUM_UNIFORMS)
-    flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(images, lambda width: uniforms)
+    flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(
+        images, lambda width: uniforms
+    )
     for image, out, draw in zip(images, flipped, uniforms[:, 1], strict=True):
         torch.testing.assert_close(out, image.flip(-1) if draw < 0.5 else image, atol=1e-5, rtol=0)
-    shifted = Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(images, lambda width: uniforms) - images
+    shifted = (
+        Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(
+            images, lambda width: uniforms
+        )
+        - images
+    )
     assert (shifted.flatten(1).std(dim=1) < 1e-5).all() and 0.01 < shifted.abs().max() <= 0.3 + 1e-5
 
 
 def test_whole_pixels_are_moved_and_not_blurred():
     images = torch.rand(8, 3, 16, 12)
-    none = {"mode": "fixed", "p": 1.0, "flip": False, "scale": 0, "rotation": 0,
-            "brightness": 0, "contrast": 0, "saturation": 0, "cutout": 0}
+    none = {
+        "mode": "fixed",
+        "p": 1.0,
+        "flip": False,
+        "scale": 0,
+        "rotation": 0,
+        "brightness": 0,
+        "contrast": 0,
+        "saturation": 0,
+        "cutout": 0,
+    }
     uniforms = torch.rand(8, NUM_UNIFORMS)
     augment = Augmentation(AugmentConfig(**none, translation=0.25, whole_pixels=True), "cpu")
     moved = augment(images, lambda width: uniforms)
@@ -251,16 +316,24 @@ def test_image_losses_reach_the_players_they_are_for():
     generator = config.generator.build()
     augment = Augmentation(AugmentConfig(mode="noaug"), "cpu")
     loss_config = LossConfig(r1_gamma=0.0, cond=1.0, cong=1.0, cong_interval=4)
-    gan = GanLoss(generator, discriminator, TinyTowers(), augment, loss_config, 32, Collector(), "fp32")
+    gan = GanLoss(
+        generator, discriminator, TinyTowers(), augment, loss_config, 32, Collector(), "fp32"
+    )
     micro = MicroBatch(torch.rand(4, 3, 32, 32), text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
     with_d, _ = gan.discriminator_loss(micro, regularise=False)
     with_g, between = gan.generator_loss(micro)[0], gan.generator_loss(micro, contrast=False)[0]
     means = gan.collector.flush()
     gan.config = LossConfig(r1_gamma=0.0)
-    assert with_d.item() - gan.discriminator_loss(micro, regularise=False)[0].item() == pytest.approx(means["Loss/ConD"], rel=1e-4)
+    assert with_d.item() - gan.discriminator_loss(micro, regularise=False)[
+        0
+    ].item() == pytest.approx(means["Loss/ConD"], rel=1e-4)
     assert between.item() == gan.generator_loss(micro)[0].item()
     assert with_g.item() - between.item() == pytest.approx(4 * means["Loss/ConG"], rel=1e-4)
-    expected = losses.info_nce(discriminator(micro.images, micro.text).features, TinyTowers().encode_image(micro.images), 0.1)
+    expected = losses.info_nce(
+        discriminator(micro.images, micro.text).features,
+        TinyTowers().encode_image(micro.images),
+        0.1,
+    )
     assert means["Loss/ConD"] == pytest.approx(expected.item(), rel=1e-5)
     with_d.backward()
     assert discriminator.head.features.weight.grad.abs().max() > 0
@@ -276,4 +349,6 @@ def test_perturbed_sentences_keep_their_length_and_turn_by_the_noise(noise):
     sentences, normal = torch.eye(4, 8) * 3, torch.eye(4, 8).roll(4, dims=1) * 5
     perturbed = perturb_sentences(sentences, normal, noise)
     torch.testing.assert_close(perturbed.norm(dim=1), torch.full((4,), 3.0))
-    torch.testing.assert_close(torch.cosine_similarity(perturbed, sentences), torch.full((4,), 1 / math.sqrt(1 + noise ** 2)))
+    torch.testing.assert_close(
+        torch.cosine_similarity(perturbed, sentences), torch.full((4,), 1 / math.sqrt(1 + noise**2))
+    )

@@ -65,10 +65,13 @@ def test_what_a_skipped_step_saw_moves_no_running_mean(openmoji32):
     assert torch.equal(trainer.generator.tokens_mean, centre)
     assert torch.equal(trainer.loss.path_length_mean, length)
     assert trainer.powers.images == 2 * trainer.config.batch < trainer.progress.images
-    assert all(torch.equal(value, powers[name])
-               for name, value in trainer.powers.averages[0.1].items())
+    assert all(
+        torch.equal(value, powers[name]) for name, value in trainer.powers.averages[0.1].items()
+    )
     after = list(trainer.ema.model.parameters())
-    assert all(torch.equal(p, q) for p, q in zip(after, trainer.generator.parameters(), strict=False))
+    assert all(
+        torch.equal(p, q) for p, q in zip(after, trainer.generator.parameters(), strict=False)
+    )
     assert not all(torch.equal(p, q) for p, q in zip(after, average, strict=False))
 
 
@@ -85,8 +88,14 @@ def test_a_run_that_meets_such_gradients_stops_or_rolls_back(openmoji32, tmp_pat
         return value, total
 
     monkeypatch.setattr(GanLoss, "discriminator_loss", loss)
-    config = replace(recipe("debug"), data=str(openmoji32), report_to=(), device="cpu",
-                     tick_kimg=0.016, snapshot_ticks=1)
+    config = replace(
+        recipe("debug"),
+        data=str(openmoji32),
+        report_to=(),
+        device="cpu",
+        tick_kimg=0.016,
+        snapshot_ticks=1,
+    )
     with pytest.raises(UserError, match="at 48 images: the gradient of D was not finite in 1 of"):
         run(config, tmp_path)
     assert newest_state(tmp_path)["progress"]["images"] == 32

@@ -61,8 +61,15 @@ def test_inner_products_are_integrals():
     a = Profiles.of_lengths([3.0, 7.0], [0.05, 0.2])
     b = Profiles.of_lengths([5.0, 7.0, 2.0], [0.1, 0.25, 0.05])
     time = midpoints(7.0)
-    rows, columns = (np.array([profile(time, end, relative_length(g)) for end, g in
-                               zip(p.times, p.exponents, strict=True)]) for p in (a, b))
+    rows, columns = (
+        np.array(
+            [
+                profile(time, end, relative_length(g))
+                for end, g in zip(p.times, p.exponents, strict=True)
+            ]
+        )
+        for p in (a, b)
+    )
     np.testing.assert_allclose(inner_products(a, b), rows @ columns.T * 7.0 / len(time), rtol=1e-4)
 
 
@@ -138,8 +145,9 @@ def test_a_length_between_two_is_rebuilt_from_many_moments():
 def test_the_residual_is_the_distance_of_the_profiles():
     stored = Profiles.of_lengths([2.0, 2.0, 4.0, 4.0], [0.1, 0.2, 0.1, 0.2])
     time = midpoints(4.0)
-    parts = np.array([profile(time, end, length)
-                      for end, length in ((2, 0.1), (2, 0.2), (4, 0.1), (4, 0.2))])
+    parts = np.array(
+        [profile(time, end, length) for end, length in ((2, 0.1), (2, 0.2), (4, 0.1), (4, 0.2))]
+    )
     for length in (0.03, 0.15, 0.28):
         found, wanted = reconstruct(stored, 4.0, length), profile(time, 4.0, length)
         distance = np.linalg.norm(found.weights @ parts - wanted) / np.linalg.norm(wanted)
@@ -165,8 +173,10 @@ def test_the_averages_leave_the_training_as_it_is(openmoji32):
     assert plain.ema.state_dict().keys() == kept.ema.state_dict().keys()
     for part in ("generator", "ema"):
         other = kept.objects[part].state_dict()
-        assert all(torch.equal(value, other[name])
-                   for name, value in plain.objects[part].state_dict().items())
+        assert all(
+            torch.equal(value, other[name])
+            for name, value in plain.objects[part].state_dict().items()
+        )
 
 
 def test_numbers_beyond_float16_are_kept(tmp_path):
@@ -218,8 +228,10 @@ def test_files_that_do_not_belong_together_are_refused(network, tmp_path):
     drifting_run(network, run_dir, 2)
     averages = PowerAverages(Walk(1), (0.1,))
     averages.update(Walk(1), 3000, TAKEN)
-    for run_id, words in (("other", "averages-000001.* is of another run than averages-000003"),
-                          ("run", "'0/weight'|tensor 'weight' does not fit the generator")):
+    for run_id, words in (
+        ("other", "averages-000001.* is of another run than averages-000003"),
+        ("run", "'0/weight'|tensor 'weight' does not fit the generator"),
+    ):
         write_averages(run_dir, 3, averages, run_id)
         with pytest.raises(UserError, match=words):
             list(write_reconstructions(run_dir, [0.1], None, tmp_path))

@@ -25,8 +25,10 @@ def debug(data, **fields):
     return replace(RECIPES["debug"](), data=str(data), report_to=(), snapshot_ticks=100, **fields)
 
 
-@pytest.mark.parametrize(("batch", "cores", "count"), [
-    (8, 2, 2), (8, 1, 1), (8, 64, 2), (4, 2, 1), (32, 6, 4), (9, 2, 1)])
+@pytest.mark.parametrize(
+    ("batch", "cores", "count"),
+    [(8, 2, 2), (8, 1, 1), (8, 64, 2), (4, 2, 1), (32, 6, 4), (9, 2, 1)],
+)
 def test_a_process_a_core_where_the_batch_divides(monkeypatch, batch, cores, count):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(training.start, "num_cores", lambda: cores)
@@ -78,11 +80,32 @@ def test_a_run_resumed_with_any_number_of_processes_is_the_same_run(openmoji32, 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are listed in /proc")
 def test_sigterm_stops_all_processes_and_is_told_once(openmoji32, tmp_path):
-    command = [sys.executable, "train.py", "--outdir", str(tmp_path / "run"), "--recipe", "debug",
-               "--data", str(openmoji32), "--report-to", "none", "--kimg", "100", "--tick", "0.008",
-               "--ranks", "2"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                               stderr=subprocess.STDOUT, start_new_session=True)
+    command = [
+        sys.executable,
+        "train.py",
+        "--outdir",
+        str(tmp_path / "run"),
+        "--recipe",
+        "debug",
+        "--data",
+        str(openmoji32),
+        "--report-to",
+        "none",
+        "--kimg",
+        "100",
+        "--tick",
+        "0.008",
+        "--ranks",
+        "2",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     log, deadline = tmp_path / "run" / "stats.jsonl", time.monotonic() + 120
     while time.monotonic() < deadline and (not log.exists() or not log.read_text()):
         time.sleep(0.05)

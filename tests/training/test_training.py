@@ -55,29 +55,52 @@ def flat_state(trainer):
 
 def assert_same_state(a, b):
     assert a.keys() == b.keys()
-    different = [name for name in a if not (torch.equal(a[name], b[name]) if isinstance(a[name], torch.Tensor) else a[name] == b[name])]
+    different = [
+        name
+        for name in a
+        if not (
+            torch.equal(a[name], b[name])
+            if isinstance(a[name], torch.Tensor)
+            else a[name] == b[name]
+        )
+    ]
     assert not different, different[:5]
 
 
-QUANTIZED = replace(recipe("debug"), text=TextConfig(quantizer=VectorQuantizerConfig(num_codes=16, code_dim=4, slots=2)))
-VQCGAN = replace(recipe("debug"), generator=preset("vqcgan-tiny"),
-                 discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, sentence_dim=64),
-                 loss=LossConfig(r1_gamma=0.0, mismatch=1.0))
+QUANTIZED = replace(
+    recipe("debug"),
+    text=TextConfig(quantizer=VectorQuantizerConfig(num_codes=16, code_dim=4, slots=2)),
+)
+VQCGAN = replace(
+    recipe("debug"),
+    generator=preset("vqcgan-tiny"),
+    discriminator=DcganDiscriminatorConfig(resolution=32, channel_base=256, sentence_dim=64),
+    loss=LossConfig(r1_gamma=0.0, mismatch=1.0),
+)
 
 
 FROZEN = replace(  # four steps at half the side, then at the whole
-    recipe("debug"), start_resolution=16, start_kimg=0.032,
+    recipe("debug"),
+    start_resolution=16,
+    start_kimg=0.032,
     loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
-    discriminator=FrozenFeaturesConfig(resolution=32, group_size=4, sentence_dim=64,
-                                       **SMALL_FROZEN))
+    discriminator=FrozenFeaturesConfig(
+        resolution=32, group_size=4, sentence_dim=64, **SMALL_FROZEN
+    ),
+)
 
 
 POSTHOC = replace(recipe("debug"), ema=EmaConfig(posthoc=(0.05, 0.1)))
 
 
-@pytest.mark.parametrize("config", [recipe("debug"), QUANTIZED, VQCGAN, FROZEN, POSTHOC],
-                         ids=["debug", "quantized", "vqcgan", "frozen", "posthoc"])
-def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(config, openmoji32, tmp_path):
+@pytest.mark.parametrize(
+    "config",
+    [recipe("debug"), QUANTIZED, VQCGAN, FROZEN, POSTHOC],
+    ids=["debug", "quantized", "vqcgan", "frozen", "posthoc"],
+)
+def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(
+    config, openmoji32, tmp_path
+):
     unbroken = make_trainer(config)
     run_steps(unbroken, openmoji32, 6)
     first = make_trainer(config)
@@ -111,20 +134,29 @@ def test_a_run_starts_at_a_smaller_side(openmoji32, monkeypatch):
         replace(FROZEN, start_kimg=-1.0)
     with pytest.raises(UserError, match="start_kimg: says how long start_resolution lasts"):
         replace(FROZEN, start_resolution=0)
-    for fixed in ({"discriminator": recipe("debug").discriminator},
-                  {"generator": preset("stylegan2-tiny")}):
+    for fixed in (
+        {"discriminator": recipe("debug").discriminator},
+        {"generator": preset("stylegan2-tiny")},
+    ):
         with pytest.raises(UserError, match="start_resolution: needs a generator and a discrimin"):
             replace(FROZEN, **fixed)
 
 
 def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_path):
-    first, folder, state = make_trainer(recipe("debug")), tmp_path / "network-snapshot-000000", tmp_path / "training-state-000000.pt"
+    first, folder, state = (
+        make_trainer(recipe("debug")),
+        tmp_path / "network-snapshot-000000",
+        tmp_path / "training-state-000000.pt",
+    )
     Snapshot(first.ema.model, "hashed", 32, {}).save_pretrained(folder)
     run_steps(first, openmoji32, 1)
     CheckpointIO(tmp_path, first.objects).save(0)
     second = make_trainer(replace(recipe("debug"), seed=1))
     assert "D taken, 0 new" in start_from(str(tmp_path), second)[1]
-    assert all(torch.equal(value, second.discriminator.state_dict()[name]) for name, value in first.discriminator.state_dict().items())
+    assert all(
+        torch.equal(value, second.discriminator.state_dict()[name])
+        for name, value in first.discriminator.state_dict().items()
+    )
     other = make_trainer(replace(recipe("debug"), seed=1))
     before = other.discriminator.state_dict()["from_rgb.weight"].clone()
     assert "D starts fresh" in start_from(str(folder), other)[1]
@@ -139,7 +171,17 @@ def test_a_long_run_is_also_saved_by_the_clock(openmoji32, tmp_path, monkeypatch
     monkeypatch.setattr("faulthandler.enable", lambda: None)  # needs a real stderr
     monkeypatch.setattr("training.training_loop.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(CheckpointIO, "save", lambda self, images_seen: saved.append(images_seen))
-    assert run(replace(recipe("debug"), data=str(openmoji32), kimg=0.048, snapshot_ticks=100, report_to=(), device="cpu"), tmp_path)
+    assert run(
+        replace(
+            recipe("debug"),
+            data=str(openmoji32),
+            kimg=0.048,
+            snapshot_ticks=100,
+            report_to=(),
+            device="cpu",
+        ),
+        tmp_path,
+    )
     assert saved == [0, 16, 32, 48]
 
 
@@ -153,17 +195,21 @@ def test_accumulation_over_two_rounds_equals_one_large_batch(openmoji32):
         run_steps(trainer, openmoji32, 1)
     assert (whole.rounds, halves.rounds) == (1, 2)
     for player, tolerance in (("player_d", 1e-5), ("player_g", 1e-2)):
-        pairs = list(zip(getattr(whole, player).parameters, getattr(halves, player).parameters, strict=True))
+        pairs = list(
+            zip(getattr(whole, player).parameters, getattr(halves, player).parameters, strict=True)
+        )
         largest = max(a.grad.abs().max() for a, _ in pairs)
         assert largest > 1e-3
         assert max((a.grad - b.grad).abs().max() for a, b in pairs) < tolerance * largest
 
 
 def test_shared_fakes_are_drawn_again_where_the_batch_accumulates(openmoji32):
-    """Groups of four lie inside both halves, so only the mismatched text would depend on the split.
-    """
-    config = replace(FROZEN, loss=replace(FROZEN.loss, mismatch=0.0),
-                     augment=replace(FROZEN.augment, mode="fixed", p=0.5))
+    """Groups of four lie inside both halves, so only the mismatched text would depend on the split."""
+    config = replace(
+        FROZEN,
+        loss=replace(FROZEN.loss, mismatch=0.0),
+        augment=replace(FROZEN.augment, mode="fixed", p=0.5),
+    )
     whole, halves = make_trainer(config), make_trainer(replace(config, batch_gpu=config.batch // 2))
     for trainer in (whole, halves):
         run_steps(trainer, openmoji32, 1)
@@ -181,7 +227,9 @@ def test_path_length_and_ema_change_what_they_should(openmoji32):
     before = {name: value.clone() for name, value in trainer.ema.state_dict().items()}
     run_steps(trainer, openmoji32, 2)
     assert trainer.loss.path_length_mean > 0
-    assert any(not torch.equal(before[name], value) for name, value in trainer.ema.state_dict().items())
+    assert any(
+        not torch.equal(before[name], value) for name, value in trainer.ema.state_dict().items()
+    )
     assert trainer.generator.tokens_mean.abs().sum() > 0
     assert torch.equal(trainer.ema.model.tokens_mean, trainer.generator.tokens_mean)
 
@@ -202,21 +250,35 @@ def test_text_noise_is_the_same_for_every_split_and_fresh_in_every_step(openmoji
 
 def test_learning_rates_fall_in_a_line_over_the_last_share(openmoji32):
     config = replace(recipe("debug"), kimg=1.0, lr_decay=0.5)
-    assert [config.lr_scale(images) for images in (0, 500, 750, 1000, 2000)] == [1.0, 1.0, 0.5, 0.05, 0.05]
+    assert [config.lr_scale(images) for images in (0, 500, 750, 1000, 2000)] == [
+        1.0,
+        1.0,
+        0.5,
+        0.05,
+        0.05,
+    ]
     assert replace(config, lr_decay=0.0).lr_scale(1000) == 1.0
     trainer = make_trainer(config)
     trainer.progress.images = 752
     run_steps(trainer, openmoji32, 1)
-    assert trainer.player_g.optimizer.param_groups[0]["lr"] == pytest.approx(config.optimizer_g.lr * 0.496)
+    assert trainer.player_g.optimizer.param_groups[0]["lr"] == pytest.approx(
+        config.optimizer_g.lr * 0.496
+    )
     with pytest.raises(UserError, match="lr_decay"):
         replace(config, lr_decay=1.5)
 
 
 def test_bf16_gradients_stay_near_float32(openmoji32):
-    exact, rounded = make_trainer(recipe("debug")), make_trainer(replace(recipe("debug"), precision="bf16"))
+    exact, rounded = (
+        make_trainer(recipe("debug")),
+        make_trainer(replace(recipe("debug"), precision="bf16")),
+    )
     for trainer in (exact, rounded):
         run_steps(trainer, openmoji32, 1)
-    flat = [torch.cat([p.grad.flatten() for p in trainer.player_d.parameters]) for trainer in (exact, rounded)]
+    flat = [
+        torch.cat([p.grad.flatten() for p in trainer.player_d.parameters])
+        for trainer in (exact, rounded)
+    ]
     assert 1e-4 < (flat[0] - flat[1]).norm() / flat[0].norm() < 0.2  # 0.10 measured
 
 
@@ -238,7 +300,10 @@ def test_only_two_checkpoints_are_kept(tmp_path):
     io = CheckpointIO(tmp_path, trainer.objects)
     for images in (1000, 2000, 3000):
         io.save(images)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["training-state-000002.pt", "training-state-000003.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "training-state-000002.pt",
+        "training-state-000003.pt",
+    ]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -263,11 +328,29 @@ def test_config_cross_checks():
 
 def train(outdir, archive, *extra, launcher=(), check=True):
     """train.py to its end: forked, or by the modules of `launcher` in processes of their own."""
-    command = ["train.py", "--outdir", str(outdir), "--recipe", "debug", "--data", str(archive),
-               "--report-to", "none", *extra]
-    done = run_command(*command) if not launcher else subprocess.run(
-        [sys.executable, *launcher, *command], cwd=ROOT, capture_output=True, text=True,
-        check=False)
+    command = [
+        "train.py",
+        "--outdir",
+        str(outdir),
+        "--recipe",
+        "debug",
+        "--data",
+        str(archive),
+        "--report-to",
+        "none",
+        *extra,
+    ]
+    done = (
+        run_command(*command)
+        if not launcher
+        else subprocess.run(
+            [sys.executable, *launcher, *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -290,8 +373,12 @@ def test_two_processes_equal_one_process_with_two_accumulations(openmoji32, tmp_
     a, b = state_of(tmp_path / "ranks"), state_of(tmp_path / "rounds")
     for part in ("generator", "discriminator", "ema"):
         for name, value in a[part].items():
-            assert torch.equal(value, b[part][name]), name  # two addends: the order of the sum cannot matter
-    assert [r["images"] for r in read_stats(tmp_path / "ranks")] == [r["images"] for r in read_stats(tmp_path / "rounds")]
+            assert torch.equal(value, b[part][name]), (
+                name
+            )  # two addends: the order of the sum cannot matter
+    assert [r["images"] for r in read_stats(tmp_path / "ranks")] == [
+        r["images"] for r in read_stats(tmp_path / "rounds")
+    ]
 
 
 @pytest.mark.slow
@@ -299,12 +386,27 @@ def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     flags = ("--kimg", "0.16", "--tick", "0.008", "--snap", "3")
     train(unbroken, openmoji32, *flags)
-    command = [sys.executable, "train.py", "--outdir", str(killed), "--recipe", "debug", "--data", str(openmoji32),
-               "--report-to", "none", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "train.py",
+        "--outdir",
+        str(killed),
+        "--recipe",
+        "debug",
+        "--data",
+        str(openmoji32),
+        "--report-to",
+        "none",
+        *flags,
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     log = killed / "stats.jsonl"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 5):
+    while time.monotonic() < deadline and (
+        not log.exists() or len(log.read_text().splitlines()) < 5
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -317,7 +419,11 @@ def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
     logged = re.findall(r"^tick (\d+) ", (killed / "log.txt").read_text(), re.MULTILINE)
     assert logged == [str(tick) for tick in range(1, 21)]
     for left, right in zip(a, b, strict=True):
-        assert all(left[name] == right[name] for name in left if name.startswith(("Loss/", "Gradient/", "Logits/")))
+        assert all(
+            left[name] == right[name]
+            for name in left
+            if name.startswith(("Loss/", "Gradient/", "Logits/"))
+        )
     a, b = state_of(unbroken), state_of(killed)
     for part in ("generator", "discriminator", "ema"):
         assert all(torch.equal(value, b[part][name]) for name, value in a[part].items())
@@ -326,16 +432,45 @@ def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
 @pytest.mark.slow
 def test_sigterm_saves_and_a_changed_flag_is_refused(openmoji32, tmp_path):
     outdir = tmp_path / "run"
-    command = [sys.executable, "train.py", "--outdir", str(outdir), "--recipe", "debug", "--data", str(openmoji32),
-               "--report-to", "none", "--kimg", "100", "--tick", "0.008", "--workers", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+    command = [
+        sys.executable,
+        "train.py",
+        "--outdir",
+        str(outdir),
+        "--recipe",
+        "debug",
+        "--data",
+        str(openmoji32),
+        "--report-to",
+        "none",
+        "--kimg",
+        "100",
+        "--tick",
+        "0.008",
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
     log = outdir / "stats.jsonl"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 2):
+    while time.monotonic() < deadline and (
+        not log.exists() or len(log.read_text().splitlines()) < 2
+    ):
         time.sleep(0.02)
     second = train(outdir, openmoji32, "--kimg", "0.008", check=False)
-    assert second.returncode == 1 and "in use by another process" in second.stderr and "Traceback" not in second.stderr
+    assert (
+        second.returncode == 1
+        and "in use by another process" in second.stderr
+        and "Traceback" not in second.stderr
+    )
     os.killpg(process.pid, signal.SIGTERM)  # the loader's worker too, as torchrun and schedulers do
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3 and "run the same command again" in output
@@ -351,8 +486,19 @@ def test_sigterm_saves_and_a_changed_flag_is_refused(openmoji32, tmp_path):
 def test_a_run_with_metrics_equals_one_without_bit_for_bit(openmoji32, tmp_path):
     plain, scored = tmp_path / "plain", tmp_path / "scored"
     train(plain, openmoji32, "--kimg", "0.032", "--metrics", "none")
-    train(scored, openmoji32, "--kimg", "0.032", "--metrics", "kid_lite2,scale_x2", "--set", "metric_num=4")
-    records = [json.loads(line) for line in (scored / "metric-kid_lite2.jsonl").read_text().splitlines()]
+    train(
+        scored,
+        openmoji32,
+        "--kimg",
+        "0.032",
+        "--metrics",
+        "kid_lite2,scale_x2",
+        "--set",
+        "metric_num=4",
+    )
+    records = [
+        json.loads(line) for line in (scored / "metric-kid_lite2.jsonl").read_text().splitlines()
+    ]
     assert [record["images"] for record in records] == [0, 16, 32]
     assert all(record["overrides"] == {"num_images": 4} for record in records)
     a, b = state_of(plain), state_of(scored)
@@ -364,7 +510,10 @@ def test_a_run_with_metrics_equals_one_without_bit_for_bit(openmoji32, tmp_path)
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"debug", "eidgan-openmoji32"}))
 def test_recipes_watch_a_cheap_proxy(name):
     config = RECIPES[name]()
-    assert config.metrics == ("kid_lite2",) and config.metric_num <= PROTOCOLS["kid_lite2"].pictures.num_images
+    assert (
+        config.metrics == ("kid_lite2",)
+        and config.metric_num <= PROTOCOLS["kid_lite2"].pictures.num_images
+    )
 
 
 @pytest.mark.multi_process
@@ -378,7 +527,14 @@ def test_code_books_and_running_statistics_are_the_same_on_every_rank(openmoji32
     train(tmp_path / "rounds", openmoji32, *flags, "--batch-gpu", "4")
     a, b = state_of(tmp_path / "ranks")["generator"], state_of(tmp_path / "rounds")["generator"]
     for part in ("sentence", "words"):
-        own = {name: value for name, value in a.items() if name.startswith(f"quantizers.{part}.quantizer.")}
-        assert own[f"quantizers.{part}.quantizer.use"].sum() > 0 and own[f"quantizers.{part}.quantizer.num_steps"] == 2
+        own = {
+            name: value
+            for name, value in a.items()
+            if name.startswith(f"quantizers.{part}.quantizer.")
+        }
+        assert (
+            own[f"quantizers.{part}.quantizer.use"].sum() > 0
+            and own[f"quantizers.{part}.quantizer.num_steps"] == 2
+        )
         for name, value in own.items():
             torch.testing.assert_close(value, b[name], rtol=1e-4, atol=1e-5)

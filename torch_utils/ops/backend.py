@@ -24,7 +24,9 @@ VARIABLE = "EIDGAN_OPS"
 @dataclass
 class _State:
     flag: str = "auto"
-    plugins: dict[str, str | None] = field(default_factory=dict)  # name -> why it is missing, None = loaded
+    plugins: dict[str, str | None] = field(
+        default_factory=dict
+    )  # name -> why it is missing, None = loaded
     warned: bool = False
 
 
@@ -55,7 +57,9 @@ def check_backend(ops: str, device: torch.device | str = "cpu") -> str:
         return "plain PyTorch (ref)"
     from torch_utils.ops.build import PLUGINS
 
-    missing = [name for name in PLUGINS if not _load(name, choice)] if on_cuda or choice == "cuda" else []
+    missing = (
+        [name for name in PLUGINS if not _load(name, choice)] if on_cuda or choice == "cuda" else []
+    )
     if missing:
         return f"plain PyTorch ({', '.join(missing)}: {str(_state.plugins[missing[0]]).splitlines()[0]})"
     return "CUDA kernels" if on_cuda else "plain PyTorch"
@@ -106,5 +110,9 @@ def _load(name: str, choice: str) -> bool:
         raise UserError(f"--ops cuda: {problem}")
     if not _state.warned:
         _state.warned = True
-        warnings.warn(f"CUDA operators are off, plain PyTorch runs instead: {problem}", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"CUDA operators are off, plain PyTorch runs instead: {problem}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return False

@@ -16,33 +16,66 @@ from torch_utils.ops.biline.packing import mlp_shapes, unpack
 
 MAX_LEVELS = 16  # of biline_render; kMaxLevels in cuda/biline.h
 LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
-LIBRARY.define("biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, int[] widths) -> Tensor")
-LIBRARY.define("biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
-               "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)")
-LIBRARY.define("biline_render(Tensor[] rows, Tensor[] columns, Tensor decoders, Tensor refinement, int[] widths, "
-               "int[] refinement_widths) -> Tensor")
+LIBRARY.define(
+    "biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, int[] widths) -> Tensor"
+)
+LIBRARY.define(
+    "biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
+    "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+LIBRARY.define(
+    "biline_render(Tensor[] rows, Tensor[] columns, Tensor decoders, Tensor refinement, int[] widths, "
+    "int[] refinement_widths) -> Tensor"
+)
 
-for _name, _kernel in {"biline_decode": tiles.decode, "biline_decode_backward": tiles.decode_backward,
-                       "biline_render": tiles.render}.items():
+for _name, _kernel in {
+    "biline_decode": tiles.decode,
+    "biline_decode_backward": tiles.decode_backward,
+    "biline_render": tiles.render,
+}.items():
     LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
 
 
 @torch.library.register_fake("eidgan::biline_decode", lib=LIBRARY)
-def _(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor, widths: list[int]) -> torch.Tensor:
+def _(
+    features: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    params: torch.Tensor,
+    widths: list[int],
+) -> torch.Tensor:
     return features.new_empty(features.shape)
 
 
 @torch.library.register_fake("eidgan::biline_decode_backward", lib=LIBRARY)
-def _(grad: torch.Tensor, features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
-      widths: list[int]) -> tuple[torch.Tensor, ...]:
+def _(
+    grad: torch.Tensor,
+    features: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    params: torch.Tensor,
+    widths: list[int],
+) -> tuple[torch.Tensor, ...]:
     return tuple(x.new_empty(x.shape) for x in (features, rows, columns, params))
 
 
 @torch.library.register_fake("eidgan::biline_render", lib=LIBRARY)
-def _(rows: list[torch.Tensor], columns: list[torch.Tensor], decoders: torch.Tensor, refinement: torch.Tensor, widths: list[int],
-      refinement_widths: list[int]) -> torch.Tensor:
+def _(
+    rows: list[torch.Tensor],
+    columns: list[torch.Tensor],
+    decoders: torch.Tensor,
+    refinement: torch.Tensor,
+    widths: list[int],
+    refinement_widths: list[int],
+) -> torch.Tensor:
     batch, height = rows[0].shape[:2]
-    return rows[0].new_empty(batch, 3, height, columns[0].shape[1], dtype=torch.promote_types(rows[0].dtype, torch.float32))
+    return rows[0].new_empty(
+        batch,
+        3,
+        height,
+        columns[0].shape[1],
+        dtype=torch.promote_types(rows[0].dtype, torch.float32),
+    )
 
 
 @torch.compiler.assume_constant_result
@@ -64,30 +97,50 @@ def _decode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None,
     return *torch.ops.eidgan.biline_decode_backward(grad, *ctx.saved_tensors, ctx.widths), None
 
 
-def plain(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
-          widths: Sequence[int]) -> torch.Tensor:
+def plain(
+    features: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    params: torch.Tensor,
+    widths: Sequence[int],
+) -> torch.Tensor:
     """The operator's value with autograd's own derivatives."""
     weights, biases = zip(*unpack(params, mlp_shapes(widths)), strict=True)
     return reference.biline_decode(features, rows, columns, weights, biases)
 
 
-def _decode_double_backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+def _decode_double_backward(
+    ctx: Any, *grads: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
     if torch.is_grad_enabled():
-        raise RuntimeError("biline_decode has first and second derivatives only; use --ops ref for higher ones")
+        raise RuntimeError(
+            "biline_decode has first and second derivatives only; use --ops ref for higher ones"
+        )
     with torch.enable_grad():
         grad, *inputs = (x.detach().requires_grad_() for x in ctx.saved_tensors)
         features, rows, columns, params = inputs
         out = plain(features, rows, columns, params.to(features.dtype), ctx.widths)
         first = torch.autograd.grad(out, inputs, grad, create_graph=True)
-        outputs, cotangents = zip(*((x, g) for x, g in zip(first, grads, strict=True) if g is not None), strict=True)
+        outputs, cotangents = zip(
+            *((x, g) for x, g in zip(first, grads, strict=True) if g is not None), strict=True
+        )
         second = torch.autograd.grad(outputs, [grad, *inputs], cotangents, allow_unused=True)
     return *second, None
 
 
 def _no_derivative(ctx: Any, *grads: torch.Tensor | None) -> None:
-    raise RuntimeError("biline_render has no derivative; under autograd use biline_decode level by level")
+    raise RuntimeError(
+        "biline_render has no derivative; under autograd use biline_decode level by level"
+    )
 
 
-torch.library.register_autograd("eidgan::biline_decode", _decode_backward, setup_context=_save_inputs, lib=LIBRARY)
-torch.library.register_autograd("eidgan::biline_decode_backward", _decode_double_backward, setup_context=_save_inputs, lib=LIBRARY)
+torch.library.register_autograd(
+    "eidgan::biline_decode", _decode_backward, setup_context=_save_inputs, lib=LIBRARY
+)
+torch.library.register_autograd(
+    "eidgan::biline_decode_backward",
+    _decode_double_backward,
+    setup_context=_save_inputs,
+    lib=LIBRARY,
+)
 torch.library.register_autograd("eidgan::biline_render", _no_derivative, lib=LIBRARY)

@@ -56,14 +56,16 @@ def pack(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> tor
     return torch.cat(parts, dim=-1)
 
 
-def unpack(numbers: torch.Tensor, shapes: Sequence[Shape]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def unpack(
+    numbers: torch.Tensor, shapes: Sequence[Shape]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """[..., numbers] -> a (weight [..., O, C], bias [..., O]) for each layer, as views."""
     layers, start = [], 0
     for out, channels in shapes:
         rows = padded(out)
         middle, end = start + rows * channels, start + rows * (channels + 1)
         weight = numbers[..., start:middle].unflatten(-1, (rows, channels))
-        layers.append((weight[..., :out, :], numbers[..., middle:middle + out]))
+        layers.append((weight[..., :out, :], numbers[..., middle : middle + out]))
         start = end
     assert start == numbers.shape[-1]
     return layers
@@ -82,8 +84,9 @@ class PixelWeights:
     refinement_widths: list[int]
 
 
-def pack_pixels(decoders: Sequence[Mlp], pairs: Sequence[Mlp],
-                to_rgb: Sequence[Layer]) -> PixelWeights:
+def pack_pixels(
+    decoders: Sequence[Mlp], pairs: Sequence[Mlp], to_rgb: Sequence[Layer]
+) -> PixelWeights:
     """decoders: B (weights, biases) as in `biline_decode`; pairs: per-sample (weights [N, O, C],
     biases [O]) of the refinement's pairs of layers; to_rgb: one more than pairs,
     (weight [N, 3, C] or [3, C], bias [3]).
@@ -93,6 +96,8 @@ def pack_pixels(decoders: Sequence[Mlp], pairs: Sequence[Mlp],
         layers += [*zip(weights, biases, strict=True), head]
     first = decoders[0][0]
     return PixelWeights(
-        torch.stack([pack(*decoder) for decoder in decoders]), pack(*zip(*layers, strict=True)),
+        torch.stack([pack(*decoder) for decoder in decoders]),
+        pack(*zip(*layers, strict=True)),
         [first[0].shape[1], *(weight.shape[0] for weight in first)],
-        [weights[0].shape[1] for weights, _ in pairs])
+        [weights[0].shape[1] for weights, _ in pairs],
+    )

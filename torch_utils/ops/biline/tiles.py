@@ -28,7 +28,11 @@ def tiles(batch: int, height: int, width: int) -> Iterator[tuple[slice, slice, s
     for first in range(0, batch, samples):
         for top in range(0, height, rows):
             for left in range(0, width, columns):
-                yield slice(first, first + samples), slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+                yield (
+                    slice(first, first + samples),
+                    slice(top, min(top + rows, height)),
+                    slice(left, min(left + columns, width)),
+                )
 
 
 class Workspace:
@@ -37,8 +41,10 @@ class Workspace:
     def __init__(self, shapes: Sequence[Shape], like: torch.Tensor) -> None:
         self.buffers = [like.new_empty(TILE_PX, out) for out, _ in shapes]
 
-    def layer(self, index: int, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        out = self.buffers[index][:len(x)]
+    def layer(
+        self, index: int, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        out = self.buffers[index][: len(x)]
         torch.addmm(bias, x, weight.t(), out=out)
         return torch.nn.functional.leaky_relu_(out, LEAKY_SLOPE)
 
@@ -62,8 +68,13 @@ def scaled_last(layers: Layers, scale: float) -> list[tuple[torch.Tensor, torch.
     return [*layers[:-1], (weight * scale, bias * scale)]
 
 
-def decode(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
-           widths: list[int]) -> torch.Tensor:
+def decode(
+    features: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    params: torch.Tensor,
+    widths: list[int],
+) -> torch.Tensor:
     """Kernel of eidgan::biline_decode."""
     layers = scaled_last(unpack(params.to(features.dtype), mlp_shapes(widths)), HALF)
     rows, columns = at_least_single(rows), at_least_single(columns)
@@ -77,8 +88,14 @@ def decode(features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, pa
     return out
 
 
-def decode_backward(grad: torch.Tensor, features: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, params: torch.Tensor,
-                    widths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def decode_backward(
+    grad: torch.Tensor,
+    features: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    params: torch.Tensor,
+    widths: list[int],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Kernel of eidgan::biline_decode_backward: gradients of features, rows, columns and params."""
     layers = unpack(params.to(features.dtype), mlp_shapes(widths))
     d_features = torch.empty_like(features, memory_format=torch.contiguous_format)
@@ -91,13 +108,24 @@ def decode_backward(grad: torch.Tensor, features: torch.Tensor, rows: torch.Tens
         d_rows[n, h] += torch.einsum("nhwk,nwdk->nhdk", g, columns[n, w])
         d_columns[n, w] += torch.einsum("nhwk,nhdk->nwdk", g, rows[n, h])
         d_features[n, h, w] = _mlp_backward(
-            g.reshape(-1, widths[-1]), features[n, h, w].reshape(-1, widths[0]), layers,
-            unpack(d_params, mlp_shapes(widths)), workspace).view(g.shape)
+            g.reshape(-1, widths[-1]),
+            features[n, h, w].reshape(-1, widths[0]),
+            layers,
+            unpack(d_params, mlp_shapes(widths)),
+            workspace,
+        ).view(g.shape)
     scale = 1 / math.sqrt(rows.shape[2])
-    return d_features, (d_rows * scale).to(rows.dtype), (d_columns * scale).to(columns.dtype), d_params.to(params.dtype)
+    return (
+        d_features,
+        (d_rows * scale).to(rows.dtype),
+        (d_columns * scale).to(columns.dtype),
+        d_params.to(params.dtype),
+    )
 
 
-def _mlp_backward(grad: torch.Tensor, x: torch.Tensor, layers: Layers, d_layers: Layers, workspace: Workspace) -> torch.Tensor:
+def _mlp_backward(
+    grad: torch.Tensor, x: torch.Tensor, layers: Layers, d_layers: Layers, workspace: Workspace
+) -> torch.Tensor:
     activations = [x]
     for index, (weight, bias) in enumerate(layers):
         activations.append(workspace.layer(index, activations[-1], weight, bias))
@@ -110,8 +138,14 @@ def _mlp_backward(grad: torch.Tensor, x: torch.Tensor, layers: Layers, d_layers:
     return grad
 
 
-def render(rows: list[torch.Tensor], columns: list[torch.Tensor], decoders: torch.Tensor, refinement: torch.Tensor,
-           widths: list[int], refinement_widths: list[int]) -> torch.Tensor:
+def render(
+    rows: list[torch.Tensor],
+    columns: list[torch.Tensor],
+    decoders: torch.Tensor,
+    refinement: torch.Tensor,
+    widths: list[int],
+    refinement_widths: list[int],
+) -> torch.Tensor:
     """Kernel of eidgan::biline_render."""
     like = rows[0]
     (batch, height, depth, channels), width = like.shape, columns[0].shape[1]
@@ -124,20 +158,31 @@ def render(rows: list[torch.Tensor], columns: list[torch.Tensor], decoders: torc
     shapes, refinement = refinement_shapes(channels, refinement_widths), refinement.to(like.dtype)
     workspaces = Workspace(mlp_shapes(widths), like), Workspace(shapes, like)
     for n, h, w in tiles(batch, height, width):
-        features = _levels_tile([(row[n, h], column[n, w]) for row, column in zip(rows, columns, strict=True)], levels, workspaces[0], like)
+        features = _levels_tile(
+            [(row[n, h], column[n, w]) for row, column in zip(rows, columns, strict=True)],
+            levels,
+            workspaces[0],
+            like,
+        )
         features = features * (features.square().mean(dim=-1, keepdim=True) + 1e-8).rsqrt()
         for sample, tile in enumerate(features, start=n.start):
-            rgb = _refine_tile(tile.flatten(0, 1), unpack(refinement[sample], shapes), workspaces[1])
+            rgb = _refine_tile(
+                tile.flatten(0, 1), unpack(refinement[sample], shapes), workspaces[1]
+            )
             image[sample, :, h, w] = rgb.t().unflatten(1, tile.shape[:2])
     return image
 
 
-def _levels_tile(lines: Layers, levels: Sequence[Layers], workspace: Workspace, like: torch.Tensor) -> torch.Tensor:
+def _levels_tile(
+    lines: Layers, levels: Sequence[Layers], workspace: Workspace, like: torch.Tensor
+) -> torch.Tensor:
     """Rows [n, h, D, K] and columns [n, w, D, K] of all levels -> [n, h, w, K]."""
     size = *lines[0][0].shape[:2], lines[0][1].shape[1]
     features = add_composed(like.new_zeros(*size, like.shape[-1]), *lines[0])
     for layers, line in zip(levels[:-1], lines[1:], strict=True):
-        features = add_composed(workspace.mlp(features.flatten(0, 2), layers).unflatten(0, size), *line)
+        features = add_composed(
+            workspace.mlp(features.flatten(0, 2), layers).unflatten(0, size), *line
+        )
     return workspace.mlp(features.flatten(0, 2), levels[-1]).unflatten(0, size)
 
 
@@ -146,7 +191,7 @@ def _refine_tile(features: torch.Tensor, layers: Layers, workspace: Workspace) -
     weight, bias = layers[0]
     rgb = torch.addmm(bias, features, weight.t())
     for index in range(1, len(layers), 3):
-        features = workspace.mlp(features, layers[index:index + 2], index)
+        features = workspace.mlp(features, layers[index : index + 2], index)
         weight, bias = layers[index + 2]
         rgb = rgb + torch.addmm(bias, features, weight.t())
     return rgb

@@ -16,5 +16,10 @@ def haar_wavelet(x: torch.Tensor) -> torch.Tensor:
     c, d = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
     top, bottom = a + b, c + d
     top_difference, bottom_difference = a - b, c - d
-    bands = (top + bottom, top_difference + bottom_difference, top - bottom, top_difference - bottom_difference)
+    bands = (
+        top + bottom,
+        top_difference + bottom_difference,
+        top - bottom,
+        top_difference - bottom_difference,
+    )
     return torch.cat(bands, dim=1) * 0.5

@@ -9,15 +9,24 @@ import torch
 
 from torch_utils.ops.backend import compute_dtype, registered
 from torch_utils.ops.modulated_linear import formula, reference, samples
-from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, modulated_linear_literal, spectral_fold
+from torch_utils.ops.modulated_linear.reference import (
+    LEAKY_GAIN,
+    modulated_linear_literal,
+    spectral_fold,
+)
 from torch_utils.precision import at_least_single
 
 __all__ = ["modulated_linear", "modulated_linear_literal", "modulated_weights", "spectral_fold"]
 
 
 def modulated_weights(
-    weight: torch.Tensor, style: torch.Tensor, spectrum: torch.Tensor | None = None, *,
-    demodulate: bool = True, gain: float = 1.0, dtype: torch.dtype | None = None,
+    weight: torch.Tensor,
+    style: torch.Tensor,
+    spectrum: torch.Tensor | None = None,
+    *,
+    demodulate: bool = True,
+    gain: float = 1.0,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Per-sample weights W' = gain demod(fold(W diag(s))).  # [O, C], [N, C], [N, F] complex or None -> [N, O, C]
 
@@ -29,14 +38,22 @@ def modulated_weights(
     if weight.device.type == "cpu" and style.shape[0] * weight.numel() <= samples.GROUP_NUMBERS:
         fused = False  # what the cache holds anyway is as fast in plain operators
     if not fused or weight.dtype == torch.float64:
-        return reference.modulated_weights(weight, style, spectrum, demodulate=demodulate, gain=gain).to(dtype)
+        return reference.modulated_weights(
+            weight, style, spectrum, demodulate=demodulate, gain=gain
+        ).to(dtype)
     parts = None if spectrum is None else torch.view_as_real(spectrum)
     return torch.ops.eidgan.modulated_weights(weight, style, parts, demodulate, gain, dtype)
 
 
 def modulated_linear(
-    x: torch.Tensor, weight: torch.Tensor, style: torch.Tensor, bias: torch.Tensor, *,
-    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    style: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    spectrum: torch.Tensor | None = None,
+    demodulate: bool = True,
+    activate: bool = True,
 ) -> torch.Tensor:
     """y = lrelu(x W'^T + b) * sqrt(2); without `activate` y = x W'^T + b.
 
@@ -46,12 +63,22 @@ def modulated_linear(
     order in every tensor. Raises `ValueError` for an empty batch or no positions.
     """
     if not style.shape[0] or not x.shape[-2]:
-        raise ValueError(f"modulated_linear: empty input, x {tuple(x.shape)} and style {tuple(style.shape)}")
+        raise ValueError(
+            f"modulated_linear: empty input, x {tuple(x.shape)} and style {tuple(style.shape)}"
+        )
     gain, dtype = LEAKY_GAIN if activate else 1.0, compute_dtype(x)
     if registered("modulated_linear", x.device.type, cpu=False) and x.dtype != torch.float64:
         return formula.modulated_linear(
-            x.to(dtype), weight, style, bias, spectrum=spectrum, demodulate=demodulate,
-            activate=activate, gain=gain)
-    prepared = modulated_weights(weight, style, spectrum, demodulate=demodulate, gain=gain,
-                                 dtype=dtype)
+            x.to(dtype),
+            weight,
+            style,
+            bias,
+            spectrum=spectrum,
+            demodulate=demodulate,
+            activate=activate,
+            gain=gain,
+        )
+    prepared = modulated_weights(
+        weight, style, spectrum, demodulate=demodulate, gain=gain, dtype=dtype
+    )
     return reference.linear_act(x, prepared, bias * gain, activate)

@@ -23,10 +23,14 @@ from torch_utils.ops.modulated_linear.reference import LEAKY_SLOPE
 from torch_utils.precision import no_autocast
 
 LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
-LIBRARY.define("modulated_weights(Tensor weight, Tensor style, Tensor? spectrum, bool demodulate, float gain, "
-               "ScalarType dtype) -> Tensor")
-LIBRARY.define("modulated_weights_backward(Tensor grad, Tensor weight, Tensor style, "
-               "Tensor? spectrum, bool demodulate, float gain) -> (Tensor, Tensor, Tensor)")
+LIBRARY.define(
+    "modulated_weights(Tensor weight, Tensor style, Tensor? spectrum, bool demodulate, float gain, "
+    "ScalarType dtype) -> Tensor"
+)
+LIBRARY.define(
+    "modulated_weights_backward(Tensor grad, Tensor weight, Tensor style, "
+    "Tensor? spectrum, bool demodulate, float gain) -> (Tensor, Tensor, Tensor)"
+)
 LIBRARY.define("linear_act(Tensor x, Tensor weight, Tensor bias, bool activate) -> Tensor")
 LIBRARY.define("act_backward(Tensor grad, Tensor y, bool activate) -> (Tensor, Tensor)")
 
@@ -43,25 +47,41 @@ def _through_act(grad: Tensor, y: Tensor, activate: bool) -> Tensor:
 
 def _act_backward(grad: Tensor, y: Tensor, activate: bool) -> tuple[Tensor, Tensor]:
     grad = _through_act(grad, y, activate)
-    return grad.clone(), grad.sum(dim=(0, 1), dtype=torch.promote_types(grad.dtype, torch.float32)).to(grad.dtype)
+    return grad.clone(), grad.sum(
+        dim=(0, 1), dtype=torch.promote_types(grad.dtype, torch.float32)
+    ).to(grad.dtype)
 
 
 for _name, _kernel in {
-    "modulated_weights": samples.weights, "modulated_weights_backward": samples.weights_backward,
-    "linear_act": _linear_act, "act_backward": _act_backward,
+    "modulated_weights": samples.weights,
+    "modulated_weights_backward": samples.weights_backward,
+    "linear_act": _linear_act,
+    "act_backward": _act_backward,
 }.items():
     LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
 
 
 @torch.library.register_fake("eidgan::modulated_weights", lib=LIBRARY)
-def _(weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool, gain: float,
-      dtype: torch.dtype) -> Tensor:
+def _(
+    weight: Tensor,
+    style: Tensor,
+    spectrum: Tensor | None,
+    demodulate: bool,
+    gain: float,
+    dtype: torch.dtype,
+) -> Tensor:
     return weight.new_empty(style.shape[0], *weight.shape, dtype=dtype)
 
 
 @torch.library.register_fake("eidgan::modulated_weights_backward", lib=LIBRARY)
-def _(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool,
-      gain: float) -> tuple[Tensor, ...]:
+def _(
+    grad: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    spectrum: Tensor | None,
+    demodulate: bool,
+    gain: float,
+) -> tuple[Tensor, ...]:
     likes = weight, style, style.new_empty(0) if spectrum is None else spectrum
     return tuple(x.new_empty(x.shape) for x in likes)
 
@@ -83,7 +103,8 @@ def _save_weights(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _weights_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     d_weight, d_style, d_spectrum = torch.ops.eidgan.modulated_weights_backward(
-        grad, *ctx.saved_tensors, ctx.demodulate, ctx.gain)
+        grad, *ctx.saved_tensors, ctx.demodulate, ctx.gain
+    )
     return d_weight, d_style, None if ctx.saved_tensors[2] is None else d_spectrum, None, None, None
 
 
@@ -92,8 +113,9 @@ def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*tensors)
 
 
-def _plain_weights(weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool,
-                   gain: float) -> Tensor:
+def _plain_weights(
+    weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool, gain: float
+) -> Tensor:
     """The value of modulated_weights with autograd's own derivatives."""
     filters = None if spectrum is None else torch.view_as_complex(spectrum.contiguous())
     return reference.modulated_weights(weight, style, filters, demodulate=demodulate, gain=gain)
@@ -113,10 +135,11 @@ def _weights_double_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tens
         spectrum = inputs[2] if len(inputs) == 3 else None
         out = _plain_weights(inputs[0], inputs[1], spectrum, ctx.demodulate, ctx.gain)
         first = torch.autograd.grad(out, inputs, grad.to(out.dtype), create_graph=True)
-        asked = zip(first, cotangents[:len(first)], strict=True)
+        asked = zip(first, cotangents[: len(first)], strict=True)
         outputs, known = zip(*((x, g) for x, g in asked if g is not None), strict=True)
-        second = torch.autograd.grad(outputs, [grad, *inputs], known, create_graph=further,
-                                     allow_unused=True)
+        second = torch.autograd.grad(
+            outputs, [grad, *inputs], known, create_graph=further, allow_unused=True
+        )
     return *second, *[None] * (6 - len(second))
 
 
@@ -144,16 +167,34 @@ def _act_double_backward(ctx: Any, grad: Tensor, grad_bias: Tensor) -> tuple[Ten
     return _through_act(grad + grad_bias, y, ctx.activate), None, None
 
 
-torch.library.register_autograd("eidgan::modulated_weights", _weights_backward, setup_context=_save_weights, lib=LIBRARY)
-torch.library.register_autograd("eidgan::modulated_weights_backward", _weights_double_backward,
-                                setup_context=_save_gradients, lib=LIBRARY)
-torch.library.register_autograd("eidgan::linear_act", _linear_backward, setup_context=_save_linear, lib=LIBRARY)
-torch.library.register_autograd("eidgan::act_backward", _act_double_backward, setup_context=_save_act, lib=LIBRARY)
+torch.library.register_autograd(
+    "eidgan::modulated_weights", _weights_backward, setup_context=_save_weights, lib=LIBRARY
+)
+torch.library.register_autograd(
+    "eidgan::modulated_weights_backward",
+    _weights_double_backward,
+    setup_context=_save_gradients,
+    lib=LIBRARY,
+)
+torch.library.register_autograd(
+    "eidgan::linear_act", _linear_backward, setup_context=_save_linear, lib=LIBRARY
+)
+torch.library.register_autograd(
+    "eidgan::act_backward", _act_double_backward, setup_context=_save_act, lib=LIBRARY
+)
 
 
-def modulated_linear(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor, *,
-                     spectrum: Tensor | None, demodulate: bool, activate: bool,
-                     gain: float) -> Tensor:
+def modulated_linear(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor,
+    *,
+    spectrum: Tensor | None,
+    demodulate: bool,
+    activate: bool,
+    gain: float,
+) -> Tensor:
     """The public function through the registered operators, on any device."""
     parts = None if spectrum is None else torch.view_as_real(spectrum)
     prepared = torch.ops.eidgan.modulated_weights(weight, style, parts, demodulate, gain, x.dtype)

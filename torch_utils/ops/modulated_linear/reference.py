@@ -30,13 +30,19 @@ def spectral_fold(weight: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     """
     channels = weight.shape[-1]
     # conj_physical: a lazy conjugate inside an operator's kernel was seen to be dropped under AOT autograd.
-    folded = torch.fft.rfft(at_least_single(weight), n=channels) * spectrum.conj_physical().unsqueeze(-2)
+    folded = torch.fft.rfft(
+        at_least_single(weight), n=channels
+    ) * spectrum.conj_physical().unsqueeze(-2)
     return torch.fft.irfft(folded, n=channels)
 
 
 def modulated_weights(
-    weight: torch.Tensor, style: torch.Tensor, spectrum: torch.Tensor | None = None, *,
-    demodulate: bool = True, gain: float = 1.0,
+    weight: torch.Tensor,
+    style: torch.Tensor,
+    spectrum: torch.Tensor | None = None,
+    *,
+    demodulate: bool = True,
+    gain: float = 1.0,
 ) -> torch.Tensor:
     """Per-sample weights W'.  # [O, C], [N, C], [N, F] -> [N, O, C], float32 or better
 
@@ -52,8 +58,14 @@ def modulated_weights(
 
 
 def modulated_linear(
-    x: torch.Tensor, weight: torch.Tensor, style: torch.Tensor, bias: torch.Tensor, *,
-    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    style: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    spectrum: torch.Tensor | None = None,
+    demodulate: bool = True,
+    activate: bool = True,
 ) -> torch.Tensor:
     """y = lrelu(x W'^T + b) * sqrt(2); without `activate` y = x W'^T + b.
 
@@ -61,12 +73,15 @@ def modulated_linear(
     None; returns [N, P, O] in x's dtype (autocast's under autocast). Differentiable to any order in every tensor.
     """
     gain = LEAKY_GAIN if activate else 1.0
-    prepared = modulated_weights(weight, style, spectrum, demodulate=demodulate, gain=gain).to(x.dtype)
+    prepared = modulated_weights(weight, style, spectrum, demodulate=demodulate, gain=gain).to(
+        x.dtype
+    )
     return linear_act(x, prepared, bias * gain, activate)
 
 
-def linear_act(x: torch.Tensor, prepared: torch.Tensor, bias: torch.Tensor,
-               activate: bool) -> torch.Tensor:
+def linear_act(
+    x: torch.Tensor, prepared: torch.Tensor, bias: torch.Tensor, activate: bool
+) -> torch.Tensor:
     """y = act(x W'^T + b).  # x [N, P, C] or [P, C], prepared [N, O, C], bias [O] -> [N, P, O]"""
     if x.ndim == 2:
         x = x.expand(prepared.shape[0], -1, -1)
@@ -75,8 +90,14 @@ def linear_act(x: torch.Tensor, prepared: torch.Tensor, bias: torch.Tensor,
 
 
 def modulated_linear_literal(
-    x: torch.Tensor, weight: torch.Tensor, style: torch.Tensor, bias: torch.Tensor, *,
-    spectrum: torch.Tensor | None = None, demodulate: bool = True, activate: bool = True,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    style: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    spectrum: torch.Tensor | None = None,
+    demodulate: bool = True,
+    activate: bool = True,
 ) -> torch.Tensor:
     """The same function written as the paper does: FFT over the features, modulate, inverse FFT, then the layer.
 
@@ -88,8 +109,17 @@ def modulated_linear_literal(
     y = torch.einsum("npc,noc->npo", x, scaled)
     if demodulate:
         kernel = torch.fft.irfft(spectrum, n=weight.shape[1]) if spectrum is not None else None
-        effective = scaled if kernel is None else torch.stack(
-            [torch.einsum("noc,nc->no", scaled, kernel.roll(shift, dims=1)) for shift in range(weight.shape[1])], dim=2)
+        effective = (
+            scaled
+            if kernel is None
+            else torch.stack(
+                [
+                    torch.einsum("noc,nc->no", scaled, kernel.roll(shift, dims=1))
+                    for shift in range(weight.shape[1])
+                ],
+                dim=2,
+            )
+        )
         y = y / (effective.square().sum(dim=2) + DEMODULATION_EPS).sqrt().unsqueeze(1)
     else:
         y = y / math.sqrt(weight.shape[1])

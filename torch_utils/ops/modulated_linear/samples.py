@@ -31,19 +31,32 @@ def groups(batch: int, numbers: int) -> Iterator[slice]:
     return (slice(first, min(first + size, batch)) for first in range(0, batch, size))
 
 
-def weights(weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool, gain: float,
-            dtype: torch.dtype) -> Tensor:
+def weights(
+    weight: Tensor,
+    style: Tensor,
+    spectrum: Tensor | None,
+    demodulate: bool,
+    gain: float,
+    dtype: torch.dtype,
+) -> Tensor:
     """Kernel of eidgan::modulated_weights; spectrum [N, F, 2], real and imaginary part, or None."""
     out = weight.new_empty(style.shape[0], *weight.shape, dtype=dtype)
     for n in groups(style.shape[0], weight.numel()):
         part = None if spectrum is None else torch.view_as_complex(spectrum[n].contiguous())
         out[n] = reference.modulated_weights(
-            weight, style[n], part, demodulate=demodulate, gain=gain)
+            weight, style[n], part, demodulate=demodulate, gain=gain
+        )
     return out
 
 
-def weights_backward(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor | None,
-                     demodulate: bool, gain: float) -> tuple[Tensor, ...]:
+def weights_backward(
+    grad: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    spectrum: Tensor | None,
+    demodulate: bool,
+    gain: float,
+) -> tuple[Tensor, ...]:
     """Kernel of eidgan::modulated_weights_backward: gradients of weight, style and spectrum.
 
     That of the spectrum is empty where there is none.
@@ -57,8 +70,9 @@ def weights_backward(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tens
     return tuple(result.mul_(scale).to(x.dtype) for result, x in zip(results, inputs, strict=True))
 
 
-def _unfiltered(grad: Tensor, weight: Tensor, style: Tensor, no_spectrum: Tensor, *,
-                demodulate: bool) -> tuple[Tensor, ...]:
+def _unfiltered(
+    grad: Tensor, weight: Tensor, style: Tensor, no_spectrum: Tensor, *, demodulate: bool
+) -> tuple[Tensor, ...]:
     d_weight, d_style = weight.new_zeros(weight.shape), style.new_empty(style.shape)
     weight_squared, style_squared = weight.square(), style.square()
     scale = (style_squared @ weight_squared.t() + DEMODULATION_EPS).rsqrt_()  # [N, O]
@@ -80,8 +94,9 @@ def _unfiltered(grad: Tensor, weight: Tensor, style: Tensor, no_spectrum: Tensor
     return d_weight, d_style, no_spectrum
 
 
-def _filtered(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor, *,
-              demodulate: bool) -> tuple[Tensor, ...]:
+def _filtered(
+    grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor, *, demodulate: bool
+) -> tuple[Tensor, ...]:
     channels = weight.shape[1]
     edges = [0, channels // 2] if channels % 2 == 0 else [0]
     share = spectrum.new_full((spectrum.shape[1], 1), 2 / channels)
@@ -100,8 +115,9 @@ def _filtered(grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor, *,
     return d_weight, d_style, d_spectrum
 
 
-def _in_the_spectrum(u_hat: Tensor, g_hat: Tensor, filters: Tensor, share: Tensor,
-                     demodulate: bool) -> tuple[Tensor, Tensor]:
+def _in_the_spectrum(
+    u_hat: Tensor, g_hat: Tensor, filters: Tensor, share: Tensor, demodulate: bool
+) -> tuple[Tensor, Tensor]:
     """du^ and dg; u^ and G^ [n, O, F] complex are overwritten, filters [n, F, 2], share [F, 1]."""
     aligned = _flat(u_hat.conj_physical().mul_(g_hat))
     u_flat, g_flat = _flat(u_hat), _flat(g_hat)
