@@ -1,7 +1,9 @@
-"""Frozen dataclasses <-> JSON, strictly: an unknown key is an error that names the nearest known one.
+"""Conversion between frozen dataclasses and JSON, with strict checks.
 
-A field may be a union of dataclasses; each member then carries a class attribute `kind`, which is written
-into the JSON and chooses the member when reading. `override` applies `--set a.b=value` through the same checks.
+An unknown key is an error that names the nearest known key. A field may be a union of dataclasses.
+Each member of the union then has a class attribute `kind`, which is written into the JSON and
+selects the class when the JSON is read. `override` applies `--set a.b=value` through the same
+checks.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ T = TypeVar("T", bound="DataclassInstance")
 
 
 def to_dict(config: Any) -> Any:
-    """A JSON-ready copy of a config dataclass (tuples become lists, `kind` comes first)."""
+    """Copy a config dataclass into plain JSON values. Tuples become lists; `kind` comes first."""
     if dataclasses.is_dataclass(config):
         head = {"kind": config.kind} if hasattr(config, "kind") else {}
         return head | {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
@@ -35,7 +37,7 @@ def to_dict(config: Any) -> Any:
 
 
 def leaves(options: Any, path: str = "") -> dict[str, Any]:
-    """{'loss.r1_gamma': 1.0, ...}: every plain value of nested options by its dotted name."""
+    """Flatten nested options into {dotted name: plain value}, e.g. {'loss.r1_gamma': 1.0, ...}."""
     if not isinstance(options, dict):
         return {path: options}
     return {
@@ -45,22 +47,25 @@ def leaves(options: Any, path: str = "") -> dict[str, Any]:
     }
 
 
-def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
-    """Build `cls` from parsed JSON. Raises `UserError` for unknown keys, missing fields and wrong types."""
+def from_dict(cls: type[T], data: Any, path: str = "config") -> T:
+    """Build `cls` from parsed JSON; `path` is the name of `data` in error messages.
+
+    Raises `UserError` for unknown keys, missing fields and wrong types.
+    """
     if not isinstance(data, dict):
         raise UserError(
-            f"{where}: expected an object with the fields of {cls.__name__}, got {data!r}"
+            f"{path}: expected an object with the fields of {cls.__name__}, got {data!r}"
         )
     data = dict(data)
     kind = data.pop("kind", None)
     if kind is not None and kind != getattr(cls, "kind", None):
-        raise UserError(f"{where}.kind: expected {getattr(cls, 'kind', None)!r}, got {kind!r}")
+        raise UserError(f"{path}.kind: expected {getattr(cls, 'kind', None)!r}, got {kind!r}")
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     for key in data:
         if key not in names:
-            raise UserError(f"{where}.{key}: no such field; {nearest(key, names)}")
-    values = {key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+            raise UserError(f"{path}.{key}: no such field; {nearest(key, names)}")
+    values = {key: _decode(hints[key], value, f"{path}.{key}") for key, value in data.items()}
     required = [
         f.name
         for f in dataclasses.fields(cls)
@@ -68,84 +73,88 @@ def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
     ]
     missing = [name for name in required if name not in values]
     if missing:
-        raise UserError(f"{where}: missing field {missing[0]!r}")
+        raise UserError(f"{path}: missing field {missing[0]!r}")
     return cls(**values)
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """'did you mean X?' or, when nothing is near, 'known: ...'."""
+    """Return "did you mean 'X'?" for the nearest known word, else 'known: X, Y, ...'."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
-def _decode(hint: Any, value: Any, where: str) -> Any:
+def _decode(hint: Any, value: Any, path: str) -> Any:
+    """Convert a JSON value to the type `hint`; `path` is the field's name in error messages."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return _decode_union(typing.get_args(hint), value, where)
+        return _decode_union(typing.get_args(hint), value, path)
     if origin is typing.Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            raise UserError(f"{where}: {value!r} is not one of {', '.join(map(repr, choices))}")
+            raise UserError(f"{path}: {value!r} is not one of {', '.join(map(repr, choices))}")
         return value
     if origin is tuple:
-        return _decode_tuple(typing.get_args(hint), value, where)
+        return _decode_tuple(typing.get_args(hint), value, path)
     if origin is dict:
         if not isinstance(value, dict):
-            raise UserError(f"{where}: expected an object, got {value!r}")
+            raise UserError(f"{path}: expected an object, got {value!r}")
         item = typing.get_args(hint)[1]
-        return {str(key): _decode(item, entry, f"{where}.{key}") for key, entry in value.items()}
+        return {str(key): _decode(item, entry, f"{path}.{key}") for key, entry in value.items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)
+        return from_dict(hint, value, path)
     if hint is Any:
         return value
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not abs(value) <= sys.float_info.max:  # also NaN
-            raise UserError(f"{where}: must be a finite number, got {value}")
+        if not abs(value) <= sys.float_info.max:  # NaN fails this comparison too
+            raise UserError(f"{path}: must be a finite number, got {value}")
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
+        raise UserError(f"{path}: expected {hint.__name__}, got {value!r}")
     return value
 
 
-def _decode_union(members: tuple, value: Any, where: str) -> Any:
+def _decode_union(members: tuple, value: Any, path: str) -> Any:
     if value is None and type(None) in members:
         return None
     members = tuple(m for m in members if m is not type(None))
     if len(members) == 1:
-        return _decode(members[0], value, where)
+        return _decode(members[0], value, path)
+    # A union of dataclasses: `kind` selects the class.
     kinds = {m.kind: m for m in members if hasattr(m, "kind")}
     if kinds and isinstance(value, dict):
         kind = value.get("kind")
         if kind not in kinds:
-            raise UserError(f"{where}.kind: {kind!r} is unknown; {nearest(str(kind), kinds)}")
-        return from_dict(kinds[kind], value, where)
+            raise UserError(f"{path}.kind: {kind!r} is unknown; {nearest(str(kind), kinds)}")
+        return from_dict(kinds[kind], value, path)
+    # A union of plain types: the first type that accepts the value.
     for member in members:
         try:
-            return _decode(member, value, where)
+            return _decode(member, value, path)
         except UserError:
             continue
-    raise UserError(
-        f"{where}: {value!r} has none of the types {', '.join(getattr(m, '__name__', str(m)) for m in members)}"
-    )
+    names = ", ".join(getattr(member, "__name__", str(member)) for member in members)
+    raise UserError(f"{path}: {value!r} has none of the types {names}")
 
 
-def _decode_tuple(items: tuple, value: Any, where: str) -> tuple:
+def _decode_tuple(items: tuple, value: Any, path: str) -> tuple:
     if not isinstance(value, (list, tuple)):
-        raise UserError(f"{where}: expected a list, got {value!r}")
+        raise UserError(f"{path}: expected a list, got {value!r}")
     if len(items) == 2 and items[1] is Ellipsis:
         items = (items[0],) * len(value)
     if len(items) != len(value):
-        raise UserError(f"{where}: expected {len(items)} values, got {len(value)}")
+        raise UserError(f"{path}: expected {len(items)} values, got {len(value)}")
     return tuple(
-        _decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True))
+        _decode(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True))
     )
 
 
 def override(config: T, assignments: typing.Iterable[str]) -> T:
-    """Apply `a.b=value` strings to a config; values are JSON, or plain text where they are not JSON.
+    """Return a copy of a config with `a.b=value` assignments applied.
 
-    `a.kind=other` changes the class of a union; fields that both classes have keep their values.
+    A value is parsed as JSON; a value that is not JSON is taken as plain text. `a.kind=name`
+    changes the class of a union; fields that both classes have keep their values. Raises
+    `UserError` for an unknown field or kind and for a value of the wrong type.
     """
     data = to_dict(config)
     for assignment in assignments:
@@ -172,7 +181,7 @@ def override(config: T, assignments: typing.Iterable[str]) -> T:
 
 
 def _classes(hint: Any) -> dict[str, type[DataclassInstance]]:
-    """Dataclasses with a kind that a field of this type can hold."""
+    """The dataclasses by their `kind` that a field of type `hint` can hold."""
     return {
         member.kind: member
         for member in typing.get_args(hint) or (hint,)
@@ -181,12 +190,13 @@ def _classes(hint: Any) -> dict[str, type[DataclassInstance]]:
 
 
 def _field_hint(hint: Any, owner: dict, name: str) -> Any:
+    """The type of field `name` of the options `owner`; `hint` is the type of `owner`."""
     cls = _classes(hint).get(owner.get("kind", ""), hint)
     return typing.get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
 
 
 def _of_kind(hint: Any, kind: Any, before: dict, path: str) -> dict:
-    """The fields of the class of that kind: from `before` where it has them, else the class's own defaults."""
+    """The options of the class `kind`: values of `before` where it has the field, else defaults."""
     classes = _classes(hint)
     if kind not in classes:
         raise UserError(f"--set {path}: {kind!r} is unknown; {nearest(str(kind), classes)}")
@@ -202,6 +212,7 @@ def _of_kind(hint: Any, kind: Any, before: dict, path: str) -> dict:
 
 
 def _field(node: Any, name: str, path: str) -> Any:
+    """The value of field `name` in the options `node`. Raises `UserError` if there is none."""
     if not isinstance(node, dict):
         raise UserError(f"--set {path}: {name!r} lies below a plain value")
     if name not in node:

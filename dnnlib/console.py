@@ -1,4 +1,4 @@
-"""What the commands share about the terminal: error lines, time and size formats, the copy into log.txt."""
+"""Terminal output that all commands share: error lines, time formats, the copy into log.txt."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from dnnlib.files import writing
 
 
 def report_user_errors(command: Callable) -> Callable:
-    """Decorator of a command: a `UserError`, or a full disk wherever it shows, becomes one line on stderr and exit code 1."""
+    """Decorator of a command: a `UserError` becomes one line on stderr and exit code 1.
+
+    An `OSError` for a full disk or an exhausted quota is reported in the same way.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
             utf8 = (stream.encoding or "").lower() in ("utf-8", "utf8")
             if utf8 and isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # for names of files of any bytes
+                # A file name may hold bytes that are not UTF-8.
+                stream.reconfigure(errors="backslashreplace")
         try:
             with warnings.catch_warnings():
-                # Pillow warns of large pictures and odd tags; what matters of it is counted or
-                # refused by name.
+                # Pillow warns of large pictures and odd tags. The importers count such pictures or
+                # refuse them by name, so the warnings would only repeat that.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return command(*args, **kwargs)
         except UserError as error:
@@ -40,7 +44,8 @@ def report_user_errors(command: Callable) -> Callable:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             print(
-                f"Error: {error.filename or 'a disk'}: {error.strerror}; free some space and run it again",
+                f"Error: {error.filename or 'a disk'}: {error.strerror}; "
+                "free some space and run it again",
                 file=sys.stderr,
             )
             sys.exit(1)
@@ -49,12 +54,15 @@ def report_user_errors(command: Callable) -> Callable:
 
 
 def one_line(words: object) -> str:
-    """Without line ends, which names of files and messages of libraries may hold."""
+    """Replace line ends and control characters by spaces.
+
+    File names and messages of libraries may contain them.
+    """
     return re.sub(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*", " ", str(words))
 
 
 def format_time(seconds: float) -> str:
-    """'7s', '3m 05s', '2h 03m 10s', '5d 02h 10m'."""
+    """Format a duration as '7s', '3m 05s', '2h 03m 10s' or '5d 02h 10m'."""
     s = round(seconds)
     if s < 60:
         return f"{s}s"
@@ -66,7 +74,11 @@ def format_time(seconds: float) -> str:
 
 
 class _Tee:
-    """A stream that also writes to a log file, unbuffered, so that nothing is left to fail at the end."""
+    """A stream that also writes to a log file.
+
+    The log file is unbuffered: a full disk raises at the write that fails, not when the file is
+    closed.
+    """
 
     def __init__(self, stream: TextIO, log: BinaryIO) -> None:
         self.stream, self.log = stream, log
@@ -83,9 +95,14 @@ class _Tee:
 
 @contextlib.contextmanager
 def tee_to(path: Path) -> Iterator[None]:
-    """Append everything printed inside the block (stdout and stderr) to the text file `path` as well, and how it failed."""
+    """Also append what the block prints on stdout and stderr to the text file `path`.
+
+    An exception that leaves the block is appended too: a `UserError` as one line, any other with
+    its traceback. Raises `UserError` if the file cannot be written.
+    """
     with writing(path):
-        log = open(path, "ab", buffering=0)  # noqa: SIM115 (closed below, after `writing` has named the file of an error)
+        # `with log` below closes the file. Opening it here lets `writing` name it in an error.
+        log = open(path, "ab", buffering=0)  # noqa: SIM115
     with (
         log,
         contextlib.redirect_stdout(_Tee(sys.stdout, log)),
@@ -94,7 +111,7 @@ def tee_to(path: Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            last = f"Error: {error}\n" if isinstance(error, UserError) else traceback.format_exc()
-            with contextlib.suppress(OSError):  # the log's disk may be what failed
-                log.write(last.encode("utf-8", "replace"))
+            report = f"Error: {error}\n" if isinstance(error, UserError) else traceback.format_exc()
+            with contextlib.suppress(OSError):  # the error may be that the log's disk is full
+                log.write(report.encode("utf-8", "replace"))
             raise

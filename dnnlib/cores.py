@@ -1,4 +1,4 @@
-"""How many processor cores this process may use."""
+"""The number of processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def num_cores() -> int:
-    """Cores that this process may use: those of its affinity, or fewer by a container's quota."""
+    """Cores in this process's affinity mask, or fewer if a container's CPU quota is smaller."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read, and how the exceptions of libraries become one."""
+"""`UserError`, the exception that is written for users, and its creation from library errors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave us. The message names the file or field and the remedy.
+    """A mistake in the user's input. The message names the file or field and the remedy.
 
-    The commands print it as one line and leave with exit code 1; every other exception is a bug of ours
-    and keeps its traceback.
+    The commands print the message as one line and leave with exit code 1. Every other exception is
+    a bug in this program and keeps its traceback.
     """
 
 
 @contextlib.contextmanager
 def library_errors(refusal: Callable[[str], UserError]) -> Iterator[None]:
-    """The border to a library that reads a user's file: what it raises becomes `refusal(reason)`.
+    """Turn any exception of a library that reads a user's file into `refusal(reason)`.
 
-    A damaged file makes such libraries raise almost anything, so there is no list of exceptions
-    here. Nothing but the library's own calls belongs inside. A `UserError` passes as it is.
+    A damaged file makes such libraries raise almost any exception, so all are caught. The block
+    must hold calls of the library only, because a bug in other code would be reported as the
+    user's mistake. A `UserError` passes unchanged.
     """
     try:
         yield
@@ -30,9 +31,10 @@ def library_errors(refusal: Callable[[str], UserError]) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an exception says, in one line of at most 200 characters.
+    """The message of an exception as one line of at most 200 characters.
 
-    Its kind goes in front where the words alone say little.
+    The name of the exception's class comes first if the message is empty or hard to understand
+    without it, such as that of a `KeyError`.
     """
     words = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:

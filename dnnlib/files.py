@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: write beside the target, sync, rename."""
+"""Atomic writes: a file or folder is written beside its target, synced and renamed.
+
+So a target is whole or absent at any moment. JSON files and locked folders are here too.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from dnnlib.errors import UserError
 from dnnlib.ownership import Rule, refuse_foreign
 from dnnlib.text import parse_json
 
-# A temporary sibling is `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`, so that one can tell whose it was.
-# Before a folder is replaced, the old one moves to a sibling that ends in `_OLD`.
+# A temporary sibling is named `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`. The name says which process
+# made it. Before a folder is replaced, the old folder moves to a sibling that ends in `_OLD`.
 _OLD = ".old"
 LOCK = ".lock"
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
@@ -31,7 +34,10 @@ _TEMPORARY = re.compile(r"\.(?P<target>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """The system's refusal to write below `path` becomes a `UserError` that names it: no space, no right, no such disk."""
+    """Turn a failed write below `path` into a `UserError` that names the path.
+
+    Such failures are a full disk, missing rights or a disk that is not there.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -39,26 +45,32 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         if refusal is None:
             raise
         raise UserError(
-            f"{path}: cannot be written ({refusal.strerror}); free space or rights there, or name another "
-            "place"
+            f"{path}: cannot be written ({refusal.strerror}); "
+            "free space or rights there, or name another place"
         ) from None
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
-    # torch.save raises its own error over that of the file it writes to
+    """The system's error behind `error`, or None.
+
+    `torch.save` raises a RuntimeError while it handles the OSError of the file.
+    """
     while error is not None and not (isinstance(error, OSError) and error.errno):
         error = error.__context__
     return error
 
 
 def make_folder(path: str | os.PathLike) -> None:
-    """The folder and its parents, where they are missing. Raises `UserError`."""
+    """Create a folder and its missing parents. Raises `UserError` if that fails."""
     with writing(path):
         Path(path).mkdir(parents=True, exist_ok=True)
 
 
 def cache_folder(preferred: str | os.PathLike, other: str | os.PathLike) -> Path:
-    """`preferred` if one can write there, else `other`, and one line that says so (a data set on a read-only disk)."""
+    """Return `preferred` if this process can write there, else `other`.
+
+    In the second case, such as for a data set on a read-only disk, one line says so on stderr.
+    """
     place = Path(preferred).absolute()
     while not place.exists():
         place = place.parent
@@ -73,16 +85,18 @@ def cache_folder(preferred: str | os.PathLike, other: str | os.PathLike) -> Path
 
 
 def user_cache_folder() -> Path:
-    """$XDG_CACHE_HOME/eidgan, by default ~/.cache/eidgan."""
+    """The folder $XDG_CACHE_HOME/eidgan, by default ~/.cache/eidgan."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eidgan"
 
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike) -> Iterator[None]:
-    """Hold `folder` for this process; the kernel lets go when the process ends, however it ends.
+    """Lock `folder` for this process until the block ends.
 
-    Raises `UserError` where another process holds it. A POSIX lock: forked workers do not inherit it, and it reaches over
-    the machines of a shared disk. (It also ends when this process opens `.lock` once more and closes it: nobody does.)
+    The kernel releases the lock when the process ends for any reason. Raises `UserError` if another
+    process holds the lock. It is a POSIX lock: forked workers do not inherit it, and it works
+    across the machines of a shared disk. It would also end if this process opened and closed
+    `.lock` a second time, so no other code opens that file.
     """
     with writing(folder):
         handle = open(Path(folder) / LOCK, "a")  # noqa: SIM115 (closed below)
@@ -91,11 +105,13 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(
-                f"{folder} is in use by another process; wait for its end or stop it, or name another folder"
+                f"{folder} is in use by another process; "
+                "wait for its end or stop it, or name another folder"
             ) from None
-        except OSError as error:  # a disk without locks
+        except OSError as error:  # the file system has no locks
             print(
-                f"{folder} cannot be locked ({error.strerror}): make sure that no second process uses it",
+                f"{folder} cannot be locked ({error.strerror}): "
+                "make sure that no second process uses it",
                 flush=True,
             )
         yield
@@ -104,10 +120,13 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
 def remove_leftovers(
     folder: str | os.PathLike, target: str | None = None, *, exclusive: bool = False
 ) -> None:
-    """Delete temporary siblings (of one target, or all) that dead processes of this machine left.
+    """Delete the temporary files in `folder` that dead processes of this machine left.
 
-    A folder whose replacement was stopped half-way gets its old content back. exclusive: the caller
-    holds the folder's lock, so those of every process and machine are left over.
+    If the replacement of a folder was stopped half-way, the old folder is moved back.
+
+    target: only temporary files of the target with this name; None = of every target.
+    exclusive: the caller holds the lock of `folder`. Then no process is writing there, and the
+    temporary files of every process and machine are deleted.
     """
     if not os.path.isdir(folder):
         return
@@ -127,25 +146,26 @@ def remove_leftovers(
 
 
 def _alive(process: int) -> bool:
+    """Whether another process with this number is running."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
-    return (
-        process != os.getpid()
-    )  # our own number, from before: nobody asks between two writes of his own
+    # This process deletes the leftovers of a target only before it writes that target. A temporary
+    # file with this process's number therefore comes from an earlier process with the same number.
+    return process != os.getpid()
 
 
 @contextlib.contextmanager
 def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) -> Iterator[Path]:
-    """Yield a temporary sibling of `target` to fill; on success it takes the target's name.
+    """Yield a temporary path beside `target`; when the block succeeds, rename it to `target`.
 
-    ours: the rule by which something that lies at `target` may be replaced, see `dnnlib.ownership`;
-    it is asked before and after the filling. With `folder=True` the sibling is a directory, and an
-    existing target directory is replaced as a whole. A linked target stays a link. Raises
-    `UserError` for what is not ours and where the system refuses to write.
+    ours: the rule that decides whether an existing `target` may be replaced (`dnnlib.ownership`).
+    It is checked before and after the block. folder: the temporary path is a directory, and an
+    existing target directory is replaced as a whole. A target that is a link stays a link. Raises
+    `UserError` if the rule forbids the replacement or the system refuses to write.
     """
     target = Path(os.path.realpath(target)) if os.path.islink(target) else Path(target)
     prefix = f".{target.name}.{_HOST}-{os.getpid()}."
@@ -181,9 +201,10 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
 
 
 def _replace_folder(temporary: Path, target: Path, prefix: str) -> None:
-    """A folder cannot be replaced in one call, so the old one moves aside, and back on failure.
+    """Replace the folder `target` by `temporary`.
 
-    Where the process is killed between the two, `remove_leftovers` moves it back.
+    One call cannot do that, so the old folder is moved aside first, and moved back on failure. If
+    the process is killed between the two moves, `remove_leftovers` moves the old folder back.
     """
     aside = Path(tempfile.mkdtemp(prefix=prefix, suffix=_OLD, dir=target.parent))
     try:
@@ -208,18 +229,18 @@ def _sync(*paths: Path) -> None:
 
 
 def write_text(target: str | os.PathLike, text: str, *, ours: Rule) -> None:
-    """Atomic `Path.write_text` in UTF-8; `ours` as in `atomic_path`."""
+    """Write a UTF-8 text file atomically; `ours` is as in `atomic_path`."""
     with atomic_path(target, ours=ours) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(target: str | os.PathLike, value: Any, *, ours: Rule) -> None:
-    """Atomic, indented, with a final newline; `ours` as in `atomic_path`."""
+    """Write indented JSON with a final newline atomically; `ours` is as in `atomic_path`."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n", ours=ours)
 
 
 def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
-    """Parse a JSON file; `mended` as in `parse_json`. Raises `UserError` that names the file."""
+    """Parse a JSON file; `mended` is as in `parse_json`. Raises `UserError` naming the file."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -231,7 +252,10 @@ def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
 
 
 def append_json_line(path: str | os.PathLike, record: dict) -> None:
-    """Add one record to a `.jsonl` file in a single write, after a cut line on a line of its own."""
+    """Append one record to a `.jsonl` file in a single write.
+
+    If a crash cut the last line of the file, the record begins on a new line after it.
+    """
     line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
     with writing(path), open(path, "ab+") as file:
         if file.tell():
@@ -241,9 +265,10 @@ def append_json_line(path: str | os.PathLike, record: dict) -> None:
 
 
 def read_json_lines(path: str | os.PathLike) -> list[dict]:
-    """All whole records of a `.jsonl` file ([] when there is none); a line cut by a crash at the end is dropped.
+    """All whole records of a `.jsonl` file; [] if the file does not exist.
 
-    Raises `UserError` naming any other line that is no JSON object.
+    A last line that a crash has cut is dropped. Raises `UserError` naming any other line that is
+    not a JSON object.
     """
     path = Path(path)
     if not path.exists():
@@ -268,6 +293,6 @@ def read_json_lines(path: str | os.PathLike) -> list[dict]:
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """Hex digest of a file's bytes."""
+    """The sha256 hash of a file's bytes as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

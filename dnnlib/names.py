@@ -1,4 +1,4 @@
-"""Names of files: how they are shown, when two of them mean the same, which no user chose."""
+"""File names: how to print them, how to compare them, and which ones to skip."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dnnlib.text import TextError, decode_text
 
 _JUNK = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)
 _HIDDEN = re.compile(r"\..+|@eaDir|\$RECYCLE\.BIN|System Volume Information", re.IGNORECASE)
-_PLAIN = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*", re.ASCII)  # already as `same_name_key` gives it
+_PLAIN = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*", re.ASCII)  # `same_name_key` keeps such names
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(name: str | os.PathLike) -> str:
-    """The name as text that every terminal and JSON file takes.
+    """Convert a file name to text that can be printed and written to JSON.
 
-    Bytes that are no UTF-8 are read as Windows-1252. Line ends and other control characters are
-    spelled as in Python, such as '\\n'.
+    A name that is not UTF-8 is read as Windows-1252. Line ends and other control characters become
+    Python escapes, such as '\\n'.
     """
     text = os.fspath(name)
     if not text.isascii():
@@ -34,14 +34,14 @@ def printable(name: str | os.PathLike) -> str:
 def _of_bytes(name: str) -> str:
     try:
         return decode_text(name.encode("utf-8", "surrogateescape"))[0]
-    except (UnicodeEncodeError, TextError):  # half a surrogate pair, or another encoding
+    except (UnicodeEncodeError, TextError):  # half a surrogate pair, or an unknown encoding
         return name.encode("ascii", "backslashreplace").decode()
 
 
 def same_name_key(name: str) -> str:
-    """Equal for names that mean one file on different systems.
+    """A key that is equal for the names of one file on different systems.
 
-    Letters may be composed or decomposed, and separators slashes or backslashes.
+    Accented letters may be composed or decomposed; separators may be slashes or backslashes.
     """
     if _PLAIN.fullmatch(name):
         return name
@@ -50,18 +50,18 @@ def same_name_key(name: str) -> str:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a relative path is or lies in something hidden, as ._a.jpg or .ipynb_checkpoints."""
+    """Whether a relative path has a hidden part, such as ._a.jpg or .ipynb_checkpoints/a.jpg."""
     parts = (part for part in PurePosixPath(path).parts if part != "..")
     return any(_HIDDEN.fullmatch(part) or is_junk(part) for part in parts)
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file browser or an archiver made a file of this name; nobody misses it."""
+    """Whether a file of this name is a by-product of a file browser or an archiver."""
     return _JUNK.fullmatch(name) is not None
 
 
 def listing(names: Iterable[str], most: int = 3) -> str:
-    """'a, b, c and 2 more'."""
+    """List names as 'a, b, c and 2 more', of which at most `most` are printed."""
     shown = [printable(name) for name in names]
     more = len(shown) - most
     return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,8 +1,9 @@
-"""What a command may replace: what is ours by a mark in it. Everything else is refused by name.
+"""Rules that keep commands from replacing files that this program did not write.
 
-Every write that could take the place of something goes through `dnnlib.files.atomic_path`, which
-asks for a `Rule`. The rules for a format lie beside the code that writes the format. A file of no
-bytes and a folder without files belong to nobody: replacing them loses nothing.
+"Ours" is what this program wrote: a mark in the file or folder shows it. A command may replace what
+is ours and refuses anything else by name. Every write that could replace something goes through
+`dnnlib.files.atomic_path`, which takes a `Rule`. The rule for a format is in the module that writes
+the format. An empty file or a folder without files may always be replaced: nothing is lost.
 """
 
 from __future__ import annotations
@@ -16,16 +17,14 @@ from dnnlib.errors import UserError, reason_of
 from dnnlib.names import is_junk, listing, printable
 
 Rule = Callable[[Path], "str | None"]
-"""Says why what lies at a path is not ours, such as 'holds no pictures.json'; None where it is.
+"""Takes an existing path and returns None if it is ours, else the reason why it is not.
 
-Called only where something is there.
+The reason continues a sentence that begins with the path, such as 'holds no pictures.json'.
 """
 
 
 def refuse_foreign(target: str | os.PathLike, ours: Rule) -> None:
-    """Raise `UserError` where something lies at `target` that is not ours by this rule, or that
-    cannot be read.
-    """
+    """Raise `UserError` if `target` exists and is not ours by this rule, or cannot be read."""
     target = Path(target)
     try:
         fault = ours(target) if os.path.lexists(target) and not _is_empty(target) else None
@@ -47,37 +46,43 @@ def _is_empty(path: Path) -> bool:
 def content(folder: Path) -> Iterator[str]:
     """Relative paths of all files and links below a folder; links are not followed.
 
-    What file browsers scatter about, such as .DS_Store, is left out. Raises `OSError` for what
+    Files that file browsers make, such as .DS_Store, are left out. Raises `OSError` if a folder
     cannot be listed.
     """
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         yield from (
-            (Path(place) / name).relative_to(folder).as_posix()
+            (Path(parent) / name).relative_to(folder).as_posix()
             for name in (*files, *links)
             if not is_junk(name)
         )
 
 
 def never(path: Path) -> str:
-    """Nothing may be there."""
+    """Rule that allows no replacement: the target must not exist."""
     return "exists already"
 
 
 def in_our_folder(path: Path) -> None:
-    """For the files of a folder, such as a run's, that was found to be ours at the start."""
+    """Rule that allows every replacement, for files in a folder that is known to be ours.
+
+    Such a folder is a run folder, which the command checked when it started.
+    """
 
 
 def named_by_content(path: Path) -> None:
-    """For files of a cache, named by the hash of what they hold, as nobody else's files are."""
+    """Rule that allows every replacement, for cache files that are named by a hash.
+
+    The hash identifies the content, so no other program uses the same name.
+    """
 
 
 def json_with(*keys: str) -> Rule:
-    """A JSON object that has these keys."""
+    """Rule for a JSON file that holds an object with these keys."""
 
     def rule(path: Path) -> str | None:
         try:
@@ -91,7 +96,10 @@ def json_with(*keys: str) -> Rule:
 
 
 def json_lines_with(*keys: str) -> Rule:
-    """A file of JSON objects, a line each, that all have these keys; for files that grow."""
+    """Rule for a file with one JSON object a line, all of which have these keys.
+
+    A last line that a crash has cut is allowed.
+    """
 
     def rule(path: Path) -> str | None:
         try:
@@ -100,14 +108,14 @@ def json_lines_with(*keys: str) -> Rule:
             records = records if records or not cut else [None]
         except (OSError, ValueError, RecursionError):
             records = [None]
-        ours = all(isinstance(one, dict) and set(keys) <= one.keys() for one in records)
+        ours = all(isinstance(record, dict) and set(keys) <= record.keys() for record in records)
         return None if ours else f"is not a file of JSON lines with {listing(keys)}"
 
     return rule
 
 
 def starting_with(mark: str) -> Rule:
-    """A text file that begins so."""
+    """Rule for a text file that begins with `mark`."""
 
     def rule(path: Path) -> str | None:
         fault = f"does not begin with {mark!r}"
@@ -120,19 +128,20 @@ def starting_with(mark: str) -> Rule:
 
 
 def whole_folder(listed: Callable[[Path], Iterable[str]]) -> Rule:
-    """A folder in which every file is ours; `listed(folder)` reads their paths from the mark.
+    """Rule for a folder in which every file is ours.
 
-    It raises `UserError` that says what is wrong with the mark, such as 'no pictures.json of ours'.
+    listed: returns the relative paths of our files in a folder, as its index file lists them. It
+    raises `UserError` if the index is missing or damaged, such as 'no pictures.json of ours'.
     """
 
     def rule(path: Path) -> str | None:
         if not path.is_dir():
             return "is a file, not a folder of ours"
-        found = set(content(path))
+        files = set(content(path))
         try:
-            foreign = found - set(listed(path))
+            foreign = files - set(listed(path))
         except UserError as error:
-            return f"holds {listing(sorted(found))} and {error}"
+            return f"holds {listing(sorted(files))} and {error}"
         if not foreign:
             return None
         return f"also holds {listing(sorted(foreign))}, which this program did not write"

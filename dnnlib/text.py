@@ -1,8 +1,9 @@
-"""Text that others wrote, in whatever encoding: decoded, with what can be mended mended and said.
+"""Decoding of text files in unknown encodings, with repair of common damage.
 
-UTF-8 with or without a byte order mark is taken as it is. UTF-16 and UTF-32 are known by their byte
-order mark, or by their NULs; single bytes that are no UTF-8 are read as Windows-1252, which also
-makes files of both encodings right.
+UTF-8 with or without a byte order mark is decoded as it is. UTF-16 and UTF-32 are recognised by
+their byte order mark or by the positions of their NUL bytes. Single bytes that are not UTF-8 are
+read as Windows-1252, so a file that mixes both encodings is decoded correctly. Every function that
+repairs text also returns what it repaired, in the words of the constants below.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# Places of NULs in English text, by the rest of their position modulo 4.
+# Where NUL bytes stand in English text: their position modulo 4.
 _NULS = {"utf-32-le": (1, 2, 3), "utf-32-be": (0, 1, 2), "utf-16-le": (1, 3), "utf-16-be": (0, 2)}
-# `surrogateescape` leaves U+DC00 + byte for each byte that is no UTF-8. Three of them may be half
-# of a surrogate pair.
+# `surrogateescape` decodes each byte that is not UTF-8 to the character U+DC00 + byte. Three such
+# characters may encode half of a surrogate pair.
 _HIGH, _LOW = "\udced[\udca0-\udcaf][\udc80-\udcbf]", "\udced[\udcb0-\udcbf][\udc80-\udcbf]"
 _ESCAPED_HALVES = re.compile(f"{_HIGH}{_LOW}|{_HIGH}|{_LOW}")
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -48,11 +49,14 @@ _SUSPECT = re.compile(
 
 
 class TextError(UserError):
-    """Bytes that are no text, or text in an encoding that cannot be told."""
+    """The bytes are not text, or their encoding cannot be determined."""
 
 
 def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """The text, and what was mended in it, in this module's words. Raises `TextError`."""
+    """Decode bytes to text -> (text, what was repaired, as constants of this module).
+
+    Raises `TextError` for bytes that are not text.
+    """
     encoding, start = _encoding(data)
     if encoding != "utf-8":
         width = 4 if "32" in encoding else 2
@@ -79,7 +83,7 @@ def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def _encoding(data: bytes) -> tuple[str, int]:
-    """Its name and the length of the byte order mark."""
+    """The name of the encoding of `data` and the length of its byte order mark in bytes."""
     for mark, name in _MARKS:
         if data.startswith(mark) and not ("32" in name and len(data) % 4):
             return name, len(mark)
@@ -94,7 +98,10 @@ def _encoding(data: bytes) -> tuple[str, int]:
 
 
 def _joined(match: re.Match) -> str:
-    """Two halves of a surrogate pair in UTF-8 -> the character; one -> a half, to be left out."""
+    """Join two halves of a surrogate pair that were encoded in UTF-8 to one character.
+
+    A single half becomes U+D800, which `mend_text` leaves out.
+    """
     halves = match[0].encode("utf-8", "surrogateescape").decode("utf-8", "surrogatepass")
     if len(halves) == 1:
         return "\ud800"
@@ -102,6 +109,7 @@ def _joined(match: re.Match) -> str:
 
 
 def _windows(match: re.Match) -> str:
+    """The Windows-1252 character of a byte that `surrogateescape` has escaped."""
     byte = ord(match[0]) & 0xFF
     return _CP1252.get(byte, chr(byte))
 
@@ -114,11 +122,11 @@ _CP1252 = {
 
 
 def mend_text(text: str) -> tuple[str, tuple[str, ...]]:
-    """Decoded text, such as a string out of JSON, without what no tokenizer takes; what was mended.
+    """Remove characters that no tokenizer accepts -> (text, what was repaired).
 
-    Halves of surrogate pairs are joined or left out; control characters become what Windows-1252
-    means by them, spaces or nothing; pairs of U+FFFD become spaces (AttnGAN's captions of CUB have
-    them for spaces).
+    The input is decoded text, such as a string of a JSON file. Halves of surrogate pairs are joined
+    or left out. Control characters become the Windows-1252 character of the same code, a space, or
+    nothing. Pairs of U+FFFD become spaces: AttnGAN's captions of CUB have them in place of spaces.
     """
     if not _SUSPECT.search(text):
         return text, ()
@@ -142,40 +150,43 @@ def mend_text(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def split_lines(text: str) -> list[str]:
-    """At line feeds and carriage returns alone; `str.splitlines` cuts at more, such as U+0085."""
+    """Split at line feeds and carriage returns only.
+
+    `str.splitlines` also splits at other characters, such as U+0085.
+    """
     return re.split("\r\n|\r|\n", text)
 
 
 def read_text(path: str | os.PathLike) -> tuple[str, tuple[str, ...]]:
-    """`decode_text` of a file. Raises `TextError`, which gives the reason but not the name."""
+    """`decode_text` of a file. Raises `TextError` with the reason but without the file's name."""
     with library_errors(TextError):
         return decode_text(Path(path).read_bytes())
 
 
 def read_named_text(
-    path: str | os.PathLike, where: str, remedy: str = ""
+    path: str | os.PathLike, subject: str, remedy: str = ""
 ) -> tuple[str, tuple[str, ...]]:
-    """`read_text`. Raises `UserError` that begins with `where` and ends with the remedy."""
+    """`read_text`. Raises `UserError` that begins with `subject` and ends with the remedy."""
     try:
         return read_text(path)
     except TextError as error:
         ending = f"; {remedy}" if remedy else ""
-        raise UserError(f"{where} cannot be read ({error}){ending}") from None
+        raise UserError(f"{subject} cannot be read ({error}){ending}") from None
 
 
-def parse_json(data: bytes | str, where: str, mended: list[str] | None = None) -> Any:
-    """The value. What was mended is added to `mended`. Raises `UserError` that begins with `where`.
+def parse_json(data: bytes | str, subject: str, mended: list[str] | None = None) -> Any:
+    """Decode and parse JSON; append what was repaired to the list `mended`.
 
-    Strings may still hold halves of surrogate pairs, which JSON spells in ASCII: `mend_text` is for
-    them.
+    Raises `UserError` that begins with `subject`. Strings of the result may hold halves of
+    surrogate pairs, which JSON writes as ASCII escapes: give them to `mend_text`.
     """
     try:
-        text, found = decode_text(data) if isinstance(data, bytes) else (data, ())
+        text, repairs = decode_text(data) if isinstance(data, bytes) else (data, ())
         value = json.loads(text)
     except TextError as error:
-        raise UserError(f"{where} is not valid JSON ({error})") from None
+        raise UserError(f"{subject} is not valid JSON ({error})") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not valid JSON ({reason_of(error)})") from None
+        raise UserError(f"{subject} is not valid JSON ({reason_of(error)})") from None
     if mended is not None:
-        mended += found
+        mended += repairs
     return value

@@ -1,4 +1,4 @@
-"""Cores that a process may use: its affinity, or a container's quota."""
+"""The number of usable cores is the smaller of the affinity mask and a container's CPU quota."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_the_smaller_of_affinity_and_quota(monkeypatch, quota, cores):
     assert num_cores() == cores
 
 
-def test_a_system_that_knows_no_quota(monkeypatch):
+def test_a_system_without_a_quota(monkeypatch):
     def missing(path):
         raise FileNotFoundError(path)
 

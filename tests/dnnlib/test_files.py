@@ -82,7 +82,7 @@ def test_what_the_system_refuses_is_named(tmp_path):
 
 @pytest.fixture
 def small_files():
-    """No file of this process may pass 1 MiB: what a full disk looks like to it."""
+    """Limit the files of this process to 1 MiB, so that a larger write fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     yield
@@ -139,9 +139,9 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
     in_another_process(code, tmp_path)
     (tmp_path / ".mine").write_text("")
     with atomic_path(tmp_path / "c.zip", ours=never) as busy:
-        os.rename(
-            busy, renamed := busy.with_name(busy.name.replace(str(os.getpid()), str(os.getppid())))
-        )  # of a living process
+        # The temporary file now looks like that of the parent process, which is alive.
+        renamed = busy.with_name(busy.name.replace(str(os.getpid()), str(os.getppid())))
+        os.rename(busy, renamed)
         assert len(list(tmp_path.iterdir())) == 4
         remove_leftovers(tmp_path, "a.zip")
         assert not list(tmp_path.glob(".a.zip*")) and len(list(tmp_path.glob(".b*"))) == 1
@@ -154,10 +154,8 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
 
 def test_the_cache_moves_where_one_can_write(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert (
-        cache_folder(tmp_path / "a", tmp_path / "b") == tmp_path / "a"
-        and not capsys.readouterr().err
-    )
+    assert cache_folder(tmp_path / "a", tmp_path / "b") == tmp_path / "a"
+    assert not capsys.readouterr().err
     assert cache_folder(tmp_path / "file" / "a", tmp_path / "b") == tmp_path / "b"
     assert "are kept in" in capsys.readouterr().err
 

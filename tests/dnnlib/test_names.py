@@ -1,4 +1,4 @@
-"""Names of files: shown in any terminal, compared across systems, hidden ones known."""
+"""File names are printable, comparable across systems, and hidden ones are recognised."""
 
 from __future__ import annotations
 
@@ -62,13 +62,9 @@ def test_hidden_files(path, hidden):
     assert is_hidden(path) == hidden
 
 
-def test_junk_is_what_nobody_misses():
-    assert (
-        is_junk(".DS_Store")
-        and is_junk("._x")
-        and not is_junk(".git")
-        and not is_junk(".ipynb_checkpoints")
-    )
+def test_junk_is_a_by_product_of_file_browsers():
+    assert is_junk(".DS_Store") and is_junk("._x")
+    assert not is_junk(".git") and not is_junk(".ipynb_checkpoints")
 
 
 def test_lines_and_lists():

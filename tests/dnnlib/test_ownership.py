@@ -1,6 +1,4 @@
-"""What may be replaced: rules of ownership, and a folder's replacement that is stopped at its worst
-moment.
-"""
+"""The rules of ownership, and a replacement of a folder that is killed between its two moves."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ def test_a_target_must_be_stated_to_be_ours(tmp_path):
 def test_files_are_ours_by_what_is_in_them(tmp_path, rule, theirs, ours):
     path = tmp_path / "x"
     path.write_text("")
-    write_text(path, theirs, ours=rule)  # a file of no bytes is nobody's
+    write_text(path, theirs, ours=rule)  # every rule allows the replacement of an empty file
     with pytest.raises(UserError, match="x .*, so it is left as it is; name another place"):
         write_text(path, "new", ours=rule)
     assert path.read_text() == theirs and [p.name for p in tmp_path.iterdir()] == ["x"]

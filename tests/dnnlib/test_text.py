@@ -1,6 +1,4 @@
-"""Decoding of other people's text: every encoding to the right characters, and what was mended is
-said.
-"""
+"""Text of every encoding is decoded to the right characters, and repairs are reported."""
 
 from __future__ import annotations
 
@@ -78,7 +76,7 @@ def test_single_bytes_and_characters(data, text, mended):
         b"\x89PNG\r\n\x1a\n" + bytes(range(32)) * 4,
     ],
 )
-def test_what_cannot_be_told_is_refused(data):
+def test_unknown_encodings_are_refused(data):
     with pytest.raises(TextError):
         decode_text(data)
 
