@@ -1,1 +1,4 @@
-"""What any torch project needs: ranks, random streams, statistics, operators. No GAN words here."""
+"""Helpers for any PyTorch project: ranks, random streams, statistics, precision, operators.
+
+Nothing in this package is specific to GANs.
+"""

@@ -1,6 +1,9 @@
-"""Ranks under torchrun; a plain `python` run is the world of one. Gradients are averaged by hand, once a phase.
+"""Collective operations over the ranks that torchrun starts.
 
-The environment variables are torchrun's: RANK, WORLD_SIZE, LOCAL_RANK. gloo serves the CPU, NCCL the GPU.
+A plain `python` run has one rank, and every function here works for it too. Ranks are described by
+torchrun's environment variables RANK, WORLD_SIZE and LOCAL_RANK. The backend is gloo for CPUs and
+NCCL for GPUs. There is no DistributedDataParallel: `sum_gradients` adds up the gradients once for
+each optimiser step.
 """
 
 from __future__ import annotations
@@ -21,36 +24,39 @@ T = TypeVar("T")
 
 
 class _Hosts:
-    """The group through which Python numbers go: gloo's, also where tensors go by NCCL."""
+    """The process group for Python numbers: a gloo group if tensors use NCCL, else the default."""
 
     group: Any = None
 
 
 def rank() -> int:
+    """The number of this process, 0 to `world_size()` - 1."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
+    """The number of ranks; 1 without a process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
+    """Whether this process is rank 0."""
     return rank() == 0
 
 
 def resolve_device(name: str) -> torch.device:
-    """'auto' -> cuda, mps or cpu, whichever is there; a CUDA device gets this process's LOCAL_RANK."""
+    """The device for `--device auto|cpu|cuda|cuda:N|mps`.
+
+    'auto' means cuda, mps or cpu, the first that this machine has. 'cuda' means the GPU of this
+    process's LOCAL_RANK. Raises `UserError` for an unknown name and for a device that is missing.
+    """
     if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        name = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else name
     if name.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
-            f"--device {name}: one GPU for several processes; --device cuda gives each its own"
+            f"--device {name}: several processes cannot share one GPU; "
+            "use --device cuda, which gives one GPU to each process"
         )
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -59,8 +65,8 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
         raise UserError(
-            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu, fewer "
-            "processes, or check the driver with nvidia-smi"
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu, fewer processes, or check the driver with nvidia-smi"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: this machine has no Metal device; use --device cpu")
@@ -69,18 +75,22 @@ def resolve_device(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator[None]:
-    """Join torchrun's group for the length of the block; outside torchrun only choose the GPU."""
+    """Join the process group of torchrun until the block ends.
+
+    Outside torchrun, only `device` becomes the current CUDA device.
+
+    timeout_minutes: how long a collective operation waits for other ranks before it fails.
+    """
     if device.type == "cuda":
-        torch.cuda.set_device(
-            device
-        )  # for what asks the current one: pinning threads, limits of kernels
+        # Threads that pin memory and queries of kernel limits use the current device.
+        torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    # torch's optimisers import this module, and a default argument in it keeps the group that exists
-    # at that moment. A group that outlives this block has threads that abort the process at its exit,
-    # once in twenty runs. So the module is imported here, before there is a group. A plain
-    # `import torch.distributed...` would make `torch` a local name of this function, and
+    # torch's optimisers import this module, and a default argument in it keeps a reference to the
+    # group that exists at that moment. A group that outlives this block has threads that abort the
+    # process at exit, once in twenty runs. So the module is imported here, before there is a group.
+    # A plain `import torch.distributed...` would make `torch` a local name of this function, and
     # `torch.cuda.set_device` above would fail on every CUDA device.
     from torch.distributed.nn import functional  # noqa: F401
 
@@ -95,7 +105,11 @@ def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Add the gradients of all ranks in one flattened all-reduce; a missing gradient counts as zero if any rank has one."""
+    """Replace each parameter's gradient by its sum over ranks, in one flattened all-reduce.
+
+    A rank without a gradient contributes zero. A parameter without a gradient on every rank keeps
+    none.
+    """
     if world_size() == 1:
         return
     parameters = [p for p in parameters if p.requires_grad]
@@ -107,14 +121,14 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     present = sum_of_numbers([p.grad is not None for p in parameters])
     sizes = [g.numel() for g in grads]
     pieces = [piece.view_as(g) for piece, g in zip(flat.split(sizes), grads, strict=True)]
-    torch._foreach_copy_(grads, pieces)  # in place, so that each keeps its memory format
+    torch._foreach_copy_(grads, pieces)  # in place, so that each gradient keeps its memory format
     for parameter, grad, seen in zip(parameters, grads, present, strict=True):
         if seen:
             parameter.grad = grad
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """Elementwise sum over ranks of a tensor that has the same shape everywhere."""
+    """Elementwise sum over ranks of a tensor that has the same shape on every rank."""
     if world_size() == 1:
         return values
     values = values.clone()
@@ -123,7 +137,10 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def sum_of_numbers(numbers: Sequence[int]) -> list[int]:
-    """Elementwise sum over ranks of Python numbers. Waits for other ranks, but for no device."""
+    """Elementwise sum over ranks of Python integers.
+
+    The call waits for the other ranks but not for the GPU.
+    """
     if world_size() == 1:
         return list(numbers)
     total = torch.tensor(numbers, dtype=torch.long)
@@ -132,14 +149,17 @@ def sum_of_numbers(numbers: Sequence[int]) -> list[int]:
 
 
 def broadcast_from_main(tensors: Iterable[torch.Tensor]) -> None:
-    """Overwrite every rank's tensors with rank 0's, in place."""
+    """Overwrite the tensors of every rank with those of rank 0, in place."""
     if world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
-    """Concatenate [N, ...] over ranks in rank order; gradients flow into this rank's own rows."""
+    """Concatenate [N, ...] over ranks in rank order -> [ranks * N, ...].
+
+    Gradients flow only into the rows of this rank.
+    """
     if world_size() == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(world_size())]
@@ -149,7 +169,7 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """Python values of all ranks, in rank order, on every rank."""
+    """Return the values of all ranks, in rank order, on every rank."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -158,22 +178,26 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def from_main(value: Any) -> Any:
-    """Rank 0's value on every rank."""
+    """Return the value of rank 0 on every rank."""
     if world_size() == 1:
         return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def main_first(action: Callable[[], T]) -> T:
-    """`action()` on rank 0, then on all others, such as what downloads a file; an error of rank 0 is raised on every rank."""
+    """Call `action()` on rank 0 first, then on all other ranks, and return its result.
+
+    So rank 0 downloads a file and the others find it. An exception of rank 0 is raised on every
+    rank.
+    """
     results: list[T] = []
     problem = None
     if is_main():
         try:
             results.append(action())
-        except Exception as error:  # not swallowed: raised below, on every rank
+        except Exception as error:  # raised below on every rank
             problem = error
     problem = from_main(problem)
     if problem is not None:
@@ -182,7 +206,10 @@ def main_first(action: Callable[[], T]) -> T:
 
 
 def on_main(action: Callable[[], Any]) -> None:
-    """Do something on rank 0 only, then go on together; its `UserError` is raised on every rank, so that none waits."""
+    """Call `action()` on rank 0 while the other ranks wait.
+
+    A `UserError` of rank 0 is raised on every rank, so that no rank waits for ever.
+    """
     problem = None
     if is_main():
         try:

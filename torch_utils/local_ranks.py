@@ -1,8 +1,8 @@
-"""Ranks on the cores of one machine, started by the command itself: no torchrun is needed.
+"""Several ranks on the CPU cores of one machine, started without torchrun.
 
-A process computes with one thread. Two threads of a process wait for each other thousands of times
-a step; where another program holds a core, each wait costs a slice of the scheduler. Ranks wait for
-each other a few times a step (docs/performance.md has the figures).
+Each rank computes with one thread. Two threads of one process wait for each other thousands of
+times in a training step. If another program holds a core, each wait costs a time slice of the
+scheduler. Ranks wait for each other only a few times a step (figures: docs/performance.md).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import torch
 
 from dnnlib.errors import UserError
 
-THREADS = "OMP_NUM_THREADS"  # where the user has set it, it holds
-PATIENCE_S = 10.0  # for a rank to end when its work is done
+THREADS = "OMP_NUM_THREADS"  # a value that the user has set is kept
+PATIENCE_S = 10.0  # how long rank 0 waits for another rank to exit after the work is done
 
 
 def use_one_thread() -> None:
@@ -35,16 +35,18 @@ def use_one_thread() -> None:
 
 
 def under_torchrun() -> bool:
+    """Whether torchrun has started this process."""
     return "WORLD_SIZE" in os.environ
 
 
 @contextlib.contextmanager
 def local_ranks(count: int, work: Callable[[], Any]) -> Iterator[None]:
-    """Make this process rank 0 of `count` for the block, in which it calls `work()` too.
+    """Start `count` - 1 processes that call `work()`, and make this process rank 0 for the block.
 
-    Every rank must do so alike, and join by `torch_utils.distributed.process_group`. Only rank 0
-    prints and heeds signals. The others end with it, however it ends. An error of another rank is
-    raised here: as the same `UserError`, or as a RuntimeError with its traceback.
+    The block must call `work()` as well, and `work` must join the ranks by
+    `torch_utils.distributed.process_group`. Only rank 0 prints and handles signals. The other
+    ranks end when rank 0 ends for any reason. An exception of another rank is raised here: as the
+    same `UserError`, or as a RuntimeError that holds its traceback.
     """
     if count == 1:
         yield
@@ -52,7 +54,7 @@ def local_ranks(count: int, work: Callable[[], Any]) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(_meeting_point(count))
     use_one_thread()
-    os.environ.setdefault(THREADS, "1")  # of the processes that are started here
+    os.environ.setdefault(THREADS, "1")  # inherited by the processes that are started below
     peers: list[_Peer] = []
     try:
         peers.extend(_Peer(rank, work) for rank in range(1, count))
@@ -67,7 +69,7 @@ def local_ranks(count: int, work: Callable[[], Any]) -> Iterator[None]:
         raise
     finally:
         for peer in peers:
-            peer.process.kill()  # only rank 0 writes files, so nothing is left half-written
+            peer.process.kill()  # only rank 0 writes files, so no file is left half-written
             peer.process.join()
             peer.pipe.close()
         os.environ.clear()
@@ -75,11 +77,11 @@ def local_ranks(count: int, work: Callable[[], Any]) -> Iterator[None]:
 
 
 def _meeting_point(count: int) -> dict[str, str]:
-    """Rank 0's environment variables, those of torchrun."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Without it gloo looks up the name of the host, which many a laptop cannot resolve.
+    """The environment variables of rank 0, as torchrun would set them."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    # Without GLOO_SOCKET_IFNAME, gloo resolves the host's name, which fails on many laptops.
     names = {name for _, name in socket.if_nameindex()}
     interface = next((name for name in ("lo", "lo0") if name in names), None)
     return {
@@ -93,58 +95,65 @@ def _meeting_point(count: int) -> dict[str, str]:
 
 
 class _Peer:
-    """Rank 0's view of another rank: its process, and a pipe. The rank sends its error by the pipe,
-    and takes the pipe's end for the end of rank 0.
+    """Another rank as rank 0 sees it: the process, and a pipe to it.
+
+    The process sends its exception through the pipe. If the pipe closes, the process knows that
+    rank 0 has ended.
     """
 
     def __init__(self, rank: int, work: Callable[[], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.rank = rank
-        self.pipe, theirs = context.Pipe()
+        self.pipe, pipe_of_rank = context.Pipe()
         self.process: SpawnProcess = context.Process(
-            target=_be_rank, args=(rank, theirs, work), name=f"rank {rank}"
+            target=_be_rank, args=(rank, pipe_of_rank, work), name=f"rank {rank}"
         )
         self.process.start()
-        theirs.close()
+        pipe_of_rank.close()
 
     def raise_its_error(self, error: Exception) -> None:
-        """Raise what this rank failed of, if it did: before rank 0, which then lost it."""
+        """Raise the exception of this rank, if it failed.
+
+        error: the exception of rank 0, which is often only the lost connection to this rank.
+        """
         with contextlib.suppress(EOFError, OSError):
             if self.pipe.poll(2.0):
-                of_user, words = self.pipe.recv()
-                if of_user:
-                    raise UserError(words) from None
-                if "Connection closed by peer" not in words:  # else it lost rank 0
-                    raise RuntimeError(f"rank {self.rank} failed:\n{words}") from error
+                is_user_error, text = self.pipe.recv()
+                if is_user_error:
+                    raise UserError(text) from None
+                # A rank that only lost its connection to rank 0 is not the cause.
+                if "Connection closed by peer" not in text:
+                    raise RuntimeError(f"rank {self.rank} failed:\n{text}") from error
         self.process.join(2.0)
         code = self.process.exitcode
         if code is not None and code < 0:
             raise UserError(
-                f"process {self.rank} was ended by {signal.Signals(-code).name}; where memory is "
-                "short, start fewer (--ranks 1). What was saved is whole: the same command "
+                f"process {self.rank} was ended by {signal.Signals(-code).name}; if memory is "
+                "short, start fewer processes (--ranks 1). Saved files are whole: the same command "
                 "resumes"
             ) from error
 
 
 def _be_rank(rank: int, pipe: Connection, work: Callable[[], Any]) -> None:
-    """What a process other than rank 0 does."""
+    """The main function of a process other than rank 0."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the ranks agree with rank 0, which heeds them
+        # Rank 0 handles the signals, and the ranks stop together with it.
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_rank_0, args=(pipe,), daemon=True).start()
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (open to the end)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (stays open until the exit)
     torch.set_num_threads(int(os.environ[THREADS].split(",")[0]))
     try:
         work()
-    except Exception as error:  # not swallowed: rank 0 raises it
-        of_user = isinstance(error, UserError)
+    except Exception as error:  # sent to rank 0, which raises it
+        is_user_error = isinstance(error, UserError)
         with contextlib.suppress(OSError):
-            pipe.send((of_user, str(error) if of_user else traceback.format_exc()))
+            pipe.send((is_user_error, str(error) if is_user_error else traceback.format_exc()))
         sys.exit(1)
 
 
 def _end_with_rank_0(pipe: Connection) -> None:
-    """Wait for the end of the pipe, which comes with the end of rank 0, whatever ends it."""
+    """Wait until the pipe closes, which happens when rank 0 ends for any reason, and exit."""
     with contextlib.suppress(EOFError, OSError):
         pipe.recv()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What to say when memory runs out."""
+"""Error messages for memory that runs out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from dnnlib.errors import UserError
 
 @contextlib.contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
-    """Memory that runs out inside the block, on the GPU or off it, becomes a `UserError` with the remedy."""
+    """Turn an out-of-memory error of the block, on GPU or CPU, into a `UserError`.
+
+    remedy: the part of the message that says what the user can do.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Pictures as PNG files: one, or many in a grid."""
+"""PNG files of single pictures and of grids of pictures."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from dnnlib.ownership import Rule
 def save_png(
     path: str | Path, image: torch.Tensor, text: Mapping[str, str] | None = None, *, ours: Rule
 ) -> None:
-    """Write a uint8 picture [3, H, W] atomically; `text` becomes PNG text chunks, `ours` is as in
-    `atomic_path`.
+    """Write a uint8 picture [3, H, W] on the CPU as a PNG file, atomically.
+
+    text: {key: value} for the file's text chunks. ours: as in `dnnlib.files.atomic_path`.
     """
     from PIL import Image, PngImagePlugin
 
@@ -31,21 +32,19 @@ def save_png(
 
 
 def png_with(*keys: str) -> Rule:
-    """The rule of ownership for pictures that `save_png` wrote with text under all of these keys."""
+    """Rule of `dnnlib.ownership` for pictures that `save_png` wrote with text of all these keys."""
 
     def rule(path: Path) -> str | None:
         from PIL import Image
 
         try:
             with library_errors(UserError), Image.open(path, formats=["PNG"]) as picture:
-                found = set(picture.info)
-        except UserError:  # another kind of file
-            found = set()
-        return (
-            None
-            if set(keys) <= found
-            else f"is no picture that this program made (no PNG text {' and '.join(keys)})"
-        )
+                text_keys = set(picture.info)
+        except UserError:  # not a PNG file
+            text_keys = set()
+        if set(keys) <= text_keys:
+            return None
+        return f"is no picture that this program made (no PNG text {' and '.join(keys)})"
 
     return rule
 
@@ -53,7 +52,7 @@ def png_with(*keys: str) -> Rule:
 def grid(images: Sequence[torch.Tensor], columns: int | None = None) -> torch.Tensor:
     """Pictures [3, H, W] of one size -> one picture [3, rows * H, columns * W], row by row.
 
-    columns: None makes the grid as square as possible. Empty places of the last row are white (255
+    columns: None makes the grid as square as possible. Unused cells of the last row are white (255
     for uint8). torchvision's `make_grid` is not used: its import takes two seconds.
     """
     columns = columns or math.ceil(math.sqrt(len(images)))

@@ -1,4 +1,4 @@
-"""Which precision a forward runs in: bf16 autocast on devices that are fast at it, float32 elsewhere."""
+"""The precision of forward passes: bf16 autocast on devices that are fast at it, else float32."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import torch
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices faster than float32: GPUs from Ampere, CPUs with AVX512-BF16 or AMX."""
+    """Whether the device multiplies bf16 matrices faster than float32 matrices.
+
+    That holds for GPUs from Ampere on and for CPUs with AVX512-BF16 or AMX.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def resolve(device: torch.device, precision: str = "auto") -> str:
-    """`bf16` or `fp32`: what `auto` means on this device; the two themselves as they are."""
+    """Replace `auto` by `bf16` or `fp32`, whichever suits the device; keep any other value."""
     return ("bf16" if has_fast_bf16(device) else "fp32") if precision == "auto" else precision
 
 
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
-    """A context for forwards in `resolve(device, precision)`."""
+    """A context in which forward passes run in the precision `resolve(device, precision)`."""
     return torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=resolve(device, precision) == "bf16"
     )
@@ -30,29 +33,34 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 
 @contextlib.contextmanager
 def no_tf32() -> Iterator[None]:
-    """Float32 on GPUs means float32: cuDNN rounds convolutions to TF32's 10 bits by default.
+    """A context in which float32 operations on GPUs compute in full float32.
 
-    Reads and sets `fp32_precision`. The older `allow_tf32` raises where `fp32_precision` was set.
+    By default cuDNN rounds the inputs of convolutions to the 10 mantissa bits of TF32. The context
+    reads and sets `fp32_precision`, because the older `allow_tf32` raises if the user has set
+    `fp32_precision`.
     """
     backends: Any = torch.backends  # its attributes are made at run time
-    places = backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn
-    before = [place.fp32_precision for place in places]
+    operations = backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn
+    before = [operation.fp32_precision for operation in operations]
     try:
-        for place in places:
-            place.fp32_precision = "ieee"
+        for operation in operations:
+            operation.fp32_precision = "ieee"
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        for operation, precision in zip(operations, before, strict=True):
+            operation.fp32_precision = precision
 
 
 def at_least_single(x: torch.Tensor) -> torch.Tensor:
-    """x in float32 where it has 16 bits, else as it is."""
+    """Convert float16 and bfloat16 tensors to float32; return any other tensor as it is."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """A context in which nothing is autocast; torch's own refuses the meta device, where nothing is computed."""
+    """A context without autocast.
+
+    `torch.autocast` refuses the meta device. Nothing is computed there, so no context is needed.
+    """
     return (
         contextlib.nullcontext()
         if device.type == "meta"

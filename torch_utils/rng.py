@@ -1,7 +1,8 @@
-"""Random streams as pure functions of what they are for.
+"""Random streams that are identified by names and keep no state between calls.
 
-Nothing here keeps a state between calls: a stream is named by integers and words (seed, purpose, images seen,
-index ...), so resuming a run, changing the batch size or adding ranks never shifts anybody's draws.
+The name of a stream is a sequence of integers and words, such as (seed, purpose, images seen).
+Resuming a run, changing the batch size or adding ranks therefore never changes the numbers of a
+stream.
 """
 
 from __future__ import annotations
@@ -13,23 +14,29 @@ import torch
 
 
 def seed_for(*parts: int | str) -> int:
-    """A 63-bit seed from any sequence of integers and words; the same on every machine and Python version."""
+    """A 63-bit seed for a sequence of integers and words, equal on all machines and Pythons."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator_for(*parts: int | str) -> torch.Generator:
-    """A CPU `torch.Generator` seeded by `seed_for(*parts)`. Draw on the CPU, then move: same bits on any device."""
+    """A CPU generator with the seed `seed_for(*parts)`.
+
+    Draw on the CPU and move the result, so that every device gets the same numbers.
+    """
     return torch.Generator().manual_seed(seed_for(*parts))
 
 
 def normal_per_row(rows: Sequence[int], shape: Sequence[int], *parts: int | str) -> torch.Tensor:
-    """Standard normal noise with one stream per row, `generator_for(*parts, row)`.  # [N, *shape] float32"""
+    """Standard normal noise [N, *shape], float32, with one stream per row.
+
+    Row i is drawn from `generator_for(*parts, rows[i])`.
+    """
     return torch.stack(
         [torch.randn(tuple(shape), generator=generator_for(*parts, int(row))) for row in rows]
     )
 
 
 def normal_per_seed(seeds: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
-    """The latents of pictures: row i depends on `seeds[i]` alone.  # [N, *shape] float32"""
+    """Latents of generated pictures [N, *shape], float32; row i depends only on `seeds[i]`."""
     return normal_per_row(seeds, shape, "noise")

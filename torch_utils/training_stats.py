@@ -1,4 +1,7 @@
-"""Means of scalars over a tick and over ranks, without a synchronisation until they are asked for."""
+"""Means of scalars over a tick and over ranks.
+
+Reporting a value does not wait for the device; only `Collector.flush` does.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from torch_utils.distributed import gather_objects
 
 
 class Collector:
-    """`report` as often as you like; `flush` once a tick. A plain object: pass it where it is needed."""
+    """Sums and counts of named values. Call `report` at any time and `flush` once a tick."""
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int | torch.Tensor] = {}
 
     def report(self, name: str, values: torch.Tensor, *, finite_only: bool = False) -> None:
-        """Count every element of `values` (any shape, any device), or every finite one, towards the
-        mean of `name`.
+        """Add every element of `values` (any shape, any device) to the mean of `name`.
+
+        finite_only: add only the elements that are finite.
         """
         values, count = values.detach().float(), values.numel()
         if finite_only:
@@ -26,8 +30,10 @@ class Collector:
         self._counts[name] = self._counts.get(name, 0) + count
 
     def flush(self) -> dict[str, float]:
-        """Mean of every name since the last flush over all ranks, in order of first report; a name
-        of which nothing counted is left out. A collective call that waits for the device.
+        """Return the mean over all ranks of every name since the last flush, and start anew.
+
+        Names are in the order of their first report. A name without a counted element is left out.
+        This is a collective call that waits for the device.
         """
         counts = {name: int(count) for name, count in self._counts.items()}
         local = {name: (float(total), counts[name]) for name, total in self._sums.items()}

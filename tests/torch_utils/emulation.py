@@ -1,4 +1,7 @@
-"""The CUDA sources compiled as plain C++ with `torch_utils/ops/cuda/emulate.h`, called through ctypes on CPU tensors."""
+"""The CUDA sources compiled as plain C++ and called through ctypes on CPU tensors.
+
+`torch_utils/ops/cuda/emulate.h` stands in for CUDA.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,19 @@ OPS = Path(torch_utils.ops.__file__).parent
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 TF32 = 3
 CHECKER = Path(__file__).with_name("race_checker.cpp")
-# Calls at every load and store, and for misaligned ones; lines of the source for messages.
+# The compiler inserts calls at loads, stores and misaligned accesses, and keeps line numbers.
 HOOKS = ["-fsanitize=thread,alignment", "-g1"]
 MARGIN = 4096  # bytes; kMargin of emulate.h
 
 
 def compiler() -> str:
-    """The host's C++ compiler, "" without one."""
+    """The path of the host's C++ compiler, "" if there is none."""
     return shutil.which("c++") or ""
 
 
 @functools.cache
 def race_checker_problem() -> str | None:
-    """None, or why this compiler cannot build the kernels with hooks on loads and stores."""
+    """Why this compiler cannot build the kernels with hooks on loads and stores; None = it can."""
     if not compiler():
         return "no C++ compiler"
     done = subprocess.run(
@@ -46,14 +49,17 @@ def race_checker_problem() -> str | None:
 
 
 def built(path: Path, *options: str) -> str:
-    """An object (-c) or a library (-shared) of a file; kept under a hash of all sources."""
+    """Compile a file to an object (-c) or a library (-shared), unless a kept result is current.
+
+    Results are kept in the system's temporary folder under a hash of all sources.
+    """
     parts = [path, *sorted(part for part in OPS.rglob("cuda/*") if part.is_file())]
     text = b"".join(part.read_bytes() for part in parts)
     text += " ".join((torch.__version__, *options)).encode()
     stem, key = path.stem.removeprefix("eidgan-"), hashlib.sha256(text).hexdigest()[:16]
     kept = Path(tempfile.gettempdir()) / f"eidgan-{stem}-{key}.{'o' if '-c' in options else 'so'}"
     with kept.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes: one compiles
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run tests, but one compiles
         if not kept.exists():
             part = kept.with_suffix(".part")
             common = [compiler(), "-std=c++17", "-fPIC", "-w", f"-I{OPS}"]
@@ -63,29 +69,29 @@ def built(path: Path, *options: str) -> str:
 
 
 def library(source: str | Path, checked: bool = False) -> ctypes.CDLL:
-    """The functions of a `.cu` file, named from `torch_utils/ops` on, compiled for the host.
+    """Compile a `.cu` file for the host and load it; its path is relative to `torch_utils/ops`.
 
-    `checked`: with hooks on loads and stores, and the race checker behind them.
+    checked: compile with hooks on loads and stores, and link the race checker, which serves them.
     """
     path = OPS / source
     if not checked:
         return ctypes.CDLL(built(path, "-O1", "-shared", "-x", "c++"))
     kernels, checker = built(path, "-O1", *HOOKS, "-c", "-x", "c++"), built(CHECKER, "-O2", "-c")
-    # Linked without the sanitizers' flags, so that their own runtimes stay out.
+    # Linked without the sanitizers' flags, so that the sanitizers' runtime libraries stay out.
     return ctypes.CDLL(built(Path(kernels), checker, "-shared"))
 
 
 class Checked:
-    """A source under the race checker: `kernels` are its functions, `tensor` makes tensors."""
+    """A source under the race checker. `kernels` holds its functions; `tensor` makes tensors."""
 
     def __init__(self, source: str | Path):
         self.kernels = library(source, checked=True)
         self.kernels.eidgan_problems.restype = ctypes.c_char_p
-        self.kernels.eidgan_problems()  # forgets those of another test
+        self.kernels.eidgan_problems()  # clears the problems of the test before
         self._kept: list[torch.Tensor] = []
 
     def tensor(self, x: torch.Tensor) -> torch.Tensor:
-        """A copy that the kernels may touch, amid bytes that they may not."""
+        """A copy of x that kernels may access, between bytes that they may not access."""
         count = x.numel() * x.element_size()
         space = torch.zeros(count + 2 * MARGIN, dtype=torch.uint8)
         copy = space[MARGIN : MARGIN + count].view(x.dtype).view(x.shape)
@@ -95,12 +101,12 @@ class Checked:
         return copy
 
     def problems(self) -> list[str]:
-        """What was found since the last call, with file and line where addr2line is there."""
+        """The problems since the last call; with file and line if addr2line is installed."""
         text = self.kernels.eidgan_problems().decode()
-        found = [line.split("\t") for line in text.splitlines()]
-        places = [f"{int(offset):#x}" for _, offset in found]
+        reports = [line.split("\t") for line in text.splitlines()]
+        places = [f"{int(offset):#x}" for _, offset in reports]
         tool = shutil.which("addr2line")
-        if tool and found:
+        if tool and reports:
             done = subprocess.run(
                 [tool, "-e", self.kernels._name, *places],
                 capture_output=True,
@@ -113,7 +119,7 @@ class Checked:
             ]
         self._kept.clear()
         return sorted(
-            {f"{what} at {place}" for (what, _), place in zip(found, places, strict=True)}
+            {f"{what} at {place}" for (what, _), place in zip(reports, places, strict=True)}
         )
 
 
@@ -151,10 +157,12 @@ def structure(*fields) -> type[ctypes.Structure]:
 
 
 def call(function, *arguments) -> None:
+    """Call an emulated kernel on the default stream and check that it reports no problem."""
     function.restype = ctypes.c_char_p
     problem = function(*arguments, None)
     assert problem is None, problem
 
 
 def poisoned(*shape, dtype=torch.float32) -> torch.Tensor:
+    """An output buffer of NaN, so that an element that a kernel does not write is seen."""
     return torch.full(shape, float("nan"), dtype=dtype)

@@ -1,4 +1,4 @@
-"""What is left of a process group once its block ends."""
+"""A process group is gone after its block."""
 
 import os
 import socket
@@ -16,17 +16,19 @@ from torch_utils.distributed import from_main, process_group
 with process_group(torch.device("cpu")):
     from_main(1)
     weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = torch.optim.Adam([weight], foreach=True)  # imports the module that would keep the group
+    # The optimiser imports the module that would keep a reference to the group.
+    optimizer = torch.optim.Adam([weight], foreach=True)
     weight.sum().backward()
     optimizer.step()
-assert not [t for t in os.listdir("/proc/self/task") if "gloo" in open(f"/proc/self/task/{t}/comm").read()]
+threads = os.listdir("/proc/self/task")
+assert not [t for t in threads if "gloo" in open(f"/proc/self/task/{t}/comm").read()]
 """
 
 
 @pytest.mark.multi_process
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
 def test_no_thread_of_the_group_outlives_it():
-    """Such a thread aborts the interpreter on its way out, now and then."""
+    """Such a thread sometimes aborts the interpreter at exit."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The emulation of CUDA on the host shows what the head of `emulate.h` says that it shows."""
+"""The emulation of CUDA on the host detects what the head of `emulate.h` promises."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler")
 PROBES = Path(__file__).with_name("probe_kernels.cu")
 SumParams = structure(("in", "p"), ("out", "p"), ("way", "i"))
 DotParams = structure(("a", "p"), ("b", "p"), ("c", "f"), ("out", "p"))
-ULP, TINY = 2.0**-23, 2.0**-140  # float32's step at 1; a subnormal number
+ULP, TINY = 2.0**-23, 2.0**-140  # the step of float32 at 1; a subnormal number
 
 
 @pytest.mark.parametrize(
     "products,start,expected",
     [
-        ([1.0, ULP / 2, ULP / 2, ULP / 2], 0.0, 1.0),  # rounded from the exact sum it is 1 + 2 ULP
+        ([1.0, ULP / 2, ULP / 2, ULP / 2], 0.0, 1.0),  # rounding the exact sum gives 1 + 2 ULP
         ([-1.0, -ULP / 2, -ULP / 2, -ULP / 2], 0.0, -1.0),
         ([ULP / 2] * 8, 1.0, 1.0),  # the accumulator is aligned like the products
         ([1.0], 1.0 + 3 * ULP, 2.0 + 2 * ULP),  # not rounded to 2 + 4 ULP
-        ([2.0**-70] * 8, 0.0, 2.0**-67),  # bits are counted from the largest, not from 1
-        ([TINY] * 3, 0.0, 3 * TINY),  # a subnormal number, exact
-        ([1.0, -1.0, ULP / 2], 0.0, 0.0),  # lost although the large ones cancel
-        ([1.0, -1.0, 0.0, 0.0, ULP / 2], 0.0, ULP / 2),  # kept in the block behind
+        ([2.0**-70] * 8, 0.0, 2.0**-67),  # bits are counted from the largest product, not from 1
+        ([TINY] * 3, 0.0, 3 * TINY),  # subnormal numbers are exact
+        ([1.0, -1.0, ULP / 2], 0.0, 0.0),  # lost although the large products cancel
+        ([1.0, -1.0, 0.0, 0.0, ULP / 2], 0.0, ULP / 2),  # kept, as it is in the next block of 4
         ([float("inf"), 1.0], 1.0, float("inf")),
         ([float("inf")], -float("inf"), float("nan")),
         ([float("nan")], 0.0, float("nan")),
@@ -43,17 +43,20 @@ ULP, TINY = 2.0**-23, 2.0**-140  # float32's step at 1; a subnormal number
     ids=str,
 )
 def test_sums_on_tensor_cores_are_cut_off(products, start, expected):
-    """Four products and the accumulator at once, aligned to the largest, no bit below float32's."""
+    """Four products and the accumulator are added at once.
+
+    They are aligned to the largest of them, and bits below those of float32 are cut off.
+    """
     a, b, out = torch.zeros(8), torch.zeros(8), poisoned(1)
     for i, product in enumerate(products):
-        a[i] = 2.0**-70 if product == TINY else 1.0  # TF32 holds no number as small as TINY
+        a[i] = 2.0**-70 if product == TINY else 1.0  # TF32 cannot represent TINY
         b[i] = product / a[i].double()
     call(library(PROBES).probe_dot, DotParams(a.data_ptr(), b.data_ptr(), start, out.data_ptr()))
     torch.testing.assert_close(out, torch.tensor([expected]), rtol=0, atol=0, equal_nan=True)
 
 
-# `Way` in probe_kernels.cu, in its order, and how the checker names it.
-RACE, ASTRAY = "race", "access outside"
+# The values of `Way` in probe_kernels.cu, in their order, and what the checker reports for them.
+RACE, OUTSIDE = "race", "access outside"
 WAYS = {
     "right": None,
     "no barrier before a load": RACE,
@@ -62,10 +65,10 @@ WAYS = {
     "two blocks store": "race of two stores",
     "a block stores to what another loaded": "race of a store with a load",
     "load before any store": "load of shared memory that nothing was stored to",
-    "store beyond shared memory": f"{ASTRAY} shared memory",
-    "load beyond shared memory": f"{ASTRAY} shared memory",
-    "store before shared memory": f"{ASTRAY} shared memory",
-    "load beyond a tensor": f"{ASTRAY} a tensor",
+    "store beyond shared memory": f"{OUTSIDE} shared memory",
+    "load beyond shared memory": f"{OUTSIDE} shared memory",
+    "store before shared memory": f"{OUTSIDE} shared memory",
+    "load beyond a tensor": f"{OUTSIDE} a tensor",
     "misaligned": "misaligned access",
     "a copy is waited for behind the barrier": RACE,
     "a copy into what others load": RACE,
@@ -78,8 +81,9 @@ def test_the_race_checker_sees(way):
     checked = Checked(PROBES)
     x, out = checked.tensor(torch.arange(64.0)), checked.tensor(poisoned(64))
     checked.kernels.probe_sum(SumParams(x.data_ptr(), out.data_ptr(), list(WAYS).index(way)), None)
-    found = checked.problems()
-    assert any(line.startswith(WAYS[way]) for line in found) if WAYS[way] else not found, found
+    problems, expected = checked.problems(), WAYS[way]
+    reported = any(line.startswith(expected) for line in problems) if expected else not problems
+    assert reported, problems
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_a_load_outside_shared_memory_finds_nan():
 
 @pytest.mark.parametrize("kib", [99, 227])
 def test_a_kernel_is_allowed_all_shared_memory_once(kib):
-    """A device of the emulation is known by its shared memory, so both begin anew."""
+    """The emulation identifies a device by its shared memory, so each size is a new device."""
     kernels = library(PROBES)
     shared = ctypes.c_size_t.in_dll(kernels, "eidgan_emulated_shared_bytes")
     before, shared.value = shared.value, kib * 1024

@@ -1,4 +1,4 @@
-"""Ranks that a command starts itself: whose errors are seen, and what ends them."""
+"""Ranks that a command starts without torchrun: their errors, and their end."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Memory that runs out is a user's matter; every other error stays what it is."""
+"""Memory that runs out becomes a `UserError`; every other error passes unchanged."""
 
 import pytest
 import torch

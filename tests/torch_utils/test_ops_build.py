@@ -1,4 +1,4 @@
-"""The build of the CUDA plugins on a machine that may have no GPU, and what `--ops` makes of one that fails."""
+"""The build of the CUDA plugins without a GPU, and what `--ops` does if a build fails."""
 
 from __future__ import annotations
 
@@ -42,13 +42,20 @@ def fresh(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(has_compiler() is not None, reason=has_compiler() or "")
 def test_every_plugin_compiles_links_and_binds_without_a_gpu():
-    """In a process of its own: loading binds CUDA kernels for good. Kept in the user's cache between runs."""
+    """In a new process, because loading binds CUDA kernels until the process ends.
+
+    The plugins stay in the user's cache between runs.
+    """
     code = (
-        "import torch\nfrom torch_utils.ops import biline, build, modulated_linear\nfor name in build.PLUGINS:\n"
-        "    build.load(name)\nfor op in ('modulated_weights', 'linear_act', 'act_backward', 'biline_decode',\n"
+        "import torch\n"
+        "from torch_utils.ops import biline, build, modulated_linear\n"
+        "for name in build.PLUGINS:\n"
+        "    build.load(name)\n"
+        "for op in ('modulated_weights', 'linear_act', 'act_backward', 'biline_decode',\n"
         "           'biline_decode_backward', 'biline_render'):\n"
         "    assert torch._C._dispatch_has_kernel_for_dispatch_key('eidgan::' + op, 'CUDA'), op\n"
-        "assert not torch.cuda.is_initialized()\nprint('BOUND')"
+        "assert not torch.cuda.is_initialized()\n"
+        "print('BOUND')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -82,9 +89,10 @@ def test_every_plugin_compiles_links_and_binds_without_a_gpu():
                 "arch=compute_86,code=sm_86",
             ],
         ),
+        # Newer than the compiler: PTX of the newest architecture that the compiler knows.
         ("10.3", ["arch=compute_100,code=compute_100"]),
     ],
-)  # newer than the compiler: PTX of the newest that it knows
+)
 def test_architectures(text, values):
     assert build.wanted_architectures([80, 86, 89, 90, 100], text) == values
 

@@ -1,4 +1,7 @@
-"""The registered operators: values against plain PyTorch, derivatives of every promised order, opcheck, compilation."""
+"""The registered operators: values, derivatives of every promised order, opcheck, compilation.
+
+Values are compared with plain PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -69,10 +72,8 @@ def test_packed_layers_come_back_and_begin_at_multiples_of_eight():
         layers, unpack(numbers, shapes), strict=True
     ):
         assert torch.equal(weight, same_weight) and torch.equal(bias.expand(2, -1), same_bias)
-    assert (
-        numbers[:, 3 * 5 : 8 * 5].abs().max() == 0
-        and numbers[:, 8 * 5 + 3 : 8 * 6].abs().max() == 0
-    )
+    assert numbers[:, 3 * 5 : 8 * 5].abs().max() == 0
+    assert numbers[:, 8 * 5 + 3 : 8 * 6].abs().max() == 0
 
 
 def with_grad(tensors):
@@ -115,7 +116,7 @@ def test_modulated_linear_has_a_third_derivative():
     [(6, True, True), (7, True, False), (7, False, True), (6, False, False)],
 )
 def test_the_backward_of_the_weights_has_derivatives(channels, spectral, demodulate):
-    """Its values are autograd's gradients of the plain form, its derivatives finite differences."""
+    """Values equal autograd's gradients of the plain form; derivatives, finite differences."""
     _, weight, style, _, spectrum = linear_case(c=channels, spectral=spectral)
     parts = torch.view_as_real(spectrum) if spectral else None
     grad, *inputs = with_grad([maker(1)(2, 4, channels), weight, style, parts])
@@ -143,10 +144,11 @@ def test_the_weights_of_a_few_samples_at_a_time_are_the_same(monkeypatch, dtype,
     inputs = with_grad([weight, style, spectrum])
     cotangent = maker(1, torch.float32)(5, 4, 12).to(dtype)
     results = []
-    # All in plain operators; two, two and one; each alone.
+    # All five samples in plain operators; groups of two, two and one; one sample at a time.
     for numbers in (5 * weight.numel(), 2 * weight.numel(), 0):
         monkeypatch.setattr(samples, "GROUP_NUMBERS", numbers)
-        with torch.autocast("cpu", torch.bfloat16):  # as in a path length step: sums stay float32
+        # Autocast as in a path length step; sums must stay in float32.
+        with torch.autocast("cpu", torch.bfloat16):
             out = modulated_weights(*inputs, dtype=dtype)
             results.append([out, *torch.autograd.grad(out, inputs, cotangent)])
     assert "modulated_weights" in results[1][0].grad_fn.name()
@@ -211,9 +213,8 @@ def by_level(rows, columns, decoders, pairs, to_rgb):
     )
 
 
-@pytest.mark.parametrize(
-    "size", [(1, 1), (3, 5), (67, 129), (1, 4099)], ids=str
-)  # the last two need several tiles
+# The last two sizes need several tiles.
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (67, 129), (1, 4099)], ids=str)
 def test_render_equals_the_levels_one_by_one(size):
     case = render_case(h=size[0], w=size[1])
     with torch.no_grad():
@@ -239,10 +240,8 @@ def test_decode_and_its_gradients_in_several_tiles(size):
 
 @pytest.mark.parametrize("grad", [True, False])
 def test_training_is_plain_where_only_the_forward_has_a_kernel(monkeypatch, grad):
-    """The backward in tiles is for CPUs: on a GPU without the kernel it would be thousands of launches a step."""
-    monkeypatch.setattr(
-        formula, "covers", lambda operator, *_: operator != "biline_decode_backward"
-    )
+    """The backward in tiles is for CPUs; on a GPU it would make thousands of launches a step."""
+    monkeypatch.setattr(formula, "covers", lambda name, *_: name != "biline_decode_backward")
     monkeypatch.setattr(biline, "registered", lambda *_, **__: True)
     (features, rows, columns, params), widths = decode_case()
     weights, biases = zip(*unpack(params, mlp_shapes(widths)), strict=False)
@@ -273,7 +272,7 @@ def test_strided_inputs_give_the_same():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_as_good_as_plain_pytorch(dtype):
-    """Error against float64 at most twice that of the plain form in the same precision."""
+    """The error against float64 is at most twice that of the plain form in that precision."""
     tensors, widths = decode_case(h=40, w=40, widths=(8, 16, 8))
     tensors = [(t / (3 if i == 3 else 1)).to(dtype) for i, t in enumerate(tensors)]
     exact = formula.plain(*(t.double() for t in tensors), widths)

@@ -1,8 +1,9 @@
-"""The CUDA kernels' own source, run on the CPU by an emulation of blocks, barriers and tensor-core fragments.
+"""The CUDA sources of the pixel part, run on the CPU by an emulation of the GPU.
 
-It checks values: index arithmetic, fragment layouts, rounding, unwritten outputs (buffers start as
-NaN). Races and accesses astray are for test_ops_races.py; what only a GPU has (speed, faults of
-nvcc) is for the tests marked gpu.
+The emulation has blocks, barriers and tensor-core fragments. These tests check values: index
+arithmetic, fragment layouts, rounding, and outputs that a kernel leaves unwritten (buffers start as
+NaN). test_ops_races.py checks races and accesses outside the data. Only a GPU shows speed and
+faults of nvcc: that is for the tests with the marker gpu.
 """
 
 from __future__ import annotations
@@ -21,43 +22,25 @@ from tests.torch_utils.emulation import (
     compiler,
     library,
     poisoned,
-    structure,
+)
+from tests.torch_utils.kernel_cases import (
+    WIDTHS,
+    BackwardParams,
+    DecodeParams,
+    LinesParams,
+    RenderParams,
+    decode_case,
+    no_worse_than,
+    render_case,
 )
 from torch_utils.ops.biline import formula
-from torch_utils.ops.biline.packing import mlp_shapes, pack, refinement_shapes
 
 pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler")
-WIDTHS = {"paper": [32, 64, 128, 64, 32], "small": [16, 32, 32, 16]}
-DecodeParams = structure(
-    *((n, "p") for n in ("features", "rows", "columns", "params", "out")),
-    *((n, "i") for n in ("batch", "height", "width", "depth")),
-)
-
-
-def decode_case(widths, n=2, h=5, w=7, d=3, dtype=torch.float32, seed=0):
-    g = torch.Generator().manual_seed(seed)
-
-    def rand(*shape):
-        return torch.randn(*shape, generator=g).to(dtype)
-
-    layers = [(rand(o, c) / c**0.5, rand(o)) for o, c in mlp_shapes(widths)]
-    params = pack(*zip(*layers, strict=True))
-    return rand(n, h, w, widths[0]), rand(n, h, d, widths[0]), rand(n, w, d, widths[0]), params
-
-
-def no_worse_than(actual, plain, exact, factor=2.0):
-    """Relative error against float64 at most `factor` times that of plain PyTorch in the same precision; NaN where that has it."""
-    assert torch.equal(actual.isnan(), plain.isnan())
-    actual, plain, exact = (x[~plain.isnan()].double() for x in (actual, plain, exact))
-    error, allowed, scale = (
-        (x - y).norm() for x, y in ((actual, exact), (plain, exact), (exact, 0))
-    )
-    assert error <= factor * allowed + 1e-7 * scale, (float(error), float(allowed), float(scale))
 
 
 @pytest.fixture
 def shared_memory():
-    """(source, KiB) -> its library on a GPU whose blocks have that much shared memory."""
+    """(source, KiB) -> the library of a source on a GPU with that much shared memory a block."""
     changed = []
 
     def of(source: str, kib: int) -> ctypes.CDLL:
@@ -96,11 +79,11 @@ def test_decode(widths, dtype, size, nan):
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")], ids=str)
 @pytest.mark.parametrize("dtype", [0, TF32, 1, 2], ids=["fp32", "tf32", "fp16", "bf16"])
 def test_infinities_and_nan_come_out_as_in_plain_pytorch(dtype, value, place):
-    """With positive weights and inputs an infinity stays one up to the end."""
+    """Weights and inputs are positive, so an infinity never cancels on its way to the output."""
     widths = WIDTHS["small"]
     storage = {code: dtype for dtype, code in DTYPES.items()}.get(dtype, torch.float32)
     features, rows, columns, params = (t.abs() for t in decode_case(widths, 1, 3, 7, 2, storage))
-    features[0, 0, 1, 2] = 1.0  # a factor without bits below TF32's
+    features[0, 0, 1, 2] = 1.0  # exact in TF32
     if place == "features":
         features[0, 1, 2, 3] = value
     else:
@@ -132,29 +115,6 @@ def test_decode_in_tf32_is_as_good_as_tf32():
     assert 1e-5 < error < 1e-3
 
 
-RenderParams = structure(
-    ("rows", "levels"),
-    ("columns", "levels"),
-    *((n, "p") for n in ("decoders", "refinement", "image")),
-    *(
-        (n, "i")
-        for n in ("batch", "height", "width", "depth", "levels", "refinement_numbers", "sets")
-    ),
-)
-
-
-def render_case(widths, refinement, n, h, w, levels, depth, dtype):
-    """Rows and columns of every level, decoders [levels, numbers], refinements [N, numbers]."""
-    cases = [decode_case(widths, n, h, w, depth, dtype, seed) for seed in range(levels)]
-    g = torch.Generator().manual_seed(9)
-    layers = [
-        (torch.randn(n, o, c, generator=g) / c**0.5, torch.randn(n, o, generator=g))
-        for o, c in refinement_shapes(widths[0], refinement)
-    ]
-    rows, columns, decoders = ([case[i] for case in cases] for i in (1, 2, 3))
-    return rows, columns, torch.stack(decoders), pack(*zip(*layers, strict=True)).to(dtype)
-
-
 def rendered(kernels, rows, columns, decoders, refinements, widths, refinement):
     n, h, depth, _ = rows[0].shape
     w = columns[0].shape[1]
@@ -184,7 +144,7 @@ def rendered(kernels, rows, columns, decoders, refinements, widths, refinement):
     ids=str,
 )
 def test_render(name, refinement, dtype, size, nan, shared_memory):
-    """16 bits: with the shared memory of a GeForce, so that large pictures take fewer pixels a block."""
+    """In 16 bits with the shared memory of a GeForce, so a block takes fewer pixels at a time."""
     (n, h, w), widths = size, WIDTHS[name]
     case = render_case(widths, refinement, n, h, w, 3, 2, dtype)
     rows, columns, decoders, refinements = case
@@ -209,7 +169,7 @@ def test_render(name, refinement, dtype, size, nan, shared_memory):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_pixel_does_not_depend_on_the_tile_that_it_lies_in(dtype, shared_memory):
-    """Bit for bit: a crop of the picture is the picture of the crop, which has other tiles."""
+    """A crop of the picture equals the rendered crop, which has other tiles, to the last bit."""
     widths, refinement, (h, w) = WIDTHS["small"], [32, 32], (37, 41)
     top, left = slice(3, 32), slice(5, 36)
     rows, columns, *numbers = render_case(widths, refinement, 1, h, w, 2, 2, dtype)
@@ -241,20 +201,23 @@ def test_a_pixel_does_not_depend_on_the_tile_that_it_lies_in(dtype, shared_memor
 
 @pytest.fixture
 def counters():
-    """Library -> its counters, set to 0: bytes that threads read, bytes that blocks read, copies."""
+    """Library -> its counters, set to 0.
+
+    They count bytes that threads read, bytes that blocks read, and asynchronous copies.
+    """
 
     def of(kernels: ctypes.CDLL) -> list[ctypes.c_size_t]:
         names = ("bytes_read", "bytes_once", "copies")
-        found = [ctypes.c_size_t.in_dll(kernels, f"eidgan_emulated_{name}") for name in names]
-        for counter in found:
-            counter.value = 0
-        return found
+        values = [ctypes.c_size_t.in_dll(kernels, f"eidgan_emulated_{name}") for name in names]
+        for value in values:
+            value.value = 0
+        return values
 
     return of
 
 
 def test_decode_reads_the_bytes_that_the_formulas_say(shared_memory, counters):
-    """A block of 8 warps has the lines of 4 x 64 pixels; docs/ops.md counts by the same formulas."""
+    """A block of 8 warps loads the lines of 4 x 64 pixels; docs/ops.md has the same formulas."""
     widths, h, w, blocks = WIDTHS["small"], 16, 64, 4
     tensors = decode_case(widths, 1, h, w, 3, torch.bfloat16)
     out = poisoned(1, h, w, widths[0], dtype=torch.bfloat16)
@@ -271,9 +234,9 @@ def test_decode_reads_the_bytes_that_the_formulas_say(shared_memory, counters):
 
 
 def test_render_reads_the_bytes_that_the_formulas_say(shared_memory, counters):
-    """docs/ops.md counts a picture of 1024 x 1024 by the same formulas.
+    """docs/ops.md applies the same formulas to a picture of 1024 x 1024.
 
-    A block has the lines of a tile of 32 x 32 pixels; a lane takes 4 lines for its 2 x 2 pixels.
+    A block loads the lines of a tile of 32 x 32 pixels; a lane reads 4 lines for 2 x 2 pixels.
     """
     widths, refinement, h, w, levels, depth = WIDTHS["small"], [32, 32], 40, 72, 2, 2
     case = render_case(widths, refinement, 1, h, w, levels, depth, torch.bfloat16)
@@ -287,18 +250,6 @@ def test_render_reads_the_bytes_that_the_formulas_say(shared_memory, counters):
     assert read.value == len(blocks) * weights + levels * h * w * line
     # Thread 0 copies a piece of each weight and bias of the refinement, and waits once.
     assert copies.value == 2 * 7
-
-
-BackwardParams = structure(
-    *((n, "p") for n in ("grad", "features", "params", "d_features", "partial")),
-    *((n, "i") for n in ("batch", "height", "width", "blocks")),
-)
-LinesParams = structure(
-    *((n, "p") for n in ("grad", "other", "d_line")),
-    *((n, "i") for n in ("batch", "size", "other_size", "depth", "channels")),
-    *((n, "l") for n in ("batch_stride", "stride", "other_stride")),
-    ("scale", "f"),
-)
 
 
 @pytest.mark.parametrize(
@@ -379,14 +330,14 @@ def test_what_is_covered_follows_from_shared_memory(
     shared_memory, name, dtype, kib, forward, backward
 ):
     """99 KiB: GeForce and the like (8.6, 8.9, 12.0); 163: A100; 227: H100, B200."""
-    asked = ctypes.byref(Configuration(DTYPES[dtype], WIDTHS[name]))
+    configuration = ctypes.byref(Configuration(DTYPES[dtype], WIDTHS[name]))
     for source, function, covered in (
         ("decode", "eidgan_decode_covered", forward),
         ("backward", "eidgan_decode_backward_covered", backward),
     ):
         kernels = shared_memory(f"biline/cuda/{source}.cu", kib)
         getattr(kernels, function).restype = ctypes.c_bool
-        assert getattr(kernels, function)(asked) == covered, function
+        assert getattr(kernels, function)(configuration) == covered, function
 
 
 @pytest.mark.parametrize("name", ["eidgan", "eidgan-fast", "eidgan-small"])
@@ -402,101 +353,3 @@ def test_presets_for_sampling_have_a_render_kernel(shared_memory, name, dtype):
         ctypes.byref(Configuration(DTYPES[dtype], widths, config.refinement))
     )
     assert len(config.channels) <= formula.MAX_LEVELS
-
-
-WeightsParams = structure(
-    *((n, "p") for n in ("weight", "style", "spectrum", "out")),
-    *((n, "i") for n in ("batch", "outputs", "channels", "demodulate")),
-    ("gain", "f"),
-    ("num_factors", "i"),
-    *((f"factor{i}", "i") for i in range(12)),
-)
-ActParams = structure(("y", "p"), ("bias", "p"), ("rows", "l"), ("outputs", "i"), ("activate", "i"))
-ActBackwardParams = structure(
-    *((n, "p") for n in ("grad", "y", "d_x", "partial")),
-    ("rows", "l"),
-    *((n, "i") for n in ("outputs", "activate", "chunks")),
-)
-
-
-@pytest.mark.parametrize(
-    "channels", [1, 2, 7, 16, 45, 64, 352]
-)  # radices 2, 4, 8, odd, prime, and 32 x 11 as in the preset
-@pytest.mark.parametrize("spectral", [True, False])
-def test_modulated_weights(channels, spectral):
-    g = torch.Generator().manual_seed(0)
-    n, o, demodulate = 2, 9, channels % 2 == 1
-    weight, style = torch.randn(o, channels, generator=g), torch.randn(n, channels, generator=g)
-    spectrum = torch.randn(n, channels // 2 + 1, 2, generator=g) if spectral else None
-    out = poisoned(n, o, channels)
-    call(
-        library("modulated_linear/cuda/modulated_linear.cu").eidgan_modulated_weights,
-        0,
-        WeightsParams(
-            weight.data_ptr(),
-            style.data_ptr(),
-            spectrum.data_ptr() if spectral else None,
-            out.data_ptr(),
-            n,
-            o,
-            channels,
-            demodulate,
-            1.4,
-            0,
-            *[0] * 12,
-        ),
-    )
-
-    def plain(to):
-        return torch.ops.eidgan.modulated_weights(
-            weight.to(to), style.to(to), spectrum.to(to) if spectral else None, demodulate, 1.4, to
-        )
-
-    no_worse_than(
-        out, plain(torch.float32), plain(torch.float64), factor=4
-    )  # both FFTs are near float32's last bit
-
-
-@pytest.mark.parametrize("outputs", [5, 64])  # scalar and vector path
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("activate", [True, False])
-def test_activation_and_its_gradient(outputs, dtype, activate):
-    g = torch.Generator().manual_seed(0)
-    x, grad = (torch.randn(2, 33, outputs, generator=g).to(dtype) for _ in range(2))
-    bias = torch.randn(outputs, generator=g).to(dtype)
-    x[0, 1, 2] = x[0, 1, 4] = grad[1, 2, 3] = float("nan")
-    x[0, 2, 0], x[0, 2, 1] = float("inf"), -float("inf")
-    kernels, y = library("modulated_linear/cuda/modulated_linear.cu"), x.clone()
-    call(
-        kernels.eidgan_act,
-        DTYPES[dtype],
-        ActParams(y.data_ptr(), bias.data_ptr(), 66, outputs, activate),
-    )
-    expected = x.float() + bias.float()
-    expected = torch.nn.functional.leaky_relu(expected, 0.2) if activate else expected
-    torch.testing.assert_close(y, expected.to(dtype), equal_nan=True)
-
-    d_x, partial = poisoned(2, 33, outputs, dtype=dtype), poisoned(3, outputs)
-    call(
-        kernels.eidgan_act_backward,
-        DTYPES[dtype],
-        ActBackwardParams(
-            grad.data_ptr(),
-            y.data_ptr(),
-            d_x.data_ptr(),
-            partial.data_ptr(),
-            66,
-            outputs,
-            activate,
-            3,
-        ),
-    )
-    expected, d_bias = torch.ops.eidgan.act_backward(grad, y, activate)
-    torch.testing.assert_close(d_x, expected, equal_nan=True)
-    torch.testing.assert_close(
-        partial.sum(dim=0),
-        d_bias.float(),
-        rtol=2e-2,
-        atol=2e-2 if dtype != torch.float32 else 1e-4,
-        equal_nan=True,
-    )

@@ -42,7 +42,7 @@ def test_haar_is_orthonormal_and_inverts():
     torch.testing.assert_close(bands[:, :3] * 0.5, torch.nn.functional.avg_pool2d(x, 2))
 
 
-def test_haar_bands_know_their_direction():
+def test_vertical_edges_are_in_the_band_lh():
     vertical_edges = torch.tensor([1.0, -1.0]).repeat(3).expand(1, 1, 4, 6)  # changes along x
     ll, lh, hl, hh = haar_wavelet(vertical_edges).unbind(dim=1)
     assert (lh == 2).all() and not ll.any() and not hl.any() and not hh.any()

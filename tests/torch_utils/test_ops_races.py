@@ -1,7 +1,7 @@
-"""The CUDA kernels under the race checker: no race, no access astray, and every barrier is needed.
+"""The CUDA kernels under the race checker: no race, no access outside the data, needed barriers.
 
-The sources run in the emulation with a hook at every load and store (`race_checker.cpp`). Then one
-barrier after the other is left out: if no race is reported, the barrier is superfluous.
+The sources run in the emulation with a hook at every load and store (`race_checker.cpp`). Then they
+run without each single barrier: if no race is reported, the barrier is superfluous.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.torch_utils.emulation import (
     poisoned,
     race_checker_problem,
 )
-from tests.torch_utils.test_ops_kernels_emulated import (
+from tests.torch_utils.kernel_cases import (
     WIDTHS,
     ActBackwardParams,
     ActParams,
@@ -33,12 +33,12 @@ from tests.torch_utils.test_ops_kernels_emulated import (
     DecodeParams,
     LinesParams,
     RenderParams,
+    SumParams,
+    WeightsBackwardParams,
     WeightsParams,
     decode_case,
     render_case,
 )
-from tests.torch_utils.test_ops_weights_emulated import Params as WeightsBackwardParams
-from tests.torch_utils.test_ops_weights_emulated import SumParams
 
 PROBLEM = race_checker_problem()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROBLEM is not None, reason=PROBLEM or "")]
@@ -58,7 +58,7 @@ def decode(checked: Checked, code=BF16, name="small", size=(2, 3, 7)) -> None:
 
 
 def render(checked: Checked, code=BF16, name="small", size=(1, 3, 7), levels=2) -> None:
-    """At 512 pixels in float32 a warp takes two sets of pixels."""
+    """Run the render kernel. At 512 pixels in float32 a warp takes two sets of pixels."""
     widths, refinement = WIDTHS[name], {"small": (64, 32), "paper": (128, 64)}[name]
     (n, h, w), d = size, 2
     *lines, decoders, layers = render_case(widths, refinement, n, h, w, levels, d, STORAGE[code])
@@ -77,7 +77,10 @@ def render(checked: Checked, code=BF16, name="small", size=(1, 3, 7), levels=2) 
 
 
 def backward(checked: Checked, code=BF16, name="small", size=(1, 3, 43), kib=227) -> None:
-    """One block takes 64 pixels at a time, or 128 where shared memory has room for it."""
+    """Run the backward kernel with one block.
+
+    It takes 64 pixels at a time, or 128 if they fit the shared memory of `kib` KiB.
+    """
     widths, (n, h, w), blocks, dtype = WIDTHS[name], size, 1, STORAGE[code]
     features, _, _, params = (checked.tensor(t) for t in decode_case(widths, n, h, w, 1, dtype))
     grad, d_features = (checked.tensor(torch.ones_like(features)) for _ in range(2))
@@ -150,7 +153,7 @@ def weights(checked: Checked, code=F32, channels=48, outputs=9) -> None:
 
 
 def weights_backward(checked: Checked, code=F32, channels=48, spectral=True, outputs=9) -> None:
-    """Three samples in two blocks for the same rows, so one block takes two."""
+    """Run the backward of the weights. Two blocks share three samples of the same rows."""
     n, chunks, frequencies = 3, 2, channels // 2 + 1 if spectral else 0
     groups = checked.kernels.eidgan_weights_backward_groups(outputs, channels, spectral)
     totals = (outputs, channels), (n, channels), (n, frequencies, 2)
@@ -248,7 +251,7 @@ SOURCE_OF = {run: source for source, run in KERNELS.items()} | dict.fromkeys(
     ],
     ids=lambda x: getattr(x, "__name__", str(x)),
 )
-def test_no_race_and_no_access_astray(run, options):
+def test_no_race_and_no_access_outside_the_data(run, options):
     checked = Checked(SOURCE_OF[run])
     run(checked, **options)
     assert not checked.problems()

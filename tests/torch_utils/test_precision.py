@@ -20,8 +20,8 @@ def test_auto_is_bf16_where_the_device_is_fast_at_it(monkeypatch, fast):
     assert (precision.resolve(CPU, "bf16"), precision.resolve(CPU, "fp32")) == ("bf16", "fp32")
 
 
-# How a user may set the precision of float32 products on GPUs, and whether TF32 is then allowed.
-# torch.backends.cuda.matmul.allow_tf32 raises where it disagrees with fp32_precision.
+# The ways in which a user may set the precision of float32 products on GPUs, and whether TF32 is
+# then allowed. torch.backends.cuda.matmul.allow_tf32 raises if it disagrees with fp32_precision.
 BACKENDS: Any = torch.backends
 PRODUCTS = BACKENDS.cuda.matmul
 SETTINGS = {
@@ -43,17 +43,17 @@ def tf32_allowed(request):
     BACKENDS.fp32_precision = "none"
     PRODUCTS.allow_tf32 = False
     PRODUCTS.fp32_precision = "none"
-    assert not PRODUCTS.allow_tf32 and BACKENDS.cudnn.allow_tf32, "as PyTorch begins"
+    assert not PRODUCTS.allow_tf32 and BACKENDS.cudnn.allow_tf32, "not PyTorch's defaults"
 
 
 def test_float32_stays_float32_and_the_setting_comes_back(tf32_allowed):
-    places = PRODUCTS, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn
-    before = [place.fp32_precision for place in places]
+    operations = PRODUCTS, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn
+    before = [operation.fp32_precision for operation in operations]
     assert (before[0] == "tf32") == tf32_allowed
     with pytest.raises(ValueError, match="inside"), precision.no_tf32():
-        assert "tf32" not in [place.fp32_precision for place in places]
+        assert "tf32" not in [operation.fp32_precision for operation in operations]
         raise ValueError("inside")
-    assert [place.fp32_precision for place in places] == before
+    assert [operation.fp32_precision for operation in operations] == before
 
 
 @pytest.mark.slow

@@ -11,18 +11,8 @@ from torch_utils.training_stats import Collector
 
 def test_seeds_are_fixed_for_ever_and_distinguish_their_parts():
     assert seed_for(0, "z", 5) == 3023306434187574093
-    assert (
-        len(
-            {
-                seed_for(0, "z", 5),
-                seed_for(0, "z", 50),
-                seed_for(0, "z5"),
-                seed_for("0", "z", 5),
-                seed_for(0, "z", 5, 0),
-            }
-        )
-        == 5
-    )
+    names = (0, "z", 5), (0, "z", 50), (0, "z5"), ("0", "z", 5), (0, "z", 5, 0)
+    assert len({seed_for(*name) for name in names}) == 5
 
 
 def test_rows_depend_on_their_own_seed_only():
@@ -45,7 +35,7 @@ def test_uint8_round_trip_is_exact_and_clamped():
     assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
 
 
-def test_collector_means_over_elements_and_forgets():
+def test_collector_means_over_elements_and_starts_anew():
     collector = Collector()
     collector.report("a", torch.tensor([1.0, 2.0]))
     collector.report("a", torch.tensor(6.0))
@@ -53,7 +43,7 @@ def test_collector_means_over_elements_and_forgets():
     assert collector.flush() == {}
 
 
-def test_collector_leaves_out_what_is_not_finite_where_it_is_asked_to():
+def test_collector_leaves_out_elements_that_are_not_finite():
     collector = Collector()
     for value in (1.0, float("nan"), 3.0, float("inf")):
         collector.report("a", torch.tensor([value, 5.0]), finite_only=True)
@@ -70,10 +60,8 @@ def test_grid_places_row_by_row_and_png_keeps_text(tmp_path):
     assert sheet.shape == (3, 4, 12)
     assert grid(images).equal(sheet) and grid(images[:2], 3).shape == (3, 2, 12)
     assert torch.equal(grid([torch.arange(24).view(3, 2, 4)], 1), torch.arange(24).view(3, 2, 4))
-    assert (
-        sheet[0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
-        and sheet[0, 3].tolist() == [3] * 4 + [4] * 4 + [255] * 4
-    )
+    assert sheet[0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert sheet[0, 3].tolist() == [3] * 4 + [4] * 4 + [255] * 4
     save_png(tmp_path / "x.png", sheet, {"prompt": "a red äpple"}, ours=never)
     with Image.open(tmp_path / "x.png") as picture:
         assert isinstance(picture, PngImageFile)

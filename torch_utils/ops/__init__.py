@@ -1,5 +1,7 @@
-"""Operators of which the project owns a formula. One folder each: the contract in `__init__.py`, plain PyTorch in
-`reference.py`, the registered operators with their derivatives in `formula.py`, CUDA kernels in `cuda/`.
+"""The project's operators, one folder each.
+
+`__init__.py` holds the public function with its contract, `reference.py` the plain PyTorch form,
+`formula.py` the registered operators with their derivatives, and `cuda/` the CUDA kernels.
 """
 
 from __future__ import annotations

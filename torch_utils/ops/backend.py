@@ -1,8 +1,11 @@
-"""Which implementation of an operator runs: `--ops auto|cuda|ref`, or the variable EIDGAN_OPS where the flag says auto.
+"""The choice between implementations of an operator: `--ops auto|cuda|ref`.
 
-auto: CUDA tensors go to the plugins if they build, else to plain PyTorch with one warning; CPU tensors to whichever
-form measured faster (docs/ops.md). cuda: as auto, but a plugin that does not build is an error. ref: plain PyTorch with
-its own autograd everywhere, the yardstick of tests and benchmarks.
+The environment variable EIDGAN_OPS replaces the flag's default, `auto`.
+
+auto: for CUDA tensors the plugins if they can be built, else plain PyTorch with one warning; for
+CPU tensors the form that was measured to be faster (docs/ops.md).
+cuda: as auto, but a plugin that cannot be built is an error.
+ref: plain PyTorch with autograd's derivatives everywhere, the reference of tests and benchmarks.
 """
 
 from __future__ import annotations
@@ -24,9 +27,8 @@ VARIABLE = "EIDGAN_OPS"
 @dataclass
 class _State:
     flag: str = "auto"
-    plugins: dict[str, str | None] = field(
-        default_factory=dict
-    )  # name -> why it is missing, None = loaded
+    # name of a plugin -> the reason why it cannot be loaded; None = it is loaded
+    plugins: dict[str, str | None] = field(default_factory=dict)
     warned: bool = False
 
 
@@ -34,7 +36,10 @@ _state = _State()
 
 
 def chosen() -> str:
-    """auto, cuda or ref: the flag, or the variable where the flag leaves it open. Raises `UserError`."""
+    """Return auto, cuda or ref: the flag, or EIDGAN_OPS if the flag is auto.
+
+    Raises `UserError` for another value of EIDGAN_OPS.
+    """
     choice = _state.flag if _state.flag != "auto" else os.environ.get(VARIABLE) or "auto"
     if choice not in CHOICES:
         raise UserError(f"{VARIABLE}={choice}: expected auto, cuda or ref")
@@ -42,10 +47,11 @@ def chosen() -> str:
 
 
 def check_backend(ops: str, device: torch.device | str = "cpu") -> str:
-    """Take over `--ops auto|cuda|ref`; returns what runs on `device`, in words. Raises `UserError` where `cuda` cannot be.
+    """Set `--ops auto|cuda|ref` for this process and return a description of what runs on `device`.
 
-    For a CUDA device, and with `cuda` always, every plugin is built and loaded now: no step waits for it, and a failure
-    shows before any work is done.
+    If the device is a CUDA device or `ops` is `cuda`, every plugin is built and loaded now. So no
+    training step waits for a build, and a failure shows before any work is done. Raises `UserError`
+    for an unknown value, and if `cuda` is impossible.
     """
     if ops not in CHOICES:
         raise UserError(f"--ops {ops}: expected auto, cuda or ref")
@@ -61,13 +67,14 @@ def check_backend(ops: str, device: torch.device | str = "cpu") -> str:
         [name for name in PLUGINS if not _load(name, choice)] if on_cuda or choice == "cuda" else []
     )
     if missing:
-        return f"plain PyTorch ({', '.join(missing)}: {str(_state.plugins[missing[0]]).splitlines()[0]})"
+        reason = str(_state.plugins[missing[0]]).splitlines()[0]
+        return f"plain PyTorch ({', '.join(missing)}: {reason})"
     return "CUDA kernels" if on_cuda else "plain PyTorch"
 
 
 @contextlib.contextmanager
 def using(ops: str) -> Iterator[None]:
-    """`--ops` for the length of a `with` block (tests and benchmarks)."""
+    """Set `--ops` until the block ends; for tests and benchmarks."""
     before = _state.flag
     check_backend(ops)
     try:
@@ -78,7 +85,10 @@ def using(ops: str) -> Iterator[None]:
 
 @torch.compiler.assume_constant_result
 def registered(name: str, device: str, cpu: bool) -> bool:
-    """Whether calls on `device` ("cpu", "cuda", ...) go to the registered operators of plugin `name`; `cpu`: do they on CPUs."""
+    """Whether calls on `device` go to the registered operators of the plugin `name`.
+
+    device: the type, such as "cpu" or "cuda". cpu: the answer for CPUs if `--ops` is not ref.
+    """
     choice = chosen()
     if choice == "ref":
         return False
@@ -88,13 +98,17 @@ def registered(name: str, device: str, cpu: bool) -> bool:
 
 
 def compute_dtype(x: torch.Tensor) -> torch.dtype:
-    """x's dtype, or autocast's: inside an opaque operator nothing else would apply it."""
+    """The dtype of autocast if it is enabled and applies to x, else the dtype of x.
+
+    Autocast does not see inside a registered operator, so the caller must cast its inputs.
+    """
     kind = x.device.type
     known = kind in ("cpu", "cuda") and x.dtype in (torch.float32, torch.float16, torch.bfloat16)
     return torch.get_autocast_dtype(kind) if known and torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _load(name: str, choice: str) -> bool:
+    """Build and load a plugin once -> whether it is loaded. Raises `UserError` under `cuda`."""
     if name not in _state.plugins:
         from torch_utils.ops.build import BuildError, load
 

@@ -1,4 +1,6 @@
-"""Thick bi-line composition (EIDGAN eq. 4; CREPS), the per-pixel decoder between two levels, and the whole pixel part.
+"""The pixel part of the generator: bi-line composition, decoders between levels, refinement.
+
+Thick bi-line composition is EIDGAN eq. 4, after CREPS.
 
 Shapes: N batch, H rows, W columns, D thickness, K feature channels, B levels.
 """
@@ -33,10 +35,15 @@ def biline_decode(
 ) -> torch.Tensor:
     """One level of the pixel part (EIDGAN eq. 4, fig. 1): phi' = (MLP(phi) + F) / sqrt(2).
 
-    features [N, H, W, K], rows [N, H, D, K], columns [N, W, D, K], any strides; weights[i] [C_{i+1}, C_i] and biases[i]
-    [C_{i+1}] with every gain already folded in; leaky ReLU (0.2) after every layer; C_0 = C_last = K. Returns
-    [N, H, W, K] in autocast's dtype, else features'. First and second derivatives in every tensor; a third raises
-    `RuntimeError` (except under --ops ref). Raises `ValueError` for empty inputs.
+    F is `biline_compose(rows, columns)`. The MLP has a leaky ReLU (0.2) after every layer.
+
+    features: phi [N, H, W, K]. rows: [N, H, D, K]. columns: [N, W, D, K]. All may have any strides.
+    weights: weights[i] is [C_{i+1}, C_i], with gains already multiplied in; C_0 = C_last = K.
+    biases: biases[i] is [C_{i+1}], with gains already multiplied in.
+
+    Returns phi' [N, H, W, K] in the dtype of autocast if that is enabled, else in the dtype of
+    `features`. First and second derivatives exist in every tensor; a third raises `RuntimeError`,
+    except under `--ops ref`. Raises `ValueError` for empty inputs.
     """
     _check_lines("biline_decode", rows, columns)
     dtype, device = compute_dtype(features), features.device.type
@@ -56,12 +63,16 @@ def biline_decode(
 def biline_render(
     rows: Sequence[torch.Tensor], columns: Sequence[torch.Tensor], weights: PixelWeights
 ) -> torch.Tensor | None:
-    """Lines in, RGB out, for inference: phi_0 = F_0, phi_n = (MLP_n(phi) + F_n) / sqrt(2), a last MLP, whose result is
-    scaled to mean square 1, the refinement.
+    """The whole pixel part from lines to RGB in one operator, for inference.
 
-    rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; weights: of `pack_pixels`.
-    Returns float32 [N, 3, H, W], or None where no fused form applies: gradients are enabled, --ops ref, or
-    a configuration without a kernel; the caller then goes level by level. Raises `ValueError` for empty inputs.
+    phi_0 = F_0 and phi_n = (MLP_n(phi_{n-1}) + F_n) / sqrt(2). A last MLP follows; its result is
+    scaled to mean square 1 in each pixel; then comes the refinement to RGB.
+
+    rows: B tensors [N, H, D, K]. columns: B tensors [N, W, D, K]. weights: from `pack_pixels`.
+
+    Returns [N, 3, H, W] in float32, or None if there is no fused form: gradients are enabled,
+    `--ops` is ref, or no kernel covers the configuration. The caller then computes level by level.
+    Raises `ValueError` for empty inputs.
     """
     for pair in zip(rows, columns, strict=True):
         _check_lines("biline_render", *pair)

@@ -1,7 +1,8 @@
-"""Registered operators behind `biline_decode` and `biline_render`, with one autograd formula for every device.
+"""The registered operators of `biline_decode` and `biline_render`, with one autograd formula.
 
-The backward of `biline_decode` keeps its inputs only and recomputes the rest, tile by tile. Its own derivative goes
-through the plain form; a third one raises. `biline_render` is for inference: a derivative raises.
+The formula serves every device. The forward of `biline_decode` saves only its inputs; the backward
+recomputes the activations tile by tile. The second derivative is autograd's derivative of the plain
+form; a third derivative raises. `biline_render` is for inference, so any derivative of it raises.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from torch_utils.ops.biline.packing import mlp_shapes, unpack
 MAX_LEVELS = 16  # of biline_render; kMaxLevels in cuda/biline.h
 LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
 LIBRARY.define(
-    "biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, int[] widths) -> Tensor"
+    "biline_decode(Tensor features, Tensor rows, Tensor columns, Tensor params, "
+    "int[] widths) -> Tensor"
 )
 LIBRARY.define(
-    "biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, Tensor params, "
-    "int[] widths) -> (Tensor, Tensor, Tensor, Tensor)"
+    "biline_decode_backward(Tensor grad, Tensor features, Tensor rows, Tensor columns, "
+    "Tensor params, int[] widths) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 LIBRARY.define(
-    "biline_render(Tensor[] rows, Tensor[] columns, Tensor decoders, Tensor refinement, int[] widths, "
-    "int[] refinement_widths) -> Tensor"
+    "biline_render(Tensor[] rows, Tensor[] columns, Tensor decoders, Tensor refinement, "
+    "int[] widths, int[] refinement_widths) -> Tensor"
 )
 
 for _name, _kernel in {
@@ -80,10 +82,10 @@ def _(
 
 @torch.compiler.assume_constant_result
 def covers(operator: str, device: str, dtype: torch.dtype, *sizes: Sequence[int] | int) -> bool:
-    """Whether the kernel of `operator` on `device` takes these sizes; CPU kernels take all.
+    """Whether a kernel of `operator` exists for `device`, `dtype` and `sizes`; for CPUs always.
 
-    sizes: widths for biline_decode, widths and thickness for biline_decode_backward, widths and those of the refinement
-    for biline_render.
+    sizes: the widths of the MLP; then, for biline_decode_backward, the thickness D, and for
+    biline_render, the widths of the refinement.
     """
     return device == "cpu" or getattr(torch.ops.eidgan, f"{operator}_covers")(dtype, *sizes)
 
@@ -104,7 +106,7 @@ def plain(
     params: torch.Tensor,
     widths: Sequence[int],
 ) -> torch.Tensor:
-    """The operator's value with autograd's own derivatives."""
+    """The value of biline_decode, computed in plain PyTorch with autograd's derivatives."""
     weights, biases = zip(*unpack(params, mlp_shapes(widths)), strict=True)
     return reference.biline_decode(features, rows, columns, weights, biases)
 

@@ -1,9 +1,9 @@
-"""The weights of the pixel part as one flat tensor, so that a kernel reads them, and adds up their gradient, in one piece.
+"""Packing of the weights of the pixel part into one flat tensor.
 
-A layer [O, C] with its bias [O] takes its weight first, then its bias. Both are filled up with zeros
-to a multiple of eight rows: a tensor core multiplies eight rows at a time, and every layer begins
-where a copy of 16 bytes may begin.
-Per-sample weights [N, O, C] give [N, numbers].
+So a kernel reads the weights, and adds up their gradient, in one piece. A layer consists of its
+weight [O, C] and then its bias [O]. Both are padded with zeros to a multiple of eight rows, because
+a tensor core multiplies eight rows at a time; every layer then begins at an address where a copy of
+16 bytes may begin. Per-sample weights [N, O, C] are packed to [N, numbers].
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ ROWS = 8
 
 
 def mlp_shapes(widths: Sequence[int]) -> list[Shape]:
+    """Shapes (O, C) of the layers of an MLP whose features have these widths, input first."""
     return [(b, a) for a, b in pairwise(widths)]
 
 
 def refinement_shapes(channels: int, widths: Sequence[int]) -> list[Shape]:
-    """RGB of the features, then for each pair: its two layers and its RGB."""
+    """Shapes (O, C) of the layers of the refinement, whose features have `channels` at first.
+
+    The first layer turns these features to RGB. For each of `widths` follow two hidden layers and
+    one layer to RGB.
+    """
     shapes = [(3, channels)]
     for width in widths:
         shapes += [(width, channels), (width, width), (3, width)]
@@ -35,16 +40,20 @@ def refinement_shapes(channels: int, widths: Sequence[int]) -> list[Shape]:
 
 
 def padded(out: int) -> int:
-    """Rows that a layer of `out` outputs takes."""
+    """The number of rows of a layer with `out` outputs after padding."""
     return -(-out // ROWS) * ROWS
 
 
 def num_numbers(shapes: Sequence[Shape]) -> int:
+    """The number of elements of the packed layers."""
     return sum(padded(o) * (c + 1) for o, c in shapes)
 
 
 def pack(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Layers in order -> [numbers], or [N, numbers] if any weight is per sample; differentiable."""
+    """Pack layers in order -> [numbers], or [N, numbers] if a weight is per sample.
+
+    Differentiable.
+    """
     batch = [weight.shape[0] for weight in weights if weight.ndim == 3][:1]
     parts = []
     for weight, bias in zip(weights, biases, strict=True):
@@ -59,7 +68,7 @@ def pack(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> tor
 def unpack(
     numbers: torch.Tensor, shapes: Sequence[Shape]
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """[..., numbers] -> a (weight [..., O, C], bias [..., O]) for each layer, as views."""
+    """Undo `pack`: [..., numbers] -> views (weight [..., O, C], bias [..., O]) of each layer."""
     layers, start = [], 0
     for out, channels in shapes:
         rows = padded(out)
@@ -73,9 +82,10 @@ def unpack(
 
 @dataclass(frozen=True)
 class PixelWeights:
-    """All weights of `biline_render`: decoders [B, numbers], refinement [N, numbers] or [numbers].
+    """All weights of `biline_render`.
 
-    widths: of the decoders' layers, input first; refinement_widths: one for each pair of layers.
+    decoders: [B, numbers]. refinement: [N, numbers] or [numbers]. widths: of the features in the
+    decoders, input first. refinement_widths: one for each pair of layers of the refinement.
     """
 
     decoders: torch.Tensor
@@ -87,9 +97,11 @@ class PixelWeights:
 def pack_pixels(
     decoders: Sequence[Mlp], pairs: Sequence[Mlp], to_rgb: Sequence[Layer]
 ) -> PixelWeights:
-    """decoders: B (weights, biases) as in `biline_decode`; pairs: per-sample (weights [N, O, C],
-    biases [O]) of the refinement's pairs of layers; to_rgb: one more than pairs,
-    (weight [N, 3, C] or [3, C], bias [3]).
+    """Pack the weights of the pixel part.
+
+    decoders: B pairs (weights, biases) as in `biline_decode`.
+    pairs: (weights [N, O, C], biases [O]) of each pair of hidden layers of the refinement.
+    to_rgb: one layer more than `pairs`, each (weight [N, 3, C] or [3, C], bias [3]).
     """
     layers = [to_rgb[0]]
     for (weights, biases), head in zip(pairs, to_rgb[1:], strict=True):

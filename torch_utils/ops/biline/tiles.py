@@ -1,7 +1,8 @@
-"""The pixel part in tiles that stay in a CPU's cache: the plain-PyTorch kernels of the registered operators.
+"""Kernels of the registered operators in plain PyTorch, which compute in tiles.
 
-Nothing has the size of the picture but inputs and results; layers write into buffers of one tile, activations are in
-place, gains are folded into the last layer. The backward recomputes a tile's activations from phi.
+A tile stays in the cache of a CPU. Only inputs and results have the size of the picture: layers
+write into buffers of one tile, activations are in place, and gains are multiplied into the last
+layer. The backward recomputes the activations of a tile from phi.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 def tiles(batch: int, height: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Pieces of at most TILE_PX pixels: whole samples, whole rows of one, or parts of one row where a row is longer."""
+    """Slices (samples, rows, columns) that cover a batch of pictures, at most TILE_PX pixels each.
+
+    A tile has whole samples, or whole rows of one sample, or a part of one row.
+    """
     columns = min(width, TILE_PX)
     rows = min(height, TILE_PX // columns)
     samples = max(1, TILE_PX // (height * width))
@@ -36,7 +40,7 @@ def tiles(batch: int, height: int, width: int) -> Iterator[tuple[slice, slice, s
 
 
 class Workspace:
-    """One buffer a layer, for the largest tile; `layer` runs x @ weight.T + bias into its own."""
+    """Output buffers [TILE_PX, O], one for each layer, which all tiles use again."""
 
     def __init__(self, shapes: Sequence[Shape], like: torch.Tensor) -> None:
         self.buffers = [like.new_empty(TILE_PX, out) for out, _ in shapes]
@@ -44,18 +48,23 @@ class Workspace:
     def layer(
         self, index: int, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
+        """leaky_relu(x weight^T + bias) in buffer `index`.  # x [pixels, C] -> [pixels, O]"""
         out = self.buffers[index][: len(x)]
         torch.addmm(bias, x, weight.t(), out=out)
         return torch.nn.functional.leaky_relu_(out, LEAKY_SLOPE)
 
     def mlp(self, x: torch.Tensor, layers: Layers, first: int = 0) -> torch.Tensor:
+        """All `layers` one after the other, in the buffers from number `first` on."""
         for index, (weight, bias) in enumerate(layers, first):
             x = self.layer(index, x, weight, bias)
         return x
 
 
 def add_composed(target: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """target [n, h, w, K] += sum_d rows [n, h, D, K] columns [n, w, D, K], in place; lines of a wider dtype are rounded once."""
+    """target [n, h, w, K] += sum_d rows [n, h, D, K] columns [n, w, D, K], in place.
+
+    If the lines have a wider dtype than `target`, the sum is rounded once.
+    """
     total = target if target.dtype == rows.dtype else rows.new_zeros(target.shape)
     for depth in range(rows.shape[2]):
         total.addcmul_(rows[:, :, None, depth], columns[:, None, :, depth])
@@ -63,7 +72,10 @@ def add_composed(target: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 
 
 def scaled_last(layers: Layers, scale: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The MLP times a positive number: leaky ReLU is positively homogeneous."""
+    """The layers of the MLP times `scale` > 0.
+
+    Scaling the last layer is enough, because leaky ReLU is positively homogeneous.
+    """
     weight, bias = layers[-1]
     return [*layers[:-1], (weight * scale, bias * scale)]
 
@@ -126,6 +138,7 @@ def decode_backward(
 def _mlp_backward(
     grad: torch.Tensor, x: torch.Tensor, layers: Layers, d_layers: Layers, workspace: Workspace
 ) -> torch.Tensor:
+    """Return the gradient of x [pixels, C]; add those of the weights and biases to `d_layers`."""
     activations = [x]
     for index, (weight, bias) in enumerate(layers):
         activations.append(workspace.layer(index, activations[-1], weight, bias))
@@ -176,7 +189,10 @@ def render(
 def _levels_tile(
     lines: Layers, levels: Sequence[Layers], workspace: Workspace, like: torch.Tensor
 ) -> torch.Tensor:
-    """Rows [n, h, D, K] and columns [n, w, D, K] of all levels -> [n, h, w, K]."""
+    """Features after the last MLP, [n, h, w, K], of one tile.
+
+    lines: (rows [n, h, D, K], columns [n, w, D, K]) of each level. levels: the layers of each MLP.
+    """
     size = *lines[0][0].shape[:2], lines[0][1].shape[1]
     features = add_composed(like.new_zeros(*size, like.shape[-1]), *lines[0])
     for layers, line in zip(levels[:-1], lines[1:], strict=True):
@@ -187,7 +203,7 @@ def _levels_tile(
 
 
 def _refine_tile(features: torch.Tensor, layers: Layers, workspace: Workspace) -> torch.Tensor:
-    """[P, K] -> [P, 3] in float32 or better."""
+    """The refinement of the P pixels of a tile to RGB, [P, K] -> [P, 3]."""
     weight, bias = layers[0]
     rgb = torch.addmm(bias, features, weight.t())
     for index in range(1, len(layers), 3):

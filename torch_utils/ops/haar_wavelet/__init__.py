@@ -1,4 +1,4 @@
-"""Orthonormal 2 x 2 Haar wavelet transform of pictures, channels stacked by sub-band."""
+"""Orthonormal 2 x 2 Haar wavelet transform of pictures; sub-bands are stacked as channels."""
 
 from torch_utils.ops.haar_wavelet.reference import haar_wavelet
 

@@ -1,4 +1,4 @@
-"""The four Haar sub-bands by sums and differences of the 2 x 2 neighbours, in plain PyTorch."""
+"""The four Haar sub-bands as sums and differences of 2 x 2 neighbours, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import torch
 
 
 def haar_wavelet(x: torch.Tensor) -> torch.Tensor:
-    """[N, C, H, W] with even H, W -> [N, 4 C, H/2, W/2], ordered LL, LH, HL, HH; orthonormal (energy is kept).
+    """Transform [N, C, H, W] with even H and W -> [N, 4 C, H/2, W/2], ordered LL, LH, HL, HH.
 
-    LL is twice the 2 x 2 mean. Raises `ValueError` for odd sizes.
+    The transform is orthonormal: the sum of squares is kept, and LL is twice the 2 x 2 mean. Raises
+    `ValueError` for odd sizes.
     """
     if x.shape[-1] % 2 or x.shape[-2] % 2:
         raise ValueError(f"haar_wavelet needs even height and width, got {tuple(x.shape[-2:])}")

@@ -1,4 +1,6 @@
-"""Style-modulated linear layer with the spectral modulation of EIDGAN (eq. 6) folded into its weights.
+"""Linear layer with style modulation and the spectral modulation of EIDGAN (eq. 6).
+
+Both modulations are folded into the weights of the layer.
 
 Shapes: N batch, P positions, C input channels, O output channels, F = C // 2 + 1 frequencies.
 """
@@ -28,15 +30,17 @@ def modulated_weights(
     gain: float = 1.0,
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """Per-sample weights W' = gain demod(fold(W diag(s))).  # [O, C], [N, C], [N, F] complex or None -> [N, O, C]
+    """Per-sample weights W' = gain demod(fold(W diag(s))) -> [N, O, C].
 
-    Computed in float32 or better and returned in `dtype` (None: as computed). Without demodulation rows are scaled by
-    1 / sqrt(C) instead (equalised learning rate). Differentiable to any order.
+    weight: W [O, C]. style: s [N, C]. spectrum: [N, F] complex, or None for no spectral modulation.
+    demodulate: divide each row by its norm; if False, multiply rows by 1 / sqrt(C) (equalised
+    learning rate). dtype: of the result; None = the dtype of the computation, which is float32 or
+    float64. Differentiable to any order.
     """
     dtype = dtype or at_least_single(weight).dtype
     fused = registered("modulated_linear", weight.device.type, cpu=True)
     if weight.device.type == "cpu" and style.shape[0] * weight.numel() <= samples.GROUP_NUMBERS:
-        fused = False  # what the cache holds anyway is as fast in plain operators
+        fused = False  # plain operators are as fast if all weights fit the cache
     if not fused or weight.dtype == torch.float64:
         return reference.modulated_weights(
             weight, style, spectrum, demodulate=demodulate, gain=gain
@@ -55,12 +59,16 @@ def modulated_linear(
     demodulate: bool = True,
     activate: bool = True,
 ) -> torch.Tensor:
-    """y = lrelu(x W'^T + b) * sqrt(2); without `activate` y = x W'^T + b.
+    """y = lrelu(x W'^T + b) * sqrt(2), or y = x W'^T + b without `activate` -> [N, P, O].
 
-    x [N, P, C] or [P, C] (shared by all samples), any strides; weight [O, C], style [N, C], bias [O], spectrum [N, F]
-    complex or None. Returns [N, P, O] in x's dtype (autocast's under autocast): float32 (TF32 as
-    torch.backends.cuda.matmul says), float16, bfloat16, or float64; sums are float32 or better. Differentiable to any
-    order in every tensor. Raises `ValueError` for an empty batch or no positions.
+    x: [N, P, C], or [P, C] shared by all samples; any strides.
+    weight, style, spectrum, demodulate: as in `modulated_weights`, which makes W'.
+    bias: b [O].
+
+    The result has the dtype of autocast if that is enabled, else the dtype of x: float16, bfloat16,
+    float32 or float64. Sums are accumulated in float32 or better; TF32 is used for float32 as
+    torch.backends.cuda.matmul is set. Differentiable to any order in every tensor. Raises
+    `ValueError` for an empty batch and for no positions.
     """
     if not style.shape[0] or not x.shape[-2]:
         raise ValueError(

@@ -1,12 +1,15 @@
-"""Registered operators behind `modulated_linear`, each with one autograd formula for every device.
+"""The registered operators of `modulated_linear`, each with one autograd formula for all devices.
 
-`modulated_weights`: style, spectral fold and demodulation in one. `modulated_weights_backward`: the
-gradients of all three inputs in one; its derivatives are autograd's of the plain form, so every
-order exists. `linear_act`: GEMM with bias and leaky ReLU. `act_backward`: the gradient through the
-activation and the sum that is the bias' gradient. The kernels registered here are plain PyTorch;
-the CUDA plugin replaces them for CUDA tensors.
+- `modulated_weights`: style, spectral fold and demodulation.
+- `modulated_weights_backward`: the gradients of its three inputs. The derivatives of this operator
+  are autograd's derivatives of the plain form, so every order exists.
+- `linear_act`: GEMM with bias and leaky ReLU.
+- `act_backward`: the gradient through the activation, and its sum, which is the bias' gradient.
 
-With u = W diag(s), v = irfft(conj(g) rfft(u)), d = (|v|^2 + eps)^(-1/2), y = v d and W' = gain y, row by row:
+The kernels registered here are plain PyTorch; the CUDA plugin replaces them for CUDA tensors.
+
+With u = W diag(s), v = irfft(conj(g) rfft(u)), d = (|v|^2 + eps)^(-1/2), y = v d and W' = gain y,
+the gradients are, row by row:
     dv = gain d (dW' - y <y, dW'>),  du = irfft(g rfft(dv)),  dW = sum_n du s,  ds = sum_o du W,
     dg_k = c_k / C sum_o conj(rfft(dv)_k) rfft(u)_k,  c = 1 at frequency 0 and C / 2, else 2.
 """
@@ -41,15 +44,14 @@ def _linear_act(x: Tensor, weight: Tensor, bias: Tensor, activate: bool) -> Tens
 
 
 def _through_act(grad: Tensor, y: Tensor, activate: bool) -> Tensor:
-    """The gradient in front of lrelu, from the one behind it and its result."""
+    """The gradient of the input of leaky ReLU, from the gradient of its output y and y itself."""
     return torch.ops.aten.leaky_relu_backward(grad, y, LEAKY_SLOPE, True) if activate else grad
 
 
 def _act_backward(grad: Tensor, y: Tensor, activate: bool) -> tuple[Tensor, Tensor]:
     grad = _through_act(grad, y, activate)
-    return grad.clone(), grad.sum(
-        dim=(0, 1), dtype=torch.promote_types(grad.dtype, torch.float32)
-    ).to(grad.dtype)
+    sum_dtype = torch.promote_types(grad.dtype, torch.float32)
+    return grad.clone(), grad.sum(dim=(0, 1), dtype=sum_dtype).to(grad.dtype)
 
 
 for _name, _kernel in {
@@ -82,8 +84,8 @@ def _(
     demodulate: bool,
     gain: float,
 ) -> tuple[Tensor, ...]:
-    likes = weight, style, style.new_empty(0) if spectrum is None else spectrum
-    return tuple(x.new_empty(x.shape) for x in likes)
+    inputs = weight, style, style.new_empty(0) if spectrum is None else spectrum
+    return tuple(x.new_empty(x.shape) for x in inputs)
 
 
 @torch.library.register_fake("eidgan::linear_act", lib=LIBRARY)
@@ -116,29 +118,30 @@ def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _plain_weights(
     weight: Tensor, style: Tensor, spectrum: Tensor | None, demodulate: bool, gain: float
 ) -> Tensor:
-    """The value of modulated_weights with autograd's own derivatives."""
+    """The value of modulated_weights, computed in plain PyTorch with autograd's derivatives."""
     filters = None if spectrum is None else torch.view_as_complex(spectrum.contiguous())
     return reference.modulated_weights(weight, style, filters, demodulate=demodulate, gain=gain)
 
 
 def _alias(x: Tensor) -> Tensor:
-    """x where what is computed from it begins; the gradient in it does not pass through it."""
+    """A tensor equal to x. A derivative with respect to it ignores how x was computed."""
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
 
 
 def _weights_double_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Autograd's derivative of the plain form's first derivative; any order can follow."""
-    further = torch.is_grad_enabled()
+    """Autograd's derivative of the plain form's first derivative; higher orders exist too."""
+    higher_order = torch.is_grad_enabled()
     with torch.enable_grad(), no_autocast(ctx.saved_tensors[0].device):
-        # Aliases: the gradient that came in may itself be a function of the others.
+        # The saved gradient may itself be a function of the other inputs. Derivatives with respect
+        # to aliases do not follow that dependence.
         grad, *inputs = (_alias(x) for x in ctx.saved_tensors if x is not None)
         spectrum = inputs[2] if len(inputs) == 3 else None
         out = _plain_weights(inputs[0], inputs[1], spectrum, ctx.demodulate, ctx.gain)
         first = torch.autograd.grad(out, inputs, grad.to(out.dtype), create_graph=True)
-        asked = zip(first, cotangents[: len(first)], strict=True)
-        outputs, known = zip(*((x, g) for x, g in asked if g is not None), strict=True)
+        pairs = zip(first, cotangents[: len(first)], strict=True)
+        outputs, grad_outputs = zip(*((x, g) for x, g in pairs if g is not None), strict=True)
         second = torch.autograd.grad(
-            outputs, [grad, *inputs], known, create_graph=further, allow_unused=True
+            outputs, [grad, *inputs], grad_outputs, create_graph=higher_order, allow_unused=True
         )
     return *second, *[None] * (6 - len(second))
 
@@ -162,7 +165,11 @@ def _save_act(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _act_double_backward(ctx: Any, grad: Tensor, grad_bias: Tensor) -> tuple[Tensor, None, None]:
-    """act_backward is linear in its gradient, and its slopes are constant almost everywhere."""
+    """The derivative of act_backward with respect to its gradient.
+
+    act_backward is linear in the gradient, and the slopes of leaky ReLU are constant almost
+    everywhere.
+    """
     (y,) = ctx.saved_tensors
     return _through_act(grad + grad_bias, y, ctx.activate), None, None
 
@@ -195,7 +202,7 @@ def modulated_linear(
     activate: bool,
     gain: float,
 ) -> Tensor:
-    """The public function through the registered operators, on any device."""
+    """The public `modulated_linear`, computed by the registered operators on any device."""
     parts = None if spectrum is None else torch.view_as_real(spectrum)
     prepared = torch.ops.eidgan.modulated_weights(weight, style, parts, demodulate, gain, x.dtype)
     if x.ndim == 2:

@@ -1,13 +1,14 @@
-"""Kernels for CPUs: a few samples at a time, so that all between inputs and results stays cached.
+"""Kernels for CPUs, which compute a few samples at a time.
 
-The backward keeps its inputs only and works in the spectrum. With u = W diag(s), G = dW', ^ for the
-real FFT over the channels, and c = 1 / C at frequencies 0 and C / 2, else 2 / C, which is what a
-frequency adds to an inner product (Parseval), it computes row by row
+So the intermediate results stay in the cache. The backward uses only the inputs of the forward and
+computes in the spectrum. Let u = W diag(s), G = dW', and let ^ be the real FFT over the channels.
+Let c = 1 / C at the frequencies 0 and C / 2, else 2 / C: by Parseval's theorem, an inner product is
+a sum over frequencies with the weights c. Then, row by row,
     |v|^2 = sum_k c |g|^2 |u^|^2,  <v, G> = sum_k c Re(g conj(u^) G^),
     d = (|v|^2 + eps)^(-1/2),  e = d^3 <v, G>,  du = gain irfft(d g G^ - e |g|^2 u^),
     dg = gain c sum_o (d u^ conj(G^) - e g |u^|^2),  dW = sum_n du s,  ds = sum_o du W,
-which takes three FFTs of a row. Without g all norms are one product, s^2 times the transpose of
-W^2, and no FFT is needed. Without demodulation d is 1 / sqrt(C) and e is 0.
+which takes three FFTs of a row. Without a spectrum g, the norms of all rows are one product, s^2
+times the transpose of W^2, and no FFT is needed. Without demodulation, d is 1 / sqrt(C) and e is 0.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from torch_utils.ops.modulated_linear import reference
 from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS
 from torch_utils.precision import at_least_single, no_autocast
 
-GROUP_NUMBERS = 1 << 19  # of the weights that are taken at once: 2 MB of float32
+GROUP_NUMBERS = 1 << 19  # elements of the per-sample weights of a group: 2 MB of float32
 
 
 def groups(batch: int, numbers: int) -> Iterator[slice]:
-    """Samples whose weights, `numbers` each, are taken at once."""
+    """Slices of the samples that are computed together; a sample's weights have `numbers` elements.
+
+    The weights of a group have at most GROUP_NUMBERS elements, unless it is one sample.
+    """
     size = max(1, GROUP_NUMBERS // max(1, numbers))
     return (slice(first, min(first + size, batch)) for first in range(0, batch, size))
 
@@ -39,7 +43,10 @@ def weights(
     gain: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Kernel of eidgan::modulated_weights; spectrum [N, F, 2], real and imaginary part, or None."""
+    """Kernel of eidgan::modulated_weights.
+
+    spectrum: [N, F, 2], real and imaginary parts, or None.
+    """
     out = weight.new_empty(style.shape[0], *weight.shape, dtype=dtype)
     for n in groups(style.shape[0], weight.numel()):
         part = None if spectrum is None else torch.view_as_complex(spectrum[n].contiguous())
@@ -57,9 +64,9 @@ def weights_backward(
     demodulate: bool,
     gain: float,
 ) -> tuple[Tensor, ...]:
-    """Kernel of eidgan::modulated_weights_backward: gradients of weight, style and spectrum.
+    """Kernel of eidgan::modulated_weights_backward -> gradients of weight, style and spectrum.
 
-    That of the spectrum is empty where there is none.
+    Without a spectrum, the third gradient is empty.
     """
     inputs = [weight, style, style.new_empty(0) if spectrum is None else spectrum]
     wide = [at_least_single(x) for x in inputs]
@@ -73,6 +80,7 @@ def weights_backward(
 def _unfiltered(
     grad: Tensor, weight: Tensor, style: Tensor, no_spectrum: Tensor, *, demodulate: bool
 ) -> tuple[Tensor, ...]:
+    """The gradients without a spectrum, but for the constant factor of `weights_backward`."""
     d_weight, d_style = weight.new_zeros(weight.shape), style.new_empty(style.shape)
     weight_squared, style_squared = weight.square(), style.square()
     scale = (style_squared @ weight_squared.t() + DEMODULATION_EPS).rsqrt_()  # [N, O]
@@ -97,12 +105,13 @@ def _unfiltered(
 def _filtered(
     grad: Tensor, weight: Tensor, style: Tensor, spectrum: Tensor, *, demodulate: bool
 ) -> tuple[Tensor, ...]:
+    """The gradients with a spectrum, but for the constant factor of `weights_backward`."""
     channels = weight.shape[1]
     edges = [0, channels // 2] if channels % 2 == 0 else [0]
     share = spectrum.new_full((spectrum.shape[1], 1), 2 / channels)
     share[edges] = 1 / channels
     filters = spectrum.clone(memory_format=torch.contiguous_format)
-    filters[:, edges, 1] = 0  # as in every real inverse FFT
+    filters[:, edges, 1] = 0  # a real inverse FFT ignores the imaginary part there
     d_weight, d_style = weight.new_zeros(weight.shape), style.new_empty(style.shape)
     d_spectrum = torch.empty_like(filters)
     for n in groups(style.shape[0], weight.numel()):
@@ -118,11 +127,15 @@ def _filtered(
 def _in_the_spectrum(
     u_hat: Tensor, g_hat: Tensor, filters: Tensor, share: Tensor, demodulate: bool
 ) -> tuple[Tensor, Tensor]:
-    """du^ and dg; u^ and G^ [n, O, F] complex are overwritten, filters [n, F, 2], share [F, 1]."""
+    """Return du^ [n, O, F] complex and dg [n, F, 2].
+
+    u_hat, g_hat: u^ and G^ [n, O, F] complex, both overwritten. filters: g [n, F, 2], real and
+    imaginary parts. share: c [F, 1].
+    """
     aligned = _flat(u_hat.conj_physical().mul_(g_hat))
     u_flat, g_flat = _flat(u_hat), _flat(g_hat)
     power = filters.square().sum(dim=2, keepdim=True).expand_as(filters)
-    mirror = filters.new_tensor([1.0, -1.0])  # times (real, imaginary): the conjugate
+    mirror = filters.new_tensor([1.0, -1.0])  # its product with (real, imaginary) is the conjugate
     if demodulate:
         energy = u_flat.square()
         norm = torch.bmm(energy, (power * share).flatten(1).unsqueeze(2))  # [n, O, 1]
@@ -142,7 +155,7 @@ def _in_the_spectrum(
 
 
 def _flat(x: Tensor) -> Tensor:
-    """[n, O, F] complex -> [n, O, 2 F], real and imaginary parts in turn: the same memory."""
+    """View [n, O, F] complex as [n, O, 2 F]: real and imaginary parts alternate."""
     return torch.view_as_real(x).flatten(2)
 
 
