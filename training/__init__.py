@@ -1,1 +1,1 @@
-"""The loop and what it is made of. Only the commands and configs/ import this package."""
+"""The training loop and its parts. Only the commands and configs/ import this package."""

@@ -1,8 +1,13 @@
-"""Adaptive differentiable augmentation (ADA, Karras et al. 2020), a subset: flip, translation, scale, rotation, colour,
-cutout. One affine resampling does all geometry, one 3 x 4 matrix all colour. Noise on sentences is here too.
+"""Adaptive differentiable augmentation (ADA, Karras et al. 2020) with a subset of its transforms.
 
-Random draws are made for the whole batch from the named stream and sliced, so no split over ranks changes them.
-Shapes: N pictures [N, 3, H, W] in [-1, 1]; each transform is applied to a picture with probability p.
+The transforms are flip, translation, scale, rotation, colour and cutout. One affine resampling
+computes all geometric transforms, and one 3 x 4 matrix all colour transforms. Each transform is
+applied to a picture with probability p. Noise on sentence features is here too.
+
+Random numbers are drawn for the whole batch from a named stream and then sliced, so they do not
+depend on the split over ranks.
+
+Shapes: N pictures [N, 3, H, W] in [-1, 1].
 """
 
 from __future__ import annotations
@@ -21,16 +26,20 @@ NUM_UNIFORMS = 20  # per picture: a gate and up to two parameters for each of th
 
 
 def perturb_sentences(sentences: torch.Tensor, normal: torch.Tensor, noise: float) -> torch.Tensor:
-    """LAFITE's fixed perturbation: s' = |s| h / |h| with h = s / |s| + noise * normal / |normal|; all [N, d_s]."""
+    """LAFITE's fixed perturbation: s' = |s| h / |h| with h = s / |s| + noise * normal / |normal|.
+
+    sentences: s [N, d_s]. normal: standard normal [N, d_s].
+    """
     unit = functional.normalize(sentences, dim=1) + noise * functional.normalize(normal, dim=1)
     return sentences.norm(dim=1, keepdim=True) * functional.normalize(unit, dim=1)
 
 
 class Augmentation:
-    """State: p and, for ADA, the running sums of sign(D(real)). Uniform draws drive `__call__`.
+    """The transforms of a run and their probability p, which ADA adapts.
 
-    p [] is a tensor on the device, because ADA moves it by logits that lie there: to read them
-    would wait for the step.
+    The state is p and, for ADA, the sums of sign(D(real)) since p last changed. p [] is a tensor
+    on the device: ADA changes it by logits on the device, and reading these would wait for the
+    training step.
     """
 
     def __init__(self, config: AugmentConfig, device: torch.device | str) -> None:
@@ -38,10 +47,10 @@ class Augmentation:
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         p = config.p if config.mode != "noaug" else 0.0
         self.p = torch.tensor(p, dtype=dtype, device=device)
-        self.signs = torch.zeros(
-            2, device=device
-        )  # sum of signs and count of this step on this rank
-        self.total = torch.zeros(2, device=device)  # the same over all ranks since p last moved
+        # The sum of the signs and their count: in this step on this rank; since p last changed, on
+        # all ranks.
+        self.signs = torch.zeros(2, device=device)
+        self.total = torch.zeros(2, device=device)
         self.luma = torch.tensor([0.299, 0.587, 0.114], device=device)
 
     def state_dict(self) -> dict:
@@ -50,18 +59,20 @@ class Augmentation:
     def load_state_dict(self, state: dict) -> None:
         self.p.fill_(state["p"])
         self.total.copy_(state["total"])
-        self.signs.zero_()  # of a step that was rolled back
+        self.signs.zero_()  # after a rollback, these are the signs of a step that does not count
 
     def observe(self, real_logits: torch.Tensor) -> None:
-        """Count D's verdict on augmented real pictures; one that is not finite does not count."""
+        """Add the signs of D's logits of augmented real pictures [N] or [N, P]; skip NaN, inf."""
         if self.config.mode == "ada":
             finite = real_logits.isfinite()
             signs = real_logits.detach().float().sign().masked_fill(~finite, 0.0)
             self.signs += torch.stack([signs.sum(), finite.sum(dtype=signs.dtype)])
 
     def adapt(self, images_seen: int, batch: int) -> None:
-        """Move p after a whole step; the images seen decide when. A collective call; nothing waits
-        for the device.
+        """Adapt p after a training step, once in `config.interval` steps.
+
+        images_seen: real images shown so far, including this step. batch: real images of a step on
+        all ranks. This is a collective call that does not wait for the device.
         """
         config = self.config
         if config.mode != "ada":
@@ -72,29 +83,31 @@ class Augmentation:
             return
         step = batch * config.interval / (config.kimg * 1000)
         total, count = self.total.to(self.p.dtype)
-        moved = (self.p + (total / count - config.target).sign() * step).clamp(0.0, 1.0)
-        self.p.copy_(torch.where(count > 0, moved, self.p))
+        adapted = (self.p + (total / count - config.target).sign() * step).clamp(0.0, 1.0)
+        self.p.copy_(torch.where(count > 0, adapted, self.p))
         self.total.zero_()
 
     def __call__(
         self, images: torch.Tensor, uniforms: Callable[[int], torch.Tensor]
     ) -> torch.Tensor:
-        """Augment; differentiable in the images. uniforms(NUM_UNIFORMS) is asked for the draws [N, NUM_UNIFORMS] in [0, 1);
-        where p is known to be 0 nothing is drawn and the images come back as they are.
+        """Augment images [N, 3, H, W]; differentiable in the images.
+
+        uniforms: called as uniforms(NUM_UNIFORMS), returns random numbers [N, NUM_UNIFORMS] in
+        [0, 1). If p is known to be 0, it is not called and the images are returned unchanged.
         """
         if self._is_off():
             return images
         draws = _Draws(uniforms(NUM_UNIFORMS).to(images.device), self.p)
-        with torch.autocast(
-            images.device.type, enabled=False
-        ):  # bf16 coordinates would move pixels
+        # Without autocast: coordinates in bf16 would be so inexact that pixels move.
+        with torch.autocast(images.device.type, enabled=False):
             images = self._geometry(images.float(), draws)
             images = self._colour(images, draws)
             return self._cutout(images, draws)
 
     def _is_off(self) -> bool:
-        """Whether p is known to be 0. ADA's p is known on a CPU alone: elsewhere, to look at it
-        would wait for the device.
+        """Whether p is known to be 0.
+
+        The p of ADA is read only on a CPU, because reading it would wait for any other device.
         """
         if self.config.mode == "ada":
             return self.p.device.type == "cpu" and bool(self.p == 0)
@@ -121,7 +134,7 @@ class Augmentation:
             shift = [
                 torch.where(gate, draws.symmetric() * config.translation * 2, 0.0) for _ in range(2)
             ]
-            if config.whole_pixels:  # a pixel is 2 / side of the grid's [-1, 1]
+            if config.whole_pixels:  # the grid spans [-1, 1], so one pixel is 2 / side
                 sides = images.shape[3], images.shape[2]
                 shift = [
                     (x * (side / 2)).round() * (2 / side)
@@ -150,6 +163,7 @@ class Augmentation:
         return flat.view_as(images)
 
     def _cutout(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
+        """Set a rectangle to 0 whose sides are `config.cutout` times height and width."""
         side = self.config.cutout
         if not side:
             return images
@@ -157,34 +171,40 @@ class Augmentation:
         height, width = images.shape[2:]
         rows = (torch.arange(height, device=images.device) + 0.5) / height
         columns = (torch.arange(width, device=images.device) + 0.5) / width
-        inside = ((rows - y[:, None]).abs() < side / 2)[:, :, None] & (
-            (columns - x[:, None]).abs() < side / 2
-        )[:, None, :]
+        in_rows = (rows - y[:, None]).abs() < side / 2
+        in_columns = (columns - x[:, None]).abs() < side / 2
+        inside = in_rows[:, :, None] & in_columns[:, None, :]
         return images.masked_fill((inside & gate[:, None, None])[:, None], 0.0)
 
 
 class _Draws:
-    """Consumes the columns of `uniforms` in order."""
+    """Random numbers of a batch. Every call takes the next columns of `uniforms` [N, columns]."""
 
     def __init__(self, uniforms: torch.Tensor, p: torch.Tensor) -> None:
         self.columns, self.p = iter(uniforms.unbind(dim=1)), p
 
     def uniform(self) -> torch.Tensor:
+        """Uniform in [0, 1) [N]."""
         return next(self.columns)
 
     def symmetric(self) -> torch.Tensor:
+        """Uniform in [-1, 1) [N]."""
         return self.uniform() * 2 - 1
 
     def gate(self) -> torch.Tensor:
+        """True with probability p [N]: whether a transform is applied to each picture."""
         return self.uniform() < self.p
 
     def gated(self, strength: float) -> torch.Tensor:
-        """Uniform in [-strength, strength] where the gate is open, else 0."""
+        """Uniform in [-strength, strength) with probability p, else 0 [N]."""
         return torch.where(self.gate(), self.symmetric() * strength, 0.0)
 
 
 def _set(n: int, device: torch.device, *entries: Any) -> torch.Tensor:
-    """Identity matrices [n, 3, 3] with the given (position, values [n]) entries replaced."""
+    """Identity matrices [n, 3, 3] with entries replaced.
+
+    entries: (row, column) and values [n] in turn.
+    """
     matrix = torch.eye(3, device=device).repeat(n, 1, 1)
     for (row, column), values in zip(entries[::2], entries[1::2], strict=True):
         matrix[:, row, column] = values

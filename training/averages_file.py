@@ -1,7 +1,7 @@
-"""averages-<kimg>.safetensors: the power-function averages of one moment of a run, in float16.
+"""The files averages-<kimg>.safetensors: power-function averages at one moment of a run.
 
-Tensors are named `<index of the length>/<name of the parameter>`. The metadata `eidgan_averages`
-is JSON: the run's id, the images T at which the profiles end, and the relative lengths.
+Tensors are float16 and named `<index of the relative length>/<name of the parameter>`. The metadata
+`eidgan_averages` is JSON with the fields of `Header`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ _MARK = "eidgan_averages"
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says about its averages; images: T of `PowerAverages`."""
+    """The metadata of a file.
+
+    run_id: of the run that wrote the file. images: T of `PowerAverages`, at which the profiles end.
+    sigma_rels: the relative lengths of the averages.
+    """
 
     run_id: str
     images: int
@@ -38,8 +42,10 @@ class Header:
 
 
 def write_averages(run_dir: Path, kimg: int, averages: PowerAverages, run_id: str) -> None:
-    """Write the file of this moment atomically; nothing before the first step, as there is no
-    average yet. Numbers that float16 cannot hold keep their tensor in float32.
+    """Write the averages of this moment to a file in `run_dir`, atomically.
+
+    Before the first step there is no average, so nothing is written. A tensor with values beyond
+    the range of float16 is stored in float32.
     """
     header = Header(run_id=run_id, images=int(averages.images), sigma_rels=tuple(averages.averages))
     if not header.images:
@@ -62,22 +68,22 @@ def _small(value: torch.Tensor) -> torch.Tensor:
 
 
 def averages_of(run_dir: Path) -> dict[int, Path]:
-    """The files of a run folder by their kimg, oldest first. Raises `UserError` where it has none."""
-    found = {}
+    """{kimg: file} of a run folder, oldest first. Raises `UserError` if there is none."""
+    files = {}
     for path in sorted(run_dir.glob(f"{PREFIX}*.safetensors")):
         match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.safetensors", path.name)
-        if match:  # copies under other names are the user's own
-            found[int(match[1])] = path
-    if not found:
+        if match:  # a file with another name is a copy that the user made
+            files[int(match[1])] = path
+    if not files:
         raise UserError(
             f"{run_dir} holds no {PREFIX}*.safetensors, because the run kept no "
             f"power-function averages; train another run with {TURN_ON}"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def read_header(path: Path) -> Header:
-    """Raises `UserError` that names the file."""
+    """Read the metadata of a file. Raises `UserError` if it is damaged or not one of ours."""
     with _reading(path), safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(_MARK)
     if text is None:
@@ -87,12 +93,13 @@ def read_header(path: Path) -> Header:
 
 
 def read_averages(path: Path, index: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, value) of each parameter of the length with that index, one in memory at a time.
+    """Yield (parameter name, average) for one relative length; one tensor is in memory at a time.
 
-    Raises `UserError` for a damaged file and for values that are not finite.
+    index: of the relative length in `Header.sigma_rels`. Raises `UserError` for a damaged file and
+    for values that are not finite.
     """
     with _reading(path), safe_open(path, "pt") as file:
-        for key in file.keys():  # noqa: SIM118 (the file is no dictionary)
+        for key in file.keys():  # noqa: SIM118 (the file is not a dictionary)
             if key.startswith(f"{index}/"):
                 value = file.get_tensor(key)
                 if not value.isfinite().all():

@@ -1,4 +1,7 @@
-"""Training state on disk: one explicit list of named objects, written atomically, read without unpickling code."""
+"""Checkpoints: the state of a list of named objects in training-state-<kimg>.pt.
+
+A checkpoint is written atomically and read without executing pickled code.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +28,20 @@ class Stateful(Protocol):
 
 
 def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest readable training-state-*.pt of a run folder and its state; None when there is none at all.
+    """Return the newest readable checkpoint of a run folder and its state; None if there is none.
 
-    A damaged file is named and passed over for the one before it. Raises `UserError` when all are damaged, or when it is of
-    another format.
+    A damaged checkpoint is reported on stdout, and the one before it is read. Raises `UserError` if
+    all checkpoints are damaged, or if the checkpoint has another format.
     """
     files = checkpoints(run_dir)
     for path in files:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             assert isinstance(state, dict)
-        except Exception as error:  # damaged bytes raise whatever the unpickler trips over
+        except Exception as error:  # damaged bytes can raise any exception in the unpickler
             print(
-                f"Checkpoint {path} cannot be read ({type(error).__name__}); trying the one before it."
+                f"Checkpoint {path} cannot be read ({type(error).__name__}); "
+                "trying the one before it."
             )
             continue
         if state.get("format") != FORMAT:
@@ -57,23 +61,24 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """All training-state-<kimg>.pt of a run folder, newest first; copies under other names are the
-    user's own.
+    """The checkpoints training-state-<kimg>.pt of a run folder, newest first.
+
+    A file with another name is a copy that the user made; it is left out.
     """
 
     def kimg(path: Path) -> int:
         match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name)
         return int(match[1]) if match else -1
 
-    found = [path for path in run_dir.glob(f"{PREFIX}*.pt") if kimg(path) >= 0]
-    return sorted(found, key=kimg, reverse=True)
+    files = [path for path in run_dir.glob(f"{PREFIX}*.pt") if kimg(path) >= 0]
+    return sorted(files, key=kimg, reverse=True)
 
 
 def options_in(run_dir: Path) -> dict[str, Any] | None:
-    """The options that the newest readable state was trained with; None where it holds none, as
-    those of earlier versions.
+    """The options with which the newest readable checkpoint was trained.
 
-    Tensors stay on the disk. A damaged file is passed over in silence: `read_newest` names it.
+    None if there is no checkpoint, or if an earlier version wrote it without options. Tensors are
+    not loaded. A damaged checkpoint is skipped without a message: `read_newest` reports it.
     """
     for path in checkpoints(run_dir):
         with contextlib.suppress(UserError), library_errors(UserError):
@@ -85,9 +90,10 @@ def options_in(run_dir: Path) -> dict[str, Any] | None:
 
 
 class CheckpointIO:
-    """Save and restore `objects` as training-state-<kimg>.pt in `run_dir`; the newest two are kept.
+    """Saves and restores `objects` as training-state-<kimg>.pt in `run_dir`; keeps the newest two.
 
-    options: plain values that say which run the state belongs to; they are saved with it.
+    objects: {name: object with state_dict and load_state_dict}.
+    options: the options of the run as plain values, which are saved with the state.
     """
 
     def __init__(
@@ -96,7 +102,7 @@ class CheckpointIO:
         self.run_dir, self.objects, self.options = run_dir, objects, options
 
     def save(self, images_seen: int) -> Path:
-        """Write the state of every object; older files beyond the newest two go once the new one is whole."""
+        """Write a checkpoint, then delete all but the newest two."""
         state = {"format": FORMAT, "options": self.options}
         state |= {name: item.state_dict() for name, item in self.objects.items()}
         path = self.run_dir / f"{PREFIX}{images_seen // 1000:06d}.pt"
@@ -107,15 +113,15 @@ class CheckpointIO:
         return path
 
     def load_latest(self) -> Path | None:
-        """Restore the newest checkpoint, see `read_newest`, and return its path; None when there is none at all.
+        """Restore the newest readable checkpoint and return its path; None if there is none.
 
-        Raises `UserError` also when it does not fit these networks.
+        Raises `UserError` as `read_newest` does, and if the state does not fit the objects.
         """
-        found = read_newest(self.run_dir)
-        if found is None:
+        newest = read_newest(self.run_dir)
+        if newest is None:
             return None
-        self._restore(*found)
-        return found[0]
+        self._restore(*newest)
+        return newest[0]
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         if set(state) - {"format", "options"} != set(self.objects):

@@ -1,13 +1,13 @@
-"""Trains the projection heads of the embedded dual encoders: symmetric InfoNCE on cached features
-of frozen towers.
+"""Training of the projection heads of the embedded dual encoders.
 
     python -m training.dual_encoder --data data/openmoji128.zip --data data/flowers64.zip
 
-Only the train splits teach, with all captions of a picture. With several data sets, a batch comes
-of one of them, in turn: to tell an icon from a flower teaches little. Variants of one OpenMoji
-concept (skin tones and the like) are near-duplicates: a batch holds one picture of each concept,
-and retrieval is measured with one picture (the first by id) of each concept. In other data sets,
-every picture is a concept.
+The loss is the symmetric InfoNCE on cached features of frozen towers. Training uses the train split
+and all captions of a picture. With several data sets, each batch comes from one of them in turn,
+because a batch of icons and flowers would be too easy. Variants of one OpenMoji concept, such as
+skin tones, are near-duplicates. So a batch holds one picture of each concept, and retrieval is
+measured with one picture of each concept, the first by id. In other data sets, every picture is a
+concept.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ VARIANT_NAMES = ("native", "64px", "32px")  # training.tower_features.CLEAN_SIZE
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTraining:
-    """What decides the heads besides data and towers. steps: of each data set. batch: concepts.
-    rate: AdamW's peak learning rate.
+    """Hyperparameters of the training of the heads.
+
+    steps: on each data set. batch: concepts in a batch. rate: peak learning rate of AdamW.
+    num_variants: variants of each picture (`training.tower_features`).
     """
 
     seed: int
@@ -51,7 +53,10 @@ class HeadTraining:
 
 
 def concept_groups(ids: Sequence[str]) -> list[list[int]]:
-    """Rows grouped by concept, in order of first appearance. Ids that are no code points are concepts of their own."""
+    """Row numbers grouped by concept, in order of first appearance.
+
+    ids: of the pictures. An id that is not a sequence of code points is a concept by itself.
+    """
     from datasets.openmoji import concept_of
 
     groups: dict[str, list[int]] = {}
@@ -66,13 +71,16 @@ def concept_groups(ids: Sequence[str]) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Lessons:
-    """The pictures and captions of a split: their tower features, and their rows by concept."""
+    """Tower features of the pictures and captions of a split, and the picture rows by concept."""
 
     features: TowerFeatures
     groups: list[list[int]]
 
     def draw(self, config: HeadTraining, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tower features of a batch: concepts, and a picture, a variant and a caption of each."""
+        """Draw a batch of concepts -> tower features of images [n, F] and texts [n, 384].
+
+        A picture, one of its variants and one of its captions are drawn for each concept.
+        """
         import torch
 
         chosen = torch.randperm(len(self.groups), generator=rng)[: config.batch].tolist()
@@ -82,15 +90,18 @@ class Lessons:
         captions: list[int] = []
         for concept, u, v, w in zip(chosen, *draws, strict=True):
             row = self.groups[concept][int(u * len(self.groups[concept]))]
-            known = self.features.caption_rows[row]
+            caption_rows = self.features.caption_rows[row]
             rows.append(row)
             variants.append(int(v * config.num_variants))
-            captions.append(known[int(w * len(known))])
+            captions.append(caption_rows[int(w * len(caption_rows))])
         return self.features.images[variants, rows].float(), self.features.texts[captions]
 
 
 def train_heads(sets: Sequence[Lessons], config: HeadTraining) -> tuple[nn.Module, nn.Module]:
-    """Image and text head, in evaluation mode. Each step takes a batch of one data set, in turn."""
+    """Train and return the image head and the text head, in evaluation mode.
+
+    Each step takes a batch from one of the data sets `sets`, in turn.
+    """
     import torch
 
     from networks.text_encoders.small import ImageHead, text_head
@@ -98,7 +109,8 @@ def train_heads(sets: Sequence[Lessons], config: HeadTraining) -> tuple[nn.Modul
 
     rng = generator_for("head batches", config.seed)
     steps = config.steps * len(sets)
-    with torch.random.fork_rng(devices=[]):  # initialisation and dropout draw from torch's stream
+    # Initialisation and dropout draw from torch's global stream, which is restored afterwards.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("heads", config.seed))
         heads = torch.nn.ModuleList([ImageHead(config.dropout), text_head(config.dropout)])
         log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
@@ -123,42 +135,50 @@ def train_heads(sets: Sequence[Lessons], config: HeadTraining) -> tuple[nn.Modul
 
 
 def info_nce(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Mean of both directions' cross-entropy over cosine * scale; row i of images [N, d] belongs to row i of texts."""
+    """Symmetric InfoNCE: the mean cross-entropy of both directions over cosine * scale -> [].
+
+    images, texts: [N, d]; row i of one matches row i of the other. scale: [].
+    """
     import torch
     from torch.nn.functional import cross_entropy, normalize
 
     logits = scale * normalize(images, dim=1) @ normalize(texts, dim=1).T
-    own = torch.arange(len(logits))
-    return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+    targets = torch.arange(len(logits))
+    return (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
 
 
 def retrieval(images: torch.Tensor, texts: torch.Tensor) -> dict[str, Any]:
-    """Recall in percent both ways among N pairs, chance, and mean cosines of matched and mismatched pairs."""
+    """Recall in percent in both directions among N pairs, its chance level, and mean cosines.
+
+    images, texts: [N, d]; row i of one matches row i of the other.
+    """
     from torch.nn.functional import normalize
 
     cosines = normalize(images.double(), dim=1) @ normalize(texts.double(), dim=1).T
     count = len(cosines)
-    own = cosines.diagonal()
-    better = {
-        "image_to_text": (cosines > own[:, None]).sum(1),
-        "text_to_image": (cosines > own[None, :]).sum(0),
+    matched = cosines.diagonal()
+    ranks = {
+        "image_to_text": (cosines > matched[:, None]).sum(1),
+        "text_to_image": (cosines > matched[None, :]).sum(0),
     }
     recall = {
-        way: {f"R@{k}": round(100 * (places < k).double().mean().item(), 1) for k in RANKS}
-        for way, places in better.items()
+        direction: {f"R@{k}": round(100 * (rank < k).double().mean().item(), 1) for k in RANKS}
+        for direction, rank in ranks.items()
     }
+    mismatched = (cosines.sum() - matched.sum()) / (count * (count - 1))
     return recall | {
         "num": count,
         "chance": {f"R@{k}": round(100 * k / count, 2) for k in RANKS},
-        "cosine_matched": round(own.mean().item(), 3),
-        "cosine_mismatched": round(((cosines.sum() - own.sum()) / (count * (count - 1))).item(), 3),
+        "cosine_matched": round(matched.mean().item(), 3),
+        "cosine_mismatched": round(mismatched.item(), 3),
     }
 
 
 def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, Any]:
-    """Retrieval of one picture a concept against its first caption alone, at every clean size.
+    """Retrieval between one picture of each concept and the first caption of that picture.
 
-    The first caption of an OpenMoji drawing is its name.
+    It is measured at every size of `CLEAN_SIZES_PX`. The first caption of an OpenMoji drawing is
+    its name.
     """
     import torch
 
@@ -183,10 +203,16 @@ def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, 
     help="Archive with a train and a test split; may be repeated.",
 )
 @click.option(
-    "--encoder", type=click.Choice(["small", "small-heldout"]), default="small", show_default=True
+    "--encoder",
+    type=click.Choice(["small", "small-heldout"]),
+    default="small",
+    show_default=True,
+    help="Encoder whose heads are trained.",
 )
 @click.option(
-    "--seed", type=int, help="Seed of heads, batches and variants.  [default: the encoder's own]"
+    "--seed",
+    type=int,
+    help="Seed of heads, batches and variants.  [default: the seed of the shipped encoder]",
 )
 @click.option(
     "--steps",
@@ -198,14 +224,14 @@ def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, 
 @click.option(
     "--outdir",
     type=click.Path(path_type=Path),
-    help="Where the heads go.  [default: the shipped weights]",
+    help="Folder for the heads.  [default: the folder of the shipped weights]",
 )
 @click.option(
     "--cache-dir",
     type=click.Path(path_type=Path),
     default="data/cache",
     show_default=True,
-    help="Where tower features are kept between runs.",
+    help="Folder that keeps tower features between runs.",
 )
 @report_user_errors
 def main(
@@ -243,7 +269,7 @@ def main(
     heads = train_heads([of["train"] for of in lessons], config)
     with atomic_path(target, ours=heads_fault) as temporary:
         temporary.write_bytes(save(heads_state(*heads)))
-    load_heads(target, *heads)  # the figures are those of the file, rounded to fp16
+    load_heads(target, *heads)  # the heads of the file are measured, which are rounded to fp16
     record: dict[str, Any] = {
         "encoder": encoder,
         "command": "python -m training.dual_encoder "
@@ -269,7 +295,10 @@ def main(
 
 
 def open_splits(path: Path) -> dict[str, TextImageDataset]:
-    """Both splits of the archive at `path`. Raises `UserError` where captions or a split lack."""
+    """Open the train and test splits of an archive.
+
+    Raises `UserError` if captions are missing, or if a split has less than two concepts.
+    """
     from datasets.text_image import TextImageDataset
 
     splits = {split: TextImageDataset(path, split=split) for split in ("train", "test")}
@@ -284,7 +313,7 @@ def open_splits(path: Path) -> dict[str, TextImageDataset]:
 def lessons_of(
     encoder: str, dataset: TextImageDataset, config: HeadTraining, cache_dir: Path
 ) -> Lessons:
-    """Tower features of all pictures and captions of a split, from `cache_dir` if they are there."""
+    """Tower features of all pictures and captions of a split, from `cache_dir` if possible."""
     from training.tower_features import tower_features
 
     features = tower_features(encoder, dataset, config.num_variants, config.seed, cache_dir)
@@ -296,7 +325,7 @@ def described(
     lessons: dict[str, Lessons],
     heads: tuple[nn.Module, nn.Module],
 ) -> dict[str, Any]:
-    """What the record says of a data set and of retrieval in it."""
+    """The entry of a data set in the record, with retrieval in both splits."""
     train = splits["train"]
     return {
         "name": train.name,

@@ -1,4 +1,4 @@
-"""Metrics during training, on the averaged generator in memory and the encoders that are loaded anyway."""
+"""Metrics during training, computed on the averaged generator in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from training.trainer import Trainer
 def evaluate_ema(
     trainer: Trainer, metrics: Sequence[str], cache_dir: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, record) of each of `metrics`; a collective call. Never touches a training stream."""
+    """Compute metrics and yield (name, record) of each.
+
+    The text encoder of the trainer is used. This is a collective call. It draws nothing from the
+    random streams of training.
+    """
     if not metrics:
         return
     config = trainer.config

@@ -1,10 +1,12 @@
-"""Which terms make up D's and G's loss in a step, and which random draws they take.
+"""The losses of D and G in a step: their terms and their random draws.
 
-Every draw is made for the whole batch of the step from a named stream and sliced to the rows at hand, so a picture's
-draws do not depend on how the batch is split. Four terms look at the other rows of the same forward
-and so do see the split: minibatch statistics of D, mismatched texts, the negatives of ConD and ConG
-(those of all ranks), and the target of the path length; so do batch norms.
-N ranks equal one rank with N accumulation rounds in all of them but the negatives.
+Random numbers are drawn for the whole batch of a step from a named stream and sliced to the rows of
+a micro batch. So the numbers of a picture do not depend on the split of the batch.
+
+Some terms use the other rows of a forward pass, so they do depend on the split: minibatch
+statistics of D, mismatched texts, the negatives of ConD and ConG (those of all ranks), the target
+of the path length, and batch norms. For all of them but the negatives, N ranks equal one rank with
+N accumulation rounds.
 """
 
 from __future__ import annotations
@@ -38,9 +40,13 @@ from training.config import LossConfig
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one forward sees: rows `rows` of a step's batch.
+    """The rows of a step's batch that one forward pass processes.
 
-    images [n, 3, R, R] float in [-1, 1]; text of n rows or None; stream names the step (seed, images seen, ...).
+    images: real images [n, 3, R, R], float in [-1, 1].
+    text: features of their n captions, or None.
+    rows: the positions of these rows in the batch.
+    batch: the number of rows in the batch of all ranks.
+    stream: the name of the step's random streams (seed, "step", images seen, rollbacks).
     """
 
     images: torch.Tensor
@@ -50,32 +56,38 @@ class MicroBatch:
     stream: tuple[int | str, ...]
 
     def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        """Standard normal [n, *shape] on the images' device."""
-        return self._mine(
+        """Standard normal numbers [n, *shape] on the images' device."""
+        return self._slice(
             torch.randn(self.batch, *shape, generator=generator_for(*self.stream, purpose))
         )
 
     def uniform(self, purpose: str, width: int) -> torch.Tensor:
-        """Uniform in [0, 1), [n, width] on the images' device."""
-        return self._mine(
+        """Uniform numbers in [0, 1), [n, width], on the images' device."""
+        return self._slice(
             torch.rand(self.batch, width, generator=generator_for(*self.stream, purpose))
         )
 
     def large_normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        """As `normal`, of a stream for each row, where drawing the other rows' would cost more than the streams."""
+        """Standard normal numbers as in `normal`, but with one stream per row.
+
+        Use it for large shapes: drawing all rows of the batch would cost more than many streams.
+        """
         return to_device(
             normal_per_row(range(self.rows.start, self.rows.stop), shape, *self.stream, purpose),
             self.images.device,
         )
 
-    def _mine(self, draws: torch.Tensor) -> torch.Tensor:
+    def _slice(self, draws: torch.Tensor) -> torch.Tensor:
+        """The rows of this micro batch out of draws for the whole batch."""
         return to_device(draws[self.rows], self.images.device)
 
 
 @dataclass(frozen=True)
 class Fakes:
-    """One forward of G: the texts asked for, codes, images [n, 3, R, R], and what D senses of the
-    augmented images.
+    """The result of one forward pass of G.
+
+    text: text features of the images, or None. codes: style codes. images: [n, 3, R, R].
+    sensed: the output of D's `sense` for the augmented images.
     """
 
     text: TextFeatures | None
@@ -85,12 +97,13 @@ class Fakes:
 
 
 class GanLoss:
-    """Losses of both players, each a mean over its micro batch; `encoder` needs an image tower for
-    ConD and ConG.
+    """The losses of D and G, each a mean over a micro batch.
 
-    keep_fakes: with `shared_fakes`, the fakes that `discriminator_loss` drew are kept, with their
-    graph, for the `generator_loss` of the same micro batch. That serves steps of one micro batch a
-    rank; without, they are drawn again.
+    encoder: needs an image tower for ConD and ConG; may be None without these terms.
+    collector: receives the means of loss terms and logits.
+    keep_fakes: with `config.shared_fakes`, `discriminator_loss` keeps its fakes and their graph,
+        and `generator_loss` of the same micro batch uses them. Only possible if a step has one
+        micro batch on each rank. Otherwise G draws the same fakes again.
     """
 
     def __init__(
@@ -106,15 +119,11 @@ class GanLoss:
         keep_fakes: bool = False,
     ) -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
-        self.augment, self.config, self.view, self.collector = (
-            augment,
-            config,
-            View.square(resolution),
-            collector,
-        )
+        self.augment, self.config, self.collector = augment, config, collector
+        self.view = View.square(resolution)
         self.precision, self.keep_fakes = precision, keep_fakes
-        self._kept: Fakes | None = None
-        # NaN until a step has measured it.
+        self._kept_fakes: Fakes | None = None
+        # The running mean of path lengths; NaN until the first step with path lengths.
         self.path_length_mean = torch.full((), math.nan, device=generator.tokens_mean.device)
 
     def state_dict(self) -> dict:
@@ -126,16 +135,19 @@ class GanLoss:
         self.path_length_mean.fill_(math.nan) if mean is None else self.path_length_mean.copy_(mean)
 
     def _encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        assert isinstance(self.encoder, ImageTextEncoder)  # training.launch asks for it
+        assert isinstance(self.encoder, ImageTextEncoder)  # training.launch has checked it
         return self.encoder.encode_image(images)
 
     def codes(self, micro: MicroBatch, purpose: str) -> Codes:
-        """Style codes of fresh latents; with style mixing, a tail of them from a second latent."""
+        """Style codes of new latents.
+
+        With style mixing, the codes after a random position come from a second latent.
+        """
         codes = self.generator.mapping(
             micro.normal(purpose, self.generator.latent_shape), micro.text
         )
         if self.config.style_mixing:
-            other = self.generator.mapping(
+            second = self.generator.mapping(
                 micro.normal(purpose + "-mix", self.generator.latent_shape), micro.text
             )
             num_tokens = codes.tokens.shape[1]
@@ -145,14 +157,17 @@ class GanLoss:
                 (draws[:, 1] * num_tokens).floor(),
                 num_tokens,
             )
-            behind = torch.arange(num_tokens, device=cut.device) >= cut[:, None]
+            after_cut = torch.arange(num_tokens, device=cut.device) >= cut[:, None]
             codes = replace(
-                codes, tokens=torch.where(behind[:, :, None], other.tokens, codes.tokens)
+                codes, tokens=torch.where(after_cut[:, :, None], second.tokens, codes.tokens)
             )
         return codes
 
     def draw(self, micro: MicroBatch, player: Literal["d", "g"]) -> Fakes:
-        """Fakes for a player; D's draws for both where `shared_fakes` is set."""
+        """Generate fakes for the loss of a player.
+
+        With `shared_fakes`, both players use the latents and the augmentation of D.
+        """
         player = "d" if self.config.shared_fakes else player
         codes = self.codes(micro, f"z-{player}")
         images = self.generator.synthesis(codes, self.view)
@@ -162,54 +177,64 @@ class GanLoss:
 
     def _for_discriminator(self, micro: MicroBatch) -> Fakes:
         if self.keep_fakes and self.config.shared_fakes:
-            self._kept = self.draw(micro, "d")
-            return self._kept
+            self._kept_fakes = self.draw(micro, "d")
+            return self._kept_fakes
         with torch.no_grad():
             return self.draw(micro, "d")
 
     def _for_generator(self, micro: MicroBatch) -> Fakes:
-        kept, self._kept = self._kept, None
+        kept, self._kept_fakes = self._kept_fakes, None
         return kept or self.draw(micro, "g")
 
     def _judge(self, fakes: Fakes, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Logits of the fakes by what is sensed of them, with or without gradient."""
+        """Logits of the fakes. `sensed` is `fakes.sensed`, detached for the loss of D."""
         hidden = self.discriminator.read(sensed)
         return self.discriminator.judge(hidden, self.generator.condition(fakes.text)).logits
 
     def discriminator_loss(
         self, micro: MicroBatch, *, regularise: bool
     ) -> tuple[torch.Tensor, None]:
-        """Adversarial terms, mismatched texts, ConD and MA-GP every step; R1, times its interval,
-        where `regularise`.
+        """The loss of D [] in every step, and None in place of a sum of codes.
+
+        It has the adversarial terms, mismatched texts, ConD and MA-GP. If `regularise`, R1 times
+        its interval is added.
         """
         config, report = self.config, self.collector.report
-        pay = losses.ADVERSARIAL[config.adversarial]
+        adversarial = losses.ADVERSARIAL[config.adversarial]
         with autocast(micro.images.device, self.precision):
+            # Logits of fakes.
             fakes = self._for_discriminator(micro)
             fake = self._judge(fakes, tuple(x.detach() for x in fakes.sensed))
-            text = told = self.generator.condition(micro.text)
 
+            # Logits of real images. Gradient penalties need gradients of the images and of the
+            # sentence features.
+            condition = self.generator.condition(micro.text)
+            text = condition
             reals = self.augment(micro.images, partial(micro.uniform, "augment-d-real")).detach()
             penalise = bool(config.r1_gamma and regularise)
             if penalise or config.matching_aware_gp:
                 reals.requires_grad_(True)
             if config.matching_aware_gp:
-                assert text is not None  # TrainConfig asks for it
+                assert text is not None  # TrainConfig has checked it
                 text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
             hidden = self.discriminator.trunk(reals)
             real = self.discriminator.judge(hidden, text)
 
-            fake_term = pay.fake(fake)
+            # Adversarial terms; real images with the text of another image count as fakes.
+            fake_term = adversarial.fake(fake)
             if config.mismatch:
-                assert told is not None  # TrainConfig asks for it
-                wrong = self.discriminator.judge(hidden, told.roll(1)).logits
-                fake_term = (fake_term + config.mismatch * pay.fake(wrong)) / (1 + config.mismatch)
-                report("Logits/mismatch", wrong)
-            loss = fake_term + pay.real(real.logits)
+                assert condition is not None  # TrainConfig has checked it
+                mismatch = self.discriminator.judge(hidden, condition.roll(1)).logits
+                mismatch_term = adversarial.fake(mismatch)
+                fake_term = (fake_term + config.mismatch * mismatch_term) / (1 + config.mismatch)
+                report("Logits/mismatch", mismatch)
+            loss = fake_term + adversarial.real(real.logits)
             report("Loss/D", loss)
             report("Logits/fake", fake)
             report("Logits/real", real.logits)
             self.augment.observe(real.logits)
+
+            # Contrastive term and gradient penalties.
             if config.cond:
                 loss = loss + config.cond * self._cond(micro, real)
             if config.matching_aware_gp:
@@ -224,9 +249,10 @@ class GanLoss:
         return loss, None
 
     def _cond(self, micro: MicroBatch, real: Verdict) -> torch.Tensor:
+        """ConD: D's features of the real images against their features by the image tower."""
         with torch.no_grad():
             anchors = self._encode_image(micro.images)
-        assert real.features is not None  # TrainConfig asks for it
+        assert real.features is not None  # TrainConfig has checked it
         term = losses.info_nce(real.features, anchors, self.config.temperature)
         self.collector.report("Loss/ConD", term)
         return term
@@ -234,8 +260,10 @@ class GanLoss:
     def generator_loss(
         self, micro: MicroBatch, *, contrast: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adversarial term; ConG, times its interval, where `contrast`; also the sum of the style
-        codes [k, d].
+        """The loss of G [], and the sum of the style codes over the micro batch [k, d].
+
+        The loss has the adversarial term and the commitment of quantized codes. If `contrast`, ConG
+        times its interval is added.
         """
         config, report = self.config, self.collector.report
         with autocast(micro.images.device, self.precision):
@@ -250,18 +278,18 @@ class GanLoss:
                 loss = loss + term
             if config.cong and contrast:
                 images = self._encode_image(fakes.images)
-                assert fakes.text is not None  # TrainConfig asks for it
+                assert fakes.text is not None  # TrainConfig has checked it
                 term = losses.info_nce(images, fakes.text.sentence, config.temperature)
                 report("Loss/ConG", term)
                 loss = loss + term * (config.cong * config.cong_interval)
         return loss, codes.tokens.detach().float().sum(dim=0)
 
     def path_length_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """StyleGAN2's path length term, times its interval, and the sum of this micro batch's lengths."""
+        """StyleGAN2's path length term times its interval [], and the sum of the lengths []."""
         config = self.config
         with autocast(micro.images.device, self.precision):
             codes = self.codes(micro, "z-path")
-            if not codes.tokens.requires_grad:  # no mapping network: the codes are the latents
+            if not codes.tokens.requires_grad:  # without a mapping network, codes are the latents
                 codes = replace(codes, tokens=codes.tokens.requires_grad_(True))
             images = self.generator.synthesis(codes, self.view)
             lengths = losses.path_lengths(
@@ -273,10 +301,14 @@ class GanLoss:
         return penalty * (config.path_length * config.path_length_interval), lengths.detach().sum()
 
     def track_path_length(self, mean_length: torch.Tensor, taken: torch.Tensor) -> None:
-        """Move the running mean towards the whole batch's mean length, if the step was taken."""
+        """Update the running mean of path lengths after a step.
+
+        mean_length: over the batch of all ranks []. taken: [], bool; False = the step was skipped.
+        """
         after = self._path_length_mean_after(mean_length)
         self.path_length_mean = torch.where(taken, after, self.path_length_mean)
 
     def _path_length_mean_after(self, length: torch.Tensor) -> torch.Tensor:
+        """The running mean of path lengths after an update by the mean `length` [] of a batch."""
         before = torch.where(self.path_length_mean.isnan(), length, self.path_length_mean)
         return before.lerp(length, self.config.path_length_decay)

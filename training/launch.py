@@ -1,4 +1,4 @@
-"""From a resolved config to a running loop: device, ranks, run folder, data, text encoder."""
+"""Preparation of a training run: device, ranks, run folder, data set and text encoder."""
 
 from __future__ import annotations
 
@@ -50,11 +50,14 @@ from training.training_loop import TrainingLoop
 
 
 def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bool:
-    """Train, or go on training, in `run_dir`; False when stopped before the end. Call on every rank.
+    """Start or resume the run in `run_dir` -> whether it reached its end; call it on every rank.
 
-    metrics_asked: whether the user chose the metrics. Those that a recipe merely brings along are
-    left out, with a line, where the data cannot serve them. Raises `UserError` for what a user can
-    mend, on every rank alike.
+    metrics_asked: whether the user chose the metrics. Metrics of the recipe's default that the data
+        set does not allow are left out, and a line says so. Metrics that the user chose are an
+        error then.
+
+    Returns False if a signal has stopped the run. Raises `UserError` for mistakes of the user, on
+    every rank.
     """
     faulthandler.enable()
     device = resolve_device(config.device)
@@ -74,8 +77,8 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         encoder = load_encoder(config.text_encoder, device) if config.needs_encoder else None
         if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
             raise UserError(
-                f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and loss.cong "
-                "need; use small or open_clip:..., or set both to 0"
+                f"text_encoder {config.text_encoder!r} has no image tower, which loss.cond and "
+                "loss.cong need; use small or open_clip:..., or set both to 0"
             )
         assert encoder is None or encoder_widths(config.text_encoder) == (
             encoder.sentence_dim,
@@ -87,14 +90,16 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         text_encoder = cached(encoder, config, dataset, cache_dir)
         if resolve(device, config.precision) == "fp32":
             stack.enter_context(no_tf32())
-        with memory_errors("give a smaller --batch-gpu; --batch stays and the rest accumulates"):
+        with memory_errors(
+            "give a smaller --batch-gpu; --batch stays the same, as gradients accumulate"
+        ):
             return TrainingLoop(
                 config, run_dir, dataset, encoder, text_encoder, device, cache_dir
             ).run()
 
 
 OPTIONS = "training_options.json"
-# What a run writes; files of other names are never touched.
+# The names of the files that a run writes. Files of other names are never touched.
 _WRITTEN = re.compile(
     r"stats\.jsonl|log\.txt|reals\.png|fakes\d{6,}\.png|metric-.*\.jsonl|network-snapshot-\d{6,}|"
     r"training-state-\d{6,}\.pt|averages-\d{6,}\.safetensors"
@@ -102,35 +107,36 @@ _WRITTEN = re.compile(
 
 
 def run_folder_fault(run_dir: Path) -> str | None:
-    """The rule of ownership (`dnnlib.ownership`) for run folders: our options, alone or in a state,
-    a failed start, or nothing a run would write.
+    """The rule of `dnnlib.ownership` for run folders.
+
+    A folder is ours if it holds our options, in training_options.json or in a checkpoint; if a
+    start of a run failed in it; or if it holds no file that a run would write.
     """
     if not run_dir.is_dir():
-        return None  # making it says what is wrong
+        return None  # creating the folder will raise an error
     if options_in(run_dir) is not None:
         return None
     if (run_dir / OPTIONS).exists():
         fault = json_with("recipe", "generator", "text_encoder")(run_dir / OPTIONS)
         return fault and f"holds the {OPTIONS} of another program"
     written = sorted(path.name for path in run_dir.iterdir() if _WRITTEN.fullmatch(path.name))
-    # A start that failed leaves lock and log.
+    # A failed start leaves only the lock and log.txt.
     foreign = [name for name in written if name != "log.txt" or not (run_dir / LOCK).exists()]
     return f"holds {listing(foreign)}, but no {OPTIONS} of ours" if foreign else None
 
 
 def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
-    """Make the run folder ours until `stack` closes: its lock, what a killed run left half-written,
-    its log.
+    """Prepare the run folder: lock it until `stack` closes, clean it, and copy output to log.txt.
 
-    Raises `UserError` where it holds files of others that a run would replace, or records without a
-    state to resume.
+    Cleaning deletes the half-written files of a killed run. Raises `UserError` if the folder holds
+    files of other programs that a run would replace, or records of a run without a checkpoint.
     """
     refuse_foreign(run_dir, run_folder_fault)
     if not checkpoints(run_dir) and read_json_lines(run_dir / "stats.jsonl"):
         raise UserError(
-            f"{run_dir} holds the records of a run but no training-state-*.pt to go on "
-            "from, and starting afresh would erase them; restore the state, or give "
-            "another --outdir (with --init-from to take its weights)"
+            f"{run_dir} holds the records of a run but no training-state-*.pt to resume from, and "
+            "a new start would erase them; restore the training-state-*.pt, or give another "
+            "--outdir (with --init-from to take the weights of this run)"
         )
     make_folder(run_dir)
     stack.enter_context(locked(run_dir))
@@ -139,13 +145,15 @@ def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
 
 
 def open_dataset(config: TrainConfig) -> TextImageDataset:
-    """The train split, whose pictures must have the recipe's size, and captions if it reads text.
+    """Open the train split of the data set.
 
-    Raises `UserError`.
+    Raises `UserError` if the pictures do not have the recipe's resolution, and if captions are
+    missing that the recipe reads.
     """
     if not config.data:
         raise UserError(
-            "--data is missing; build an archive with dataset_tool.py and name it, e.g. --data data/openmoji64.zip"
+            "--data is missing; build an archive with dataset_tool.py and name it, "
+            "e.g. --data data/openmoji64.zip"
         )
     dataset = TextImageDataset(config.data, split="train", labels=config.labels)
     if dataset.resolution != (config.resolution, config.resolution):
@@ -158,9 +166,9 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
     if config.reads_text and not dataset.has_captions:
         raise UserError(
             f"--data {config.data}: the pictures have no captions, which recipe "
-            f"{config.recipe} reads; import captions with them (dataset_tool.py "
-            "folder), make captions of StyleGAN's class labels (--caption-template), "
-            "or train without text (--cond false)"
+            f"{config.recipe} reads; import captions with them (dataset_tool.py folder), make "
+            "captions of StyleGAN's class labels (--caption-template), or train without text "
+            "(--cond false)"
         )
     return dataset
 
@@ -168,9 +176,9 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
 def served_metrics(
     config: TrainConfig, dataset: TextImageDataset, asked: bool
 ) -> tuple[TrainConfig, list[str]]:
-    """The config with those metrics that the data can serve, and lines that name the others.
+    """Remove the metrics that the data set does not allow -> (config, lines that name them).
 
-    Raises `UserError` for the others if the user asked for the metrics.
+    asked: whether the user chose the metrics. Then such a metric raises `UserError`.
     """
     protocols = protocols_named(config.metrics) if config.metrics else []
     kept, others = served(protocols, dataset.splits, dataset.has_captions)
@@ -184,7 +192,10 @@ def served_metrics(
 
 
 def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
-    """Beside the data, or in the run folder where one cannot write there; the same on every rank."""
+    """The folder for cached features, the same on every rank.
+
+    It lies beside the data, or in the run folder if this process cannot write beside the data.
+    """
     return from_main(
         cache_folder(Path(config.data).parent / ".cache", run_dir / ".cache") if is_main() else None
     )
@@ -193,7 +204,10 @@ def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
 def cached(
     encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset, cache_dir: Path
 ) -> TextEncoder | None:
-    """The encoder, answering the data set's captions from disk where `text_cache` asks for it; rank 0 builds it."""
+    """Return the text encoder; with `text_cache`, one that reads the captions' features from disk.
+
+    Rank 0 computes the features first, and the other ranks then read them.
+    """
     if encoder is None or not (config.text_cache and config.reads_text):
         return encoder
     captions = [caption for i in range(len(dataset)) for caption in dataset.captions(i)]
@@ -202,7 +216,7 @@ def cached(
 
 
 def tell_cut(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset) -> None:
-    """A line about the captions that the encoder does not read to their end, where text is read."""
+    """Print a line about captions that are longer than the encoder reads, if the run reads text."""
     if config.reads_text:
         line = cut_line(
             encoder,
@@ -213,30 +227,30 @@ def tell_cut(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImag
 
 
 def keep_options(config: TrainConfig, run_dir: Path) -> None:
-    """Write training_options.json; where there is a state to resume, say what changes.
+    """Write training_options.json; if the run is resumed, print the options that have changed.
 
-    Raises `UserError` for changes that would make it another run.
+    Raises `UserError` if an option has changed that must stay the same in a run.
     """
     options = to_dict(config)
     if checkpoints(run_dir):
         changes = differences(earlier_options(run_dir), options)
-        bound = [change for change in changes if change.name.split(".")[0] not in RESUMABLE]
-        if bound:
+        refused = [change for change in changes if change.name.split(".")[0] not in RESUMABLE]
+        if refused:
             raise UserError(
-                f"{run_dir} holds a run with another {_told(bound)}; to resume it, add "
-                f"{_flags(bound)}, else give another --outdir"
+                f"{run_dir} holds a run with another {_listed(refused)}; to resume it, add "
+                f"{_flags(refused)}, else give another --outdir"
             )
         if changes:
-            print(f"Changed since the last start: {_told(changes)}.")
+            print(f"Changed since the last start: {_listed(changes)}.")
     write_json(run_dir / OPTIONS, options, ours=in_our_folder)
 
 
 def earlier_options(run_dir: Path) -> dict[str, Any]:
-    """The options of the run in `run_dir`: those in its newest state, or in training_options.json
-    for a state that was written before states held them.
+    """The options of the run in `run_dir`, from its newest checkpoint.
 
-    Fields that were added since have their defaults: before them, code did as these say. Raises
-    `UserError` for options of another version of this code.
+    Checkpoints of earlier versions hold no options; then training_options.json is read. Fields that
+    were added since get their defaults, which describe what the code did before. Raises `UserError`
+    for options that this version cannot read.
     """
     before = options_in(run_dir) or read_json(run_dir / OPTIONS)
     try:
@@ -249,7 +263,7 @@ def earlier_options(run_dir: Path) -> dict[str, Any]:
 
 
 class Change(NamedTuple):
-    """A field by its dotted name, with its value before and now."""
+    """A changed field of the options: its dotted name, its old and its new value."""
 
     name: str
     old: Any
@@ -257,7 +271,10 @@ class Change(NamedTuple):
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[Change]:
-    """What differs between nested options; parts of different kinds differ as a whole."""
+    """List the fields that differ between nested options.
+
+    Parts of different `kind` count as one changed field.
+    """
     nested = isinstance(old, dict) and isinstance(new, dict) and old.get("kind") == new.get("kind")
     if nested:
         return [
@@ -268,7 +285,9 @@ def differences(old: Any, new: Any, name: str = "") -> list[Change]:
     return [Change(name, old, new)] if old != new else []
 
 
-def _told(changes: list[Change]) -> str:
+def _listed(changes: list[Change]) -> str:
+    """The changes as 'name (old, now new), ...'."""
+
     def shown(value: Any) -> str:
         return repr(value.get("kind", value) if isinstance(value, dict) else value)
 
@@ -276,7 +295,7 @@ def _told(changes: list[Change]) -> str:
 
 
 def _flags(changes: list[Change]) -> str:
-    """The part of a command line that undoes the changes."""
+    """The flags of a command line that undo the changes."""
     if changes[0].name == "recipe":
         return f"--recipe {shlex.quote(changes[0].old)}"
     return " ".join(f"--set {shlex.quote(f'{name}={json.dumps(old)}')}" for name, old, _ in changes)

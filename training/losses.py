@@ -1,6 +1,8 @@
-"""The loss terms of EIDGAN (section 7 of its description in docs/paper_map.md) as pure functions of tensors.
+"""The loss terms of EIDGAN (section 7 of docs/paper_map.md) as pure functions of tensors.
 
-Each returns a scalar that is a mean over the samples it is given. Shapes: N batch, C feature width.
+Every loss is a scalar [], the mean over the given samples.
+
+Shapes: N batch, P positions of a patch discriminator, C feature width. Logits are [N] or [N, P].
 """
 
 from __future__ import annotations
@@ -16,35 +18,37 @@ from torch_utils.distributed import gather_rows, world_size
 
 
 def logistic_real(logits: torch.Tensor) -> torch.Tensor:
-    """-log sigmoid(logit): what D pays for real pictures and G for its fakes (Goodfellow et al. 2014, non-saturating)."""
+    """-log sigmoid(logit): the term of D for real pictures, and of G for fakes.
+
+    That is the non-saturating loss of Goodfellow et al. 2014.
+    """
     return functional.softplus(-logits).mean()
 
 
 def logistic_fake(logits: torch.Tensor) -> torch.Tensor:
-    """-log(1 - sigmoid(logit)): what D pays for fakes and for mismatched texts."""
+    """-log(1 - sigmoid(logit)): the term of D for fakes and for mismatched texts."""
     return functional.softplus(logits).mean()
 
 
 def hinge_real(logits: torch.Tensor) -> torch.Tensor:
-    """max(0, 1 - logit): what D pays for real pictures under the hinge loss (Lim and Ye 2017); G
-    pays -logit.
-    """
+    """max(0, 1 - logit): the term of D for real pictures in the hinge loss (Lim and Ye 2017)."""
     return functional.relu(1 - logits).mean()
 
 
 def hinge_fake(logits: torch.Tensor) -> torch.Tensor:
-    """max(0, 1 + logit): what D pays for fakes and for mismatched texts under the hinge loss."""
+    """max(0, 1 + logit): the term of D for fakes and for mismatched texts in the hinge loss."""
     return functional.relu(1 + logits).mean()
 
 
 def hinge_generator(logits: torch.Tensor) -> torch.Tensor:
-    """-logit: what G pays for its fakes under the hinge loss."""
+    """-logit: the term of G for fakes in the hinge loss."""
     return -logits.mean()
 
 
 class AdversarialTerms(NamedTuple):
-    """What D pays for logits of real pictures and of fakes, and what G pays for those of its fakes;
-    [N] or [N, P] -> [].
+    """The terms of an adversarial loss, each a function of logits [N] or [N, P] -> [].
+
+    real: the term of D for real pictures. fake: the term of D for fakes. generator: the term of G.
     """
 
     real: Callable[[torch.Tensor], torch.Tensor]
@@ -59,9 +63,12 @@ ADVERSARIAL = {
 
 
 def r1_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """R1 (Mescheder et al. 2018): mean squared norm of the gradient of D's logits in the images; multiply by gamma / 2.
+    """R1 (Mescheder et al. 2018): mean squared norm of the gradient of D's logits in the images.
 
-    images must be the leaf that D read, with requires_grad; the result is differentiable in D's parameters.
+    The caller multiplies it by gamma / 2.
+
+    logits: of D for `images`. images: [N, 3, H, W], the leaf tensor that D read, with
+    requires_grad. The result is differentiable in D's parameters.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
@@ -70,7 +77,11 @@ def r1_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
 def matching_aware_penalty(
     logits: torch.Tensor, images: torch.Tensor, sentence: torch.Tensor
 ) -> torch.Tensor:
-    """MA-GP (Tao et al. 2022): mean of (|grad_x D| + |grad_s D|)^6 at real pictures with their own text; times 2 there."""
+    """MA-GP (Tao et al. 2022): mean of (|grad_x D| + |grad_s D|)^6 over real pictures x.
+
+    logits: of D for the pictures with their matching texts. images: x [N, 3, H, W]. sentence: s
+    [N, d_s]. Both are leaf tensors with requires_grad. The paper's weight is 2.
+    """
     in_images, in_sentence = torch.autograd.grad(
         logits.sum(), (images, sentence), create_graph=True
     )
@@ -79,11 +90,15 @@ def matching_aware_penalty(
 
 
 def path_lengths(images: torch.Tensor, tokens: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """|J^T y| of StyleGAN2's path length regularisation, per sample.  # [N]
+    """|J^T y| of StyleGAN2's path length regularisation for each sample -> [N].
 
-    noise: standard normal, shaped like images; y = noise / sqrt(H W). The norm sums over a code's width and averages
-    over the k codes. One code drives every affine here, so its gradient adds theirs up; StyleGAN2 averages over a copy of the code
-    for each layer: with k = 1 the squared length is about (number of affines) times theirs, and a published weight is to be divided by it.
+    images: [N, 3, H, W], computed from `tokens` [N, k, d]. noise: standard normal, shaped like
+    `images`; y = noise / sqrt(H W).
+
+    The norm sums over the width d of a code and averages over the k codes. StyleGAN2 copies the
+    code for each layer and averages over the copies. Here, one code drives every affine layer, and
+    the code's gradient is the sum over these layers. So with k = 1 the squared length is about
+    (number of affine layers) times that of StyleGAN2. Divide a published weight by that number.
     """
     scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad((images * scaled).sum(), tokens, create_graph=True)
@@ -91,22 +106,25 @@ def path_lengths(images: torch.Tensor, tokens: torch.Tensor, noise: torch.Tensor
 
 
 def info_nce(candidates: torch.Tensor, anchors: torch.Tensor, temperature: float) -> torch.Tensor:
-    """-log softmax_j(cos(candidate_j, anchor_i) / tau) at j = i, averaged over anchors; negatives from all ranks.
+    """InfoNCE: -log softmax_j(cos(candidate_j, anchor_i) / tau) at j = i, averaged over anchors i.
 
-    candidates, anchors [N, C]. ConD (eq. 9): candidates f_D(x), anchors CLIP image features of the same x.
-    ConG (eq. 10): candidates CLIP image features of fakes, anchors their sentence features. The paper prints both
-    without the logarithm; this is the proper log-softmax. Every rank computes the loss of the whole batch but its
-    gradient reaches the own rows only; the factor world_size makes the sum over ranks, weighted by each rank's share
-    of the batch, the gradient of that loss.
+    candidates, anchors: [N, C]; row i of one matches row i of the other. temperature: tau.
+
+    ConD (eq. 9): candidates are features f_D(x) of D, anchors CLIP image features of the same x.
+    ConG (eq. 10): candidates are CLIP image features of fakes, anchors the sentence features of
+    their texts. The paper prints both equations without the logarithm; this is the log-softmax.
+
+    The negatives are the rows of all ranks. Every rank computes the loss of the whole batch, but
+    its gradient reaches only the rows of this rank. The gradient is therefore multiplied by the
+    number of ranks: the sum over ranks, weighted by the share of each rank in the batch, is then
+    the gradient of the loss.
     """
-    with torch.autocast(
-        candidates.device.type, enabled=False
-    ):  # 1 / tau would enlarge the rounding of bf16
+    # Without autocast: the factor 1 / tau would enlarge the rounding errors of bf16.
+    with torch.autocast(candidates.device.type, enabled=False):
         candidates = gather_rows(functional.normalize(candidates.float(), dim=1))
         anchors = gather_rows(functional.normalize(anchors.float(), dim=1))
         logits = anchors @ candidates.T / temperature
         target = torch.arange(len(logits), device=logits.device)
         loss = functional.cross_entropy(logits, target)
-    return loss * world_size() - loss.detach() * (
-        world_size() - 1
-    )  # value of one loss, gradient of world_size
+    # The value of the loss, with a gradient that is world_size() times as large.
+    return loss * world_size() - loss.detach() * (world_size() - 1)

@@ -1,9 +1,8 @@
-"""One optimiser step from gradients that may be spread over ranks, with a policy for those that are
-not finite.
+"""Optimiser steps over ranks, with a policy for gradients that are not finite.
 
-No step with such gradients is ever applied, whatever the policy. What the policy asks for happens
-at the next tick, before anything is saved: to learn of it in the step itself, every step would wait
-for the device.
+A step whose gradients are not finite is never applied. The policy (`nan_policy`) acts at the next
+tick, before anything is saved. Acting in the step itself would need a wait for the device in every
+step.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ MAX_SKIPPED_IN_A_ROW = 100
 
 
 class NonFiniteError(RuntimeError):
-    """Gradients with NaN or infinity, under nan_policy 'stop' or 'rollback', or too many skipped steps in a row."""
+    """Gradients were not finite under the policy 'stop' or 'rollback', or in too many steps."""
 
 
 class Player:
-    """A network with its Adam; the same for G and D.
+    """A network, G or D, with its Adam optimiser.
 
-    Adam itself leaves out a step whose gradients are not finite, by a flag on the device, so that
-    nothing waits to learn of it. `skipped` and `skipped_in_a_row` [] count such steps there;
-    `check` reads them.
+    Adam skips a step whose gradients are not finite. A flag on the device tells it to, so the
+    process does not wait for the device. `skipped` and `skipped_in_a_row` [] count skipped steps on
+    the device; `check` reads them.
     """
 
     def __init__(self, name: str, network: nn.Module, config: AdamConfig) -> None:
@@ -42,26 +41,28 @@ class Player:
         )
         self.skipped = torch.zeros((), dtype=torch.long, device=self.parameters[0].device)
         self.skipped_in_a_row = torch.zeros_like(self.skipped)
-        self.num_skipped = 0  # at the last check
+        self.num_skipped = 0  # the value of `skipped` at the last check
 
     def scale_lr(self, scale: float) -> None:
+        """Set the learning rate to `scale` times that of the config."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * scale
 
     def begin(self) -> None:
+        """Clear the gradients before a step."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self, collector: Collector) -> torch.Tensor:
-        """Sum gradients over ranks and step -> whether the step was taken [], bool, on the device.
+        """Sum gradients over ranks and apply a step, unless they are not finite.
 
-        A collective call.
+        Returns whether the step was taken: [], bool, on the device. This is a collective call.
         """
         sum_gradients(self.parameters)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         collector.report(f"Gradient/{self.name}", norm, finite_only=True)
         taken = norm.isfinite()
-        # This is how PyTorch's GradScaler tells a fused optimiser to change nothing.
+        # PyTorch's GradScaler uses the same attribute to make a fused optimiser skip a step.
         self.optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.skipped += ~taken
@@ -69,9 +70,10 @@ class Player:
         return taken
 
     def check(self, nan_policy: str) -> None:
-        """Read the counts, once a tick, for it waits for the device.
+        """Read the counts of skipped steps and apply the policy 'stop', 'rollback' or 'skip'.
 
-        Raises `NonFiniteError` where the policy asks for it.
+        Raises `NonFiniteError` for a new skipped step, unless the policy is 'skip', and for
+        MAX_SKIPPED_IN_A_ROW skipped steps in a row. Called once a tick, as it waits for the device.
         """
         before, self.num_skipped = self.num_skipped, int(self.skipped)
         new, in_a_row = self.num_skipped - before, int(self.skipped_in_a_row)

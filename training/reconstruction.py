@@ -1,9 +1,9 @@
-"""Snapshots of any relative length from the averages that a run kept beside its snapshots.
+"""Snapshots of any relative length, rebuilt from the power-function averages that a run has stored.
 
 Karras et al. 2024, section 3.2: the averaged parameters are the sum of x_i theta_i over the stored
-averages theta_i, with the weights x of `training.power_profiles.reconstruct`. Buffers are not
-averaged, and neither is `tokens_mean`, the centre of truncation: both are those of the snapshot of
-that moment, or of the newest snapshot of the run where that one is gone.
+averages theta_i, with the weights x of `training.power_profiles.reconstruct`. Buffers, and with
+them `tokens_mean`, the centre of truncation, are not averaged. They are copied from the snapshot of
+the same moment, or from the newest snapshot of the run if that one was deleted.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from networks.snapshot import SNAPSHOT_PREFIX, Snapshot, find_snapshot, snapshot
 from training.averages_file import Header, averages_of, read_averages, read_header
 from training.power_profiles import Profiles, Reconstruction, nearest_reachable, reconstruct
 
-MOST_ERROR = 0.1  # relative to the norm of the wanted profile
+MOST_ERROR = 0.1  # the largest accepted error, relative to the norm of the wanted profile
 
 
 class Stored(NamedTuple):
-    """The averages of a run up to a moment: (file, index of the length in it) and their profiles,
-    which end at `images` at the latest."""
+    """The averages that a run has stored up to a moment.
+
+    kimg, images: the moment. places: (file, index of the relative length in it) of each average.
+    profiles: of each average; they end at or before `images`.
+    """
 
     kimg: int
     images: int
@@ -38,29 +41,34 @@ class Stored(NamedTuple):
 def write_reconstructions(
     run_dir: Path, sigma_rels: list[float], kimg: int | None, outdir: Path
 ) -> Iterator[dict[str, Any]]:
-    """Write outdir/phema-<kimg>-<length> for each length and yield what is known of it: network,
-    sigma_rel, kimg, residual and rounding (`Reconstruction`), num_averages, buffers_of.
+    """Write the snapshot outdir/phema-<kimg>-<length> for each relative length; yield its record.
 
-    kimg: of one of the averages files; None = the newest. Raises `UserError` before the first is
-    written, where a length cannot be reached or a target is not ours.
+    The record has the keys network, sigma_rel, kimg, residual and rounding (`Reconstruction`),
+    num_averages and buffers_of.
+
+    kimg: the moment, one for which the run has stored averages; None = the newest. Raises
+    `UserError` before the first snapshot is written, if a length cannot be rebuilt or a target
+    exists that is not ours.
     """
     stored = stored_averages(run_dir, kimg)
     targets = {length: outdir / f"phema-{stored.kimg:06d}-{length:.4f}" for length in sigma_rels}
     if len(set(targets.values())) < len(sigma_rels):
-        raise UserError("--std: names a length twice; four decimals count")
+        raise UserError(
+            "--std: two lengths are equal when rounded to four decimals; leave one of them out"
+        )
     for target in targets.values():
         refuse_foreign(target, snapshot_fault)
-    found = {length: _reached(stored, length) for length in targets}
+    reconstructions = {length: _checked_reconstruction(stored, length) for length in targets}
     base = _base(run_dir, stored.kimg)
     snapshot = Snapshot.from_pretrained(base)
     for length, target in targets.items():
-        one = found[length]
-        _average(snapshot.generator, stored, one)
+        reconstruction = reconstructions[length]
+        _average(snapshot.generator, stored, reconstruction)
         facts = {
             "sigma_rel": length,
             "kimg": round(stored.images / 1000, 3),
-            "residual": float(f"{one.residual:.3g}"),
-            "rounding": float(f"{one.rounding:.3g}"),
+            "residual": float(f"{reconstruction.residual:.3g}"),
+            "rounding": float(f"{reconstruction.rounding:.3g}"),
             "num_averages": len(stored.places),
             "buffers_of": base.name,
         }
@@ -75,8 +83,10 @@ def write_reconstructions(
 
 
 def stored_averages(run_dir: Path, kimg: int | None) -> Stored:
-    """All averages up to that moment. Raises `UserError` for a folder without any, for another
-    moment, and for files of different runs.
+    """The averages of a run up to the moment `kimg`; None = the newest.
+
+    Raises `UserError` if the folder has no averages, none of that moment, or averages of another
+    run.
     """
     if not run_dir.is_dir():
         raise UserError(f"--network {run_dir}: is no folder; give the folder of a run")
@@ -84,27 +94,27 @@ def stored_averages(run_dir: Path, kimg: int | None) -> Stored:
     moment = max(files) if kimg is None else kimg
     if moment not in files:
         raise UserError(
-            f"--kimg {kimg}: {run_dir} has no averages of that moment; name "
-            f"one of {listing(map(str, files), most=20)}"
+            f"--kimg {kimg}: {run_dir} has no averages of that moment; "
+            f"name one of {listing(map(str, files), most=20)}"
         )
     headers = {path: read_header(path) for number, path in files.items() if number <= moment}
     last = headers[files[moment]]
     for path, header in headers.items():
         if header.run_id != last.run_id or header.images > last.images:
             raise UserError(
-                f"{path}: is of another run than {files[moment].name}; move it out of "
-                "the run folder"
+                f"{path}: is of another run than {files[moment].name}; "
+                "move it out of the run folder"
             )
     return _stored(moment, last.images, headers)
 
 
 def _stored(kimg: int, images: int, headers: dict[Path, Header]) -> Stored:
-    each = [
+    averages = [
         (path, index, float(header.images), length)
         for path, header in headers.items()
         for index, length in enumerate(header.sigma_rels)
     ]
-    paths, indices, times, lengths = zip(*each, strict=True)
+    paths, indices, times, lengths = zip(*averages, strict=True)
     return Stored(
         kimg,
         images,
@@ -113,37 +123,40 @@ def _stored(kimg: int, images: int, headers: dict[Path, Header]) -> Stored:
     )
 
 
-def _reached(stored: Stored, length: float) -> Reconstruction:
-    found = reconstruct(stored.profiles, stored.images, length)
-    if found.error > MOST_ERROR:
-        near = nearest_reachable(stored.profiles, stored.images, length, MOST_ERROR)
+def _checked_reconstruction(stored: Stored, length: float) -> Reconstruction:
+    """The weights for a relative length. Raises `UserError` if their error is too large."""
+    reconstruction = reconstruct(stored.profiles, stored.images, length)
+    if reconstruction.error > MOST_ERROR:
+        nearest = nearest_reachable(stored.profiles, stored.images, length, MOST_ERROR)
         raise UserError(
-            f"--std {length:g}: the {len(stored.places)} stored averages miss that "
-            f"profile by {found.error:.0%}, more than {MOST_ERROR:.0%}; the nearest "
-            f"length that they reach is {near:.4f}"
+            f"--std {length:g}: the {len(stored.places)} stored averages miss that profile by "
+            f"{reconstruction.error:.0%}, more than {MOST_ERROR:.0%}; the nearest length that "
+            f"they reach is {nearest:.4f}"
         )
-    return found
+    return reconstruction
 
 
 def _base(run_dir: Path, kimg: int) -> Path:
-    """The snapshot folder that gives what is not averaged. Raises `UserError` where there is none."""
+    """The snapshot that gives the buffers. Raises `UserError` if the run has no snapshot."""
     same_moment = run_dir / f"{SNAPSHOT_PREFIX}{kimg:06d}"
     return same_moment if (same_moment / "config.json").exists() else find_snapshot(run_dir)
 
 
-def _average(generator: Generator, stored: Stored, found: Reconstruction) -> None:
-    """Set the parameters to the weighted sum, which is made in float64. Raises `UserError` for a
-    file that does not fit this generator.
+def _average(generator: Generator, stored: Stored, reconstruction: Reconstruction) -> None:
+    """Set the generator's parameters to the weighted sum of the stored averages.
+
+    The sum is computed in float64. Raises `UserError` for a file that does not fit the generator.
     """
     parameters = dict(generator.named_parameters())
     sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
-    for (path, index), weight in zip(stored.places, found.weights.tolist(), strict=True):
+    weights = reconstruction.weights.tolist()
+    for (path, index), weight in zip(stored.places, weights, strict=True):
         seen = set()
         for name, value in read_averages(path, index):
             if name not in sums or sums[name].shape != value.shape:
                 raise UserError(
-                    f"{path}: tensor {name!r} does not fit the generator of the "
-                    "snapshots beside it; are they of the same run?"
+                    f"{path}: tensor {name!r} does not fit the generator of the snapshots beside "
+                    "it; are they of the same run?"
                 )
             sums[name].add_(value.double(), alpha=weight)
             seen.add(name)

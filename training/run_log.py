@@ -1,6 +1,7 @@
-"""What a run writes about itself: stats.jsonl (the source of truth), one printed line a tick, TensorBoard, W&B.
+"""The log of a run: stats.jsonl, metric-<name>.jsonl, a printed line a tick, TensorBoard and W&B.
 
-On resume every record past the checkpoint is dropped first, so the log has neither gap nor repeat.
+stats.jsonl holds every record; the other outputs repeat it. When a run is resumed, records after
+the checkpoint are dropped first, so the log has no gap and no repeated record.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 
 
 class RunLog:
-    """Rank 0's pen. `images_seen` is where the run starts or resumes, `run_id` names it to W&B.
+    """Writes the log of a run; only rank 0 has one.
 
-    W&B drops what is logged for steps that it has seen, so after a rollback its curve shows the first attempt.
+    images_seen: real images shown when the run starts or resumes. report_to: "tensorboard" and
+    "wandb" turn these outputs on. run_id: identifies the run for W&B. options: shown by W&B.
+
+    W&B ignores values for steps that it has already logged. So after a rollback, its curves show
+    the first attempt.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class RunLog:
             self.writers.append(_WandB(run_dir, run_id, options))
 
     def tick(self, record: dict[str, Any]) -> None:
-        """One record a tick, numbered here; see `tick_line` for its keys."""
+        """Number and write the record of a tick; `tick_line` shows the keys that it needs."""
         self.num_ticks += 1
         record = {"tick": self.num_ticks} | record
         append_json_line(self.run_dir / "stats.jsonl", record)
@@ -61,7 +66,7 @@ class RunLog:
         )
 
     def metric(self, name: str, record: dict[str, Any], images_seen: int) -> None:
-        """One metric result; goes to metric-<name>.jsonl."""
+        """Append the result of a metric to metric-<name>.jsonl and print its value."""
         append_json_line(self.run_dir / f"metric-{name}.jsonl", {"images": images_seen} | record)
         if record["value"] is None:
             print(f"  {name}: none ({record.get('note')})", flush=True)
@@ -70,7 +75,7 @@ class RunLog:
         self._scalars({f"Metrics/{name}": record["value"]}, images_seen)
 
     def has_metric(self, name: str, images_seen: int) -> bool:
-        """Whether metric-<name>.jsonl holds a record of this moment."""
+        """Whether metric-<name>.jsonl has a record for this number of images."""
         return any(
             record["images"] == images_seen
             for record in read_json_lines(self.run_dir / f"metric-{name}.jsonl")
@@ -86,7 +91,10 @@ class RunLog:
 
 
 def drop_records_after(path: Path, images_seen: int) -> list[dict[str, Any]]:
-    """Keep only the records of a .jsonl file with `images` <= images_seen, and return them; a missing file stays missing."""
+    """Keep only the records of a .jsonl file with `images` <= images_seen, and return them.
+
+    A missing file is not created. Raises `UserError` for a record without the number `images`.
+    """
     records = read_json_lines(path)
     for number, record in enumerate(records, start=1):
         if not isinstance(record.get("images"), int):
@@ -99,7 +107,10 @@ def drop_records_after(path: Path, images_seen: int) -> list[dict[str, Any]]:
 
 
 def drop_tick_lines_after(path: Path, num_ticks: int) -> None:
-    """Take the ticks beyond `num_ticks`, each with the metrics under it, out of log.txt; in place, for it is open."""
+    """Remove the ticks after number `num_ticks`, and the metrics below each, from log.txt.
+
+    The file is changed in place, because this process has it open.
+    """
     if not path.exists():
         return
     dropping, kept = False, []
@@ -116,7 +127,7 @@ def drop_tick_lines_after(path: Path, num_ticks: int) -> None:
 
 
 def tick_line(record: dict[str, Any]) -> str:
-    """The line a user watches."""
+    """The line that is printed for the record of a tick."""
     parts = [
         f"tick {record['tick']:<5d}",
         f"kimg {record['kimg']:<9.6g}",
@@ -149,6 +160,8 @@ def tick_line(record: dict[str, Any]) -> str:
 
 
 class _TensorBoard:
+    """Writes scalars to TensorBoard."""
+
     def __init__(self, writer: SummaryWriter) -> None:
         self.writer = writer
 
@@ -162,7 +175,7 @@ class _TensorBoard:
 
 
 class _WandB:
-    """Resumes the same W&B run: its id is the checkpoint's."""
+    """Writes scalars to W&B. A resumed run has the same id, so W&B resumes it too."""
 
     def __init__(self, run_dir: Path, run_id: str, options: dict[str, Any]) -> None:
         import wandb

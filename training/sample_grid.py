@@ -1,4 +1,4 @@
-"""reals.png and fakes<kimg>.png: the same prompts and latents at every snapshot."""
+"""The grids reals.png and fakes<kimg>.png, with the same prompts and latents at every snapshot."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ NUM_COLUMNS, NUM_ROWS = 8, 4
 
 
 class SampleGrid:
-    """32 pictures of the data set, chosen by the seed, and what the generator makes of their first
-    captions, if they have any.
+    """32 pictures of the data set, chosen by the seed, and fakes for their first captions.
+
+    Without captions, the prompts are empty.
     """
 
     def __init__(self, dataset: TextImageDataset, seed: int, resolution: int) -> None:
@@ -30,6 +31,7 @@ class SampleGrid:
         self.prompts = [(dataset.captions(i) or ("",))[0] for i in self.indices]
 
     def save_reals(self, path: Path) -> None:
+        """Write the grid of real pictures."""
         save_png(
             path,
             grid([self.dataset[i].image for i in self.indices], NUM_COLUMNS),
@@ -39,6 +41,7 @@ class SampleGrid:
     def save_fakes(
         self, path: Path, generator: Generator, encoder: TextEncoder | None, device: torch.device
     ) -> None:
+        """Write the grid of fakes; the PNG text `prompts` holds the captions, one a line."""
         stream = iterate_images(
             generator,
             encoder,

@@ -1,4 +1,7 @@
-"""How many processes a run has, and their start: `train.py` without torchrun uses a CPU's cores."""
+"""The number of processes of a run, and their start.
+
+Without torchrun, `train.py` on a CPU starts a process on each core.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,18 @@ from torch_utils.local_ranks import THREADS, local_ranks, under_torchrun, use_on
 from training.config import TrainConfig
 from training.launch import run
 
-# Below so many pictures a step, a process spends its time on what does not depend on their number:
-# benchmarks/ranks.py, docs/performance.md.
+# The fewest images of a step for one process. With fewer images, most of the time goes to work that
+# does not depend on their number (benchmarks/ranks.py, docs/performance.md).
 FEWEST_IMAGES = 4
 
 
 def start(
     config: TrainConfig, run_dir: Path, *, processes: int | None, metrics_asked: bool = True
 ) -> bool:
-    """`training.launch.run` in that many processes of this machine (None: `chosen_processes`).
+    """Call `training.launch.run` in several processes of this machine -> its result.
 
-    Under torchrun the processes are there already. Raises `UserError`.
+    processes: None = `chosen_processes`. Under torchrun it must be None, because torchrun has
+    started the processes. Raises `UserError` if the batch or the GPUs do not allow the number.
     """
     if under_torchrun():
         if processes is not None:
@@ -48,11 +52,12 @@ def start(
 
 
 def chosen_processes(config: TrainConfig) -> int:
-    """One a core on a CPU, as far as the batch divides into shares of at least `FEWEST_IMAGES` and
-    of whole groups of the discriminator, whose statistics would change with a smaller group.
+    """The number of processes if the user has not chosen it.
 
-    One in all on a GPU, and where OMP_NUM_THREADS is set: then the user has said what one process
-    may take of the machine.
+    On a CPU it is the largest number up to the number of cores that divides the batch into shares
+    of at least `FEWEST_IMAGES` images and of whole groups of the discriminator. A smaller group
+    would change the minibatch statistics. On a GPU it is one. It is also one if OMP_NUM_THREADS is
+    set, because the user has then chosen the threads of one process.
     """
     if resolve_device(config.device).type != "cpu" or THREADS in os.environ:
         return 1
@@ -62,7 +67,7 @@ def chosen_processes(config: TrainConfig) -> int:
 
 def _divides(config: TrainConfig, count: int) -> bool:
     if count == 1:
-        return True  # where it does not, `start` says what is wrong
+        return True  # if one process cannot run the batch either, `start` raises the error
     try:
         size, _ = config.micro_batches(count)
     except UserError:

@@ -1,7 +1,9 @@
-"""Features of frozen towers for training the small dual encoders' heads: computed once, kept on disk.
+"""Features of frozen towers, on which the heads of the small dual encoders are trained.
 
-Every picture appears in several variants: as it is, shrunk to the sizes that a generator makes, and lightly moved,
-scaled, rotated and recoloured. V variants, N pictures, C captions.
+They are computed once and kept on disk. Every picture has several variants: unchanged, shrunk to
+the sizes that generators make, and slightly moved, scaled, rotated and recoloured.
+
+Shapes: V variants, N pictures, C captions, F image features.
 """
 
 from __future__ import annotations
@@ -22,19 +24,18 @@ from networks.text_encoders.small import build_towers, small_tokenizer
 from torch_utils.rng import generator_for
 from torch_utils.tensors import from_uint8
 
-CLEAN_SIZES_PX = (
-    None,
-    64,
-    32,
-)  # variants 0 to 2: the picture itself, and shrunk as a small generator would draw it
-MOVED_SIZES_PX = (32, 48, 64, None)  # sizes of the augmented variants, in turn
+# Variants 0 to 2: the picture unchanged, and shrunk to two sizes of small generators.
+CLEAN_SIZES_PX = (None, 64, 32)
+MOVED_SIZES_PX = (32, 48, 64, None)  # sizes of the augmented variants in turn; None = unchanged
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class TowerFeatures:
-    """images [V, N, F] fp16, as an `ImageTower` gives them, and texts [C, 384] float32; picture i
-    has the captions `caption_rows[i]`, its name first.
+    """Tower features of all pictures and captions of a split.
+
+    images: [V, N, F] in float16, the output of an `ImageTower`. texts: [C, 384] in float32.
+    caption_rows: the rows of `texts` with the captions of each picture, its name first.
     """
 
     images: torch.Tensor
@@ -45,11 +46,14 @@ class TowerFeatures:
 def tower_features(
     name: str, dataset: TextImageDataset, num_variants: int, seed: int, cache_dir: Path
 ) -> TowerFeatures:
-    """Features of all pictures and captions under the towers of encoder `name`, from disk if they are there."""
+    """Features of all pictures and captions of a split; read from `cache_dir` if they exist.
+
+    name: of the encoder that gives the towers. num_variants: V. seed: of the augmented variants.
+    """
     from safetensors.torch import load_file, save
 
-    every = {caption for i in range(len(dataset)) for caption in dataset.captions(i)}
-    captions = sorted(every, key=lambda caption: (len(caption), caption))  # batches of like length
+    unique = {caption for i in range(len(dataset)) for caption in dataset.captions(i)}
+    captions = sorted(unique, key=lambda caption: (len(caption), caption))  # equal lengths together
     row = {caption: i for i, caption in enumerate(captions)}
     caption_rows = [[row[caption] for caption in dataset.captions(i)] for i in range(len(dataset))]
     encoder = OpenClipEncoder(build_towers(name), small_tokenizer(), f"{name}-towers-and-colours")
@@ -97,7 +101,7 @@ def _encode_variant(
 
 
 def make_variant(images: torch.Tensor, variant: int, rng: torch.Generator) -> torch.Tensor:
-    """[N, 3, H, W] in [-1, 1] -> the same pictures as variant number `variant`, possibly smaller."""
+    """Variant number `variant` of pictures [N, 3, H, W] in [-1, 1], possibly of a smaller size."""
     if variant < len(CLEAN_SIZES_PX):
         return _shrink(images, CLEAN_SIZES_PX[variant])
     moved = _recolour(_move(images, rng), rng)
@@ -113,7 +117,7 @@ def _shrink(images: torch.Tensor, size_px: int | None) -> torch.Tensor:
 
 
 def _move(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Random scale, shift and small rotation; no flip, for arrows and letters have a direction."""
+    """Random scale, shift and small rotation. No flip, because arrows and letters have a side."""
     angle, scale = _uniform(images, rng, -0.15, 0.15), 1 / _uniform(images, rng, 0.75, 1.15)
     cos, sin = scale * angle.cos(), scale * angle.sin()
     shift_x, shift_y = _uniform(images, rng, -0.15, 0.15), _uniform(images, rng, -0.15, 0.15)
@@ -132,4 +136,5 @@ def _recolour(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def _uniform(images: torch.Tensor, rng: torch.Generator, low: float, high: float) -> torch.Tensor:
+    """One uniform number in [low, high) for each image [N]."""
     return torch.rand(len(images), generator=rng) * (high - low) + low

@@ -1,7 +1,8 @@
-"""The objects of a run and one training step of them: D, then G, then the averages.
+"""The objects of a run and the training step: D, then G, then the averages.
 
-A step is a pure function of (state, seed, images seen): data position, latents, augmentation and the schedule of
-regularisers all derive from the images seen. On one machine and thread count it repeats bit for bit on a CPU.
+A step is a pure function of the state, the seed and the images seen. The position in the data set,
+the latents, the augmentation and the schedule of regularisers derive from the images seen. With the
+same machine and number of threads, a step on a CPU repeats to the last bit.
 """
 
 from __future__ import annotations
@@ -28,8 +29,16 @@ from training.optimize import Player
 
 @dataclass
 class Progress:
-    """The clock: real images shown. snapshot_images: the clock at the last snapshot. rollbacks shifts every random
-    stream after a rollback. dataset_hash and run_id tell whose progress this is."""
+    """The progress of a run.
+
+    images: real images shown so far, which is the clock of training.
+    snapshot_images: `images` at the last snapshot; -1 before the first.
+    elapsed_s: training time in seconds, without snapshots and metrics.
+    rollbacks: the number of rollbacks. It is a part of the names of random streams, so the steps
+        after a rollback draw other numbers.
+    dataset_hash: the content hash of the data set.
+    run_id: a random identifier of the run.
+    """
 
     images: int = 0
     snapshot_images: int = -1
@@ -47,10 +56,13 @@ class Progress:
 
 
 class Trainer:
-    """Live objects of a run on one rank; `objects` is the list that a checkpoint holds.
+    """The networks, optimisers and averages of a run on one rank.
 
-    encoder: the frozen towers, whose image tower ConD and ConG ask; text_encoder: answers for captions, for example
-    from a cache (None = the encoder itself). Both are None where nothing reads text.
+    `objects` are those whose state is saved in a checkpoint.
+
+    encoder: the frozen encoder, whose image tower ConD and ConG use.
+    text_encoder: gives the features of captions, for example from a cache; None = `encoder`.
+    Both are None if the run reads no text.
     """
 
     def __init__(
@@ -63,7 +75,8 @@ class Trainer:
         self.config, self.encoder, self.device = config, encoder, device
         self.text_encoder = text_encoder or encoder
         self.micro_size, self.rounds = config.micro_batches(world_size())
-        torch.manual_seed(seed_for(config.seed, "init"))  # the only draw from torch's global stream
+        # Only the initialisation draws from torch's global stream.
+        torch.manual_seed(seed_for(config.seed, "init"))
         generator, discriminator = config.build_generator(), config.discriminator.build()
         self.generator = generator.to(device)
         self.discriminator = discriminator.to(memory_format=torch.channels_last).to(device)
@@ -88,6 +101,7 @@ class Trainer:
 
     @property
     def objects(self) -> dict:
+        """{name: object} of everything whose state is saved in a checkpoint."""
         optional = {"power_averages": self.powers} if self.config.ema.posthoc else {}
         return {
             "progress": self.progress,
@@ -101,34 +115,41 @@ class Trainer:
         } | optional
 
     def step(self, images: torch.Tensor, captions: Sequence[str]) -> None:
-        """One step on this rank's share of the batch: images uint8 [B / ranks, 3, R, R] and their captions."""
+        """One training step of D and G.
+
+        images: this rank's share of the batch, uint8 [batch / ranks, 3, R, R].
+        captions: one for each image.
+        """
         config, index = self.config, self.progress.images // self.config.batch
         for player in (self.player_d, self.player_g):
             player.scale_lr(config.lr_scale(self.progress.images))
         self.loss.view = View.square(config.side_at(self.progress.images))
         micro_batches = self._split(images, captions)
-        regularise, contrast = (
-            index % config.loss.r1_interval == 0,
-            index % config.loss.cong_interval == 0,
-        )
-        self._play(
-            self.player_d,
-            micro_batches,
-            partial(self.loss.discriminator_loss, regularise=regularise),
-        )
+
+        # Step of D.
+        regularise = index % config.loss.r1_interval == 0
+        discriminator_loss = partial(self.loss.discriminator_loss, regularise=regularise)
+        self._play(self.player_d, micro_batches, discriminator_loss)
+
+        # Step of G. The centre of truncation is averaged with the decay of the averaged weights.
+        contrast = index % config.loss.cong_interval == 0
         generator_loss = partial(self.loss.generator_loss, contrast=contrast)
         tokens, taken = self._play(self.player_g, micro_batches, generator_loss)
-        assert tokens is not None  # generator_loss sums them
-        centre = self.generator.tokens_mean  # of truncation; it follows the averaged weights
+        assert tokens is not None  # generator_loss returns their sum
+        centre = self.generator.tokens_mean
         decay = self.ema.decay(self.progress.images + config.batch, config.batch)
         centre.lerp_(torch.where(taken, tokens, centre), 1 - decay)
+
+        # Second step of G, for the path length.
         if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            length, regularised = self._play(
+            length, length_taken = self._play(
                 self.player_g, micro_batches, self.loss.path_length_loss
             )
-            assert length is not None  # path_length_loss sums them
-            self.loss.track_path_length(length, regularised)
-            taken = taken | regularised
+            assert length is not None  # path_length_loss returns their sum
+            self.loss.track_path_length(length, length_taken)
+            taken = taken | length_taken
+
+        # Clock, augmentation and averages.
         for name, value in self.generator.end_step().items():
             self.collector.report(name, value, finite_only=True)
         self.progress.images += config.batch
@@ -137,11 +158,15 @@ class Trainer:
         self.powers.update(self.generator, config.batch, taken)
 
     def check_finite(self) -> None:
-        """What `nan_policy` asks for; once a tick. Raises `NonFiniteError`."""
+        """Apply `nan_policy`, once a tick. Raises `NonFiniteError`."""
         for player in (self.player_d, self.player_g):
             player.check(self.config.nan_policy)
 
     def _split(self, images: torch.Tensor, captions: Sequence[str]) -> list[MicroBatch]:
+        """Split this rank's share of a batch into micro batches on the device, with text features.
+
+        At the start of a run with `start_resolution`, the images are shrunk.
+        """
         first = rank() * self.micro_size * self.rounds
         stream = (self.config.seed, "step", self.progress.images, self.progress.rollbacks)
         parts = []
@@ -167,7 +192,7 @@ class Trainer:
     def _encode(self, captions: Sequence[str]) -> TextFeatures | None:
         if not self.config.reads_text:
             return None
-        assert self.text_encoder is not None  # TrainConfig.needs_encoder
+        assert self.text_encoder is not None  # TrainConfig.needs_encoder is True
         return self.text_encoder.encode_text(captions).to(self.device)
 
     def _play(
@@ -176,8 +201,12 @@ class Trainer:
         micro_batches: list[MicroBatch],
         loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """One optimiser step of a loss -> (loss, sum of what else it saw): that sum's mean over the
-        batch, and whether the step was taken [], bool.
+        """One optimiser step of a player.
+
+        loss: micro batch -> (its mean loss [], a sum over its rows of any shape, or None).
+
+        Returns the mean of the sums over the batch of all ranks, or None, and whether the step was
+        taken: [], bool.
         """
         player.begin()
         self.discriminator.requires_grad_(player is self.player_d)

@@ -1,4 +1,7 @@
-"""The loop: batches -> steps -> ticks. Rerunning it on the same folder goes on where the last checkpoint stands."""
+"""The training loop: steps, ticks, snapshots and checkpoints.
+
+A run in a folder with a checkpoint resumes from the newest one.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +46,14 @@ from training.sample_grid import SampleGrid
 from training.trainer import Trainer
 from training.transfer import start_from
 
-CHECKPOINT_SECONDS = 900.0  # a killed run loses no more than this and a tick
+CHECKPOINT_SECONDS = 900.0  # a killed run loses at most this time plus one tick
 
 
 class TrainingLoop:
-    """One run on one rank."""
+    """A training run on one rank.
+
+    encoder, text_encoder: as in `Trainer`. cache_dir: the folder for cached features of metrics.
+    """
 
     def __init__(
         self,
@@ -59,14 +65,9 @@ class TrainingLoop:
         device: torch.device,
         cache_dir: Path,
     ) -> None:
-        self.config, self.run_dir, self.dataset, self.device, self.cache_dir = (
-            config,
-            run_dir,
-            dataset,
-            device,
-            cache_dir,
-        )
-        # A plain folder is read whole for it, so one rank does.
+        self.config, self.run_dir, self.dataset = config, run_dir, dataset
+        self.device, self.cache_dir = device, cache_dir
+        # The hash of a plain folder takes all its pictures to be read, so only rank 0 computes it.
         self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects, to_dict(config))
@@ -78,7 +79,7 @@ class TrainingLoop:
         self.log: RunLog | None = None
 
     def run(self) -> bool:
-        """Train to the end (True), or until the process is asked to stop (False, with everything saved)."""
+        """Train. Return True at the end of the run, False if a signal stopped it (state saved)."""
         resumed = self._resume()
         if is_main():
             self._open_log()
@@ -89,27 +90,31 @@ class TrainingLoop:
             if resumed is None:
                 self._save()
             elif self.trainer.progress.snapshot_images == self.trainer.progress.images:
-                self._evaluate()  # only what a killed process still owes
+                self._evaluate()  # the metrics of the snapshot that a killed process did not write
             finished = self._steps()
         if self.log is not None:
             self.log.close()
         return finished
 
     def _resume(self) -> Path | None:
-        """Load the newest checkpoint, the same on every rank; else start, with rank 0's weights everywhere."""
+        """Load the newest checkpoint and return its path; without one, prepare a new run.
+
+        A new run takes the weights of `init_from`, if given, and gives every rank the weights of
+        rank 0. Raises `UserError` if ranks see different checkpoints, or the data set has changed.
+        """
         resumed, progress = self.checkpoint.load_latest(), self.trainer.progress
         if len(set(gather_objects((resumed and resumed.name, progress.images)))) > 1:
             raise UserError(
-                f"{self.run_dir}: the processes see different checkpoints; --outdir must lie on storage that "
-                "all nodes share"
+                f"{self.run_dir}: the processes see different checkpoints; "
+                "--outdir must lie on storage that all nodes share"
             )
         if resumed is None:
             progress.run_id = from_main(uuid.uuid4().hex)
             progress.dataset_hash = self.data_hash
             if self.config.init_from is not None:
-                told = start_from(self.config.init_from, self.trainer)
+                lines = start_from(self.config.init_from, self.trainer)
                 if is_main():
-                    print("\n".join(told))
+                    print("\n".join(lines))
             for network in (
                 self.trainer.generator,
                 self.trainer.discriminator,
@@ -118,8 +123,8 @@ class TrainingLoop:
                 broadcast_from_main(network.state_dict().values())
         elif progress.dataset_hash != self.data_hash:
             raise UserError(
-                f"--data {self.config.data}: not the pictures that this run was started with; restore that data "
-                "set, or give another --outdir with --init-from"
+                f"--data {self.config.data}: not the pictures that this run was started with; "
+                "restore that data set, or give another --outdir with --init-from"
             )
         return resumed
 
@@ -134,15 +139,18 @@ class TrainingLoop:
         )
 
     def _announce(self, resumed: Path | None) -> None:
+        """Print what is trained on which device; write reals.png for a new run."""
         config, progress = self.config, self.trainer.progress
         params = [
             sum(p.numel() for p in net.parameters()) / 1e6
             for net in (self.trainer.generator, self.trainer.discriminator)
         ]
         print(
-            f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; {len(self.dataset)} pictures of "
-            f"{self.dataset.name}; {self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
-            f"{self.trainer.rounds} x {self.trainer.micro_size}; operators: {check_backend(config.ops, self.device)}; "
+            f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; "
+            f"{len(self.dataset)} pictures of {self.dataset.name}; "
+            f"{self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
+            f"{self.trainer.rounds} x {self.trainer.micro_size}; "
+            f"operators: {check_backend(config.ops, self.device)}; "
             f"precision: {resolve(self.device, config.precision)}"
         )
         if resumed is not None:
@@ -173,17 +181,20 @@ class TrainingLoop:
         )
 
     def _crossed(self, period: int) -> bool:
-        """Whether the last step went over a multiple of `period` images."""
+        """Whether the last step reached or passed a multiple of `period` images."""
         images = self.trainer.progress.images
         return images // period > (images - self.config.batch) // period
 
     def _steps(self) -> bool:
+        """Train until the end (True) or a signal (False)."""
         progress, batches = self.trainer.progress, self._batches()
         tick_start, tick_began = progress.images, time.monotonic()
         while progress.images < self.total_images:
             batch = next(batches)
             self.trainer.step(batch.images, batch.captions)
             done, stop = progress.images >= self.total_images, self._stop_agreed()
+
+            # Tick: check the gradients, write the log, save a snapshot or a checkpoint.
             if done or stop or self._crossed(self.tick_images):
                 try:
                     self.trainer.check_finite()
@@ -199,6 +210,7 @@ class TrainingLoop:
                 elif stop or from_main(time.monotonic() - self.saved_at > CHECKPOINT_SECONDS):
                     self._save_checkpoint()
                 tick_start, tick_began = progress.images, time.monotonic()
+
             if stop and not done:
                 if is_main():
                     print(
@@ -208,33 +220,40 @@ class TrainingLoop:
         return True
 
     def _not_finite(self, error: NonFiniteError) -> Iterator[Batch]:
-        """nan_policy: stop with the last checkpoint untouched, or return to it with fresh random streams."""
+        """Stop the run, or return to the last checkpoint with new random streams (`nan_policy`).
+
+        Returns the batches from that checkpoint on. Raises `UserError` to stop the run; the last
+        checkpoint stays as it is.
+        """
         progress = self.trainer.progress
         if self.config.nan_policy != "rollback" or progress.rollbacks >= 10:
             raise UserError(
-                f"training stopped at {progress.images} images: {error}. The last checkpoint is whole: "
-                "resume with --nan-policy skip or rollback, or start another --outdir with --init-from this run "
-                "and a lower learning rate or a higher --gamma"
+                f"training stopped at {progress.images} images: {error}. The last checkpoint is "
+                "whole: resume with --nan-policy skip or rollback, or start another --outdir with "
+                "--init-from this run and a lower learning rate or a higher --gamma"
             ) from None
-        rollbacks, where = progress.rollbacks + 1, progress.images
+        rollbacks, failed_at = progress.rollbacks + 1, progress.images
         if self.checkpoint.load_latest() is None:
             raise UserError(
-                f"training stopped at {where} images before its first checkpoint: {error}"
+                f"training stopped at {failed_at} images before its first checkpoint: {error}"
             ) from None
         progress.rollbacks = rollbacks
         self.trainer.collector.flush()
         if self.log is not None:
             print(
-                f"At {where} images {error}: back to {progress.images} images (rollback {rollbacks})."
+                f"At {failed_at} images {error}: back to {progress.images} images "
+                f"(rollback {rollbacks})."
             )
             self.log.close()
             self._open_log()
         return self._batches()
 
     def _stop_agreed(self) -> bool:
+        """Whether any rank has received a signal to stop. A collective call."""
         return sum_of_numbers([self.stop_requested])[0] > 0
 
     def _tick(self, images: int, seconds: float) -> None:
+        """Write the record of a tick in which `images` images took `seconds`."""
         config, progress = self.config, self.trainer.progress
         means = {
             name: mean
@@ -245,6 +264,7 @@ class TrainingLoop:
             return
         rate = images / max(seconds, 1e-9)
         cuda = self.device.type == "cuda"
+        max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB; on macOS in bytes
         self.log.tick(
             {
                 "kimg": progress.images / 1000,
@@ -253,9 +273,7 @@ class TrainingLoop:
                 "sec_per_kimg": 1000 / rate,
                 "images_per_s": rate,
                 "eta_s": (self.total_images - progress.images) / rate,
-                "cpu_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                / 2**20
-                / (1024 if sys.platform == "darwin" else 1),
+                "cpu_gib": max_rss / 2**20 / (1024 if sys.platform == "darwin" else 1),
                 "gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else 0.0,
                 "augment_p": float(self.trainer.augment.p),
                 "skipped": self.trainer.player_g.num_skipped + self.trainer.player_d.num_skipped,
@@ -269,7 +287,11 @@ class TrainingLoop:
         self.saved_at = time.monotonic()
 
     def _save(self) -> None:
-        """Pictures and snapshot, then the checkpoint that vouches for them, then metrics: a resumed run makes up for those."""
+        """Write fakes and snapshot, then the checkpoint, then the metrics.
+
+        A run that is killed before the checkpoint resumes from an earlier one and writes fakes and
+        snapshot again. A run that is killed later computes the missing metrics when it resumes.
+        """
         config, progress, ema = self.config, self.trainer.progress, self.trainer.ema.model
         name = f"{progress.images // 1000:06d}"
         progress.snapshot_images = progress.images
@@ -306,7 +328,7 @@ class TrainingLoop:
         self._evaluate()
 
     def _evaluate(self) -> None:
-        """The metrics of this moment that the log does not hold yet."""
+        """Compute the metrics for this number of images that the log does not hold yet."""
         images = self.trainer.progress.images
         missing = (
             None
@@ -319,7 +341,10 @@ class TrainingLoop:
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM ask the loop to save and leave; a second SIGINT ends it at once."""
+    """Makes SIGINT and SIGTERM stop the loop after a step, with the state saved.
+
+    A second SIGINT raises KeyboardInterrupt at once.
+    """
 
     def __init__(self, loop: TrainingLoop) -> None:
         self.loop = loop
@@ -327,9 +352,9 @@ class _StopSignals:
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._ask)
+            self.before[number] = signal.signal(number, self._request_stop)
 
-    def _ask(self, number: int, frame: object) -> None:
+    def _request_stop(self, number: int, frame: object) -> None:
         if self.loop.stop_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.loop.stop_requested:

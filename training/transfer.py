@@ -1,4 +1,4 @@
-"""`--init-from`: a run that starts from another one's weights (transfer, not resuming)."""
+"""`--init-from`: a new run that starts with the weights of another run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from training.trainer import Trainer
 
 
 def start_from(path: str, trainer: Trainer) -> list[str]:
-    """Copy what fits of a snapshot into G and its average and, where `path` is a run folder, of its newest state into D; a
-    line on each player. Raises `UserError` when nothing fits G or no state can be read.
+    """Copy the tensors of a snapshot that fit into G and its average -> lines about G and D.
+
+    If `path` is a run folder, the tensors of its newest checkpoint that fit are copied into D.
+    Raises `UserError` if no tensor fits G, or if no checkpoint of the folder can be read.
     """
     source = Snapshot.from_pretrained(path).generator.state_dict()
     fresh = _take(trainer.generator, source)
@@ -23,29 +25,32 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
         raise UserError(f"--init-from {path}: no tensor fits this generator")
     _take(trainer.ema.model, source)
     lines = [f"Started from {path}: {_summary('G', trainer.generator, fresh)}"]
-    found = read_newest(Path(path))
-    if found is None:
+    newest = read_newest(Path(path))
+    if newest is None:
         return [
             *lines,
-            f"D starts fresh: {path} holds no {PREFIX}*.pt; give the run folder to take its discriminator too",
+            f"D starts fresh: {path} holds no {PREFIX}*.pt; "
+            "give the run folder to take its discriminator too",
         ]
-    state, fresh = found[0], _take(trainer.discriminator, found[1]["discriminator"])
-    return [*lines, f"{state.name}: {_summary('D', trainer.discriminator, fresh)}"]
+    checkpoint, state = newest
+    fresh = _take(trainer.discriminator, state["discriminator"])
+    return [*lines, f"{checkpoint.name}: {_summary('D', trainer.discriminator, fresh)}"]
 
 
 def _take(model: nn.Module, source: dict[str, torch.Tensor]) -> list[str]:
-    """Load the tensors whose name and shape fit; the names of those that stay as they are."""
-    own = model.state_dict()
+    """Load the tensors whose name and shape fit the model -> the names of the unchanged tensors."""
+    current = model.state_dict()
     fitting = {
         name: value
         for name, value in source.items()
-        if name in own and own[name].shape == value.shape
+        if name in current and current[name].shape == value.shape
     }
     model.load_state_dict(fitting, strict=False)
-    return sorted(own.keys() - fitting.keys())
+    return sorted(current.keys() - fitting.keys())
 
 
 def _summary(player: str, model: nn.Module, fresh: list[str]) -> str:
+    """How many tensors of a player were loaded, and the first names of the others, `fresh`."""
     taken = len(model.state_dict()) - len(fresh)
     return f"{taken} tensors of {player} taken, {len(fresh)} new" + (
         f" ({', '.join(fresh[:5])} ...)" if fresh else ""

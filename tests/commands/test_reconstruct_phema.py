@@ -66,7 +66,7 @@ def test_what_cannot_be_is_one_line(run, tmp_path):
     shutil.rmtree(out)
     assert "0.2887, such as 0.03,0.08" in error_of(*ask, "0.5")
     assert "expected relative lengths" in error_of(*ask, "0.1;0.2")
-    assert "names a length twice" in error_of(*ask, "0.1,0.10")
+    assert "two lengths are equal" in error_of(*ask, "0.1,0.10")
     assert "no averages of that moment; name one of 0" in error_of(*ask, "0.1", "--kimg", 7)
     (out / "phema-000000-0.2000").mkdir(parents=True)
     (out / "phema-000000-0.2000" / "diary.txt").write_text("mine")

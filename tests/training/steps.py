@@ -1,4 +1,4 @@
-"""Trainers on a CPU and steps on an archive, for tests."""
+"""Helpers for tests: trainers on a CPU, and training steps on the pictures of an archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training step on a GPU: no tensor meets another device's or type's, and only the tick waits."""
+"""A training step on a simulated GPU: devices and dtypes match, and only the tick waits for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from training.config import AugmentConfig, EmaConfig, LossConfig, TextConfig
 from training.trainer import Trainer
 
 CAPTIONS = ["a cat", "a dog on a mat", "rain", "two red birds"]
-# A recipe of every other system than EIDGAN, which has every term of the losses below.
+# A recipe of each system but EIDGAN. The tests below train EIDGAN with every term of the losses.
 FAMILIES = tuple(
     f"{system}-openmoji64"
     for system in ("crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
@@ -43,7 +43,7 @@ SMALL = replace(
 
 
 class Towers:
-    """Random features: of captions from the CPU, of pictures by a projection on the device."""
+    """An encoder with random features, those of pictures by a projection on the device."""
 
     id = "towers"
 
@@ -79,7 +79,7 @@ def step(trainer, gpu):
 
 
 def everything(**fields):
-    """Every term of both losses in one step: it is the first, at which all intervals meet."""
+    """A config with every term of both losses; the first step is a multiple of all intervals."""
     base = recipe("debug")
     loss = replace(base.loss, cond=1.0, cong=1.0, matching_aware_gp=2.0)
     augment = replace(base.augment, p=0.2, rotation=0.1)
@@ -97,7 +97,7 @@ def test_the_families_hold_every_system():
     configs = [recipe("debug"), FROZEN, *map(recipe, FAMILIES)]
     assert {config.generator.kind for config in configs} | {"quantized"} == set(GENERATORS)
     assert {config.discriminator.kind for config in configs} == set(DISCRIMINATORS)
-    # The text tower of `small` waits (inside transformers), so its captions come from a cache.
+    # The text tower of `small` waits for the GPU inside transformers, so captions must be cached.
     small = [config for config in map(recipe, RECIPES) if config.text_encoder == "small"]
     assert small and all(config.text_cache for config in small)
 
@@ -106,15 +106,17 @@ def test_the_families_hold_every_system():
     "config", [*map(recipe, FAMILIES), FROZEN], ids=lambda config: config.recipe
 )
 def test_a_step_of_every_family_waits_for_nothing(config):
-    if config.discriminator.kind == "wavelet":  # whose R1 is below
+    if config.discriminator.kind == "wavelet":  # R1 of this discriminator is in the next test
         config = replace(config, loss=LossConfig(r1_gamma=0.0))
     with fake_gpu() as gpu:
         step(trainer_of(replace(config, precision="bf16")), gpu)
 
 
 def test_a_step_with_every_term_waits_for_nothing(tmp_path):
-    """R1, path length, MA-GP, mismatch, ConD, ConG, style mixing, text noise, ADA, cached text,
-    power averages."""
+    """The terms are R1, path length, MA-GP, mismatch, ConD and ConG.
+
+    Style mixing, text noise, ADA, cached text and power averages are on as well.
+    """
     cached = CachedTextEncoder.build(HashedEncoder(), CAPTIONS, tmp_path)
     cached.device = CUDA
     with fake_gpu() as gpu:
@@ -125,7 +127,7 @@ def test_a_step_with_every_term_waits_for_nothing(tmp_path):
 
 
 def test_plain_operators_wait_for_nothing():
-    """Where the kernels do not build, in float32: the generator's loss and its gradient."""
+    """The generator's loss and its gradient in float32, if the kernels cannot be built."""
     with fake_gpu(kernels=False) as gpu:
         trainer = trainer_of(recipe("debug"))
         images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).pin_memory()
@@ -135,7 +137,7 @@ def test_plain_operators_wait_for_nothing():
 
 
 def test_code_books_move_without_waiting():
-    """Also where a mask says which vectors count."""
+    """A mask selects the vectors that count."""
     with fake_gpu() as gpu:
         config = VectorQuantizerConfig(num_codes=16, code_dim=4, slots=2)
         quantizer = FeatureQuantizer(8, config).to(CUDA)
@@ -149,8 +151,9 @@ def test_code_books_move_without_waiting():
 
 
 class TwoRanks:
-    """torch.distributed in a world of two where nothing arrives. NCCL takes tensors of the device,
-    gloo those of the CPU.
+    """Stands in for torch.distributed with two ranks, but sends nothing.
+
+    As with NCCL and gloo, tensors are on the device, or on the CPU for the gloo group.
     """
 
     group = "gloo"
@@ -185,10 +188,11 @@ def test_two_ranks_wait_for_each_other_but_not_for_the_device(monkeypatch):
     assert set(ranks.calls) == {"all_reduce", "broadcast", "all_gather"}
 
 
-TICK = {  # why each may wait: it is called once a tick or more rarely
-    "the means of a tick are written down": lambda trainer: trainer.collector.flush(),
+# The calls that may wait, because they are made once a tick or more rarely, and their reasons.
+TICK = {
+    "the log has the means of a tick": lambda trainer: trainer.collector.flush(),
     "the nan policy acts before anything is saved": lambda trainer: trainer.check_finite(),
-    "p stands in the log line": lambda trainer: float(trainer.augment.p),
+    "the log line has p": lambda trainer: float(trainer.augment.p),
     "a checkpoint holds the number of skipped steps": lambda trainer: trainer.player_g.state_dict(),
     "a checkpoint holds p and the signs": lambda trainer: trainer.augment.state_dict(),
     "a checkpoint holds the mean path length": lambda trainer: trainer.loss.state_dict(),
@@ -200,7 +204,7 @@ def test_only_the_tick_waits():
         trainer = trainer_of(SMALL)
         step(trainer, gpu)
         for player in (trainer.player_d, trainer.player_g):
-            player.num_skipped = 1  # what every number is that is read here
+            player.num_skipped = 1  # the simulated GPU reads every number as 1
         for call in TICK.values():
             with pytest.raises(DeviceFault, match="waits"), gpu.rules():
                 call(trainer)

@@ -1,4 +1,4 @@
-"""Training of the small dual encoders' heads: the loss, the figures, the draws, and the command on a few drawings."""
+"""Training of the heads of the small dual encoders: loss, retrieval, draws, and the command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from training.tower_features import TowerFeatures, make_variant
 
 @pytest.fixture(scope="module")
 def synthetic():
-    """40 concepts whose picture and text features are two noisy linear maps of one hidden vector."""
+    """40 concepts whose image and text features are noisy linear maps of one hidden vector."""
     rng = generator_for("synthetic towers")
     hidden = torch.randn(40, 8, generator=rng)
     width = 1280 + NUM_SHARES
@@ -40,7 +40,7 @@ def synthetic():
 
 
 def test_info_nce_against_a_hand_written_value():
-    """Orthogonal pairs: each row's logits are `scale` on the diagonal and 0 elsewhere."""
+    """Pairs are orthogonal, so the logits are `scale` on the diagonal and 0 elsewhere."""
     pairs = 5 * torch.eye(4)
     expected = -math.log(math.exp(3) / (math.exp(3) + 3))
     assert info_nce(pairs, 2 * pairs, torch.tensor(3.0)).item() == pytest.approx(expected, rel=1e-5)
@@ -53,13 +53,12 @@ def test_info_nce_against_a_hand_written_value():
 def test_retrieval_counts_both_directions():
     images = torch.eye(12)
     texts = torch.eye(12)
-    texts[0] = texts[
-        1
-    ]  # picture 0 finds caption 1 and others as near as its own; caption 0 looks like picture 1
+    # Caption 0 equals caption 1, so picture 1 is nearer to it than picture 0. For picture 0, no
+    # caption is nearer than caption 0: all cosines are 0.
+    texts[0] = texts[1]
     figures = retrieval(images, texts)
-    assert (
-        figures["image_to_text"]["R@1"] == figures["image_to_text"]["R@5"] == pytest.approx(100.0)
-    )
+    recall = figures["image_to_text"]
+    assert recall["R@1"] == recall["R@5"] == pytest.approx(100.0)
     assert figures["text_to_image"] == {"R@1": 91.7, "R@5": 100.0, "R@10": 100.0}
     assert figures["chance"]["R@5"] == pytest.approx(41.67)
     assert figures["cosine_matched"] == pytest.approx(11 / 12, abs=1e-3)
@@ -76,10 +75,8 @@ def test_heads_learn_repeatably_and_leave_the_global_stream_alone(synthetic):
     heads = train_heads([synthetic], config)
     assert torch.equal(torch.get_rng_state(), before)
     figures = evaluate(synthetic, heads)["32px"]
-    assert (
-        figures["text_to_image"]["R@1"] > 80
-        and figures["cosine_matched"] > figures["cosine_mismatched"] + 0.4
-    )
+    assert figures["text_to_image"]["R@1"] > 80
+    assert figures["cosine_matched"] > figures["cosine_mismatched"] + 0.4
     again = train_heads([synthetic], config)
     first, second = (pair[0].state_dict().values() for pair in (heads, again))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -105,11 +102,8 @@ def test_variants_shrink_move_and_repeat():
     assert sizes == [128, 64, 32, 32, 48, 64]
     assert torch.equal(make_variant(image, 0, generator_for(0)), image)
     moved = make_variant(image, 6, generator_for(6))
-    assert (
-        moved.shape == image.shape
-        and moved.abs().max() <= 1
-        and not torch.allclose(moved[0], moved[1])
-    )
+    assert moved.shape == image.shape and moved.abs().max() <= 1
+    assert not torch.allclose(moved[0], moved[1])
     assert torch.equal(moved, make_variant(image, 6, generator_for(6)))
 
 
@@ -125,16 +119,8 @@ def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
         (32, 32),
         openmoji_info(emojis, unnamed),
     )
-    arguments = [
-        "--data",
-        str(tmp_path / "d.zip"),
-        "--steps",
-        "20",
-        "--outdir",
-        str(tmp_path / "heads"),
-        "--cache-dir",
-        str(tmp_path / "cache"),
-    ]
+    arguments = ["--data", str(tmp_path / "d.zip"), "--steps", "20"]
+    arguments += ["--outdir", str(tmp_path / "heads"), "--cache-dir", str(tmp_path / "cache")]
     first = CliRunner().invoke(main, arguments)
     assert first.exit_code == 0, first.output
     record = json.loads((tmp_path / "heads" / "small.json").read_text())
@@ -143,9 +129,8 @@ def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
     assert data["num_pictures"]["train"] + data["num_pictures"]["test"] == len(emojis)
     weights = (tmp_path / "heads" / "small.safetensors").read_bytes()
     second = CliRunner().invoke(main, arguments)
-    assert (
-        "image features" in first.stderr and "image features" not in second.stderr
-    )  # from the cache
+    assert "image features" in first.stderr
+    assert "image features" not in second.stderr  # they come from the cache
     assert (tmp_path / "heads" / "small.safetensors").read_bytes() == weights
     encoder = load_small("small", heads=tmp_path / "heads" / "small.safetensors")
     assert encoder.encode_text(["an apple"]).sentence.shape == (1, 256)

@@ -54,10 +54,10 @@ def test_logistic_losses_in_closed_form():
 
 def test_hinge_losses_in_closed_form():
     logits = torch.tensor([[0.5, 3.0], [-2.0, 0.0]])
-    pay = losses.ADVERSARIAL["hinge"]
-    assert pay.real(logits).item() == pytest.approx((0.5 + 0 + 3 + 1) / 4)
-    assert pay.fake(logits).item() == pytest.approx((1.5 + 4 + 0 + 1) / 4)
-    assert pay.generator(logits).item() == pytest.approx(-1.5 / 4)
+    hinge = losses.ADVERSARIAL["hinge"]
+    assert hinge.real(logits).item() == pytest.approx((0.5 + 0 + 3 + 1) / 4)
+    assert hinge.fake(logits).item() == pytest.approx((1.5 + 4 + 0 + 1) / 4)
+    assert hinge.generator(logits).item() == pytest.approx(-1.5 / 4)
 
 
 def frozen_parts(augment, *, keep_fakes, **loss):
@@ -80,42 +80,46 @@ def frozen_parts(augment, *, keep_fakes, **loss):
 
 
 def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws():
-    """D's and G's gradients, with a step of D in between and augmentation on; the kept pass runs G
-    and the tower once.
+    """Compare the gradients of D and G, with a step of D in between and augmentation on.
+
+    If the fakes are kept, G runs once, and the frozen network once for fakes.
     """
     augment = Augmentation(AugmentConfig(mode="fixed", p=0.7), "cpu")
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     micro = MicroBatch(images, text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
-    found, passes = [], []
+    gradients, passes = [], []
     for keep_fakes in (False, True):
         gan = frozen_parts(augment, keep_fakes=keep_fakes)
         runs: list[int] = []
         gan.generator.mapping_network.register_forward_hook(lambda *_, runs=runs: runs.append(0))
         gan.discriminator._tower[0].register_forward_hook(lambda *_, runs=runs: runs.append(1))
-        judge, drawer = list(gan.discriminator.parameters()), list(gan.generator.parameters())
-        of_d = torch.autograd.grad(gan.discriminator_loss(micro, regularise=False)[0], judge)
-        for parameter, gradient in zip(judge, of_d, strict=True):
+        weights_d, weights_g = (
+            list(net.parameters()) for net in (gan.discriminator, gan.generator)
+        )
+        of_d = torch.autograd.grad(gan.discriminator_loss(micro, regularise=False)[0], weights_d)
+        for parameter, gradient in zip(weights_d, of_d, strict=True):
             parameter.data -= 0.1 * gradient
-        of_g = torch.autograd.grad(gan.generator_loss(micro)[0], drawer)
-        found.append([*of_d, *of_g])
+        of_g = torch.autograd.grad(gan.generator_loss(micro)[0], weights_g)
+        gradients.append([*of_d, *of_g])
         passes.append((runs.count(0), runs.count(1)))
-    assert passes == [(2, 3), (1, 2)]  # of G; of the frozen network, once for the real pictures
-    largest = max(gradient.abs().max() for gradient in found[0])
+    # Passes of G, and of the frozen network, which also sees the real pictures once.
+    assert passes == [(2, 3), (1, 2)]
+    largest = max(gradient.abs().max() for gradient in gradients[0])
     assert largest > 1e-3
-    apart = max((once - twice).abs().max() for twice, once in zip(*found, strict=True))
-    assert apart < 1e-5 * largest
+    difference = max((once - twice).abs().max() for twice, once in zip(*gradients, strict=True))
+    assert difference < 1e-5 * largest
 
 
 def test_gradient_penalties_on_frozen_features_are_refused():
     config = recipe("eidgan-flowers64")
     for name in ("r1_gamma", "matching_aware_gp"):
-        said = f"loss.{name}: a gradient penalty on frozen features.*set loss.{name}=0"
-        with pytest.raises(UserError, match=said):
+        message = f"loss.{name}: a gradient penalty on frozen features.*set loss.{name}=0"
+        with pytest.raises(UserError, match=message):
             replace(config, loss=replace(config.loss, **{name: 1.0}))
 
 
 def test_r1_gradients_equal_a_hand_written_step():
-    """D's gradient with R1 = gradient without it + gamma/2 * interval * d/dtheta mean |grad_x D|^2, in plain autograd."""
+    """R1 adds gamma/2 * interval * d/dtheta mean |grad_x D|^2 to D's gradient."""
     gan, micro = parts(r1_gamma=3.0, r1_interval=4)
     parameters = list(gan.discriminator.parameters())
 
@@ -143,10 +147,8 @@ def test_r1_of_a_linear_discriminator_is_its_weight_norm():
 
 
 def test_matching_aware_penalty_of_a_linear_discriminator():
-    images, sentence = (
-        torch.randn(2, 1, 2, 2, requires_grad=True),
-        torch.randn(2, 3, requires_grad=True),
-    )
+    images = torch.randn(2, 1, 2, 2, requires_grad=True)
+    sentence = torch.randn(2, 3, requires_grad=True)
     logits = 0.5 * images.flatten(1).sum(dim=1) + 2 * sentence[:, 0]
     assert losses.matching_aware_penalty(logits, images, sentence).item() == pytest.approx(
         (1 + 2) ** 6, rel=1e-5
@@ -165,10 +167,7 @@ def test_path_length_of_a_linear_generator():
 
 def test_info_nce_against_its_definition():
     candidates, anchors = torch.randn(4, 6), torch.randn(4, 6)
-    a, b = (
-        candidates / candidates.norm(dim=1, keepdim=True),
-        anchors / anchors.norm(dim=1, keepdim=True),
-    )
+    a, b = (x / x.norm(dim=1, keepdim=True) for x in (candidates, anchors))
     expected = 0.0
     for i in range(4):
         scores = torch.stack([(a[j] * b[i]).sum() for j in range(4)]) / 0.2
@@ -214,7 +213,7 @@ def test_augmentation_at_zero_is_the_identity_and_at_one_differentiable(seed):
     ).requires_grad_()
     uniforms = torch.rand(4, NUM_UNIFORMS, generator=torch.Generator().manual_seed(seed))
     off = Augmentation(AugmentConfig(mode="fixed", p=0.0), "cpu")
-    assert off(images, pytest.fail) is images  # nothing is drawn
+    assert off(images, pytest.fail) is images  # no random number is drawn
     on = Augmentation(AugmentConfig(mode="fixed", p=1.0, rotation=0.1), "cpu")
     augmented = on(images, lambda width: uniforms)
     assert augmented.shape == images.shape and not torch.allclose(augmented, images)
@@ -237,18 +236,13 @@ def test_flip_alone_mirrors_and_brightness_alone_shifts():
         "cutout": 0,
     }
     uniforms = torch.rand(8, NUM_UNIFORMS)
-    flipped = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")(
-        images, lambda width: uniforms
-    )
+    flip = Augmentation(AugmentConfig(**none | {"flip": True}), "cpu")
+    flipped = flip(images, lambda width: uniforms)
     for image, out, draw in zip(images, flipped, uniforms[:, 1], strict=True):
         torch.testing.assert_close(out, image.flip(-1) if draw < 0.5 else image, atol=1e-5, rtol=0)
-    shifted = (
-        Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")(
-            images, lambda width: uniforms
-        )
-        - images
-    )
-    assert (shifted.flatten(1).std(dim=1) < 1e-5).all() and 0.01 < shifted.abs().max() <= 0.3 + 1e-5
+    brighten = Augmentation(AugmentConfig(**none | {"brightness": 0.3}), "cpu")
+    shift = brighten(images, lambda width: uniforms) - images
+    assert (shift.flatten(1).std(dim=1) < 1e-5).all() and 0.01 < shift.abs().max() <= 0.3 + 1e-5
 
 
 def test_whole_pixels_are_moved_and_not_blurred():
@@ -272,8 +266,8 @@ def test_whole_pixels_are_moved_and_not_blurred():
         x, y = (round(((draw[i] * 2 - 1) * 0.25 * side).item()) for i, side in ((1, 12), (2, 16)))
         padded = torch.nn.functional.pad(image, (4, 4, 4, 4), mode="constant")
         inner = padded[:, 4 + y : 20 + y, 4 + x : 16 + x]
-        known = inner != 0  # what lies outside is mirrored
-        assert torch.equal(out[known], inner[known])
+        inside = inner != 0  # the picture is mirrored beyond its edges
+        assert torch.equal(out[inside], inner[inside])
         shifts.add((x, y))
     assert len(shifts) > 4
 
@@ -324,9 +318,8 @@ def test_image_losses_reach_the_players_they_are_for():
     with_g, between = gan.generator_loss(micro)[0], gan.generator_loss(micro, contrast=False)[0]
     means = gan.collector.flush()
     gan.config = LossConfig(r1_gamma=0.0)
-    assert with_d.item() - gan.discriminator_loss(micro, regularise=False)[
-        0
-    ].item() == pytest.approx(means["Loss/ConD"], rel=1e-4)
+    without_d, _ = gan.discriminator_loss(micro, regularise=False)
+    assert with_d.item() - without_d.item() == pytest.approx(means["Loss/ConD"], rel=1e-4)
     assert between.item() == gan.generator_loss(micro)[0].item()
     assert with_g.item() - between.item() == pytest.approx(4 * means["Loss/ConG"], rel=1e-4)
     expected = losses.info_nce(
@@ -345,7 +338,7 @@ def test_image_losses_reach_the_players_they_are_for():
 
 @pytest.mark.parametrize("noise", [0.0, 0.75])
 def test_perturbed_sentences_keep_their_length_and_turn_by_the_noise(noise):
-    """Noise at right angles to a sentence: the cosine is 1 / sqrt(1 + noise^2)."""
+    """The noise is at a right angle to each sentence, so the cosine is 1 / sqrt(1 + noise^2)."""
     sentences, normal = torch.eye(4, 8) * 3, torch.eye(4, 8).roll(4, dims=1) * 5
     perturbed = perturb_sentences(sentences, normal, noise)
     torch.testing.assert_close(perturbed.norm(dim=1), torch.full((4,), 3.0))

@@ -1,4 +1,4 @@
-"""Gradients that are not finite: never applied, counted where they lie, told of at the tick."""
+"""Gradients that are not finite are never applied; the policy acts on them at the tick."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from training.optimize import MAX_SKIPPED_IN_A_ROW, NonFiniteError
 
 
 def newest_state(run_dir):
-    found = read_newest(run_dir)
-    assert found is not None
-    return found[1]
+    newest = read_newest(run_dir)
+    assert newest is not None
+    return newest[1]
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
@@ -45,11 +45,12 @@ def test_non_finite_gradients_follow_the_policy(openmoji32, policy):
     for index, state in trainer.player_d.optimizer.state_dict()["state"].items():
         assert all(torch.equal(value, moments[index][name]) for name, value in state.items())
     means = trainer.collector.flush()
-    assert "Gradient/G" in means and math.isfinite(means["Gradient/D"])  # of the first step
+    # The mean of D's gradient norm comes from the first step.
+    assert "Gradient/G" in means and math.isfinite(means["Gradient/D"])
 
 
-def test_what_a_skipped_step_saw_moves_no_running_mean(openmoji32):
-    """The centre of truncation, the mean path length and the averaged weights stay."""
+def test_a_skipped_step_changes_no_running_mean(openmoji32):
+    """The centre of truncation, the mean path length and the averages of weights stay the same."""
     posthoc = EmaConfig(posthoc=(0.1,))
     trainer = make_trainer(replace(recipe("debug"), nan_policy="skip", ema=posthoc))
     run_steps(trainer, openmoji32, 2)
@@ -57,11 +58,11 @@ def test_what_a_skipped_step_saw_moves_no_running_mean(openmoji32):
     centre, length = trainer.generator.tokens_mean.clone(), trainer.loss.path_length_mean.clone()
     average = [p.clone() for p in trainer.ema.model.parameters()]
     with torch.no_grad():
-        # What does not move is its own average.
+        # If the averaged weights equal G's, an update with unchanged weights cannot change them.
         trainer.ema.model.load_state_dict(trainer.generator.state_dict())
     trainer.player_g.parameters[0].register_hook(lambda grad: grad * float("nan"))
     run_steps(trainer, openmoji32, 1)
-    assert length > 0 and trainer.player_g.skipped == 2  # also the step of the path length
+    assert length > 0 and trainer.player_g.skipped == 2  # with the step for the path length
     assert torch.equal(trainer.generator.tokens_mean, centre)
     assert torch.equal(trainer.loss.path_length_mean, length)
     assert trainer.powers.images == 2 * trainer.config.batch < trainer.progress.images
@@ -76,12 +77,12 @@ def test_what_a_skipped_step_saw_moves_no_running_mean(openmoji32):
 
 
 def test_a_run_that_meets_such_gradients_stops_or_rolls_back(openmoji32, tmp_path, monkeypatch):
-    """At the next tick, before anything is saved."""
-    monkeypatch.setattr("faulthandler.enable", lambda: None)  # needs a real stderr
-    reports, broken = GanLoss.discriminator_loss, []
+    """It does so at the next tick, before anything is saved."""
+    monkeypatch.setattr("faulthandler.enable", lambda: None)  # it needs a real stderr
+    discriminator_loss, broken = GanLoss.discriminator_loss, []
 
     def loss(self, micro, **arguments):
-        value, total = reports(self, micro, **arguments)
+        value, total = discriminator_loss(self, micro, **arguments)
         if micro.stream[2:] == (40, 0):  # 40 images seen, no rollback yet
             broken.append(micro.stream)
             value = value * math.inf

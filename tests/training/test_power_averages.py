@@ -1,4 +1,4 @@
-"""Power-function averages against integrals of their profiles, and lengths rebuilt from others."""
+"""Power-function averages: comparison with integrals of their profiles, and reconstruction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TAKEN = torch.tensor(True)
 
 
 def profile(time, end, sigma_rel):
-    """The density, from its definition."""
+    """The profile at `time` [N] from its definition, for an average that ends at `end`."""
     exponent = exponent_of(sigma_rel)
     return np.where(time <= end, (exponent + 1) / end * (time / end) ** exponent, 0.0)
 
@@ -74,26 +74,27 @@ def test_inner_products_are_integrals():
 
 
 class Walk(nn.Module):
-    """Parameters that wander at random as a function of the step."""
+    """A model whose parameters follow a random walk over steps."""
 
     def __init__(self, num_steps):
         super().__init__()
         rng = np.random.default_rng(0)
         self.path = rng.normal(size=(num_steps, 6)).cumsum(0) / num_steps**0.5
-        self.weight = nn.Parameter(torch.full((2, 3), 100.0))  # the start, which has no weight
+        # The initial value, which must not enter any average.
+        self.weight = nn.Parameter(torch.full((2, 3), 100.0))
 
     def step(self, index):
         self.weight.data = torch.tensor(self.path[index].reshape(2, 3), dtype=torch.float32)
 
     def direct(self, num_steps, sigma_rel):
-        """The integral of profile times parameters, which rest for the time of a step."""
+        """The integral of profile times parameters, which are constant within a step."""
         time = midpoints(num_steps, 400 * num_steps)
         weights = profile(time, num_steps, sigma_rel) * num_steps / len(time)
         return (weights @ self.path[time.astype(int)]).reshape(2, 3)
 
 
 def walk(num_steps, sigma_rels):
-    """(model, averages) after every step."""
+    """Yield (model, averages) after every step."""
     model = Walk(num_steps)
     averages = PowerAverages(model, sigma_rels)
     for index in range(num_steps):
@@ -108,14 +109,14 @@ def test_the_update_is_the_integral_of_the_profile():
         if index + 1 in (1, 2, 37, 500):
             assert averages.images == (index + 1) * BATCH
             for length in lengths:
-                found = averages.averages[length]["weight"].numpy()
-                np.testing.assert_allclose(found, model.direct(index + 1, length), atol=2e-5)
+                average = averages.averages[length]["weight"].numpy()
+                np.testing.assert_allclose(average, model.direct(index + 1, length), atol=2e-5)
 
 
 def test_a_skipped_step_changes_nothing():
     model = Walk(2)
     averages = PowerAverages(model, (0.1,))
-    averages.update(model, BATCH, ~TAKEN)  # before there is any average
+    averages.update(model, BATCH, ~TAKEN)  # before the first average exists
     assert averages.images == 0 and not averages.averages[0.1]["weight"].any()
     averages.update(model, BATCH, TAKEN)
     assert torch.equal(averages.averages[0.1]["weight"], model.weight)
@@ -125,7 +126,7 @@ def test_a_skipped_step_changes_nothing():
 
 
 def test_a_length_between_two_is_rebuilt_from_many_moments():
-    """Within 0.2 % of the walk's spread; each stored length alone is 50 times as far from it."""
+    """The error is below 0.2 % of the walk's spread; that of each stored length is above 10 %."""
     sums, times, lengths, model = [], [], [], Walk(1600)
     for index, (_, averages) in enumerate(walk(1600, (0.05, 0.1))):
         if (index + 1) % 50 == 0:
@@ -134,12 +135,12 @@ def test_a_length_between_two_is_rebuilt_from_many_moments():
                 times.append(float(averages.images))
                 lengths.append(length)
     stored = Profiles.of_lengths(times, lengths)
-    found = reconstruct(stored, times[-1], 0.07)
+    result = reconstruct(stored, times[-1], 0.07)
     wanted, spread = model.direct(1600, 0.07), model.path.std()
-    error = np.abs(np.tensordot(found.weights, np.array(sums), 1) - wanted).max()
-    alone = min(np.abs(average - wanted).max() for average in sums[-2:])
-    assert error < 0.002 * spread and alone > 0.1 * spread
-    assert found.residual < 0.002 and found.weights.sum() == pytest.approx(1, abs=1e-4)
+    error = np.abs(np.tensordot(result.weights, np.array(sums), 1) - wanted).max()
+    error_of_stored = min(np.abs(average - wanted).max() for average in sums[-2:])
+    assert error < 0.002 * spread and error_of_stored > 0.1 * spread
+    assert result.residual < 0.002 and result.weights.sum() == pytest.approx(1, abs=1e-4)
 
 
 def test_the_residual_is_the_distance_of_the_profiles():
@@ -149,11 +150,11 @@ def test_the_residual_is_the_distance_of_the_profiles():
         [profile(time, end, length) for end, length in ((2, 0.1), (2, 0.2), (4, 0.1), (4, 0.2))]
     )
     for length in (0.03, 0.15, 0.28):
-        found, wanted = reconstruct(stored, 4.0, length), profile(time, 4.0, length)
-        distance = np.linalg.norm(found.weights @ parts - wanted) / np.linalg.norm(wanted)
-        assert found.residual == pytest.approx(distance, rel=1e-3)
+        result, wanted = reconstruct(stored, 4.0, length), profile(time, 4.0, length)
+        distance = np.linalg.norm(result.weights @ parts - wanted) / np.linalg.norm(wanted)
+        assert result.residual == pytest.approx(distance, rel=1e-3)
         best = np.linalg.lstsq(parts.T, wanted, rcond=None)[0]
-        np.testing.assert_allclose(found.weights, best, atol=1e-3)
+        np.testing.assert_allclose(result.weights, best, atol=1e-3)
     assert reconstruct(stored, 4.0, 0.2).error < 1e-3
     assert nearest_reachable(stored, 4.0, 0.03, 0.1) == pytest.approx(0.074, abs=0.01)
 
@@ -207,13 +208,17 @@ def drifting_run(network, run_dir, num_moments):
 
 
 def test_snapshots_of_other_lengths_and_moments(network, tmp_path):
-    """A parameter that is `start` times the time in kimg has the mean time of its profile, and a
-    step late: T (g + 1) / (g + 2) + 0.05 within 0.2 % of T in float16."""
+    """Each parameter is `start` times the time in kimg at the end of its step.
+
+    So its average is `start` times the mean time of the profile plus half a step, which is
+    T (g + 1) / (g + 2) + 0.05, within 0.2 % of T in float16.
+    """
     start = drifting_run(network, tmp_path / "run", 16)
     for kimg in (16, 9):
         (record,) = write_reconstructions(tmp_path / "run", [0.07], kimg, tmp_path)
         assert record["residual"] < 0.02 and record["num_averages"] == 2 * kimg
-        assert record["buffers_of"] == network.name  # the newest: that of the moment is missing
+        # The run has no snapshot of the moment, so the newest one gives the buffers.
+        assert record["buffers_of"] == network.name
         made = Snapshot.from_pretrained(record["network"])
         assert (made.info["sigma_rel"], made.info["kimg"]) == (0.07, kimg)
         exponent = exponent_of(0.07)

@@ -1,4 +1,4 @@
-"""How many processes a run gets, and that a run in several is one run: bits, signals, errors."""
+"""The number of processes of a run; equal results, signals and errors with several processes."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ def test_a_number_of_ranks_that_does_not_fit_is_refused(monkeypatch, tmp_path):
 @pytest.mark.multi_process
 @pytest.mark.slow
 def test_a_run_resumed_with_any_number_of_processes_is_the_same_run(openmoji32, tmp_path):
-    """Two processes, resumed, then one with two accumulations: each sum has two addends."""
+    """Two processes, resumed, then one with two accumulation rounds: every sum has two addends."""
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     start(debug(openmoji32, kimg=0.032, batch_gpu=4), unbroken, processes=1)
     for kimg, processes in ((0.008, 2), (0.016, 2), (0.032, 1)):
@@ -79,25 +79,10 @@ def test_a_run_resumed_with_any_number_of_processes_is_the_same_run(openmoji32, 
 @pytest.mark.multi_process
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are listed in /proc")
-def test_sigterm_stops_all_processes_and_is_told_once(openmoji32, tmp_path):
-    command = [
-        sys.executable,
-        "train.py",
-        "--outdir",
-        str(tmp_path / "run"),
-        "--recipe",
-        "debug",
-        "--data",
-        str(openmoji32),
-        "--report-to",
-        "none",
-        "--kimg",
-        "100",
-        "--tick",
-        "0.008",
-        "--ranks",
-        "2",
-    ]
+def test_sigterm_stops_all_processes_and_is_reported_once(openmoji32, tmp_path):
+    command = [sys.executable, "train.py", "--outdir", str(tmp_path / "run"), "--recipe", "debug"]
+    command += ["--data", str(openmoji32), "--report-to", "none"]
+    command += ["--kimg", "100", "--tick", "0.008", "--ranks", "2"]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -114,18 +99,18 @@ def test_sigterm_stops_all_processes_and_is_told_once(openmoji32, tmp_path):
     assert process.returncode == 3, output
     assert output.count("the state is saved first") == output.count("run the same command") == 1
     assert "cpu x 2; batch 8 = 2 x 1 x 4" in output and "Traceback" not in output
-    deadline = time.monotonic() + 30  # what watches over shared memory leaves last
+    deadline = time.monotonic() + 30  # the process that tracks shared memory ends last
     while (alive := _of_session(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive
 
 
 def _of_session(session):
-    """The numbers of its processes that still run."""
-    found = []
+    """The numbers of the running processes of a session."""
+    numbers = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # one that has just ended
-            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
-            if state != "Z" and int(its_session) == session:
-                found.append(path.parent.name)
-    return found
+        with contextlib.suppress(OSError):  # the process may have just ended
+            state, _, _, process_session = path.read_text().rpartition(")")[2].split()[:4]
+            if state != "Z" and int(process_session) == session:
+                numbers.append(path.parent.name)
+    return numbers

@@ -1,4 +1,4 @@
-"""Training steps on a GPU equal the CPU's, and do not wait for the device between ticks."""
+"""Training steps on a GPU equal those on a CPU, and do not wait for the GPU between ticks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.gpu
 
 
 def trainer_on(device, **changes):
-    """The debug recipe with pixel widths that have kernels.
+    """A trainer of the debug recipe, with widths of the pixel part that have kernels.
 
-    With Adam's usual eps the smallest gradients make full steps, in a direction that rounding
-    decides. With this one the steps are as near as the gradients are.
+    With Adam's usual eps, the smallest gradients cause full steps, whose sign depends on rounding.
+    With eps 0.01, the steps on two devices differ as little as the gradients do.
     """
     adam = AdamConfig(eps=0.01)
     pixels = {"thickness": 4, "features": 16, "decoder_hidden": (32, 32), "refinement": (32, 32)}
@@ -39,7 +39,7 @@ def trainer_on(device, **changes):
 
 
 def step(trainer):
-    """On random pictures, page-locked as the loader gives them to a GPU."""
+    """One step on random pictures in page-locked memory, where the loader puts them for a GPU."""
     images = torch.randint(
         256,
         (8, 3, 32, 32),
@@ -58,7 +58,10 @@ def parameters(trainer):
 
 
 def assert_near(actual, expected, tolerance):
-    """The error's norm against the tensor's, or against 1/1000 of all tensors' norm if less."""
+    """The norm of each error is small relative to the norm of the tensor.
+
+    For small tensors it is compared with 1/1000 of the norm of all tensors together.
+    """
     total = torch.stack([value.double().norm() for value in expected.values()]).norm()
     for name, value in expected.items():
         error = (actual[name].cpu().double() - value.double()).norm()
@@ -75,7 +78,7 @@ def test_a_step_equals_the_cpus():
             step(trainer)
         after = parameters(trainer)
         changes.append({name: value.detach() - before[name] for name, value in after.items()})
-        # Where a parameter has no part in a loss, one side may leave None and the other one zeros.
+        # The gradient of a parameter that a loss does not use may be None or zeros.
         gradients.append(
             {
                 name: torch.zeros_like(value) if value.grad is None else value.grad
@@ -84,7 +87,7 @@ def test_a_step_equals_the_cpus():
         )
         logged.append(trainer.collector.flush())
         centres.append(trainer.generator.tokens_mean.cpu())
-    assert_near(gradients[1], gradients[0], 1e-2)  # between two CPU backends: 1.2e-3
+    assert_near(gradients[1], gradients[0], 1e-2)  # two CPU backends differ by 1.2e-3
     assert_near(changes[1], changes[0], 1e-2)
     assert logged[1] == pytest.approx(logged[0], rel=1e-4, abs=1e-5)
     torch.testing.assert_close(centres[1], centres[0], rtol=1e-4, atol=1e-6)
@@ -92,16 +95,16 @@ def test_a_step_equals_the_cpus():
 
 @contextlib.contextmanager
 def waits():
-    """The places, file:line, where PyTorch waits for the GPU inside the block."""
-    found: list[str] = []
+    """Yield a list that holds, after the block, where PyTorch waited for the GPU (file:line)."""
+    places: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            yield found
+            yield places
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    found += [
+    places += [
         f"{Path(w.filename).name}:{w.lineno}"
         for w in caught
         if "synchronizing CUDA operation" in str(w.message)
@@ -110,19 +113,19 @@ def waits():
 
 def test_a_wait_is_seen():
     numbers = torch.ones(3, device="cuda")
-    with waits() as found:
+    with waits() as places:
         numbers.sum().item()
         numbers.nonzero()
-    assert len(set(found)) == 2, found
+    assert len(set(places)) == 2, places
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_no_step_waits_for_the_gpu(precision):
-    """Between two ticks: with R1, path length, style mixing and ADA's steps of p."""
+    """The steps between two ticks include R1, path length, style mixing and updates of ADA's p."""
     trainer = trainer_on("cuda:0", precision=precision)
     for _ in range(4):
         step(trainer)
-    with waits() as found:
+    with waits() as places:
         for _ in range(4):
             step(trainer)
-    assert not found, sorted(set(found))
+    assert not places, sorted(set(places))

@@ -1,0 +1,174 @@
+"""Runs of train.py in processes: ranks, a killed run, signals, and metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.commands.forked import run_command
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def train_command(outdir, archive, *flags):
+    """The arguments of a run of the debug recipe."""
+    options = {"--outdir": outdir, "--recipe": "debug", "--data": archive, "--report-to": "none"}
+    pairs = [text for flag, value in options.items() for text in (flag, str(value))]
+    return ["train.py", *pairs, *flags]
+
+
+def train(outdir, archive, *flags, launcher=(), check=True):
+    """Run train.py to its end in a forked process, or in processes started by `launcher`."""
+    command = train_command(outdir, archive, *flags)
+    if launcher:
+        done = subprocess.run(
+            [sys.executable, *launcher, *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    else:
+        done = run_command(*command)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def wait_for_ticks(outdir, count):
+    """Wait until the log of a run has `count` ticks, at most two minutes."""
+    log = outdir / "stats.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.exists() and len(log.read_text().splitlines()) >= count:
+            return
+        time.sleep(0.02)
+
+
+def read_stats(outdir):
+    return [json.loads(line) for line in (outdir / "stats.jsonl").read_text().splitlines()]
+
+
+def state_of(outdir):
+    newest = sorted(outdir.glob("training-state-*.pt"))[-1]
+    return torch.load(newest, weights_only=True)
+
+
+@pytest.mark.multi_process
+@pytest.mark.slow
+def test_two_processes_equal_one_process_with_two_accumulations(openmoji32, tmp_path):
+    """Every sum has two addends, so the order of the addition cannot change it."""
+    train(tmp_path / "ranks", openmoji32, "--kimg", "0.024", launcher=TORCHRUN)
+    train(tmp_path / "rounds", openmoji32, "--kimg", "0.024", "--batch-gpu", "4")
+    a, b = state_of(tmp_path / "ranks"), state_of(tmp_path / "rounds")
+    for part in ("generator", "discriminator", "ema"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+    assert [r["images"] for r in read_stats(tmp_path / "ranks")] == [
+        r["images"] for r in read_stats(tmp_path / "rounds")
+    ]
+
+
+@pytest.mark.slow
+def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    flags = ("--kimg", "0.16", "--tick", "0.008", "--snap", "3")
+    train(unbroken, openmoji32, *flags)
+    process = subprocess.Popen(
+        [sys.executable, *train_command(killed, openmoji32, *flags)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    wait_for_ticks(killed, 5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(read_stats(killed)) < 20
+    done = train(killed, openmoji32, *flags)
+    assert "Resumed from training-state-" in done.stdout
+    a, b = read_stats(unbroken), read_stats(killed)
+    assert [r["images"] for r in a] == [r["images"] for r in b] == list(range(8, 161, 8))
+    assert [r["tick"] for r in a] == [r["tick"] for r in b] == list(range(1, 21))
+    logged = re.findall(r"^tick (\d+) ", (killed / "log.txt").read_text(), re.MULTILINE)
+    assert logged == [str(tick) for tick in range(1, 21)]
+    for left, right in zip(a, b, strict=True):
+        assert all(
+            left[name] == right[name]
+            for name in left
+            if name.startswith(("Loss/", "Gradient/", "Logits/"))
+        )
+    a, b = state_of(unbroken), state_of(killed)
+    for part in ("generator", "discriminator", "ema"):
+        assert all(torch.equal(value, b[part][name]) for name, value in a[part].items())
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_a_changed_flag_is_refused(openmoji32, tmp_path):
+    outdir = tmp_path / "run"
+    flags = ("--kimg", "100", "--tick", "0.008", "--workers", "1")
+    process = subprocess.Popen(
+        [sys.executable, *train_command(outdir, openmoji32, *flags)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    wait_for_ticks(outdir, 2)
+    second = train(outdir, openmoji32, "--kimg", "0.008", check=False)
+    assert second.returncode == 1 and "Traceback" not in second.stderr
+    assert "in use by another process" in second.stderr
+    # The signal also reaches the worker of the loader, as it does from torchrun and schedulers.
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 3 and "run the same command again" in output
+    assert state_of(outdir)["progress"]["images"] == read_stats(outdir)[-1]["images"]
+    refused = train(outdir, openmoji32, "--kimg", "100", "--gamma", "7", check=False)
+    assert refused.returncode == 1 and "Error: " in (outdir / "log.txt").read_text()
+    assert refused.stderr.strip().startswith("Error:")
+    assert "another loss.r1_gamma (1.0, now 7.0)" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_run_with_metrics_equals_one_without_bit_for_bit(openmoji32, tmp_path):
+    plain, scored = tmp_path / "plain", tmp_path / "scored"
+    train(plain, openmoji32, "--kimg", "0.032", "--metrics", "none")
+    metrics = ("--metrics", "kid_lite2,scale_x2", "--set", "metric_num=4")
+    train(scored, openmoji32, "--kimg", "0.032", *metrics)
+    records = [
+        json.loads(line) for line in (scored / "metric-kid_lite2.jsonl").read_text().splitlines()
+    ]
+    assert [record["images"] for record in records] == [0, 16, 32]
+    assert all(record["overrides"] == {"num_images": 4} for record in records)
+    a, b = state_of(plain), state_of(scored)
+    for part in ("generator", "discriminator", "ema"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+
+
+@pytest.mark.multi_process
+@pytest.mark.slow
+def test_code_books_and_running_statistics_are_the_same_on_every_rank(openmoji32, tmp_path):
+    """One process with two rounds counts the same use of the codes as two ranks together."""
+    book = '{"num_codes": 16, "code_dim": 4, "slots": 2, "restart_below": 0.0}'
+    flags = ("--kimg", "0.016", "--set", f"text.quantizer={book}")
+    train(tmp_path / "ranks", openmoji32, *flags, launcher=TORCHRUN)
+    train(tmp_path / "rounds", openmoji32, *flags, "--batch-gpu", "4")
+    a, b = state_of(tmp_path / "ranks")["generator"], state_of(tmp_path / "rounds")["generator"]
+    for part in ("sentence", "words"):
+        prefix = f"quantizers.{part}.quantizer."
+        buffers = {name: value for name, value in a.items() if name.startswith(prefix)}
+        assert buffers[f"{prefix}use"].sum() > 0 and buffers[f"{prefix}num_steps"] == 2
+        for name, value in buffers.items():
+            torch.testing.assert_close(value, b[name], rtol=1e-4, atol=1e-5)
