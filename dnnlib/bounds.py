@@ -31,10 +31,10 @@ AtLeastOne = Annotated[int, at_least(1)]
 
 
 def check_bounds(config: object, prefix: str = "") -> None:
-    """Raises `UserError` for the first field of a dataclass that lies outside its bound.
+    """Raise `UserError` for the first field of a dataclass whose value is out of range.
 
-    prefix: goes before the field's name in the message, such as `loss.`. A field that is None has
-    no value to check.
+    prefix: precedes the field's name in the message, such as `loss.`. A field that is None is not
+    checked.
     """
     hints = typing.get_type_hints(type(config), include_extras=True)
     for name, hint in hints.items():

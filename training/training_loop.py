@@ -160,10 +160,10 @@ class TrainingLoop:
 
     def _nothing_to_do(self) -> str:
         images, wanted = self.trainer.progress.images, f"--kimg {self.config.kimg:g}"
-        state = "is finished" if images == self.total_images else "is further already"
+        state = "is finished" if images == self.total_images else "is already further"
         return (
             f"Nothing to train: the run has shown {images} images, so with {wanted} it "
-            f"{state}; a --kimg above {images / 1000:g} goes on."
+            f"{state}; give a --kimg above {images / 1000:g} to continue it."
         )
 
     def _batches(self) -> Iterator[Batch]:

@@ -151,7 +151,7 @@ def test_an_older_state_alone_is_nobodys(copy, openmoji32):
 
 @pytest.mark.parametrize("kimg, words", [
     ("0.016", "with --kimg 0.016 it is finished"),
-    ("0.008", "with --kimg 0.008 it is further already"),
+    ("0.008", "with --kimg 0.008 it is already further"),
 ])
 def test_a_run_that_has_nothing_to_do_says_so(copy, openmoji32, kimg, words):
     before = (copy / "stats.jsonl").read_bytes()
@@ -159,7 +159,7 @@ def test_a_run_that_has_nothing_to_do_says_so(copy, openmoji32, kimg, words):
     assert done.returncode == 0 and (copy / "stats.jsonl").read_bytes() == before
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("Nothing to train")]
     assert words in line and "the run has shown 16 images" in line
-    assert line.endswith("a --kimg above 0.016 goes on.")
+    assert line.endswith("give a --kimg above 0.016 to continue it.")
     if kimg == "0.008":
         done = train(copy, openmoji32, "--kimg", "0.024")
         assert "Nothing to train" not in done.stdout

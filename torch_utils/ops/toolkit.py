@@ -1,8 +1,8 @@
 """The CUDA toolkit of this machine, and the architectures to compile for.
 
-`torch.utils.cpp_extension` takes the folder above nvcc on PATH for the toolkit, which is wrong
-where that nvcc is a script. It compiles for TORCH_CUDA_ARCH_LIST or the visible GPUs as they are,
-so the compiler fails at a GPU that is newer than it.
+`torch.utils.cpp_extension` takes the folder above nvcc on PATH as the toolkit, which is wrong if
+that nvcc is a script. It compiles for exactly the architectures of TORCH_CUDA_ARCH_LIST or of the
+visible GPUs, so the compilation fails for a GPU that is newer than the compiler.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ NAMES = {
 
 
 class BuildError(RuntimeError):
-    """A plugin could not be built or loaded. The message says why, and what to do."""
+    """A plugin could not be built or loaded. The message gives the reason and the remedy."""
 
 
 def cuda_home() -> Path:
     """The folder of the CUDA toolkit: CUDA_HOME or CUDA_PATH, else that of nvcc on PATH.
 
-    Raises `BuildError`.
+    Raises `BuildError` if there is no toolkit.
     """
     for variable in ("CUDA_HOME", "CUDA_PATH"):
         folder = os.environ.get(variable)
@@ -50,11 +50,12 @@ def cuda_home() -> Path:
     nvcc = shutil.which("nvcc")
     candidates = []
     if nvcc:
-        # nvcc on PATH may be a link or a script that calls the real one: ask it.
-        asked = subprocess.run(
+        # nvcc on PATH may be a link or a script that calls the compiler. A dry run prints the
+        # compiler's folder.
+        dry_run = subprocess.run(
             [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False
         ).stderr
-        candidates += [Path(match) for match in re.findall(r"#\$ _HERE_=(.*)", asked)]
+        candidates += [Path(match) for match in re.findall(r"#\$ _HERE_=(.*)", dry_run)]
         candidates.append(Path(nvcc).resolve().parent)
     candidates.append(Path("/usr/local/cuda/bin"))
     for folder in candidates:
@@ -67,20 +68,23 @@ def cuda_home() -> Path:
 
 
 def compiler_version(home: Path) -> tuple[int, int]:
+    """(major, minor) version of nvcc in the toolkit `home`. Raises `BuildError`."""
     text = subprocess.run(
         [home / "bin/nvcc", "--version"], capture_output=True, text=True, check=False
     ).stdout
-    found = re.search(r"release (\d+)\.(\d+)", text)
-    if found is None:
+    match = re.search(r"release (\d+)\.(\d+)", text)
+    if match is None:
         raise BuildError(
-            f"{home / 'bin/nvcc'} --version says nothing that can be read; reinstall the CUDA "
-            "toolkit"
+            f"{home / 'bin/nvcc'} --version prints no version; reinstall the CUDA toolkit"
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def known_architectures(home: Path) -> list[int]:
-    """Compute capabilities times 10 that the compiler can make code for, ascending."""
+    """Compute capabilities times 10 for which nvcc in the toolkit `home` compiles, ascending.
+
+    Raises `BuildError` if nvcc lists none.
+    """
     text = subprocess.run(
         [home / "bin/nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=False
     ).stdout
@@ -94,11 +98,14 @@ def known_architectures(home: Path) -> list[int]:
 
 
 def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[str]:
-    """The values of nvcc's -gencode for `arch`, such as `8.0;9.0+PTX` or `Ampere;Hopper`.
+    """The values of nvcc's -gencode for the architectures to compile for.
 
-    Without `arch`, those of TORCH_CUDA_ARCH_LIST, else of the visible GPUs. Containers set the
-    variable for torch, so architectures in it that are too old for the kernels are left out with a
-    warning. Raises `BuildError` where none is left or named.
+    known: the result of `known_architectures`. arch: architectures such as `8.0;9.0+PTX` or
+    `Ampere;Hopper`; None = those of TORCH_CUDA_ARCH_LIST, or else of the visible GPUs.
+
+    Containers set TORCH_CUDA_ARCH_LIST for torch. So architectures in it that are too old for the
+    kernels are left out with a warning. Raises `BuildError` if no architecture is given, one in
+    `arch` is too old, or all are.
     """
     listed = "" if arch else os.environ.get("TORCH_CUDA_ARCH_LIST") or ""
     wanted = _parsed(arch or listed) or [
@@ -126,10 +133,10 @@ def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[
     for number, ptx in wanted:
         if number < OLDEST:
             continue
-        if (
-            number not in known
-        ):  # newer than the compiler: the driver compiles PTX of the nearest older architecture
-            number, ptx = max((k for k in known if k < number), default=known[0]), True
+        if number not in known:
+            # The GPU is newer than the compiler. The driver compiles PTX of the nearest older
+            # architecture for it.
+            number = max((k for k in known if k < number), default=known[0])
             values.append(f"arch=compute_{number},code=compute_{number}")
             continue
         values.append(f"arch=compute_{number},code=sm_{number}")
@@ -139,23 +146,23 @@ def wanted_architectures(known: Sequence[int], arch: str | None = None) -> list[
 
 
 def _parsed(text: str) -> list[tuple[int, bool]]:
-    """Architectures by number or name -> (compute capability times 10, with PTX)."""
+    """Parse architectures, given by number or name -> [(compute capability times 10, with PTX)]."""
     wanted = []
-    for part in ";".join(
-        NAMES.get(part, part) for part in re.split(r"[;, ]+", text.strip()) if part
-    ).split(";"):
-        found = re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", part)
-        if part and found is None:
+    parts = (part for part in re.split(r"[;, ]+", text.strip()) if part)
+    for part in ";".join(NAMES.get(part, part) for part in parts).split(";"):
+        match = re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", part)
+        if part and match is None:
             raise BuildError(
-                f"architecture {part!r} is not of the form 9.0, 9.0+PTX or Hopper; mend --arch or "
-                "TORCH_CUDA_ARCH_LIST"
+                f"architecture {part!r} is not of the form 9.0, 9.0+PTX or Hopper; "
+                "correct --arch or TORCH_CUDA_ARCH_LIST"
             )
-        if found:
-            wanted.append((int(found[1]) * 10 + int(found[2]), bool(found[3])))
+        if match:
+            wanted.append((int(match[1]) * 10 + int(match[2]), bool(match[3])))
     return wanted
 
 
 def visible_capabilities() -> list[tuple[int, int]]:
+    """Compute capabilities (major, minor) of the visible GPUs, ascending; [] without a GPU."""
     if not torch.cuda.is_available():
         return []
     return sorted({torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())})
