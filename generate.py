@@ -97,6 +97,9 @@ def slug(prompt: str) -> str:
 @click.option("--trunc", default=1.0, show_default=True, help="Truncation psi; below 1 trades variety for typicality.")
 @click.option("--trunc-center", type=click.Choice(["prompt", "global"]), default="prompt", show_default=True,
               help="Truncate towards the mean of the same prompt, or of all training.")
+@click.option("--text-noise", type=click.FloatRange(min=0), metavar="F",
+              help="Noise on the sentence, relative to its length: more gives more varied pictures "
+              "of a prompt.  [default: what the network was trained to be drawn with]")
 @click.option("--grid", is_flag=True, help="Also write grid.png: a row a prompt, a column a seed.")
 @click.option("--outdir", default="out", show_default=True, metavar="DIR", help="Where the pictures go.")
 @click.option("--batch-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures made at once.")
@@ -107,7 +110,7 @@ def slug(prompt: str) -> str:
               help="Which implementation of the operators to use.")
 @report_user_errors
 def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
-         trunc: float, trunc_center: TruncationCenter, grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str,
+         trunc: float, trunc_center: TruncationCenter, text_noise: float | None, grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str,
          ops: str) -> None:
     """Draw every prompt with every seed; an unconditional network takes seeds alone.
 
@@ -144,9 +147,11 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
         click.echo(cut, err=True)
     stream = iterate_images(
         snapshot.generator.to(where), encoder, [text for text in texts for _ in numbers], numbers * len(texts), view,
-        truncation=trunc, center=trunc_center, batch_size=batch_gpu, tile_px=tile, device=where)
+        truncation=trunc, center=trunc_center, text_noise=text_noise, batch_size=batch_gpu, tile_px=tile, device=where)
     facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", "window": ",".join(map(str, view.box)),
              "truncation": f"{trunc} ({trunc_center})"}
+    if text_noise is not None:
+        facts["text_noise"] = str(text_noise)
     click.echo(f"{len(stream)} pictures of {view.width}x{view.height} on {where}, operators: {implementation}", err=True)
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)

@@ -66,7 +66,7 @@ def eidgan_flowers64() -> TrainConfig:
     return replace(
         base, recipe="eidgan-flowers64",
         generator=replace(base.generator, channels=(128, 128, 128, 128), mapping_lr_multiplier=0.1,
-                          bypass=False, output="linear", pooling="linear", place=True),
+                          bypass=False, output="linear", pooling="linear", place=True, text_noise=0.5),
         discriminator=FrozenFeaturesConfig(resolution=64, sentence_dim=256),
         text=TextConfig(noise=0.5),
         loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
@@ -44,6 +45,17 @@ class TextFeatures:
     def repeat_interleave(self, times: int) -> TextFeatures:
         """Row i becomes rows i * times ... i * times + times - 1."""
         return TextFeatures(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
+
+    def perturbed(self, normal: torch.Tensor, noise: float) -> TextFeatures:
+        """With noise on the sentences s: s' = |s| h / |h| with h = s / |s| + noise * normal /
+        |normal|, the fixed perturbation of LAFITE (Zhou et al. 2022).
+
+        normal: standard normal [N, d_s]. noise: length of the noise relative to the sentence.
+        """
+        length = self.sentence.norm(dim=1, keepdim=True)
+        direction = functional.normalize(self.sentence, dim=1)
+        direction = direction + noise * functional.normalize(normal, dim=1)
+        return replace(self, sentence=length * functional.normalize(direction, dim=1))
 
     def roll(self, shift: int) -> TextFeatures:
         """Row i receives the text of row i - shift: a mismatched caption for every picture."""

@@ -51,13 +51,14 @@ class ImageStream:
 def iterate_images(
     generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str], seeds: Sequence[int],
     view: View, *,
-    truncation: float = 1.0, center: TruncationCenter = "prompt", batch_size: int = 16, tile_px: int | None = None,
-    device: torch.device | str = "cpu",
+    truncation: float = 1.0, center: TruncationCenter = "prompt", text_noise: float | None = None,
+    batch_size: int = 16, tile_px: int | None = None, device: torch.device | str = "cpu",
 ) -> ImageStream:
     """Pictures of `prompts[i]` with latent seed `seeds[i]`, in order.
 
     encoder: None for an unconditional generator, which reads no prompt.
-    truncation: psi, 1 = none. center: see `truncate`. tile_px: most pixels of a batch that are rendered at once
+    truncation: psi, 1 = none. center: see `truncate`. text_noise: length of the noise on the
+    sentences, drawn by the seeds and scaled by psi (None = what the generator's config says). tile_px: most pixels of a batch that are rendered at once
     (None = as many as suit the device, `TILE_PX`). The generator is used as it is: put it on `device`, in eval mode.
     Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is
     bounded by one large picture and its lines.
@@ -65,6 +66,7 @@ def iterate_images(
     assert len(prompts) == len(seeds)
     if not math.isfinite(truncation):
         raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
+    noise = truncation * (generator.config.text_noise if text_noise is None else text_noise)
     batch_size = max(1, min(batch_size, MAX_BATCH_PX // (view.height * view.width)))
 
     def make() -> Iterator[Sample]:
@@ -72,7 +74,7 @@ def iterate_images(
             stop = min(start + batch_size, len(seeds))
             with torch.no_grad():
                 images = _images(generator, encoder, prompts[start:stop], seeds[start:stop], view, truncation, center,
-                                 tile_px, device)
+                                 noise, tile_px, device)
             for i in range(stop - start):
                 yield Sample(int(seeds[start + i]), prompts[start + i], images[i])
 
@@ -81,8 +83,12 @@ def iterate_images(
 
 def _images(generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str],
             seeds: Sequence[int], view: View, truncation: float, center: TruncationCenter,
-            tile_px: int | None, device: torch.device | str) -> torch.Tensor:
+            noise: float, tile_px: int | None, device: torch.device | str) -> torch.Tensor:
     text = encoder.encode_text(list(prompts)).to(device) if encoder else None
+    if text is not None and noise:
+        sentence_seeds = [seed_for("text noise", seed) for seed in seeds]
+        normal = normal_per_seed(sentence_seeds, text.sentence.shape[1:])
+        text = text.perturbed(to_device(normal, device), noise)
     z = to_device(normal_per_seed(seeds, generator.latent_shape), device)
     codes = generator.mapping(z, text)
     if truncation != 1:

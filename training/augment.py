@@ -2,7 +2,7 @@
 
 The transforms are flip, translation, scale, rotation, colour and cutout. One affine resampling
 computes all geometric transforms, and one 3 x 4 matrix all colour transforms. Each transform is
-applied to a picture with probability p. Noise on sentence features is here too.
+applied to a picture with probability p.
 
 Random numbers are drawn for the whole batch from a named stream and then sliced, so they do not
 depend on the split over ranks.
@@ -23,15 +23,6 @@ from torch_utils.distributed import sum_over_ranks
 from training.config import AugmentConfig
 
 NUM_UNIFORMS = 20  # per picture: a gate and up to two parameters for each of the eight transforms
-
-
-def perturb_sentences(sentences: torch.Tensor, normal: torch.Tensor, noise: float) -> torch.Tensor:
-    """LAFITE's fixed perturbation: s' = |s| h / |h| with h = s / |s| + noise * normal / |normal|.
-
-    sentences: s [N, d_s]. normal: standard normal [N, d_s].
-    """
-    unit = functional.normalize(sentences, dim=1) + noise * functional.normalize(normal, dim=1)
-    return sentences.norm(dim=1, keepdim=True) * functional.normalize(unit, dim=1)
 
 
 class Augmentation:

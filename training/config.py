@@ -149,7 +149,7 @@ class AugmentConfig:
 class TextConfig:
     """noise: length of the Gaussian noise on a sentence in training, relative to the sentence's own (0 = none).
 
-    All losses see the noisy sentence, sampling never does. It keeps G from leaning on the exact embeddings of the training
+    All losses see the noisy sentence; sampling has noise of `generator.text_noise`. It keeps G from leaning on the exact embeddings of the training
     captions; the fixed perturbation of LAFITE (Zhou et al. 2022) on text features.
     quantizer: vector quantisation of sentence and words before the networks read them (None = as the encoder gives them).
     """
@@ -314,4 +314,5 @@ class TrainConfig:
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 # Captions of labels are part of what `Progress.dataset_hash` names.
 RESUMABLE = ("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks",
-             "metrics", "metric_num", "nan_policy", "ops", "device", "workers", "report_to")
+             "metrics", "metric_num", "nan_policy", "ops", "device", "workers", "report_to",
+             "generator.text_noise")

@@ -234,7 +234,11 @@ def keep_options(config: TrainConfig, run_dir: Path) -> None:
     options = to_dict(config)
     if checkpoints(run_dir):
         changes = differences(earlier_options(run_dir), options)
-        refused = [change for change in changes if change.name.split(".")[0] not in RESUMABLE]
+        refused = [
+            change
+            for change in changes
+            if not {change.name, change.name.split(".")[0]} & set(RESUMABLE)
+        ]
         if refused:
             raise UserError(
                 f"{run_dir} holds a run with another {_listed(refused)}; to resume it, add "

@@ -20,7 +20,7 @@ from torch_utils.distributed import rank, sum_over_ranks, world_size
 from torch_utils.rng import seed_for
 from torch_utils.tensors import from_uint8
 from torch_utils.training_stats import Collector
-from training.augment import Augmentation, perturb_sentences
+from training.augment import Augmentation
 from training.config import TrainConfig
 from training.ema import Ema, PowerAverages
 from training.gan_loss import GanLoss, MicroBatch
@@ -180,12 +180,8 @@ class Trainer:
             rows = slice(first + start, first + start + self.micro_size)
             part = MicroBatch(real, text, rows, self.config.batch, stream)
             if text is not None and self.config.text.noise:
-                sentence = perturb_sentences(
-                    text.sentence,
-                    part.normal("text-noise", text.sentence.shape[1:]),
-                    self.config.text.noise,
-                )
-                part = replace(part, text=replace(text, sentence=sentence))
+                normal = part.normal("text-noise", text.sentence.shape[1:])
+                part = replace(part, text=text.perturbed(normal, self.config.text.noise))
             parts.append(part)
         return parts
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from dnnlib.bounds import NotNegative
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.mapping import TokenMapping
 
@@ -24,7 +25,13 @@ class GeneratorOptions:
 
     A subclass defines `sentence_dim` and `word_dim`: the widths of the sentence embedding and of
     the word features that it reads, 0 for an input left out.
+
+    text_noise: length of the noise on the sentence in sampling, relative to the sentence
+    (`TextFeatures.perturbed`). A generator that was trained with noise on its sentences draws
+    more varied pictures of a prompt with it, which may match the prompt less.
     """
+
+    text_noise: NotNegative = 0.0
 
     @property
     def sentence_dim(self) -> int:

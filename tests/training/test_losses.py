@@ -15,7 +15,7 @@ from networks.interfaces import TextFeatures
 from tests.networks.sizes import SMALL_FROZEN
 from torch_utils.training_stats import Collector
 from training import losses
-from training.augment import NUM_UNIFORMS, Augmentation, perturb_sentences
+from training.augment import NUM_UNIFORMS, Augmentation
 from training.config import AugmentConfig, LossConfig
 from training.gan_loss import GanLoss, MicroBatch
 
@@ -334,14 +334,3 @@ def test_image_losses_reach_the_players_they_are_for():
     discriminator.requires_grad_(False)
     with_g.backward()
     assert all(p.grad is not None for p in generator.parameters())
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.75])
-def test_perturbed_sentences_keep_their_length_and_turn_by_the_noise(noise):
-    """The noise is at a right angle to each sentence, so the cosine is 1 / sqrt(1 + noise^2)."""
-    sentences, normal = torch.eye(4, 8) * 3, torch.eye(4, 8).roll(4, dims=1) * 5
-    perturbed = perturb_sentences(sentences, normal, noise)
-    torch.testing.assert_close(perturbed.norm(dim=1), torch.full((4,), 3.0))
-    torch.testing.assert_close(
-        torch.cosine_similarity(perturbed, sentences), torch.full((4,), 1 / math.sqrt(1 + noise**2))
-    )
