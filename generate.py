@@ -110,7 +110,8 @@ def slug(prompt: str) -> str:
               help="Which implementation of the operators to use.")
 @report_user_errors
 def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
-         trunc: float, trunc_center: TruncationCenter, text_noise: float | None, grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str,
+         trunc: float, trunc_center: TruncationCenter, text_noise: float | None, grid: bool, outdir: str,
+         batch_gpu: int, tile: int | None, device: str,
          ops: str) -> None:
     """Draw every prompt with every seed; an unconditional network takes seeds alone.
 

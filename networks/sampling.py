@@ -58,7 +58,8 @@ def iterate_images(
 
     encoder: None for an unconditional generator, which reads no prompt.
     truncation: psi, 1 = none. center: see `truncate`. text_noise: length of the noise on the
-    sentences, drawn by the seeds and scaled by psi (None = what the generator's config says). tile_px: most pixels of a batch that are rendered at once
+    sentences, drawn by the seeds and scaled by psi (None = what the generator's config says).
+    tile_px: most pixels of a batch that are rendered at once
     (None = as many as suit the device, `TILE_PX`). The generator is used as it is: put it on `device`, in eval mode.
     Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is
     bounded by one large picture and its lines.
