@@ -18,7 +18,7 @@ from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
     from datasets.stylegan import LabelCaptions
-    from metrics.measures import Protocol
+    from metrics.pictures.specifications import Protocol
     from metrics.session import Sources
 
 DEFAULT_METRICS = "kid_lite2,clip_s_small,clip_s_small_heldout,clip_r_small,scale_x2,tile_exact"
@@ -107,10 +107,10 @@ def calc(network: str | None, images: str | None, data: str | None, ref: str | N
     _check_choice(network, images, data, ref, seed is not None or trunc is not None)
 
     from dnnlib.files import append_json_line, cache_folder, user_cache_folder
-    from metrics.nearest_sheet import asked_sheet
-    from metrics.picture_folder import PictureFolder
+    from metrics.pictures.nearest_sheet import asked_sheet
+    from metrics.pictures.picture_folder import PictureFolder
+    from metrics.pictures.subjects import FolderSubject
     from metrics.runner import evaluate, load_subject
-    from metrics.subjects import FolderSubject
     from torch_utils.distributed import from_main, is_main, process_group, resolve_device
     from torch_utils.local_ranks import use_one_thread
     from torch_utils.memory import memory_errors
@@ -236,7 +236,7 @@ def compare(runs: tuple[str, ...], metrics: str, style: str) -> None:
     RUN is a run folder or what `calc --out` wrote. Numbers that were not measured alike are named
     on stderr and below the table, with the conditions that differ; their column has no best.
     """
-    from metrics.protocols import protocols_named
+    from metrics.evaluations import protocols_named
     from metrics.report import differences, latex, markdown, read_runs, tabulate
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -258,7 +258,7 @@ def compare(runs: tuple[str, ...], metrics: str, style: str) -> None:
 @main.command("list")
 def list_protocols() -> None:
     """Name the protocols, their number of pictures, split and meaning."""
-    from metrics.protocols import PROTOCOLS
+    from metrics.evaluations import PROTOCOLS
 
     width = max(map(len, PROTOCOLS))
     for row in PROTOCOLS.values():
@@ -267,7 +267,7 @@ def list_protocols() -> None:
 
 def _protocols(metrics: str) -> list:
     # Names are checked before anything heavy is loaded.
-    from metrics.protocols import protocols_named
+    from metrics.evaluations import protocols_named
 
     return protocols_named([name.strip() for name in metrics.split(",") if name.strip()])
 
@@ -312,7 +312,7 @@ def _is_default(option: str) -> bool:
 def _served(protocols: list[Protocol], sources: Sources) -> list[Protocol]:
     """The default protocols that the data can serve. Raises `UserError` where none is left."""
     from datasets.text_image import TextImageDataset
-    from metrics.protocols import served
+    from metrics.evaluations import served
     from torch_utils.distributed import is_main
 
     assert sources.data is not None

@@ -19,8 +19,8 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import make_folder, write_text
 from dnnlib.ownership import refuse_foreign, starting_with
-from metrics.image_sets import image_set
-from metrics.protocols import protocols_named
+from metrics.evaluations import protocols_named
+from metrics.pictures.image_sets import image_set
 from networks.coordinates import View
 from networks.sampling import iterate_images
 from networks.snapshot import Snapshot

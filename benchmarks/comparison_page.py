@@ -16,8 +16,8 @@ from typing import Any
 from scipy.stats import t as student
 
 from benchmarks.comparison_scores import SETTINGS, Run, changes
-from metrics.measures import ClipScore, RPrecision, ScaleConsistency
-from metrics.protocols import PROTOCOLS, PROTOCOLS_VERSION, badness, better
+from metrics.evaluations import PROTOCOLS, PROTOCOLS_VERSION, badness, better
+from metrics.pictures.specifications import ClipScore, RPrecision, ScaleConsistency
 from networks.coordinates import View
 from networks.describe import describe
 from networks.snapshot import Snapshot

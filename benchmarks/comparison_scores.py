@@ -18,7 +18,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import leaves, to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json, read_json_lines
-from metrics.protocols import PROTOCOLS_VERSION, protocols_named
+from metrics.evaluations import PROTOCOLS_VERSION, protocols_named
 from metrics.runner import evaluate, load_subject
 from networks.snapshot import Snapshot
 from networks.text_encoders import encoder_widths

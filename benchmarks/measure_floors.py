@@ -25,11 +25,11 @@ from datasets.text_image import Record, TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
-from metrics.picture_folder import PictureFolder
-from metrics.protocols import protocols_named
+from metrics.evaluations import protocols_named
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.subjects import FolderSubject
 from metrics.runner import evaluate
 from metrics.session import Sources
-from metrics.subjects import FolderSubject
 from torch_utils.rng import generator_for
 
 MEASURES = ("swd", "lattice", "motif", "ppd", "kid_lite2", "pr_lite2", "dc_lite2")

@@ -23,9 +23,9 @@ from benchmarks.harness import RECORD, machine
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
-from metrics.detectors import Detector, load_detector
-from metrics.features import Want, decoding_threads, extract, read_batches
-from metrics.picture_folder import PictureFolder
+from metrics.features.detectors import Detector, load_detector
+from metrics.features.extraction import Want, decoding_threads, extract, read_batches
+from metrics.pictures.picture_folder import PictureFolder
 from networks.pretrained.inception import FidInception
 
 DETECTORS = "toy,lite2,small-heldout,inception,dinov2:small"
@@ -41,7 +41,7 @@ def random_weights(name: str, folder: Path) -> dict[str, Path]:
         import timm
         from safetensors.torch import save_file
 
-        from metrics.detectors.dinov2 import INPUT_PX, MODELS
+        from metrics.features.detectors.dinov2 import INPUT_PX, MODELS
 
         path = path.with_suffix(".safetensors")
         save_file(timm.create_model(MODELS[name], pretrained=False, num_classes=0, img_size=INPUT_PX).state_dict(), path)

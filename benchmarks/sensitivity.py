@@ -24,14 +24,14 @@ from datasets.text_image import Record, TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_text
 from dnnlib.ownership import in_our_folder, never
-from metrics.detectors import load_detector
+from metrics.evaluations import protocols_named
+from metrics.features.detectors import load_detector
 from metrics.make_reference import make_reference
-from metrics.measures import Cmmd, Frechet, Protocol
-from metrics.picture_folder import PictureFolder
-from metrics.protocols import protocols_named
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.specifications import Cmmd, Frechet, Protocol
+from metrics.pictures.subjects import FolderSubject
 from metrics.runner import evaluate
 from metrics.session import Sources
-from metrics.subjects import FolderSubject
 from networks.interfaces import ImageTextEncoder
 from networks.text_encoders import load_encoder
 from torch_utils.pictures import save_png

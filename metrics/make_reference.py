@@ -14,16 +14,16 @@ from datasets.archive import INDEX
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from dnnlib.ownership import refuse_foreign
-from metrics.detectors import detector_id, load_detector
-from metrics.features import Progress, Want
-from metrics.measures import Protocol, Reference
-from metrics.picture_folder import PictureFolder
-from metrics.protocols import PROTOCOLS_VERSION
-from metrics.reference import reference_features
-from metrics.reference_file import Entry, reference_fault, write_reference
+from metrics.evaluations import PROTOCOLS_VERSION
+from metrics.features.detectors import detector_id, load_detector
+from metrics.features.extraction import Progress, Want
+from metrics.features.reference_file import Entry, reference_fault, write_reference
+from metrics.features.references import reference_features
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.sights import real_view
+from metrics.pictures.specifications import Protocol, Reference
 from metrics.runner import source_problem, untouched_rng
 from metrics.session import want_of
-from metrics.sights import real_view
 from torch_utils.distributed import main_first, on_main
 from torch_utils.precision import no_tf32
 

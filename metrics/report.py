@@ -15,7 +15,7 @@ from typing import Any
 from dnnlib.config_codec import leaves
 from dnnlib.errors import UserError
 from dnnlib.files import read_json_lines
-from metrics.protocols import badness, better
+from metrics.evaluations import badness, better
 
 _ARROWS = {"low": "\u2193", "high": "\u2191", "one": "\u2192 1"}
 _LATEX_ARROWS = {"low": r"$\downarrow$", "high": r"$\uparrow$", "one": r"$\rightarrow 1$"}

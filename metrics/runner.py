@@ -21,13 +21,13 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
-from metrics.detectors import DualDetector
-from metrics.features import Progress
-from metrics.measures import Protocol
-from metrics.protocols import PROTOCOLS_VERSION, lacking, overrides_of
+from metrics.evaluations import PROTOCOLS_VERSION, lacking, overrides_of
+from metrics.features.detectors import DualDetector
+from metrics.features.extraction import Progress
+from metrics.pictures.specifications import Protocol
+from metrics.pictures.subjects import FolderSubject, Subject
 from metrics.scorers import score
 from metrics.session import OnCut, Session, Sources
-from metrics.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder, ViewError
 from networks.snapshot import Snapshot

@@ -11,13 +11,23 @@ import numpy as np
 import torch
 
 from dnnlib.errors import UserError
-from metrics.clip_score import clip_score, mismatched_score
-from metrics.cmmd import cmmd
-from metrics.frechet import frechet_distance
-from metrics.kid import kid, kid_of_subsets
-from metrics.lattice import axis_shares, peak
-from metrics.manifold import density_coverage, precision_recall
-from metrics.measures import (
+from metrics.arithmetic.seeded_pairs import differing, sharing
+from metrics.arithmetic.similarity import MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
+from metrics.measures.clip_score import clip_score, mismatched_score
+from metrics.measures.cmmd import cmmd
+from metrics.measures.frechet import frechet_distance
+from metrics.measures.kid import kid, kid_of_subsets
+from metrics.measures.lattice import axis_shares, peak
+from metrics.measures.manifold import density_coverage, precision_recall
+from metrics.measures.motif import likeness, phases
+from metrics.measures.nearest_train import Nearest, nearest, threshold
+from metrics.measures.prompt_diversity import log_magnitudes, mean_distance
+from metrics.measures.retrieval import draw_distractors, r_precision
+from metrics.measures.sliced_wasserstein import LEAST_PX, sliced_wasserstein
+from metrics.measures.tile_exact import tile_px, tile_views
+from metrics.pictures.nearest_sheet import draw_nearest_sheet
+from metrics.pictures.ranks import over_ranks
+from metrics.pictures.specifications import (
     ClipScore,
     Cmmd,
     DensityCoverage,
@@ -35,17 +45,7 @@ from metrics.measures import (
     SlicedWasserstein,
     TileExact,
 )
-from metrics.motif import likeness, phases
-from metrics.nearest import Nearest, nearest, threshold
-from metrics.nearest_sheet import draw_nearest_sheet
-from metrics.pairs import differing, sharing
-from metrics.prompt_diversity import log_magnitudes, mean_distance
-from metrics.ranks import over_ranks
-from metrics.retrieval import draw_distractors, r_precision
-from metrics.scale_consistency import MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
 from metrics.session import Session, passes_of
-from metrics.sliced_wasserstein import LEAST_PX, sliced_wasserstein
-from metrics.tile_exactness import tile_px, tile_views
 from networks.coordinates import Convention, View
 from torch_utils.distributed import on_main
 

@@ -19,16 +19,16 @@ from datasets.archive import INDEX
 from datasets.stylegan import NO_CAPTIONS, LabelCaptions
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
-from metrics.detectors import Detector, DualDetector, load_detector
-from metrics.features import Features, Progress, Want, decoding_threads, extract, read_batches
-from metrics.frames import generated_frames, rendered
-from metrics.image_sets import ImageSet, caption_pool, image_set
-from metrics.measures import Detail, Pictures, Protocol, Reference
-from metrics.picture_folder import PictureFolder
-from metrics.reference import reference_features
-from metrics.reference_file import ReferenceFile
-from metrics.sights import ENLARGED, RealPictures, RealView, real_view
-from metrics.subjects import FolderSubject, Subject
+from metrics.features.detectors import Detector, DualDetector, load_detector
+from metrics.features.extraction import Features, Progress, Want, decoding_threads, extract, read_batches
+from metrics.features.reference_file import ReferenceFile
+from metrics.features.references import reference_features
+from metrics.pictures.frames import generated_frames, rendered
+from metrics.pictures.image_sets import ImageSet, caption_pool, image_set
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.sights import ENLARGED, RealPictures, RealView, real_view
+from metrics.pictures.specifications import Detail, Pictures, Protocol, Reference
+from metrics.pictures.subjects import FolderSubject, Subject
 from networks.coordinates import View
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.pretrained.lpips import MIN_PX, Lpips

@@ -17,14 +17,14 @@ from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path, read_json, write_json, write_text
 from dnnlib.ownership import in_our_folder, whole_folder
-from metrics.features import Progress
-from metrics.frames import generated_frames
-from metrics.image_sets import image_set
-from metrics.measures import Protocol
-from metrics.picture_folder import ORIGIN_FILE
-from metrics.ranks import shares_over_ranks
+from metrics.features.extraction import Progress
+from metrics.pictures.frames import generated_frames
+from metrics.pictures.image_sets import image_set
+from metrics.pictures.picture_folder import ORIGIN_FILE
+from metrics.pictures.ranks import shares_over_ranks
+from metrics.pictures.specifications import Protocol
+from metrics.pictures.subjects import Subject
 from metrics.session import Sources
-from metrics.subjects import Subject
 from networks.text_encoders.limits import cut_line
 from torch_utils.distributed import from_main, is_main, on_main
 from torch_utils.pictures import save_png

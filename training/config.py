@@ -22,7 +22,7 @@ from dnnlib.bounds import (
     check_bounds,
 )
 from dnnlib.errors import UserError
-from metrics.protocols import protocols_named
+from metrics.evaluations import protocols_named
 from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GeneratorConfig, QuantizedConfig
 from networks.interfaces import Generator

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metrics.protocols import protocols_named
+from metrics.evaluations import protocols_named
+from metrics.pictures.subjects import Subject
 from metrics.runner import evaluate
 from metrics.session import Sources
-from metrics.subjects import Subject
 from training.trainer import Trainer
 
 

@@ -28,7 +28,7 @@ from dnnlib.files import (
 )
 from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
-from metrics.protocols import protocols_named, served
+from metrics.evaluations import protocols_named, served
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import encoder_widths, load_encoder
 from networks.text_encoders.cache import CachedTextEncoder

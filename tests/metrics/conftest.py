@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets.archive import Picture, write_archive
-from metrics.subjects import Subject
+from metrics.pictures.subjects import Subject
 from networks.interfaces import Codes, Generator
 from networks.pretrained.inception import FidInception
 from networks.text_encoders.hashed import HashedEncoder

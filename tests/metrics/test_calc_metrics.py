@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import calc_metrics
 import train
-from metrics.protocols import PROTOCOLS
+from metrics.evaluations import PROTOCOLS
 from networks.snapshot import Snapshot
 from tests.metrics.calc import calc
 

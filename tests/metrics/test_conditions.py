@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.measures import Pictures, Reference
-from metrics.picture_folder import PictureFolder
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.sights import real_view
+from metrics.pictures.specifications import Pictures, Reference
+from metrics.pictures.subjects import FolderSubject
 from metrics.report import differences, latex, markdown, tabulate
-from metrics.sights import real_view
-from metrics.subjects import FolderSubject
 from tests.metrics.calc import calc, records_of, run
 
 

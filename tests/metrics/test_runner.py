@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics.clip_score import clip_score
-from metrics.measures import Cmmd, DensityCoverage, Frechet, Kid, PrecisionRecall, Protocol
-from metrics.protocols import PROTOCOLS, protocols_named
+from metrics.evaluations import PROTOCOLS, protocols_named
+from metrics.measures.clip_score import clip_score
+from metrics.pictures.specifications import Cmmd, DensityCoverage, Frechet, Kid, PrecisionRecall, Protocol
+from metrics.pictures.subjects import Subject
 from metrics.runner import evaluate, load_subject
 from metrics.session import Session, Sources
-from metrics.subjects import Subject
 from networks.coordinates import View
 from networks.generators import preset
 from networks.interfaces import Codes, Generator, ViewError

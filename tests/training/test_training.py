@@ -11,7 +11,7 @@ import torch
 from configs import RECIPES, recipe
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
-from metrics.protocols import PROTOCOLS
+from metrics.evaluations import PROTOCOLS
 from networks.discriminators import DcganDiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import preset
 from networks.layers.vector_quantizer import VectorQuantizerConfig
