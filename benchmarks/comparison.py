@@ -19,7 +19,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import make_folder, write_text
 from dnnlib.ownership import refuse_foreign, starting_with
-from metrics.evaluations import protocols_named
+from metrics.evaluations import evaluations_named
 from metrics.pictures.image_sets import image_set
 from networks.coordinates import View
 from networks.sampling import iterate_images
@@ -100,7 +100,7 @@ def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | No
     curves_path, grid_path = pictures / "comparison-curves.svg", pictures / "comparison.png"
     for target, ours in ((Path(out), is_page), (curves_path, IS_CURVES), (grid_path, IS_GRID)):
         refuse_foreign(target, ours)
-    names = [row.name for row in protocols_named([name.strip() for name in metrics.split(",")])]
+    names = [row.name for row in evaluations_named([name.strip() for name in metrics.split(",")])]
     where = torch.device(device)
     runs = [read_run(Path(folder), data, names, num_images, curve, where) for folder in folders]
     check_comparable(runs)

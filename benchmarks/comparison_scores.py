@@ -18,7 +18,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import leaves, to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json, read_json_lines
-from metrics.evaluations import PROTOCOLS_VERSION, protocols_named
+from metrics.evaluations import PROTOCOLS_VERSION, evaluations_named
 from metrics.runner import evaluate, load_subject
 from networks.snapshot import Snapshot
 from networks.text_encoders import encoder_widths
@@ -70,7 +70,7 @@ def scores_of(folder: Path, sha256: str, data: str, content_hash: str, metrics: 
               device: torch.device) -> dict[str, dict[str, Any]]:
     """Records by protocol, of comparison.jsonl where they are of this snapshot, data and protocol; what is missing is computed."""
     path = folder / "comparison.jsonl"
-    asked = {row.name: to_dict(row.with_overrides(num=num)) for row in protocols_named(metrics)}
+    asked = {row.name: row.with_overrides(num=num).record() for row in evaluations_named(metrics)}
 
     def known() -> dict[str, dict[str, Any]]:
         return {record["metric"]: record for record in read_json_lines(path)
@@ -80,7 +80,7 @@ def scores_of(folder: Path, sha256: str, data: str, content_hash: str, metrics: 
     missing = [name for name in asked if name not in known()]
     if missing:
         click.echo(f"{folder}: {', '.join(missing)}", err=True)
-        for record in evaluate(load_subject(folder, device), data, protocols_named(missing), num=num, device=device,
+        for record in evaluate(load_subject(folder, device), data, evaluations_named(missing), num=num, device=device,
                                cache_dir=Path(data).parent / ".cache"):
             append_json_line(path, record)
     return known()

@@ -22,7 +22,7 @@ from dnnlib.bounds import (
     check_bounds,
 )
 from dnnlib.errors import UserError
-from metrics.evaluations import protocols_named
+from metrics.evaluations import evaluations_named
 from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GeneratorConfig, QuantizedConfig
 from networks.interfaces import Generator
@@ -244,7 +244,7 @@ class TrainConfig:
             _check(self.reads_text,
                    "text.quantizer: the generator is unconditional, it reads no text")
         if self.metrics:
-            protocols_named(self.metrics)
+            evaluations_named(self.metrics)
         unknown = set(self.report_to) - {"tensorboard", "wandb"}
         _check(not unknown, f"report_to: unknown {sorted(unknown)}; known: tensorboard, wandb, or none")
 

@@ -1,1 +1,1 @@
-"""Formulas that several measures share: sums over pairs, spectra, seeded pairs, similarity of pictures."""
+"""Formulas that several measures share: sums over pairs, spectra, similarity of pictures."""

@@ -11,7 +11,7 @@ _SEED = 0
 
 
 def differing(keys: Sequence[Hashable], num: int) -> np.ndarray:
-    """At most `num` pairs of rows whose keys differ, int64 [n, 2]. A pair may come twice."""
+    """At most `num` pairs of pictures whose keys differ, int64 [n, 2]. A pair may come twice."""
     number: dict[Hashable, int] = {}
     codes = np.array([number.setdefault(key, len(number)) for key in keys])
     pairs = np.random.default_rng(_SEED).integers(0, len(keys), (4 * num, 2))
@@ -19,9 +19,9 @@ def differing(keys: Sequence[Hashable], num: int) -> np.ndarray:
 
 
 def sharing(keys: Sequence[Iterable[Hashable]], num: int, at_least: int = 2) -> np.ndarray:
-    """`num` pairs of rows that have a key in common, int64 [num, 2]. A pair may come twice.
+    """`num` pairs of pictures that have a key in common, int64 [num, 2]. A pair may come twice.
 
-    None, [0, 2], where fewer than `at_least` rows share a key with another one.
+    No pairs, [0, 2], if fewer than `at_least` pictures share a key with another one.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for row, own in enumerate(keys):

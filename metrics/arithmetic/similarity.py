@@ -1,8 +1,7 @@
-"""Do renders at S and at a multiple of S show the same picture? Exact area average, PSNR, SSIM (Wang et al. 2004), MS-SSIM
-(Wang et al. 2003).
+"""Similarity of pictures: PSNR, SSIM (Wang et al. 2004), MS-SSIM (Wang et al. 2003).
 
-Everything is float64 on pictures [N, 3, H, W] in [0, 1]. Agreement says nothing of detail: a plain bicubic enlargement
-agrees almost perfectly, which is why the runner reports it beside.
+Beside them are the exact area average and the bicubic enlargement that bring two pictures to one
+size. Pictures are float64 [N, 3, H, W] in [0, 1].
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ MAX_PSNR_DB = 100.0
 
 _SSIM_WINDOW = 11
 _SSIM_SIGMA = 1.5
-_SSIM_C1, _SSIM_C2 = 0.01 ** 2, 0.03 ** 2
+_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
 MS_SSIM_MIN_PX = _SSIM_WINDOW * 2 ** (len(_MS_WEIGHTS) - 1)
 
@@ -35,7 +34,8 @@ def shrink(images: torch.Tensor, factor: int) -> torch.Tensor:
 
 def enlarge(images: torch.Tensor, factor: int) -> torch.Tensor:
     """Bicubic enlargement with pixel centres aligned, clamped to [0, 1]."""
-    return F.interpolate(images, scale_factor=factor, mode="bicubic", align_corners=False).clamp(0, 1)
+    large = F.interpolate(images, scale_factor=factor, mode="bicubic", align_corners=False)
+    return large.clamp(0, 1)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -47,20 +47,23 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Mean structural similarity per picture, channels averaged.  # [N]
 
-    Gaussian window 11 x 11, sigma 1.5, whole windows only, weighted population variances. Raises `UserError` for sides
-    below 11 px.
+    Gaussian window 11 x 11, sigma 1.5, whole windows only, weighted population variances. Raises
+    `UserError` for sides below 11 px.
     """
     if min(a.shape[-2:]) < _SSIM_WINDOW:
         size = f"{a.shape[-1]}x{a.shape[-2]}"
-        raise UserError(f"SSIM needs pictures of at least {_SSIM_WINDOW} px a side, these are {size}")
+        raise UserError(
+            f"SSIM needs pictures of at least {_SSIM_WINDOW} px a side, these are {size}"
+        )
     luminance, structure = _similarity(a, b)
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
 def ms_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Multi-scale SSIM over five octaves per picture, channels averaged; both sides at least `MS_SSIM_MIN_PX`.  # [N]
+    """Multi-scale SSIM over five octaves per picture, channels averaged.  # [N]
 
-    Scales are 2 x 2 means of each other. A negative mean structure term, which has no real power, counts as 0.
+    Both sides have at least `MS_SSIM_MIN_PX` pixels. Each scale is the 2 x 2 mean of the one
+    before. A negative mean structure term has no real power and counts as 0.
     """
     assert min(a.shape[-2:]) >= MS_SSIM_MIN_PX
     product = torch.ones(a.shape[:2], dtype=a.dtype, device=a.device)  # [N, C]
@@ -76,16 +79,16 @@ def ms_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def _similarity(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Luminance and contrast-structure terms of every window."""
     mean_a, mean_b = _blur(a), _blur(b)
-    var_a = _blur(a * a) - mean_a ** 2
-    var_b = _blur(b * b) - mean_b ** 2
+    var_a = _blur(a * a) - mean_a**2
+    var_b = _blur(b * b) - mean_b**2
     covariance = _blur(a * b) - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + _SSIM_C1) / (mean_a ** 2 + mean_b ** 2 + _SSIM_C1)
+    luminance = (2 * mean_a * mean_b + _SSIM_C1) / (mean_a**2 + mean_b**2 + _SSIM_C1)
     return luminance, (2 * covariance + _SSIM_C2) / (var_a + var_b + _SSIM_C2)
 
 
 def _blur(x: torch.Tensor) -> torch.Tensor:
     offset = torch.arange(_SSIM_WINDOW, dtype=x.dtype, device=x.device) - _SSIM_WINDOW // 2
-    window = torch.exp(-offset ** 2 / (2 * _SSIM_SIGMA ** 2))
+    window = torch.exp(-(offset**2) / (2 * _SSIM_SIGMA**2))
     window = (window / window.sum()).expand(x.shape[1], 1, 1, -1)
     x = F.conv2d(x, window, groups=x.shape[1])
     return F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])

@@ -1,8 +1,8 @@
-"""Spectra of luminance, which lattice, motif and diversity over seeds read; no network.
+"""Spectra of luminance, for measures that read pixels and no network.
 
 Luminance is 0.299 R + 0.587 G + 0.114 B (Rec. 601) less its mean over the picture. A Hann window
-takes it to zero at the borders: without one, the step from one border to the opposite one puts
-energy on the axes of the spectrum. Frequencies are in cycles a picture where nothing else is said.
+takes it to zero at the borders. Without one, the step from one border to the opposite one would put
+energy on the axes of the spectrum. Frequencies are in cycles a picture unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def spectra(pictures: np.ndarray) -> Iterator[np.ndarray]:
     side = pictures.shape[-1]
     window = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
     for start in range(0, len(pictures), _BLOCK):
-        block = pictures[start:start + _BLOCK].astype(np.float64)
+        block = pictures[start : start + _BLOCK].astype(np.float64)
         luminance = np.tensordot(block, _LUMINANCE, (1, 0))
         luminance -= luminance.mean((1, 2), keepdims=True)
         yield np.fft.fft2(luminance * (window[:, None] * window))

@@ -1,1 +1,1 @@
-"""What detectors see in pictures: vectors, their moments, and the features of real pictures that are kept."""
+"""What detectors see in pictures: feature vectors, their moments, and the kept references."""

@@ -1,6 +1,7 @@
-"""Mean and covariance of features in float64, streamed batch by batch and summed over ranks; ddof = 1.
+"""Mean and covariance of features in float64 (ddof 1), summed batch by batch and over ranks.
 
-Ranks add up in rank order, so that any number of them gives the same moments to the last bits of a double.
+The sums of the ranks are added in rank order, so any number of ranks gives the same moments up to
+the last bits of a double.
 """
 
 from __future__ import annotations
@@ -27,19 +28,22 @@ class Moments:
 
 @dataclass(frozen=True)
 class Sums:
-    """What a share of the pictures adds: count, sum of rows [D], sum of outer products [D, D], float64."""
+    """What a share of the pictures adds, float64.
+
+    `vectors` [D] is the sum of the feature vectors, `products` [D, D] that of their outer products.
+    """
 
     count: int
-    rows: np.ndarray
+    vectors: np.ndarray
     products: np.ndarray
 
 
 class MomentSums:
-    """Adds feature batches [N, D] up, in float64, where they are (on the CPU for devices without float64)."""
+    """Adds up batches of features [N, D] in float64, on their device if that has float64."""
 
     def __init__(self) -> None:
         self.count = 0
-        # Of rows [D] and of their outer products [D, D].
+        # Of the vectors [D] and of their outer products [D, D].
         self._sums: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def add(self, features: torch.Tensor) -> None:
@@ -47,32 +51,32 @@ class MomentSums:
         if self._sums is None:
             width = features.shape[1]
             self._sums = features.new_zeros(width), features.new_zeros(width, width)
-        rows, products = self._sums
+        vectors, products = self._sums
         self.count += len(features)
-        rows += features.sum(0)
+        vectors += features.sum(0)
         products.addmm_(features.T, features)
 
     def sums(self) -> Sums | None:
-        """None when nothing was added, as happens on a rank without pictures."""
+        """None if nothing was added, which happens on a rank without pictures."""
         if self._sums is None:
             return None
-        rows, products = (x.cpu().numpy() for x in self._sums)
-        return Sums(self.count, rows, products)
+        vectors, products = (x.cpu().numpy() for x in self._sums)
+        return Sums(self.count, vectors, products)
 
 
 def moments_of_sums(parts: Iterable[Sums | None]) -> Moments:
-    """The moments of all shares together; at least two rows are needed."""
+    """The moments of all shares together. Raises `UserError` for fewer than two pictures."""
     added = [part for part in parts if part is not None]
     count = sum(part.count for part in added)
     if count < 2:
-        raise UserError(f"at least two rows are needed, one a picture, got {count}")
-    mean = reduce(np.add, (part.rows for part in added)) / count
+        raise UserError(f"at least two pictures are needed, got {count}")
+    mean = reduce(np.add, (part.vectors for part in added)) / count
     products = reduce(np.add, (part.products for part in added))
     return Moments(count, mean, (products - count * np.outer(mean, mean)) / (count - 1))
 
 
 def moments_of(features: np.ndarray) -> Moments:
-    """Of all rows at once: features [N, D]."""
+    """The moments of all features [N, D] at once."""
     sums = MomentSums()
     sums.add(torch.from_numpy(np.ascontiguousarray(features)))
     return moments_of_sums([sums.sums()])

@@ -1,27 +1,58 @@
-"""How alike pictures are, wherever the common motif stands in them: phase correlation.
+"""How alike pictures are at the shift that fits best: phase correlation (Kuglin and Hines 1975).
 
-Two pictures are laid over each other at the shift that fits best (Kuglin and Hines 1975). Every
-frequency from 3 to 16 cycles a picture counts alike and with its phase only, so that contrast,
-blur, colour and the lighting do not make pictures alike.
+Every frequency from 3 to 16 cycles a picture has the same weight, and only its phase counts.
+Therefore contrast, blur, colour and lighting do not make pictures alike, and a common motif is
+found wherever it stands.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from dnnlib.errors import UserError
+from metrics.arithmetic.seeded_pairs import differing
 from metrics.arithmetic.spectra import radius, spectra
+from metrics.measures.base import Evaluation, Fields, Measure, Session
 
-LOW, HIGH = 3, 16     # cycles a picture, both included
-GRID = 64             # shifts that are tried along each axis
-_FAINT = 1e-3         # of the mean amplitude: below it, a phase is rounding
-_FLAT = 1e-2          # mean amplitude of a picture without detail, in levels of 255
-_BLOCK = 512          # pairs at once
+LOW, HIGH = 3, 16  # cycles a picture, both included
+GRID = 64  # shifts that are tried along each axis
+_FAINT = 1e-3  # of the mean amplitude; the phase of a smaller one is rounding
+_FLAT = 1e-2  # mean amplitude of a picture without detail, in levels of 255
+_BLOCK = 512  # pairs at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motif(Measure):
+    """Likeness of pictures of different prompts, over that of real pictures."""
+
+    kind = "motif"
+    better = "one"
+    detector: str = "pixels"
+    num_pairs: int = 4000
+
+    def score(self, session: Session, evaluation: Evaluation) -> Fields:
+        """`parts`: the likeness of the generated and of the real pictures."""
+        real, generated = session.pixels(evaluation)
+        pairs = differing(session.image_set(evaluation.pictures).prompt_keys(), self.num_pairs)
+        if len(pairs) == 0:
+            raise UserError(
+                "all pictures have one prompt; motif compares pictures of different ones"
+            )
+        real_pairs = differing(range(len(real)), self.num_pairs)
+        parts = {
+            "generated": likeness(phases(generated), pairs),
+            "real": likeness(phases(real), real_pairs),
+        }
+        value = parts["generated"] / parts["real"]
+        return {"value": value, "parts": parts, "num_real": len(real)}
 
 
 def phases(pictures: np.ndarray) -> np.ndarray:
-    """The phases of uint8 [N, 3, S, S] in the band: complex64 [N, GRID, GRID], of norm 1.
+    """The phases of pictures uint8 [N, 3, S, S] in the band, complex64 [N, GRID, GRID].
 
-    Zero for a picture without detail.
+    Each picture has norm 1, or 0 if it has no detail.
     """
     side = pictures.shape[-1]
     reach = min(HIGH, (side - 1) // 2)
@@ -36,18 +67,18 @@ def phases(pictures: np.ndarray) -> np.ndarray:
         part /= np.maximum(np.abs(part), np.maximum(_FAINT * mean, _FLAT))
         norm = np.sqrt((np.abs(part) ** 2).sum((1, 2), keepdims=True))
         part = np.where(mean > _FLAT, part / np.maximum(norm, _FAINT), 0)
-        found[start:start + len(part), around[:, None], around] = part
+        found[start : start + len(part), around[:, None], around] = part
         start += len(part)
     return found
 
 
 def likeness(parts: np.ndarray, pairs: np.ndarray) -> float:
-    """Mean over pairs of the correlation at the shift that fits best: 0 to 1, where 1 is equal.
+    """Mean over pairs of the correlation at the shift that fits best, from 0 to 1 (equal).
 
-    parts: what `phases` gave. pairs: int [P, 2], rows of it. Pairs with a picture without detail
-    are left out. Raises `FloatingPointError` where no pair is left.
+    parts: the result of `phases`. pairs: int [P, 2], indices of pictures. Pairs with a picture
+    without detail are left out. Raises `FloatingPointError` if no pair is left.
     """
-    from scipy import fft  # here, because train.py starts without scipy
+    from scipy import fft  # train.py starts without scipy
 
     detailed = np.abs(parts).max((1, 2)) > 0
     pairs = pairs[detailed[pairs].all(1)]
@@ -55,7 +86,7 @@ def likeness(parts: np.ndarray, pairs: np.ndarray) -> float:
         raise FloatingPointError("the pictures have no detail in which they could be alike")
     best = []
     for start in range(0, len(pairs), _BLOCK):
-        first, second = (parts[column] for column in pairs[start:start + _BLOCK].T)
-        half = (first.conj() * second)[..., :GRID // 2 + 1]
+        first, second = (parts[column] for column in pairs[start : start + _BLOCK].T)
+        half = (first.conj() * second)[..., : GRID // 2 + 1]
         best.append(fft.irfft2(half, (GRID, GRID), norm="forward").max((1, 2)))
     return float(np.concatenate(best).mean())

@@ -1,39 +1,81 @@
 """Sliced Wasserstein distance of patches on the levels of a Laplacian pyramid, without a network.
 
-Karras et al. 2018 (Progressive Growing of GANs, section 5): 7 x 7 patches of each level, each
-colour channel normalised by its mean and deviation over all patches of the set, then the mean
-Wasserstein-1 distance of their projections on random directions. x 1000, as in the paper's table.
-Pyramid: Burt and Adelson 1983, binomial filter of five taps, mirrored borders.
+Karras et al. 2018 (Progressive Growing of GANs, section 5) take 7 x 7 patches of each level and
+normalise each colour channel by its mean and deviation over all patches of the set. The distance
+is the mean Wasserstein-1 distance of the patches' projections on random directions, x 1000 as in
+the paper's table. The pyramid is that of Burt and Adelson 1983, with a binomial filter of five
+taps and mirrored borders.
 """
 
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from metrics.measures.base import Evaluation, Fields, Measure, Session
+
 PATCH_PX = 7
-LEAST_PX = 16         # side of the smallest level
+LEAST_PX = 16  # side of the smallest level
 FACTOR = 1000
-_BLOCK = 64           # directions at once
+_BLOCK = 64  # directions at once
 _TAPS = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 
-def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, *, num_patches: int,
-                       num_directions: int, seed: int = 0) -> dict[int, float]:
+@dataclass(frozen=True, kw_only=True)
+class SlicedWasserstein(Measure):
+    """The mean of the distances of all levels, of equally many real and generated pictures."""
+
+    kind = "sliced_wasserstein"
+    better = "low"
+    detector: str = "pixels"
+    num_patches: int = 128
+    num_directions: int = 512
+
+    def score(self, session: Session, evaluation: Evaluation) -> Fields:
+        """`parts`: the distance of each level by its side in pixels.
+
+        The larger set is reduced to the size of the smaller one by a seeded draw.
+        """
+        real, generated = session.pixels(evaluation)
+        count = min(len(real), len(generated))
+        sides = [
+            pictures
+            if len(pictures) == count
+            else pictures[np.random.default_rng(0).choice(len(pictures), count, replace=False)]
+            for pictures in (real, generated)
+        ]
+        levels = sliced_wasserstein(
+            *sides, num_patches=self.num_patches, num_directions=self.num_directions
+        )
+        return {
+            "value": float(np.mean(list(levels.values()))),
+            "unit": "x 1000",
+            "parts": {str(side): value for side, value in levels.items()},
+            "num_real": len(real),
+            "num_compared": count,
+        }
+
+
+def sliced_wasserstein(
+    real: np.ndarray, fake: np.ndarray, *, num_patches: int, num_directions: int, seed: int = 0
+) -> dict[int, float]:
     """The distance x 1000 by the side of the level in pixels, finest first.
 
-    real, fake: uint8 [N, 3, S, S], equally many, S at least 7. num_patches: of each picture and
-    level. It is 0 for equal sets in any order, since the places of a picture's patches are drawn
-    from its content and the seed. It falls as pictures grow in number. All numbers are float32.
+    real, fake: uint8 [N, 3, S, S] with the same N, and S at least 7. num_patches: the number of
+    patches of each picture and level. The places of the patches of a picture are drawn from its
+    content and the seed, so the distance of equal sets is 0 in any order. The distance falls as
+    the number of pictures grows. All numbers are float32.
     """
     sets = [_descriptors(pictures, num_patches, seed) for pictures in (real, fake)]
     distances = {}
     for side, first, second in zip(level_sides(real.shape[-1]), *sets, strict=True):
-        distances[side] = FACTOR * _distance(_normalised(first), _normalised(second),
-                                             num_directions, seed)
+        distances[side] = FACTOR * _distance(
+            _normalised(first), _normalised(second), num_directions, seed
+        )
     return distances
 
 
@@ -46,9 +88,10 @@ def level_sides(side: int) -> list[int]:
 
 
 def laplacian_pyramid(pictures: np.ndarray) -> list[np.ndarray]:
-    """[..., S, S] -> float32 levels, finest first; each is what the next one, enlarged, lacks.
+    """The float32 levels of pictures [..., S, S], finest first.
 
-    The last level is the low-pass picture itself.
+    A level is the difference between a picture and its enlarged, half as large version. The last
+    level is the smallest version itself.
     """
     sizes = level_sides(pictures.shape[-1])
     low = [pictures.astype(np.float32)]
@@ -58,7 +101,7 @@ def laplacian_pyramid(pictures: np.ndarray) -> list[np.ndarray]:
 
 
 def _smooth(x: np.ndarray, gain: float = 1) -> np.ndarray:
-    from scipy.ndimage import correlate1d  # here, because train.py starts without scipy
+    from scipy.ndimage import correlate1d  # train.py starts without scipy
 
     for axis in (-2, -1):
         x = correlate1d(x, gain * _TAPS, axis=axis, mode="mirror")
@@ -86,7 +129,7 @@ def _descriptors(pictures: np.ndarray, num: int, seed: int) -> list[np.ndarray]:
 
 
 def _normalised(patches: np.ndarray) -> np.ndarray:
-    """Each channel less its mean and over its deviation in the set.  # [P, 3 * 7 * 7]"""
+    """Each channel has mean 0 and deviation 1 over the set.  # [P, 3 * 7 * 7]"""
     axes = (0, 2, 3)
     patches -= patches.mean(axes, keepdims=True, dtype=np.float64)
     deviation = np.sqrt(np.square(patches).mean(axes, keepdims=True, dtype=np.float64))
@@ -100,7 +143,7 @@ def _distance(first: np.ndarray, second: np.ndarray, num: int, seed: int) -> flo
     directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32)
     total = 0.0
     for start in range(0, num, _BLOCK):
-        block = directions[:, start:start + _BLOCK].T
+        block = directions[:, start : start + _BLOCK].T
         lines = [np.sort(block @ rows.T, axis=1) for rows in (first, second)]
         total += float(np.abs(lines[0] - lines[1]).mean(1, dtype=np.float64).sum())
     return total / num

@@ -1,8 +1,9 @@
-"""A plain folder of pictures, from any model or none: what `calc --images` scores and `--ref` compares with.
+"""A plain folder of pictures, made by any model or none.
 
-Pictures are numbered in the order of their paths. Captions are optional: a `captions.jsonl` or a
-NAME.txt beside each, as `dataset_tool.py folder` reads them. `pictures.json`, which
-`calc_metrics.py gen` writes, names the data set item of each.
+`calc --images` scores such a folder and `calc --ref` compares with it. Pictures are numbered in the
+order of their paths. Captions are optional: one `captions.jsonl`, or a NAME.txt beside each
+picture, as `dataset_tool.py folder` reads them. `pictures.json`, written by `calc_metrics.py gen`,
+names the item of the data set that belongs to each picture.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ ORIGIN_FILE = "pictures.json"
 
 
 class PictureFolder:
-    """Raises `UserError` for a folder without pictures and, when read, for one that is damaged or of another size."""
+    """The pictures of a folder.
+
+    Raises `UserError` for a folder without pictures, and on reading for a picture that is damaged
+    or of another size than the first one.
+    """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
@@ -42,7 +47,8 @@ class PictureFolder:
         self._files = [pictures[name] for name in self._names]
         if not self._files:
             raise UserError(
-                f"{self.path}: no pictures in it (hidden files and linked folders are left out)")
+                f"{self.path}: no pictures in it (hidden files and linked folders are left out)"
+            )
         self.name = self.path.resolve().name
         self.resolution = self._load(0).size
 
@@ -50,12 +56,14 @@ class PictureFolder:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
-        """Image uint8 [3, H, W], captions (none where there are none), path below the folder."""
+        """Picture uint8 [3, H, W], its captions (perhaps none), its path below the folder."""
         picture = self._load(index)
         if picture.size != self.resolution:
             size, first = ("{}x{}".format(*s) for s in (picture.size, self.resolution))
-            raise UserError(f"{self._files[index]} is {size}, but {self._files[0].name} is {first}; all pictures of a folder "
-                            "must have one size: resize these, or leave them out")
+            raise UserError(
+                f"{self._files[index]} is {size}, but {self._files[0].name} is {first}; all "
+                "pictures of a folder must have one size: resize these, or leave them out"
+            )
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
         return Record(pixels, self.captions(index), self.id(index))
 
@@ -64,31 +72,35 @@ class PictureFolder:
         return printable(self._names[index])
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Of one picture; () where there are none."""
+        """The captions of one picture; () if it has none."""
         return self._captions.get(self.id(index), ())
 
     def item(self, index: int) -> str | None:
-        """The id of the data set item whose caption made the picture, where `gen` wrote it down."""
+        """The id of the item whose caption made the picture, if `gen` wrote it down."""
         return self._items.get(self.id(index))
 
     @functools.cached_property
     def content_hash(self) -> str:
-        """sha256 over the paths and contents of all pictures and of the captions."""
+        """sha256 over the paths and contents of all pictures and over the captions."""
         digest = hashlib.sha256()
         for index, file in enumerate(self._files):
-            digest.update(f"{self.id(index)}\0{sha256_of(file)}\0{self.captions(index)!r}\n".encode())
+            digest.update(
+                f"{self.id(index)}\0{sha256_of(file)}\0{self.captions(index)!r}\n".encode()
+            )
         return digest.hexdigest()
 
     @functools.cached_property
     def _captions(self) -> dict[str, tuple[str, ...]]:
-        if CAPTIONS_FILE not in self._source.files and not self._files[0].with_suffix(
-                ".txt").is_file():
+        if (
+            CAPTIONS_FILE not in self._source.files
+            and not self._files[0].with_suffix(".txt").is_file()
+        ):
             return {}
         return {raw.id: raw.captions for raw in folder_pictures(self.path, Report())}
 
     @functools.cached_property
     def origin(self) -> dict[str, Any]:
-        """What `gen` wrote down of pictures that it made; {} for others."""
+        """What `gen` wrote down about the pictures; {} for pictures of others."""
         path = self.path / ORIGIN_FILE
         origin = read_json(path) if path.is_file() else {}
         if not isinstance(origin, dict):
@@ -98,7 +110,7 @@ class PictureFolder:
 
     @functools.cached_property
     def made_with(self) -> dict[str, Any]:
-        """seed and truncation that `gen` made the pictures with; {} where that is not known."""
+        """Seed and truncation with which `gen` made the pictures; {} if they are not known."""
         pictures = self.origin.get("protocol", {}).get("pictures", {})
         return {name: pictures[name] for name in ("seed", "truncation") if name in pictures}
 

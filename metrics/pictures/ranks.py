@@ -1,4 +1,4 @@
-"""Pictures dealt out over ranks one by one, and what each rank made of its share brought back to every rank."""
+"""Pictures are dealt out over ranks one by one, and every rank receives the results of all."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 
 def shares_over_ranks(total: int, compute: Callable[[range], T]) -> list[T]:
-    """`compute(indices)` with this rank's indices rank, rank + world, ... below total; the results of all ranks.
+    """The results of `compute(indices)` of all ranks, in rank order, on every rank.
 
-    In rank order, on every rank. An error of one rank is raised on all of them, since a rank that left alone would
-    leave the others waiting.
+    The indices of a rank are rank, rank + world, ... below total. An error of one rank is raised on
+    all of them, since the others would wait for ever for a rank that left alone.
     """
     share = range(distributed.rank(), total, distributed.world_size())
     if distributed.world_size() == 1:
         return [compute(share)]
     try:
         mine = compute(share)
-    except Exception as error:  # not swallowed: raised below, on every rank
+    except Exception as error:  # it is raised below, on every rank
         mine = error
     shares = distributed.gather_objects(mine)
     for one in shares:
@@ -31,11 +31,11 @@ def shares_over_ranks(total: int, compute: Callable[[range], T]) -> list[T]:
 
 
 def in_order(shares: Sequence[Sequence[T]]) -> list[T]:
-    """One result an index of each rank's share -> the results of all indices in order."""
+    """The results of all indices in order, from the results of each rank's share."""
     total = sum(map(len, shares))
     return [shares[index % len(shares)][index // len(shares)] for index in range(total)]
 
 
 def over_ranks(total: int, compute: Callable[[range], list[T]]) -> list[T]:
-    """`shares_over_ranks` where `compute` returns one result an index: all of them, in order, on every rank."""
+    """The results of all indices in order, on every rank; `compute` gives one result an index."""
     return in_order(shares_over_ranks(total, compute))

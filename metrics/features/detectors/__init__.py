@@ -1,8 +1,7 @@
-"""Frozen feature extractors behind one interface: uint8 [N, 3, H, W] in, float32 [N, D] out, on the detector's device.
+"""Frozen networks that turn pictures uint8 [N, 3, H, W] into features float32 [N, D].
 
-`pixels` gives the pictures themselves, in uint8.
-
-The network that trains a generator may score it only where the record says so (`teacher`).
+The detector "pixels" gives the pictures themselves, in uint8. A network that trained a generator
+may also score it; then the record says so (`teacher`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import torch
 from torch import nn
@@ -20,8 +20,8 @@ from dnnlib.errors import UserError
 from networks.interfaces import ImageTextEncoder
 
 
-class Detector(Protocol):
-    """`resize` says in words how a picture is brought to the network's input size; it is part of the protocol."""
+class Detector(Interface):
+    """`resize` says in words how a picture is brought to the input size of the network."""
 
     name: str
     weights_sha256: str
@@ -35,7 +35,7 @@ class Detector(Protocol):
 
 
 @runtime_checkable
-class DualDetector(Detector, Protocol):
+class DualDetector(Detector, Interface):
     """A detector that embeds captions into the same space by its `encoder`.
 
     `encoder_id` names its weights as snapshots do.
@@ -48,14 +48,18 @@ class DualDetector(Detector, Protocol):
         """Captions -> float32 [N, D] on the CPU."""
 
 
-def load_detector(name: str, device: torch.device, encoders: Mapping[str, ImageTextEncoder] | None = None,
-                  weights: Mapping[str, Path] | None = None) -> Detector:
+def load_detector(
+    name: str,
+    device: torch.device,
+    encoders: Mapping[str, ImageTextEncoder] | None = None,
+    weights: Mapping[str, Path] | None = None,
+) -> Detector:
     """A detector by name, on `device`.
 
-    pixels, toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2, dinov2:base,
-    dinov2:small, and every text
-    encoder with an image tower (small, small-heldout, open_clip:MODEL/TAG). `encoders` are dual encoders that are in
-    memory already, by spec. `weights` are local files by the first word of the name, or by the whole name. Raises
+    The names are pixels, toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2,
+    dinov2:base, dinov2:small, and every text encoder with an image tower (small, small-heldout,
+    open_clip:MODEL/TAG). `encoders` are dual encoders that are in memory already, by spec.
+    `weights` are local files by the first word of the name, or by the whole name. Raises
     `UserError` that says which file is missing and where it comes from.
     """
     encoders, weights = encoders or {}, weights or {}
@@ -73,11 +77,13 @@ def detector_id(detector: Detector) -> str:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """sha256 over names, types, shapes and bytes of a module's state, independent of device and file format."""
+    """sha256 over names, types, shapes and bytes of a module's state, for any device and file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
 
 

@@ -1,4 +1,7 @@
-"""Both towers of a dual encoder as a detector, for CLIP-S and R-precision. Embeddings are not normalised here."""
+"""Both towers of a dual encoder as a detector, for CLIP-S and R-precision.
+
+Embeddings are not normalised here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _TEXT_BATCH = 256
 
 
 class DualEncoderDetector:
-    """`name` is the spec that `load_encoder` takes; the encoder resizes pictures by its own rule."""
+    """`name` is the spec that `load_encoder` takes. The encoder resizes pictures itself."""
 
     resize = "the encoder's own"
 
@@ -29,12 +32,16 @@ class DualEncoderDetector:
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self.encoder.encode_image(from_uint8(images.to(self.device, non_blocking=True))).float()
+        return self.encoder.encode_image(
+            from_uint8(images.to(self.device, non_blocking=True))
+        ).float()
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> torch.Tensor:
-        parts = [self.encoder.encode_text(captions[i:i + _TEXT_BATCH]).sentence
-                 for i in range(0, len(captions), _TEXT_BATCH)]
+        parts = [
+            self.encoder.encode_text(captions[i : i + _TEXT_BATCH]).sentence
+            for i in range(0, len(captions), _TEXT_BATCH)
+        ]
         return torch.cat(parts).float().cpu()
 
 

@@ -1,6 +1,7 @@
-"""Pooled features of the ImageNet EfficientNet-lite2, the embedded stand-in where Inception is out of reach.
+"""Pooled features of the ImageNet EfficientNet-lite2, a stand-in that needs no download.
 
-Its sibling lite0 is inside the embedded text encoder and may sit in a training loss, so lite0 never scores.
+Its sibling lite0 is part of the embedded text encoder and may be part of a training loss, so lite0
+never scores pictures.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import torch
 from networks.pretrained.efficientnet import efficientnet_features
 from torch_utils.tensors import from_uint8
 
-_INPUT_PX = 128  # below the net's own 260 px: icons of 32 to 64 px hold no more, and a CPU is four times faster
+# The network was trained at 260 px. Icons of 32 to 64 px hold no more detail than 128 px show, and
+# a CPU is four times faster.
+_INPUT_PX = 128
 
 
 class Lite2Detector:

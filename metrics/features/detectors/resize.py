@@ -1,6 +1,7 @@
-"""How a picture reaches a detector's input size: the three modes of clean-fid (Parmar et al. 2022), by their names there.
+"""How a picture reaches the input size of a detector: the three modes of clean-fid, by name.
 
-All take uint8 [N, 3, H, W] and give float32 [N, 3, size, size] in 0..255; a picture of that size already is unchanged.
+Parmar et al. 2022. All modes take uint8 [N, 3, H, W] and give float32 [N, 3, size, size] in 0..255.
+A picture that has that size already is unchanged.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ DESCRIPTIONS: dict[str, str] = {
 def resize(images: torch.Tensor, size: int, mode: ResizeMode) -> torch.Tensor:
     """uint8 [N, 3, H, W] -> float32 [N, 3, size, size] in 0..255 by the named mode.
 
-    legacy_tensorflow: what torch-fidelity does and what sits inside StyleGAN's Inception. legacy_pytorch: pytorch-fid,
-    and so DM-GAN, DF-GAN, GALIP. clean: clean-fid; equal to Pillow's to 1e-3 of 255 (a test).
+    - legacy_tensorflow: as torch-fidelity and the Inception of StyleGAN do.
+    - legacy_pytorch: as pytorch-fid does, and so DM-GAN, DF-GAN and GALIP.
+    - clean: as clean-fid does; equal to Pillow to 1e-3 of 255 (a test).
     """
     images = images.to(torch.float32)
     if images.shape[-2:] == (size, size):
@@ -33,13 +35,17 @@ def resize(images: torch.Tensor, size: int, mode: ResizeMode) -> torch.Tensor:
     if mode == "legacy_pytorch":
         return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     assert mode == "clean", mode
-    return F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+    return F.interpolate(
+        images, (size, size), mode="bicubic", antialias=True, align_corners=False
+    ).clamp(0, 255)
 
 
 def _bilinear_from_corner(images: torch.Tensor, size: int, axis: int) -> torch.Tensor:
     """Along one axis: output k reads position k * (length / size), between its two neighbours."""
     length = images.shape[axis]
-    position = torch.arange(size, dtype=torch.float32, device=images.device) * torch.tensor(length / size)
+    position = torch.arange(size, dtype=torch.float32, device=images.device) * torch.tensor(
+        length / size
+    )
     low = position.long()
     shape = (-1, 1) if axis == -2 else (-1,)
     weight = (position - low).view(shape)

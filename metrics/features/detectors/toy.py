@@ -1,4 +1,4 @@
-"""A small convolutional net with seeded, fixed weights: golden numbers without any download. It judges nothing."""
+"""A small network with seeded, fixed weights, for tests with known numbers. It judges nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTHS = (3, 16, 32)
 
 
 class ToyDetector:
-    """Two random 3 x 3 convolutions of stride 2, then mean and standard deviation over positions: D = 64."""
+    """Two random 3 x 3 convolutions of stride 2, then mean and deviation over positions: D = 64."""
 
     name = "toy"
     resize = "none"
@@ -24,7 +24,9 @@ class ToyDetector:
         self.device = device
         self.net = nn.Sequential()
         for index, (fan_in, fan_out) in enumerate(pairwise(_WIDTHS)):
-            layer = nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, stride=2, padding=1, bias=False)
+            layer = nn.utils.skip_init(
+                nn.Conv2d, fan_in, fan_out, 3, stride=2, padding=1, bias=False
+            )
             weight = torch.randn(layer.weight.shape, generator=generator_for("toy detector", index))
             layer.weight = nn.Parameter(weight * (2 / (9 * fan_in)) ** 0.5, requires_grad=False)
             self.net.extend([layer, nn.LeakyReLU(0.2)])

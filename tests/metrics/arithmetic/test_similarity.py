@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics.arithmetic.similarity import MAX_PSNR_DB, MS_SSIM_MIN_PX, enlarge, ms_ssim, psnr, shrink, ssim, to_unit
-from metrics.measures.tile_exact import tile_px, tile_views
+from metrics.arithmetic.similarity import (
+    MAX_PSNR_DB,
+    MS_SSIM_MIN_PX,
+    enlarge,
+    ms_ssim,
+    psnr,
+    shrink,
+    ssim,
+    to_unit,
+)
 
 
 def noise(*shape, seed=0):
@@ -44,17 +52,23 @@ def test_ssim_of_constants_is_the_luminance_term():
 
 def test_ssim_equals_the_loop_over_windows():
     a, b = noise(1, 2, 14, 13, seed=1), noise(1, 2, 14, 13, seed=2)
-    weights = np.array([[math.exp(-(y * y + x * x) / (2 * 1.5**2)) for x in range(-5, 6)] for y in range(-5, 6)])
+    weights = np.array(
+        [[math.exp(-(y * y + x * x) / (2 * 1.5**2)) for x in range(-5, 6)] for y in range(-5, 6)]
+    )
     weights /= weights.sum()
     values = []
     for p, q in zip(a[0].numpy(), b[0].numpy(), strict=True):
         for y in range(4):
             for x in range(3):
-                u, v = p[y:y + 11, x:x + 11], q[y:y + 11, x:x + 11]
+                u, v = p[y : y + 11, x : x + 11], q[y : y + 11, x : x + 11]
                 mu, mv = (weights * u).sum(), (weights * v).sum()
                 su, sv = (weights * (u - mu) ** 2).sum(), (weights * (v - mv) ** 2).sum()
                 cov = (weights * (u - mu) * (v - mv)).sum()
-                values.append((2 * mu * mv + 1e-4) * (2 * cov + 9e-4) / ((mu**2 + mv**2 + 1e-4) * (su + sv + 9e-4)))
+                values.append(
+                    (2 * mu * mv + 1e-4)
+                    * (2 * cov + 9e-4)
+                    / ((mu**2 + mv**2 + 1e-4) * (su + sv + 9e-4))
+                )
     assert ssim(a, b).item() == pytest.approx(np.mean(values), rel=1e-10)
 
 
@@ -70,11 +84,16 @@ def test_ms_ssim_equals_scipy_scale_by_scale():
 
     for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         u, v = blur(x), blur(y)
-        term = (2 * (blur(x * y) - u * v) + 9e-4) / (blur(x * x) - u * u + blur(y * y) - v * v + 9e-4)
+        term = (2 * (blur(x * y) - u * v) + 9e-4) / (
+            blur(x * x) - u * u + blur(y * y) - v * v + 9e-4
+        )
         if scale == 4:
             term = term * (2 * u * v + 1e-4) / (u * u + v * v + 1e-4)
         product *= term.mean() ** weight
-        x, y = (z[:len(z) // 2 * 2, :z.shape[1] // 2 * 2].reshape(len(z) // 2, 2, -1, 2).mean((1, 3)) for z in (x, y))
+        x, y = (
+            z[: len(z) // 2 * 2, : z.shape[1] // 2 * 2].reshape(len(z) // 2, 2, -1, 2).mean((1, 3))
+            for z in (x, y)
+        )
     assert ms_ssim(a, b).item() == pytest.approx(product, rel=1e-9) and 0.5 < product < 0.99
     assert ms_ssim(a, a).item() == pytest.approx(1) and MS_SSIM_MIN_PX == 176
 
@@ -89,14 +108,3 @@ def test_bicubic_is_a_ceiling_not_the_identity():
     rough = noise(1, 3, 16, 16)
     consistency = [psnr(x, shrink(enlarge(x, 2), 2)).item() for x in (smooth, rough)]
     assert consistency[0] > 40 > consistency[1] > 20
-
-
-def test_tile_views_are_odd_and_not_square():
-    for resolution in (16, 32, 64, 256):
-        views = tile_views(resolution)
-        assert list(views) == ["whole", "window", "extrapolated"]
-        for view in views.values():
-            assert view.height % 2 == view.width % 2 == 1 and view.height != view.width
-            assert view.width % tile_px(view) != 0 and tile_px(view) < view.width
-        assert min(views["extrapolated"].box) < 0 and max(views["extrapolated"].box) > 1
-        assert 0 < min(views["window"].box) and max(views["window"].box) < 1

@@ -12,8 +12,9 @@ import torch
 from metrics.features.detectors import KNOWN, dinov2, inception, load_detector
 from metrics.features.detectors.dual_encoder import DualEncoderDetector
 from metrics.features.detectors.resize import DESCRIPTIONS, resize
-from metrics.features.extraction import Want, extract
+from metrics.features.extraction import extract
 from metrics.features.moments import MomentSums
+from metrics.features.wants import VECTORS
 from networks.pretrained.inception import FidInception
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 from tests.fake_gpu.device import CUDA, DeviceFault, fake_gpu
@@ -106,8 +107,8 @@ def test_moments_are_summed_in_float64_where_the_features_are():
         for _ in range(2):
             sums.add(torch.zeros(4, 8, device=CUDA))
         assert sums._sums is not None
-        rows, products = sums._sums
-        assert rows.device == products.device == CUDA and products.dtype == torch.float64
+        vectors, products = sums._sums
+        assert vectors.device == products.device == CUDA and products.dtype == torch.float64
         with (
             pytest.raises(DeviceFault, match="metrics/features/moments.py:.*copies to the CPU"),
             gpu.rules(),
@@ -126,7 +127,5 @@ def test_features_are_collected_at_the_end_only():
                     yield pictures(16)
                     passed.append(index)
 
-        found = extract(
-            6, lambda share: batches(range(3)), {"toy": detector}, {"toy": Want(rows=True)}
-        )
-    assert passed == [0, 1, 2] and found["toy"].rows.shape == (6, 64)
+        found = extract(6, lambda share: batches(range(3)), {"toy": detector}, {"toy": VECTORS})
+    assert passed == [0, 1, 2] and found["toy"].vectors.shape == (6, 64)

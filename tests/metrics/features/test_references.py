@@ -6,11 +6,14 @@ import torch
 
 from datasets.text_image import TextImageDataset
 from metrics.features.detectors import load_detector
-from metrics.features.extraction import Want
 from metrics.features.moments import moments_of
 from metrics.features.references import reference_features
-from metrics.pictures.sights import real_view
-from metrics.pictures.specifications import Kid, Protocol, Reference
+from metrics.features.wants import MOMENTS, VECTORS
+from metrics.measures.base import Evaluation
+from metrics.measures.kid import Kid
+from metrics.pictures.reading import Compute
+from metrics.pictures.sights import real_sight
+from metrics.pictures.specifications import Reference
 from metrics.runner import evaluate
 
 CPU = torch.device("cpu")
@@ -21,7 +24,11 @@ class Counting:
 
     def __init__(self):
         self.inner = load_detector("toy", CPU)
-        self.name, self.weights_sha256, self.resize = "toy", self.inner.weights_sha256, self.inner.resize
+        self.name, self.weights_sha256, self.resize = (
+            "toy",
+            self.inner.weights_sha256,
+            self.inner.resize,
+        )
         self.count = 0
 
     def __call__(self, images):
@@ -29,27 +36,27 @@ class Counting:
         return self.inner(images)
 
 
-ROWS = Want(rows=True)
-
-
-def features(path, cache_dir, detector, split="test", batch_size=5, want=ROWS):
+def features(path, cache_dir, detector, split="test", batch_size=5, wants=VECTORS):
     dataset = TextImageDataset(path, split=split)
-    view = real_view(dataset, Reference(split=split), 16, 0, "--data")
-    found = reference_features(view, dataset.content_hash, detector, want, device=CPU, batch_size=batch_size,
-                               cache_dir=cache_dir, progress=lambda *_: None)
-    return found.rows if want.rows else found
+    sight = real_sight(dataset, Reference(split=split), 16, 0, "--data")
+    found = reference_features(
+        sight, dataset.content_hash, detector, wants, Compute(CPU, batch_size), cache_dir
+    )
+    return found.vectors if wants == VECTORS else found
 
 
-def test_moments_are_kept_small_and_rows_serve_them(archive, tmp_path):
+def test_moments_are_kept_small_and_vectors_serve_them(archive, tmp_path):
     detector = Counting()
-    first = features(archive, tmp_path / "a", detector, want=Want(moments=True))
-    assert first.rows is None and first.count == 12
-    again = features(archive, tmp_path / "a", detector, want=Want(moments=True), batch_size=7)
-    assert detector.count == 12 and np.array_equal(again.moments.covariance, first.moments.covariance)
-    rows = features(archive, tmp_path / "b", detector)
-    assert np.allclose(first.moments.covariance, moments_of(rows).covariance, rtol=1e-6)
-    served = features(archive, tmp_path / "b", detector, want=Want(moments=True))
-    assert detector.count == 24 and np.allclose(served.with_moments().mean, first.moments.mean)
+    first = features(archive, tmp_path / "a", detector, wants=MOMENTS)
+    assert first.vectors is None and first.count == 12
+    again = features(archive, tmp_path / "a", detector, wants=MOMENTS, batch_size=7)
+    assert detector.count == 12 and np.array_equal(
+        again.moments.covariance, first.moments.covariance
+    )
+    vectors = features(archive, tmp_path / "b", detector)
+    assert np.allclose(first.moments.covariance, moments_of(vectors).covariance, rtol=1e-6)
+    served = features(archive, tmp_path / "b", detector, wants=MOMENTS)
+    assert detector.count == 24 and np.allclose(served.get_moments().mean, first.moments.mean)
 
 
 def test_hit_equals_miss(archive, tmp_path):
@@ -93,7 +100,11 @@ def test_a_damaged_entry_is_replaced(archive, tmp_path, damage):
 
 
 def test_evaluate_through_the_cache_gives_the_same_number(archive, subject, encoders, tmp_path):
-    row = Protocol(name="kid_toy", summary="", measure=Kid(detector="toy"))
-    values = [next(evaluate(subject, archive, [row], num=6, encoders=encoders, cache_dir=tmp_path))["value"]
-              for _ in range(2)]
+    row = Evaluation(name="kid_toy", summary="", measure=Kid(detector="toy"))
+    values = [
+        next(evaluate(subject, archive, [row], num=6, encoders=encoders, cache_dir=tmp_path))[
+            "value"
+        ]
+        for _ in range(2)
+    ]
     assert values[0] == values[1] and len(list(tmp_path.glob("*.npz"))) == 1

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from dnnlib.errors import UserError
-from metrics.measures.clip_score import clip_score, mismatched_score, unit_rows
-from metrics.measures.retrieval import draw_distractors, r_precision
+from metrics.measures.clip import (
+    clip_score,
+    draw_distractors,
+    mismatched_score,
+    r_precision,
+    unit_vectors,
+)
 
 
 def test_clip_score_by_hand():
@@ -21,8 +26,12 @@ def test_zero_rows_count_as_zero():
 
 def test_mismatched_score_is_the_mean_over_all_pairs_of_different_items():
     rng = np.random.default_rng(0)
-    images, texts, items = rng.standard_normal((7, 4)), rng.standard_normal((7, 4)), [0, 1, 2, 3, 0, 1, 2]
-    x, t = unit_rows(images), unit_rows(texts)
+    images, texts, items = (
+        rng.standard_normal((7, 4)),
+        rng.standard_normal((7, 4)),
+        [0, 1, 2, 3, 0, 1, 2],
+    )
+    x, t = unit_vectors(images), unit_vectors(texts)
     pairs = [x[i] @ t[j] for i in range(7) for j in range(7) if items[i] != items[j]]
     assert mismatched_score(images, texts, items) == pytest.approx(np.mean(pairs), rel=1e-12)
 
@@ -54,8 +63,12 @@ def test_distractors_depend_on_seed_and_picture_only():
     for item, row in zip(items, drawn, strict=True):
         assert len(set(row)) == 99 and item not in row
     assert not np.array_equal(drawn[0], drawn[1])
-    assert np.array_equal(draw_distractors(items[:2], captions[:2], pool, num_distractors=99, seed=0), drawn[:2])
-    assert not np.array_equal(draw_distractors(items, captions, pool, num_distractors=99, seed=1), drawn)
+    assert np.array_equal(
+        draw_distractors(items[:2], captions[:2], pool, num_distractors=99, seed=0), drawn[:2]
+    )
+    assert not np.array_equal(
+        draw_distractors(items, captions, pool, num_distractors=99, seed=1), drawn
+    )
 
 
 def test_captions_that_read_the_same_are_no_distractors():

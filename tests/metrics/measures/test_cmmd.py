@@ -14,19 +14,21 @@ def by_definition(x, y, sigma):
     x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
 
     def k(a, b):
-        return np.mean([[np.exp(-((p - q) ** 2).sum() / (2 * sigma ** 2)) for q in b] for p in a])
+        return np.mean([[np.exp(-((p - q) ** 2).sum() / (2 * sigma**2)) for q in b] for p in a])
 
     return 1000 * (k(x, x) + k(y, y) - 2 * k(x, y))
 
 
 def test_by_hand():
     # Two unit vectors at a right angle: |x - y|^2 = 2.
-    assert cmmd(np.array([[3.0, 0]]), np.array([[0, 5.0]])) == pytest.approx(1000 * 2 * (1 - np.exp(-2 / 200)), rel=1e-12)
+    assert cmmd(np.array([[3.0, 0]]), np.array([[0, 5.0]])) == pytest.approx(
+        1000 * 2 * (1 - np.exp(-2 / 200)), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("sigma", [1.0, 10.0])
 def test_by_definition(monkeypatch, sigma):
-    monkeypatch.setattr("metrics.arithmetic.pairwise.BLOCK_ROWS", 5)
+    monkeypatch.setattr("metrics.arithmetic.pairwise.BLOCK", 5)
     x, y = rows(13, 0), rows(17, 1, 0.5)
     assert cmmd(x, y, sigma) == pytest.approx(by_definition(x, y, sigma), rel=1e-8)
 

@@ -12,21 +12,21 @@ from datasets.archive import Picture, write_archive
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from metrics.arithmetic import pairwise
-from metrics.measures.nearest_train import nearest, threshold
+from metrics.measures.base import Evaluation
+from metrics.measures.nearest_train import NearestTrain, nearest, threshold
+from metrics.pictures.folder_subject import FolderSubject
 from metrics.pictures.nearest_sheet import asked_sheet
 from metrics.pictures.picture_folder import PictureFolder
-from metrics.pictures.specifications import NearestTrain, Protocol
-from metrics.pictures.subjects import FolderSubject
+from metrics.pictures.sources import Sources
 from metrics.runner import evaluate
-from metrics.session import Sources
 from tests.metrics.calc import calc, records_of, run
 
-TOY = Protocol(name="nearest_toy", summary="copies", measure=NearestTrain(detector="toy"))
+TOY = Evaluation(name="nearest_toy", summary="copies", measure=NearestTrain(detector="toy"))
 PIXELS = "swd,lattice,motif,ppd"
 
 
 def test_nearest_equals_scipys_distances(monkeypatch):
-    monkeypatch.setattr(pairwise, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(pairwise, "BLOCK", 7)
     rng = np.random.default_rng(0)
     train, points = rng.standard_normal((50, 9)) + 100, rng.standard_normal((20, 9)) + 100
     found, expected = nearest(train, points), cdist(points, train)
@@ -88,9 +88,9 @@ def test_the_sheet_begins_with_the_copies(archive, copied, tmp_path):
     first, beside = (pixels[12:236, left : left + 224][7::14, 7::14] for left in (12, 248))
     assert np.abs(first - beside).max() == 0
     assert any((beside == train[i].image.permute(1, 2, 0).numpy()).all() for i in (2, 7))
-    asked_sheet(str(sheet), [TOY], None, 1)  # our own one would be replaced
+    asked_sheet(str(sheet), True, None, 1)  # our own one would be replaced
     with pytest.raises(UserError, match="give --seed one number"):
-        asked_sheet(str(sheet), [TOY], None, 2)
+        asked_sheet(str(sheet), True, None, 2)
     foreign = tmp_path / "mine.png"
     Image.new("RGB", (4, 4)).save(foreign)
     statistics = tmp_path / "stats.npz"
@@ -167,8 +167,7 @@ def test_pictures_of_one_prompt_have_no_motif_and_single_ones_no_diversity(
 
     assert (
         "no two pictures have one prompt; ppd compares them: make the pictures with "
-        "calc_metrics.py gen"
-        in refusals(copied)
+        "calc_metrics.py gen" in refusals(copied)
     )
     one = tmp_path / "one"
     one.mkdir()

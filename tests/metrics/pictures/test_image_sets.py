@@ -1,4 +1,4 @@
-"""Which pictures a protocol makes: pure in (dataset, seed, index)."""
+"""Which pictures an evaluation makes: pure in (data set, seed, index)."""
 
 import pytest
 
@@ -19,12 +19,16 @@ class Captions:
 
 def test_a_smaller_number_is_the_beginning_of_a_larger_one():
     few, many = (image_set(Captions(10), num_images=n, seed=0) for n in (7, 35))
-    assert few.items == many.items[:7] and few.prompts == many.prompts[:7] and few.seeds == many.seeds[:7]
+    assert (
+        few.items == many.items[:7]
+        and few.prompts == many.prompts[:7]
+        and few.seeds == many.seeds[:7]
+    )
 
 
 def test_every_item_comes_once_a_round_with_its_own_captions():
     chosen = image_set(Captions(10), num_images=30, seed=0)
-    assert all(sorted(chosen.items[k:k + 10]) == list(range(10)) for k in (0, 10, 20))
+    assert all(sorted(chosen.items[k : k + 10]) == list(range(10)) for k in (0, 10, 20))
     pairs = zip(chosen.prompts, chosen.items, strict=True)
     assert all(prompt[:-1] == str(item) for prompt, item in pairs)
     assert {prompt[-1] for prompt in chosen.prompts} == set("abc")

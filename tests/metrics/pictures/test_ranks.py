@@ -18,8 +18,11 @@ def world_of_three(monkeypatch):
 
         monkeypatch.setattr(ranks.distributed, "world_size", lambda: 3)
         monkeypatch.setattr(ranks.distributed, "rank", lambda: as_rank)
-        monkeypatch.setattr(ranks.distributed, "gather_objects",
-                            lambda mine: [mine if r == as_rank else share_of(r) for r in range(3)])
+        monkeypatch.setattr(
+            ranks.distributed,
+            "gather_objects",
+            lambda mine: [mine if r == as_rank else share_of(r) for r in range(3)],
+        )
         return ranks.over_ranks(total, compute)
 
     return run
@@ -28,7 +31,9 @@ def world_of_three(monkeypatch):
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 9])
 def test_order_is_restored(world_of_three, total):
     for rank in range(3):
-        assert world_of_three(total, lambda share: [i * i for i in share], rank) == [i * i for i in range(total)]
+        assert world_of_three(total, lambda share: [i * i for i in share], rank) == [
+            i * i for i in range(total)
+        ]
 
 
 def test_one_ranks_error_is_raised_on_all(world_of_three):

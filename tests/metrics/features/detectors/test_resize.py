@@ -9,7 +9,13 @@ from metrics.features.detectors.resize import resize
 
 
 def pictures(height, width, count=2):
-    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0,
+        256,
+        (count, 3, height, width),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 64), (20, 33), (120, 90)])
@@ -37,8 +43,9 @@ def test_legacy_tensorflow_by_hand(length, size):
         for j in range(size):
             top, bottom, v = at(i * length / size)
             left, right, h = at(j * length / size)
-            expected = ((row[top, left] * (1 - h) + row[top, right] * h) * (1 - v)
-                        + (row[bottom, left] * (1 - h) + row[bottom, right] * h) * v)
+            expected = (row[top, left] * (1 - h) + row[top, right] * h) * (1 - v) + (
+                row[bottom, left] * (1 - h) + row[bottom, right] * h
+            ) * v
             assert ours[0, 0, i, j] == pytest.approx(expected, abs=2e-4)
 
 
@@ -46,7 +53,9 @@ def test_legacy_tensorflow_equals_torch_fidelity():
     theirs = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")
     for size in ((64, 64), (31, 50), (400, 300)):
         images = pictures(*size)
-        expected = theirs.interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
+        expected = theirs.interpolate_bilinear_2d_like_tensorflow1x(
+            images.float(), size=(299, 299), align_corners=False
+        )
         assert torch.allclose(resize(images, 299, "legacy_tensorflow"), expected, atol=1e-4)
 
 
