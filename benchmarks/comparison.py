@@ -1,4 +1,4 @@
-"""From run folders to docs/comparison.md: one protocol for all, spread over seeds, learning curves, sample grids side by side.
+"""From run folders to docs/comparison.md: one evaluation for all, spread over seeds, learning curves, sample grids side by side.
 
 `python -m benchmarks.comparison --data data/openmoji64.zip runs/compare/*`. Every folder is a run of train.py; runs of one recipe are its
 seeds. A second call computes what is new. Runs must have seen the same number of images of --data under the same settings: anything
@@ -87,8 +87,8 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="RUN...")
 @click.option("--data", required=True, metavar="ZIP", help="The data set of the runs; its test split is scored.")
-@click.option("--metrics", default=METRICS, show_default=True, help="Protocols; see calc_metrics.py list.")
-@click.option("--num-images", type=int, help="Generated pictures a protocol.  [default: the protocol's own]")
+@click.option("--metrics", default=METRICS, show_default=True, help="Evaluations; see calc_metrics.py list.")
+@click.option("--num-images", type=int, help="Generated pictures an evaluation.  [default: the evaluation's own]")
 @click.option("--curve", default="kid_lite2", show_default=True, help="Metric that the runs computed while training.")
 @click.option("--note", default="", help="A line on these runs for the page: date, hardware, commit.")
 @click.option("--out", default="docs/comparison.md", show_default=True, help="The page; pictures go to pictures/ beside it.")

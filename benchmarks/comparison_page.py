@@ -202,7 +202,7 @@ def page(groups: Groups, metrics: list[str], curve: str, prompts: list[str], pic
     pieces = [
         TITLE, "",
         f"Made by `python -m benchmarks.comparison` from {len(runs)} run folders. All saw {runs[0].images:,} images of {dataset['name']} "
-        f"(`{dataset['content_hash'][:12]}`) in the same loop; all are scored by the same protocols, version {PROTOCOLS_VERSION} "
+        f"(`{dataset['content_hash'][:12]}`) in the same loop; all are scored by the same evaluations, version {PROTOCOLS_VERSION} "
         f"([evaluation](evaluation.md)). Generated pictures: {counts}.", "",
         asked(groups), "", *([note, ""] if note else []),
         *score_table(groups, metrics), "", " ".join(cautions(groups, metrics)), "", *references(groups, metrics, curve), "",

@@ -1,6 +1,6 @@
 """Run folders as data for `benchmarks.comparison`: what each was asked, its curve, its scores, and what it changed of its recipe.
 
-Scores are kept in each folder (comparison.jsonl) and used again only for the same snapshot, protocol, version of the protocols and data.
+Scores are kept in each folder (comparison.jsonl) and used again only for the same snapshot, evaluation, version of the table and data.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FREE = ("data", "seed", "device", "ops", "workers", "report_to", "text_cache")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its curve of one metric as (kimg, value), its records by protocol, its options by dotted name without `FREE`."""
+    """A finished run: its curve of one metric as (kimg, value), its records by evaluation, its options by dotted name without `FREE`."""
 
     folder: Path
     recipe: str
@@ -68,7 +68,7 @@ def read_run(folder: Path, data: str, metrics: list[str], num: int | None, curve
 
 def scores_of(folder: Path, sha256: str, data: str, content_hash: str, metrics: list[str], num: int | None,
               device: torch.device) -> dict[str, dict[str, Any]]:
-    """Records by protocol, of comparison.jsonl where they are of this snapshot, data and protocol; what is missing is computed."""
+    """Records by evaluation, of comparison.jsonl where they are of this snapshot, data and evaluation; what is missing is computed."""
     path = folder / "comparison.jsonl"
     asked = {row.name: row.with_overrides(num=num).record() for row in evaluations_named(metrics)}
 
