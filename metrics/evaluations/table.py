@@ -24,6 +24,7 @@ from metrics.measures.prompt_diversity import PromptDiversity
 from metrics.measures.scale_consistency import ScaleConsistency
 from metrics.measures.sliced_wasserstein import SlicedWasserstein
 from metrics.measures.tile_exact import TileExact
+from metrics.measures.vendi import Vendi
 from metrics.pictures.specifications import Pictures, Reference, Sight
 
 # It rises with every change that could move a number. Every record holds it.
@@ -295,6 +296,11 @@ def _embedded() -> Iterator[Evaluation]:
         name="nearest_train_lite2",
         measure=NearestTrain(detector="lite2"),
         summary="share of pictures nearer to training ones than 99 % of test pictures",
+    )
+    yield Evaluation(
+        name="vendi_lite2",
+        measure=Vendi(detector="lite2"),
+        summary="effective number of different pictures over that of as many real ones, lite2",
     )
     yield Evaluation(
         name="clip_s_small",

@@ -30,7 +30,7 @@ def test_rows_are_frozen_and_named():
 
 def test_every_row_knows_which_way_is_better():
     more = {name for name in EVALUATIONS if better(name) == "high"}
-    assert more == {name for name in EVALUATIONS if re.match("pr|dc|clip_|scale_|ppd", name)}
+    assert more == {name for name in EVALUATIONS if re.match("pr|dc|clip_|scale_|ppd|vendi", name)}
     assert {name for name in EVALUATIONS if better(name) == "one"} == {"lattice", "motif"}
     with pytest.raises(UserError, match="no such evaluation"):
         better("kid_lite")
