@@ -1,7 +1,7 @@
 """What a measure is, what an evaluation is, and what a measure may ask of a session.
 
 A measure is a frozen dataclass: its fields are the settings of its formula, and `score` computes
-the number. An evaluation is a row of the table in `metrics/evaluations.py`: it applies a measure
+the number. An evaluation is a row of `metrics/evaluations/table.py`: it applies a measure
 to stated pictures. This module imports no torch.
 """
 
