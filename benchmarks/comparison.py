@@ -1,4 +1,4 @@
-"""From run folders to docs/comparison.md: one protocol for all, spread over seeds, learning curves, sample grids side by side.
+"""From run folders to docs/comparison.md: one evaluation for all, spread over seeds, learning curves, sample grids side by side.
 
 `python -m benchmarks.comparison --data data/openmoji64.zip runs/compare/*`. Every folder is a run of train.py; runs of one recipe are its
 seeds. A second call computes what is new. Runs must have seen the same number of images of --data under the same settings: anything
@@ -19,8 +19,8 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import make_folder, write_text
 from dnnlib.ownership import refuse_foreign, starting_with
-from metrics.image_sets import image_set
-from metrics.protocols import protocols_named
+from metrics.evaluations import evaluations_named
+from metrics.pictures.image_sets import image_set
 from networks.coordinates import View
 from networks.sampling import iterate_images
 from networks.snapshot import Snapshot
@@ -87,8 +87,8 @@ def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: tor
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="RUN...")
 @click.option("--data", required=True, metavar="ZIP", help="The data set of the runs; its test split is scored.")
-@click.option("--metrics", default=METRICS, show_default=True, help="Protocols; see calc_metrics.py list.")
-@click.option("--num-images", type=int, help="Generated pictures a protocol.  [default: the protocol's own]")
+@click.option("--metrics", default=METRICS, show_default=True, help="Evaluations; see calc_metrics.py list.")
+@click.option("--num-images", type=int, help="Generated pictures an evaluation.  [default: the evaluation's own]")
 @click.option("--curve", default="kid_lite2", show_default=True, help="Metric that the runs computed while training.")
 @click.option("--note", default="", help="A line on these runs for the page: date, hardware, commit.")
 @click.option("--out", default="docs/comparison.md", show_default=True, help="The page; pictures go to pictures/ beside it.")
@@ -100,7 +100,7 @@ def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | No
     curves_path, grid_path = pictures / "comparison-curves.svg", pictures / "comparison.png"
     for target, ours in ((Path(out), is_page), (curves_path, IS_CURVES), (grid_path, IS_GRID)):
         refuse_foreign(target, ours)
-    names = [row.name for row in protocols_named([name.strip() for name in metrics.split(",")])]
+    names = [row.name for row in evaluations_named([name.strip() for name in metrics.split(",")])]
     where = torch.device(device)
     runs = [read_run(Path(folder), data, names, num_images, curve, where) for folder in folders]
     check_comparable(runs)

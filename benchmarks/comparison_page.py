@@ -16,8 +16,8 @@ from typing import Any
 from scipy.stats import t as student
 
 from benchmarks.comparison_scores import SETTINGS, Run, changes
-from metrics.measures import ClipScore, RPrecision, ScaleConsistency
-from metrics.protocols import PROTOCOLS, PROTOCOLS_VERSION, badness, better
+from metrics.evaluations import EVALUATIONS, PROTOCOLS_VERSION, badness, better
+from metrics.measures.scale_consistency import ScaleConsistency
 from networks.coordinates import View
 from networks.describe import describe
 from networks.snapshot import Snapshot
@@ -73,7 +73,7 @@ def values_of(runs: list[Run], metric: str) -> list[float | None]:
 
 def applies(metric: str, runs: list[Run]) -> bool:
     """Whether the metric says anything of this system: how well pictures fit a text that was not read, it does not."""
-    return runs[0].reads_text or not isinstance(PROTOCOLS[metric].measure, (ClipScore, RPrecision))
+    return runs[0].reads_text or not EVALUATIONS[metric].measure.needs_captions
 
 
 def notes(groups: Groups, metrics: list[str]) -> dict[tuple[str, str, str], list[int]]:
@@ -189,7 +189,7 @@ def cautions(groups: Groups, metrics: list[str]) -> list[str]:
     for metric in metrics:
         if any(run.scores[metric].get("teacher") for run in runs):
             lines.append(f"`{metric}` is scored by the encoder that the networks were trained with, so it flatters those that lean on it.")
-        if isinstance(PROTOCOLS[metric].measure, ScaleConsistency):
+        if isinstance(EVALUATIONS[metric].measure, ScaleConsistency):
             lines.append(f"`{metric}` favours blur: a smooth picture agrees with itself at any size.")
     return lines
 
@@ -202,7 +202,7 @@ def page(groups: Groups, metrics: list[str], curve: str, prompts: list[str], pic
     pieces = [
         TITLE, "",
         f"Made by `python -m benchmarks.comparison` from {len(runs)} run folders. All saw {runs[0].images:,} images of {dataset['name']} "
-        f"(`{dataset['content_hash'][:12]}`) in the same loop; all are scored by the same protocols, version {PROTOCOLS_VERSION} "
+        f"(`{dataset['content_hash'][:12]}`) in the same loop; all are scored by the same evaluations, version {PROTOCOLS_VERSION} "
         f"([evaluation](evaluation.md)). Generated pictures: {counts}.", "",
         asked(groups), "", *([note, ""] if note else []),
         *score_table(groups, metrics), "", " ".join(cautions(groups, metrics)), "", *references(groups, metrics, curve), "",

@@ -1,6 +1,6 @@
 """Run folders as data for `benchmarks.comparison`: what each was asked, its curve, its scores, and what it changed of its recipe.
 
-Scores are kept in each folder (comparison.jsonl) and used again only for the same snapshot, protocol, version of the protocols and data.
+Scores are kept in each folder (comparison.jsonl) and used again only for the same snapshot, evaluation, version of the table and data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import leaves, to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json, read_json_lines
-from metrics.protocols import PROTOCOLS_VERSION, protocols_named
+from metrics.evaluations import PROTOCOLS_VERSION, evaluations_named
 from metrics.runner import evaluate, load_subject
 from networks.snapshot import Snapshot
 from networks.text_encoders import encoder_widths
@@ -32,7 +32,7 @@ FREE = ("data", "seed", "device", "ops", "workers", "report_to", "text_cache")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its curve of one metric as (kimg, value), its records by protocol, its options by dotted name without `FREE`."""
+    """A finished run: its curve of one metric as (kimg, value), its records by evaluation, its options by dotted name without `FREE`."""
 
     folder: Path
     recipe: str
@@ -68,9 +68,9 @@ def read_run(folder: Path, data: str, metrics: list[str], num: int | None, curve
 
 def scores_of(folder: Path, sha256: str, data: str, content_hash: str, metrics: list[str], num: int | None,
               device: torch.device) -> dict[str, dict[str, Any]]:
-    """Records by protocol, of comparison.jsonl where they are of this snapshot, data and protocol; what is missing is computed."""
+    """Records by evaluation, of comparison.jsonl where they are of this snapshot, data and evaluation; what is missing is computed."""
     path = folder / "comparison.jsonl"
-    asked = {row.name: to_dict(row.with_overrides(num=num)) for row in protocols_named(metrics)}
+    asked = {row.name: row.with_overrides(num=num).record() for row in evaluations_named(metrics)}
 
     def known() -> dict[str, dict[str, Any]]:
         return {record["metric"]: record for record in read_json_lines(path)
@@ -80,7 +80,7 @@ def scores_of(folder: Path, sha256: str, data: str, content_hash: str, metrics: 
     missing = [name for name in asked if name not in known()]
     if missing:
         click.echo(f"{folder}: {', '.join(missing)}", err=True)
-        for record in evaluate(load_subject(folder, device), data, protocols_named(missing), num=num, device=device,
+        for record in evaluate(load_subject(folder, device), data, evaluations_named(missing), num=num, device=device,
                                cache_dir=Path(data).parent / ".cache"):
             append_json_line(path, record)
     return known()

@@ -25,11 +25,11 @@ from datasets.text_image import Record, TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
-from metrics.picture_folder import PictureFolder
-from metrics.protocols import protocols_named
+from metrics.evaluations import evaluations_named
+from metrics.pictures.folder_subject import FolderSubject
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.sources import Sources
 from metrics.runner import evaluate
-from metrics.session import Sources
-from metrics.subjects import FolderSubject
 from torch_utils.rng import generator_for
 
 MEASURES = ("swd", "lattice", "motif", "ppd", "kid_lite2", "pr_lite2", "dc_lite2")
@@ -54,7 +54,7 @@ def scored(name: str, place: Path, sources: Sources, measures: Sequence[str],
            cache: Path) -> list[dict]:
     """A row of the record for each measure of the pictures in the folder `place`."""
     pictures, rows, started = PictureFolder(place), [], time.process_time()
-    for found in evaluate(FolderSubject(pictures), sources, protocols_named(measures),
+    for found in evaluate(FolderSubject(pictures), sources, evaluations_named(measures),
                           num=len(pictures), cache_dir=cache):
         kept = ("metric", "value", "recall", "coverage", "parts", "real_pairs", "num_generated",
                 "num_real")

@@ -23,9 +23,11 @@ from benchmarks.harness import RECORD, machine
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
-from metrics.detectors import Detector, load_detector
-from metrics.features import Want, decoding_threads, extract, read_batches
-from metrics.picture_folder import PictureFolder
+from metrics.features.detectors import Detector, load_detector
+from metrics.features.extraction import extract
+from metrics.features.wants import MOMENTS, VECTORS
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.reading import Compute, decoding_threads, read_batches
 from networks.pretrained.inception import FidInception
 
 DETECTORS = "toy,lite2,small-heldout,inception,dinov2:small"
@@ -41,7 +43,7 @@ def random_weights(name: str, folder: Path) -> dict[str, Path]:
         import timm
         from safetensors.torch import save_file
 
-        from metrics.detectors.dinov2 import INPUT_PX, MODELS
+        from metrics.features.detectors.dinov2 import INPUT_PX, MODELS
 
         path = path.with_suffix(".safetensors")
         save_file(timm.create_model(MODELS[name], pretrained=False, num_classes=0, img_size=INPUT_PX).state_dict(), path)
@@ -73,14 +75,13 @@ def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, de
     indices = range(len(folder))
 
     def batches(share: range) -> Iterator[torch.Tensor]:
-        return read_batches(lambda i: folder[i].image, share, batch_size=batch, num_threads=decoding_threads(), device=device,
-                            progress=lambda *_: None, what="")
+        return read_batches(lambda i: folder[i].image, share, Compute(device, batch), "")
 
     ready = list(batches(indices))
     actions = {
         "decoder": lambda: sum(len(images) for images in batches(indices)),
         "detector": lambda: [detector(images) for images in ready],
-        "runner": lambda: extract(len(folder), batches, {"": detector}, {"": Want(rows=True, moments=True)}),
+        "runner": lambda: extract(len(folder), batches, {"": detector}, {"": VECTORS | MOMENTS}),
     }
     for name in ("detector", "runner"):
         actions[name]()

@@ -42,7 +42,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import locked, make_folder, write_json, write_text
 from dnnlib.ownership import refuse_foreign, starting_with
 from generate import parse_seeds
-from metrics.protocols import badness, better, protocols_named, served
+from metrics.evaluations import badness, better, evaluations_named, served
 from torch_utils.local_ranks import use_one_thread
 from train import STOPPED
 
@@ -55,7 +55,7 @@ Rows = Sequence[dict[str, Any]]  # one a run, see `scored`
 
 def check_metrics(metrics: str, data: str) -> list[str]:
     """Names of the protocols. Raises `UserError` for one that the data cannot serve."""
-    protocols = protocols_named([name.strip() for name in metrics.split(",")])
+    protocols = evaluations_named([name.strip() for name in metrics.split(",")])
     dataset = TextImageDataset(data, split="all")
     kept, others = served(protocols, dataset.splits, dataset.has_captions)
     for lack, names in others.items():

@@ -24,14 +24,17 @@ from datasets.text_image import Record, TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_text
 from dnnlib.ownership import in_our_folder, never
-from metrics.detectors import load_detector
+from metrics.evaluations import evaluations_named
+from metrics.features.detectors import load_detector
 from metrics.make_reference import make_reference
-from metrics.measures import Cmmd, Frechet, Protocol
-from metrics.picture_folder import PictureFolder
-from metrics.protocols import protocols_named
+from metrics.measures.base import Evaluation
+from metrics.measures.cmmd import Cmmd
+from metrics.measures.frechet import Frechet
+from metrics.pictures.folder_subject import FolderSubject
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.reading import Compute
+from metrics.pictures.sources import Sources
 from metrics.runner import evaluate
-from metrics.session import Sources
-from metrics.subjects import FolderSubject
 from networks.interfaces import ImageTextEncoder
 from networks.text_encoders import load_encoder
 from torch_utils.pictures import save_png
@@ -43,9 +46,9 @@ CPU = torch.device("cpu")
 
 # Two measures without a row of their own here: their formulas on the embedded detectors.
 ROWS = [
-    Protocol(name="Frechet, lite2", summary="the formula of fid*", measure=Frechet(detector="lite2")),
-    Protocol(name="CMMD, small", summary="the formula of cmmd*", measure=Cmmd(detector="small-heldout")),
-    *protocols_named(["kid_lite2", "pr_lite2", "dc_lite2", "swd", "lattice", "motif",
+    Evaluation(name="Frechet, lite2", summary="the formula of fid*", measure=Frechet(detector="lite2")),
+    Evaluation(name="CMMD, small", summary="the formula of cmmd*", measure=Cmmd(detector="small-heldout")),
+    *evaluations_named(["kid_lite2", "pr_lite2", "dc_lite2", "swd", "lattice", "motif",
                       "clip_s_small_heldout", "clip_r_small"]),
 ]
 COLUMNS = {  # heading: (row, field)
@@ -144,7 +147,7 @@ DAMAGES = (NOTHING, blurred(0.5), blurred(1), blurred(2), noisy(5), noisy(15), n
 
 
 def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, folder: Path,
-            rows: Sequence[Protocol] = ROWS) -> Iterator[tuple[str, dict[str, float]]]:
+            rows: Sequence[Evaluation] = ROWS) -> Iterator[tuple[str, dict[str, float]]]:
     """(damage, number by column) of each: `num` records against `num` others, as folders of pictures below `folder`."""
     order = torch.randperm(len(records), generator=generator_for("sensitivity halves")).tolist()
     reference, judged = ([records[i] for i in order[start:start + num]] for start in (0, num))
@@ -153,8 +156,7 @@ def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, fold
     write_folder(folder / "reference", others, [record.captions[0] for record in reference])
     statistics = folder / "reference.npz"
     # Without a number of captions the text measures have no reference.
-    make_reference(folder / "reference", [row for row in rows if not row.name.startswith("clip")], statistics, device=CPU,
-                   batch_size=32, weights={}, progress=_silent)
+    make_reference(folder / "reference", [row for row in rows if not row.name.startswith("clip")], statistics, Compute(CPU, 32), {})
     rows = [replace(row, pictures=replace(row.pictures, num_images=num)) for row in rows]
     encoders: dict[str, ImageTextEncoder] = {}
     for spec in {"small", "small-heldout"} & {row.measure.detector for row in rows}:
@@ -179,10 +181,6 @@ def write_folder(folder: Path, images: Sequence[torch.Tensor], captions: Sequenc
     lines = [json.dumps({"file": name, "captions": [caption]})
              for name, caption in zip(names, captions, strict=True)]
     write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n", ours=never)
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody reads."""
 
 
 def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:

@@ -1,1 +1,4 @@
-"""Scores: frozen protocols, detectors, pure functions from features to numbers, and the runner that joins them."""
+"""Scores of generated pictures: measures, the frozen evaluations that apply them, and the runner.
+
+From the bottom up: arithmetic, pictures, features, measures, evaluations, session, runner.
+"""

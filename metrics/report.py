@@ -1,7 +1,7 @@
-"""Result records of several runs as one table: mean and spread over seed blocks, in Markdown or LaTeX.
+"""Records of several runs as one table in Markdown or LaTeX: mean and spread over seed blocks.
 
-A cell is ranked beside another only where both were measured alike. What differs is noted under the
-table and never averaged away.
+A cell is compared with another one only if both were measured alike. Differences are noted below
+the table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from dnnlib.config_codec import leaves
 from dnnlib.errors import UserError
 from dnnlib.files import read_json_lines
-from metrics.protocols import badness, better
+from metrics.evaluations import badness, better
 
 _ARROWS = {"low": "\u2193", "high": "\u2191", "one": "\u2192 1"}
 _LATEX_ARROWS = {"low": r"$\downarrow$", "high": r"$\uparrow$", "one": r"$\rightarrow 1$"}
@@ -24,7 +24,7 @@ _PLUS_MINUS, _LATEX_PLUS_MINUS = " \u00b1 ", r" \pm "
 
 @dataclass(frozen=True)
 class Cell:
-    """One run under one protocol: the mean over its seed blocks, their deviation (ddof 1), and what was measured how."""
+    """One run under one evaluation: mean over seed blocks, their deviation (ddof 1), conditions."""
 
     mean: float
     spread: float | None
@@ -36,9 +36,9 @@ Table = dict[str, dict[str, Cell]]
 
 
 def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Records by label: of a .jsonl file, or of all .jsonl files in a run folder. NAME=PATH gives another label.
+    """Records by label, of a .jsonl file or of all .jsonl files in a run folder.
 
-    Raises `UserError` for paths without records.
+    NAME=PATH gives another label. Raises `UserError` for paths without records.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
     for text in paths:
@@ -47,7 +47,12 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
         if not path.exists():
             raise UserError(f"{path} does not exist; give a run folder, or what calc --out wrote")
-        records = [record for file in files for record in read_json_lines(file) if "metric" in record and "value" in record]
+        records = [
+            record
+            for file in files
+            for record in read_json_lines(file)
+            if "metric" in record and "value" in record
+        ]
         if not records:
             raise UserError(f"{path} holds no records of calc_metrics.py")
         runs.setdefault(label if separator else path.stem, []).extend(records)
@@ -55,30 +60,37 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def tabulate(runs: Mapping[str, Sequence[dict[str, Any]]], metrics: Sequence[str] = ()) -> Table:
-    """Cells by label and protocol. Of several records of one seed block the last counts, so a run shows its newest."""
+    """Cells by label and evaluation. Of several records of one seed block the last one counts."""
     table: Table = {}
     for label, records in runs.items():
         blocks: dict[str, dict[Any, dict[str, Any]]] = {}
         for record in records:
             if record["value"] is not None and (not metrics or record["metric"] in metrics):
                 blocks.setdefault(record["metric"], {})[record.get("seed")] = record
-        table[label] = {metric: _cell(label, metric, list(by_seed.values())) for metric, by_seed in blocks.items()}
+        table[label] = {
+            metric: _cell(label, metric, list(by_seed.values()))
+            for metric, by_seed in blocks.items()
+        }
     return table
 
 
 def differences(table: Table) -> dict[tuple[str, str], str]:
-    """A line for each cell, by (label, protocol), that was not measured as the first one of its
-    column was; it names the conditions with both values, the first one's last.
+    """A line for each cell that was not measured as the first cell of its column was.
+
+    Lines are sorted by (label, evaluation). A line names the conditions with both values, the one
+    of the first cell last.
     """
     lines = {}
     for metric in columns(table):
         cells = {label: row[metric] for label, row in table.items() if metric in row}
         first_label, first = next(iter(cells.items()))
         for label, cell in cells.items():
-            told = _unequal(cell.conditions, first.conditions)
-            if told:
-                lines[label, metric] = (f"{metric}: {label} differs from {first_label} in "
-                                        f"{', '.join(told)}; these numbers do not compare")
+            unequal = _unequal(cell.conditions, first.conditions)
+            if unequal:
+                lines[label, metric] = (
+                    f"{metric}: {label} differs from {first_label} in "
+                    f"{', '.join(unequal)}; these numbers do not compare"
+                )
     return lines
 
 
@@ -97,7 +109,11 @@ def markdown(table: Table) -> str:
         cells = []
         for metric in names:
             text = _text(row[metric], _PLUS_MINUS) if metric in row else "-"
-            blocks = f" ({row[metric].num_blocks})" if metric in row and row[metric].num_blocks > 1 else ""
+            blocks = (
+                f" ({row[metric].num_blocks})"
+                if metric in row and row[metric].num_blocks > 1
+                else ""
+            )
             mark = marks.get((label, metric), "")
             cells.append((f"**{text}**" if label in best[metric] else text) + blocks + mark)
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -113,7 +129,12 @@ def latex(table: Table) -> str:
     marks = {cell: f"$^{{{number}}}$" for number, cell in enumerate(notes, start=1)}
     best = {metric: _best(table, metric) for metric in names}
     arrows = [f"{_escape(name)} {_LATEX_ARROWS[better(name)]}" for name in names]
-    lines = [r"\begin{tabular}{l" + "r" * len(names) + "}", r"\toprule", " & ".join(["", *arrows]) + r" \\", r"\midrule"]
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(names) + "}",
+        r"\toprule",
+        " & ".join(["", *arrows]) + r" \\",
+        r"\midrule",
+    ]
     for label, row in table.items():
         cells = []
         for metric in names:
@@ -128,7 +149,7 @@ def latex(table: Table) -> str:
 
 
 def columns(table: Table) -> list[str]:
-    """Protocols in the order in which they first appear."""
+    """Evaluations in the order in which they first appear."""
     return list(dict.fromkeys(metric for row in table.values() for metric in row))
 
 
@@ -137,31 +158,68 @@ def _cell(label: str, metric: str, records: list[dict[str, Any]]) -> Cell:
     for record in records[1:]:
         fields = _unequal(first, _conditions(record))
         if fields:
-            raise UserError(f"{label}: the seed blocks of {metric} differ in {', '.join(fields)}; compare them as runs of "
-                            "their own (NAME=FILE)")
+            raise UserError(
+                f"{label}: the seed blocks of {metric} differ in {', '.join(fields)}; compare them "
+                "as runs of their own (NAME=FILE)"
+            )
     values = [record["value"] for record in records]
-    return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), first)
+    return Cell(
+        statistics.fmean(values),
+        statistics.stdev(values) if len(values) > 1 else None,
+        len(values),
+        first,
+    )
 
 
-# Fields of a record that say what was found, whose pictures these are, or where it ran; CPU and GPU
-# differ in the last bits only. All other fields are conditions.
-_RESULTS = frozenset((
-    "metric", "value", "note", "spread", "recall", "coverage", "enlarged", "shuffled", "real",
-    "prime", "generated", "psnr", "ssim", "ms_ssim", "lpips", "lpips_note", "chance", "whole",
-    "window", "extrapolated", "seed", "images", "snapshot_sha256", "text_encoder", "device",
-    "seconds", "drawn", "parts"))
+# These fields of a record say what was found, whose pictures these are, or on which device they
+# were scored, which moves the last bits only. All other fields are conditions.
+_RESULTS = frozenset(
+    (
+        "metric",
+        "value",
+        "note",
+        "spread",
+        "recall",
+        "coverage",
+        "enlarged",
+        "shuffled",
+        "real",
+        "prime",
+        "generated",
+        "psnr",
+        "ssim",
+        "ms_ssim",
+        "lpips",
+        "lpips_note",
+        "chance",
+        "whole",
+        "window",
+        "extrapolated",
+        "seed",
+        "images",
+        "snapshot_sha256",
+        "text_encoder",
+        "device",
+        "seconds",
+        "drawn",
+        "parts",
+    )
+)
 
 
 def _conditions(record: dict[str, Any]) -> dict[str, Any]:
-    """Everything that must agree for two numbers to stand side by side, by dotted name.
+    """Everything that must agree if two numbers are compared, by dotted name.
 
-    All fields but those of `_RESULTS`, so that a field that is new is a condition until somebody
-    says otherwise. How many pictures and which seed block is told by `num_generated` alone.
+    These are all fields but those of `_RESULTS`, so a new field is a condition until it is listed
+    there. The number of pictures is compared by `num_generated` alone.
     """
     kept = {name: value for name, value in record.items() if name not in _RESULTS}
     kept["versions"] = {"protocols": record.get("versions", {}).get("protocols")}
-    kept["overrides"] = {name: value for name, value in record.get("overrides", {}).items()
-                         if name not in ("seed", "num_images")}
+    kept["overrides"] = {
+        name: value
+        for name, value in record.get("overrides", {}).items()
+        if name not in ("seed", "num_images")
+    }
     protocol = kept.pop("protocol", {})
     kept["protocol"] = {name: protocol.get(name) for name in ("measure", "reference")}
     for name in ("dataset", "reference_file", "data_large"):  # by content, where that is known
@@ -171,15 +229,19 @@ def _conditions(record: dict[str, Any]) -> dict[str, Any]:
         kept[name] = about
     folder = record.get("images")
     if isinstance(folder, dict) and "drawn" not in record:  # of an earlier version
-        kept["the first pictures in path order"] = (
-            folder.get("num_files") != record.get("num_generated"))
+        kept["the first pictures in path order"] = folder.get("num_files") != record.get(
+            "num_generated"
+        )
     return leaves(kept)
 
 
 def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """'name (value in a, value in b)' of each condition that differs; None: not there."""
-    return [f"{name} ({_short(a.get(name))}, {_short(b.get(name))})"
-            for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
+    """'name (value in a, value in b)' of each condition that differs; None if it is absent."""
+    return [
+        f"{name} ({_short(a.get(name))}, {_short(b.get(name))})"
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name) != b.get(name)
+    ]
 
 
 def _short(value: Any) -> str:

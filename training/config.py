@@ -22,7 +22,7 @@ from dnnlib.bounds import (
     check_bounds,
 )
 from dnnlib.errors import UserError
-from metrics.protocols import protocols_named
+from metrics.evaluations import evaluations_named
 from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GeneratorConfig, QuantizedConfig
 from networks.interfaces import Generator
@@ -33,9 +33,7 @@ from training.power_profiles import LONGEST, SHORTEST
 _LONGEST_KIMG = "must lie between 0 and 1e9"
 Kimg = Annotated[float, Bound(lambda value: 0 < value < 1e9, _LONGEST_KIMG)]
 StartKimg = Annotated[float, Bound(lambda value: 0 <= value < 1e9, _LONGEST_KIMG)]
-Share = Annotated[
-    float, Bound(lambda value: 0 <= value <= 1, "is a share of the run, in [0, 1]")
-]
+Share = Annotated[float, Bound(lambda value: 0 <= value <= 1, "is a share of the run, in [0, 1]")]
 Pictures = Annotated[int, Bound(lambda value: value >= 2, "at least 2 pictures are needed")]
 
 
@@ -108,11 +106,15 @@ class EmaConfig:
     def __post_init__(self) -> None:
         check_bounds(self, "ema.")
         for length in self.posthoc:
-            _check(SHORTEST <= length < LONGEST,
-                   f"ema.posthoc: relative lengths lie between {SHORTEST} and {LONGEST:.4f}, got "
-                   f"{length}")
-        _check(len(set(self.posthoc)) == len(self.posthoc),
-               f"ema.posthoc: names a length twice, got {list(self.posthoc)}")
+            _check(
+                SHORTEST <= length < LONGEST,
+                f"ema.posthoc: relative lengths lie between {SHORTEST} and {LONGEST:.4f}, got "
+                f"{length}",
+            )
+        _check(
+            len(set(self.posthoc)) == len(self.posthoc),
+            f"ema.posthoc: names a length twice, got {list(self.posthoc)}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,38 +217,58 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        _check(self.discriminator.resolution == self.resolution,
-               f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}")
+        _check(
+            self.discriminator.resolution == self.resolution,
+            f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}",
+        )
         size = getattr(self.generator, "resolution", self.resolution)
-        _check(size == self.resolution, f"generator.resolution: {size} differs from resolution = {self.resolution}")
+        _check(
+            size == self.resolution,
+            f"generator.resolution: {size} differs from resolution = {self.resolution}",
+        )
         asks_text = self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp
-        _check(self.reads_text or not asks_text,
-               "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text")
+        _check(
+            self.reads_text or not asks_text,
+            "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text",
+        )
         if isinstance(self.discriminator, FrozenFeaturesConfig):
             for name in ("r1_gamma", "matching_aware_gp"):
-                _check(not getattr(self.loss, name),
-                       f"loss.{name}: a gradient penalty on frozen features would penalise the "
-                       f"frozen network; set loss.{name}=0 with discriminator.kind=frozen_features")
-        _check(self.start_resolution != 0 or not self.start_kimg,
-               "start_kimg: says how long start_resolution lasts; set both, or start_kimg=0")
+                _check(
+                    not getattr(self.loss, name),
+                    f"loss.{name}: a gradient penalty on frozen features would penalise the "
+                    f"frozen network; set loss.{name}=0 with discriminator.kind=frozen_features",
+                )
+        _check(
+            self.start_resolution != 0 or not self.start_kimg,
+            "start_kimg: says how long start_resolution lasts; set both, or start_kimg=0",
+        )
         if self.start_resolution:
             # A head halves its map until it is at most 4 wide; half of that still fits its kernels.
-            _check(self.resolution <= 2 * self.start_resolution <= 2 * self.resolution,
-                   f"start_resolution: must lie between half of resolution = {self.resolution} and "
-                   f"all of it, got {self.start_resolution}")
-            _check(isinstance(self.discriminator, FrozenFeaturesConfig)
-                   and not hasattr(self.generator, "resolution"),
-                   "start_resolution: needs a generator and a discriminator for any size, eidgan, "
-                   "creps or cips with discriminator.kind=frozen_features")
+            _check(
+                self.resolution <= 2 * self.start_resolution <= 2 * self.resolution,
+                f"start_resolution: must lie between half of resolution = {self.resolution} and "
+                f"all of it, got {self.start_resolution}",
+            )
+            _check(
+                isinstance(self.discriminator, FrozenFeaturesConfig)
+                and not hasattr(self.generator, "resolution"),
+                "start_resolution: needs a generator and a discriminator for any size, eidgan, "
+                "creps or cips with discriminator.kind=frozen_features",
+            )
         if self.text.quantizer is not None:
-            _check(not hasattr(self.generator, "quantizer"),
-                   f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer")
-            _check(self.reads_text,
-                   "text.quantizer: the generator is unconditional, it reads no text")
+            _check(
+                not hasattr(self.generator, "quantizer"),
+                f"text.quantizer: {self.generator.kind} has its own; set generator.quantizer",
+            )
+            _check(
+                self.reads_text, "text.quantizer: the generator is unconditional, it reads no text"
+            )
         if self.metrics:
-            protocols_named(self.metrics)
+            evaluations_named(self.metrics)
         unknown = set(self.report_to) - {"tensorboard", "wandb"}
-        _check(not unknown, f"report_to: unknown {sorted(unknown)}; known: tensorboard, wandb, or none")
+        _check(
+            not unknown, f"report_to: unknown {sorted(unknown)}; known: tensorboard, wandb, or none"
+        )
 
     @property
     def reads_text(self) -> bool:
@@ -277,14 +299,24 @@ class TrainConfig:
 
     def micro_batches(self, world_size: int) -> tuple[int, int]:
         """(images of one forward, accumulation rounds) of a rank. Raises `UserError` where the batch does not divide."""
-        _check(self.batch % world_size == 0, f"--batch {self.batch}: must be a multiple of the {world_size} processes")
+        _check(
+            self.batch % world_size == 0,
+            f"--batch {self.batch}: must be a multiple of the {world_size} processes",
+        )
         share = self.batch // world_size
         size = min(self.batch_gpu or share, share)
-        _check(share % size == 0, f"--batch-gpu {size}: must divide the {share} images of one process")
-        _check(size > 1 or not self.loss.mismatch, "--batch-gpu 1: loss.mismatch takes its texts from the other images of a "
-               "forward, so it needs at least 2 (or --set loss.mismatch=0)")
-        _check(size * world_size > 1 or not (self.loss.cond or self.loss.cong),
-               "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2")
+        _check(
+            share % size == 0, f"--batch-gpu {size}: must divide the {share} images of one process"
+        )
+        _check(
+            size > 1 or not self.loss.mismatch,
+            "--batch-gpu 1: loss.mismatch takes its texts from the other images of a "
+            "forward, so it needs at least 2 (or --set loss.mismatch=0)",
+        )
+        _check(
+            size * world_size > 1 or not (self.loss.cond or self.loss.cong),
+            "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2",
+        )
         return size, share // size
 
     def resolved(self) -> TrainConfig:
@@ -299,8 +331,10 @@ class TrainConfig:
         """The same run for a text encoder of these widths; 0, 0 for a run without an encoder."""
         generator = self.generator.with_text(sentence_dim, word_dim)
         discriminator = self.discriminator.with_io(
-            self.resolution, generator.condition_dim(sentence_dim),
-            sentence_dim if self.loss.cond else 0)
+            self.resolution,
+            generator.condition_dim(sentence_dim),
+            sentence_dim if self.loss.cond else 0,
+        )
         return replace(self, generator=generator, discriminator=discriminator)
 
     def build_generator(self) -> Generator:
@@ -313,6 +347,20 @@ class TrainConfig:
 
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 # Captions of labels are part of what `Progress.dataset_hash` names.
-RESUMABLE = ("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks",
-             "metrics", "metric_num", "nan_policy", "ops", "device", "workers", "report_to",
-             "generator.text_noise")
+RESUMABLE = (
+    "data",
+    "labels",
+    "kimg",
+    "start_kimg",
+    "batch_gpu",
+    "tick_kimg",
+    "snapshot_ticks",
+    "metrics",
+    "metric_num",
+    "nan_policy",
+    "ops",
+    "device",
+    "workers",
+    "report_to",
+    "generator.text_noise",
+)

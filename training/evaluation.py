@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metrics.protocols import protocols_named
+from metrics.evaluations import evaluations_named
+from metrics.pictures.generator_subject import GeneratorSubject
+from metrics.pictures.sources import Sources
 from metrics.runner import evaluate
-from metrics.session import Sources
-from metrics.subjects import Subject
 from training.trainer import Trainer
 
 
@@ -24,12 +24,14 @@ def evaluate_ema(
     if not metrics:
         return
     config = trainer.config
-    subject = Subject(trainer.ema.model, trainer.encoder, config.text_encoder, config.resolution)
+    subject = GeneratorSubject(
+        trainer.ema.model, trainer.encoder, config.text_encoder, config.resolution
+    )
     sources = Sources(data=Path(config.data), labels=config.labels)
     for record in evaluate(
         subject,
         sources,
-        protocols_named(metrics),
+        evaluations_named(metrics),
         num=config.metric_num,
         device=trainer.device,
         cache_dir=cache_dir,

@@ -28,7 +28,7 @@ from dnnlib.files import (
 )
 from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
-from metrics.protocols import protocols_named, served
+from metrics.evaluations import evaluations_named, served
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import encoder_widths, load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
@@ -180,14 +180,14 @@ def served_metrics(
 
     asked: whether the user chose the metrics. Then such a metric raises `UserError`.
     """
-    protocols = protocols_named(config.metrics) if config.metrics else []
-    kept, others = served(protocols, dataset.splits, dataset.has_captions)
+    evaluations = evaluations_named(config.metrics) if config.metrics else []
+    kept, others = served(evaluations, dataset.splits, dataset.has_captions)
     lines = [
         f"{', '.join(names)}: --data {config.data} has no {lack}" for lack, names in others.items()
     ]
     if lines and asked:
         raise UserError(f"--metrics {lines[0]}, or train with --metrics none")
-    metrics = tuple(protocol.name for protocol in kept)
+    metrics = tuple(evaluation.name for evaluation in kept)
     return replace(config, metrics=metrics), [f"Left out {line}" for line in lines]
 
 

@@ -20,9 +20,9 @@ from benchmarks.sensitivity import (
 from datasets.archive import write_archive
 from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
 from datasets.text_image import TextImageDataset
-from metrics.lattice import axis_shares
-from metrics.motif import likeness, phases
-from metrics.pairs import differing
+from metrics.arithmetic.seeded_pairs import differing
+from metrics.measures.lattice import axis_shares
+from metrics.measures.motif import likeness, phases
 
 DAMAGES = {"blur": blurred(2), "noise": noisy(40), "modes": modes_dropped(2), "captions": captions_shuffled(100)}
 

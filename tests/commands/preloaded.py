@@ -6,7 +6,7 @@ import scipy.linalg  # noqa: F401
 import timm  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 
-import metrics.detectors.lite2
+import metrics.features.detectors.lite2
 import metrics.runner  # noqa: F401
 import training.launch  # noqa: F401
 from networks.text_encoders import load_encoder

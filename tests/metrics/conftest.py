@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets.archive import Picture, write_archive
-from metrics.subjects import Subject
+from metrics.pictures.generator_subject import GeneratorSubject
 from networks.interfaces import Codes, Generator
 from networks.pretrained.inception import FidInception
 from networks.text_encoders.hashed import HashedEncoder
@@ -58,8 +58,12 @@ def _write_pictures(path, seed=0):
         image = rng.integers(0, 256, (RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
         captions = (f"thing number {i}", f"a picture of {i}")
         pictures.append(Picture(image, f"id{i}", captions, "test" if i < NUM_TEST else "train"))
-    write_archive(path, pictures, (RESOLUTION, RESOLUTION), {"name": "noise", "licence": "CC0", "resize_filter": "none",
-                                                             "source": "numpy"})
+    write_archive(
+        path,
+        pictures,
+        (RESOLUTION, RESOLUTION),
+        {"name": "noise", "licence": "CC0", "resize_filter": "none", "source": "numpy"},
+    )
     return path
 
 
@@ -81,7 +85,7 @@ def encoders():
 
 @pytest.fixture
 def subject(encoders):
-    return Subject(Waves(), encoders["small"], "small", RESOLUTION)
+    return GeneratorSubject(Waves(), encoders["small"], "small", RESOLUTION)
 
 
 @pytest.fixture(scope="session")

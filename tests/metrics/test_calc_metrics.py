@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import calc_metrics
 import train
-from metrics.protocols import PROTOCOLS
+from metrics.evaluations import EVALUATIONS
 from networks.snapshot import Snapshot
 from tests.metrics.calc import calc
 
@@ -24,46 +24,78 @@ def lines_of(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def test_list_names_every_protocol():
+def test_list_names_every_evaluation():
     result = CliRunner().invoke(calc_metrics.main, ["list"])
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
-    assert set(lines) == set(PROTOCOLS)
-    assert all(row.summary in lines[name] and len(lines[name]) <= 120 for name, row in PROTOCOLS.items())
+    assert set(lines) == set(EVALUATIONS)
+    assert all(
+        row.summary in lines[name] and len(lines[name]) <= 120 for name, row in EVALUATIONS.items()
+    )
 
 
 def test_help_loads_nothing_heavy():
-    code = ("import sys, calc_metrics; calc_metrics.main(['calc', '--help'], standalone_mode=False); "
-            "print([m for m in ('torch', 'numpy', 'timm', 'transformers', 'open_clip') if m in sys.modules])")
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys, calc_metrics; calc_metrics.main(['calc', '--help'], standalone_mode=False); "
+        "print([m for m in ('torch', 'numpy', 'timm', 'transformers', 'open_clip') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert result.stdout.splitlines()[-1] == "[]"
 
 
 def test_json_lines_on_stdout_and_in_the_file(network, archive, tmp_path):
     out = tmp_path / "scores" / "metrics.jsonl"
-    result = calc("--network", network.parent, "--data", archive, "--metrics", "scale_x2, tile_exact", "--num", 3,
-                  "--cache", tmp_path, "--out", out)
+    result = calc(
+        "--network",
+        network.parent,
+        "--data",
+        archive,
+        "--metrics",
+        "scale_x2, tile_exact",
+        "--num",
+        3,
+        "--cache",
+        tmp_path,
+        "--out",
+        out,
+    )
     assert result.exit_code == 0, result.stderr
     records = lines_of(result.stdout)
-    assert [r["metric"] for r in records] == ["scale_x2", "tile_exact"] and len(result.stdout.splitlines()) == 2
+    assert [r["metric"] for r in records] == ["scale_x2", "tile_exact"] and len(
+        result.stdout.splitlines()
+    ) == 2
     assert lines_of(out.read_text()) == records
     assert records[1]["value"] < 1e-5 and records[0]["psnr"]["centers"] == records[0]["value"]
     assert records[0]["snapshot_sha256"] == Snapshot.from_pretrained(network).sha256
     assert records[0]["num_generated"] == 3 and "pictures of 32x32: 3/3" in result.stderr
 
 
-@pytest.mark.parametrize("change, complaint", [
-    ({"--metrics": "kid_lite"}, "did you mean 'kid_lite2'?"),
-    ({"--metrics": ","}, "name at least one"),
-    ({"--num": "1"}, "--num-images 1"),
-    ({"--trunc": "nan"}, "--trunc nan"),
-    ({"--network": "no/such/run"}, "no/such/run"),
-    ({"--data": "no/such.zip"}, "no/such.zip"),
-    ({"--device": "gpu7"}, "--device gpu7"),
-    pytest.param({"--ops": "cuda"}, "--ops cuda: ", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")),
-])
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        ({"--metrics": "kid_lite"}, "did you mean 'kid_lite2'?"),
+        ({"--metrics": ","}, "name at least one"),
+        ({"--num": "1"}, "--num-images 1"),
+        ({"--trunc": "nan"}, "--trunc nan"),
+        ({"--network": "no/such/run"}, "no/such/run"),
+        ({"--data": "no/such.zip"}, "no/such.zip"),
+        ({"--device": "gpu7"}, "--device gpu7"),
+        pytest.param(
+            {"--ops": "cuda"},
+            "--ops cuda: ",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here"),
+        ),
+    ],
+)
 def test_mistakes_are_one_line(network, archive, tmp_path, change, complaint):
-    options = {"--network": str(network), "--data": str(archive), "--metrics": "tile_exact", "--cache": str(tmp_path)}
+    options = {
+        "--network": str(network),
+        "--data": str(archive),
+        "--metrics": "tile_exact",
+        "--cache": str(tmp_path),
+    }
     result = calc(*(part for pair in (options | change).items() for part in pair))
     assert result.exit_code == 1
     assert result.stdout == "" and len(result.stderr.splitlines()) == 1
@@ -76,24 +108,61 @@ def test_usage_errors_are_clicks_own(network):
 
 
 def test_two_ranks_give_the_numbers_of_one(network, archive, tmp_path):
-    arguments = ["--network", network, "--data", archive, "--metrics", "kid_lite2,scale_x2,tile_exact", "--num", "7",
-                 "--batch-gpu", "2", "--cache"]
+    arguments = [
+        "--network",
+        network,
+        "--data",
+        archive,
+        "--metrics",
+        "kid_lite2,scale_x2,tile_exact",
+        "--num",
+        "7",
+        "--batch-gpu",
+        "2",
+        "--cache",
+    ]
     (single,) = (calc(*arguments, tmp_path / "one"),)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     ranks = []
     for rank in ("0", "1"):
-        environment = os.environ | {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1",
-                                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "calc_metrics.py", "calc", "--device", "cpu", *arguments, tmp_path / "two"]
-        ranks.append(subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-                                      stderr=subprocess.PIPE, text=True))
+        environment = os.environ | {
+            "RANK": rank,
+            "WORLD_SIZE": "2",
+            "LOCAL_RANK": rank,
+            "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        command = [
+            sys.executable,
+            "calc_metrics.py",
+            "calc",
+            "--device",
+            "cpu",
+            *arguments,
+            tmp_path / "two",
+        ]
+        ranks.append(
+            subprocess.Popen(
+                list(map(str, command)),
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     outputs = [process.communicate(timeout=300) for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], outputs
     assert outputs[1][0] == ""  # only rank 0 speaks
     one, two = lines_of(single.stdout), lines_of(outputs[0][0])
-    assert [r["metric"] for r in one] == [r["metric"] for r in two] == ["kid_lite2", "scale_x2", "tile_exact"]
+    assert (
+        [r["metric"] for r in one]
+        == [r["metric"] for r in two]
+        == ["kid_lite2", "scale_x2", "tile_exact"]
+    )
     for a, b in zip(one, two, strict=True):
         assert a["value"] == pytest.approx(b["value"], rel=1e-4, abs=1e-5), a["metric"]
 
@@ -104,6 +173,11 @@ def test_torchrun_takes_no_flag_for_its_own(command):
     from torch.distributed.run import get_args_parser
 
     theirs = [option for action in get_args_parser()._actions for option in action.option_strings]
-    ours = {option for parameter in command.params for option in parameter.opts if option.startswith("--")} - {"--num"}
+    ours = {
+        option
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--")
+    } - {"--num"}
     assert "--num-images" in ours or command is train.main
     assert not [option for option in ours if any(other.startswith(option) for other in theirs)]

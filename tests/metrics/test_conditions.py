@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.measures import Pictures, Reference
-from metrics.picture_folder import PictureFolder
+from metrics.pictures.folder_subject import FolderSubject
+from metrics.pictures.picture_folder import PictureFolder
+from metrics.pictures.sights import real_sight
+from metrics.pictures.specifications import Pictures, Reference
 from metrics.report import differences, latex, markdown, tabulate
-from metrics.sights import real_view
-from metrics.subjects import FolderSubject
 from tests.metrics.calc import calc, records_of, run
 
 
@@ -36,8 +36,19 @@ def sorted_pictures(tmp_path_factory):
 
 def test_a_part_of_a_folder_is_a_fair_draw(sorted_pictures, tmp_path):
     def kid(images, num):
-        return record(calc("--images", images, "--ref", sorted_pictures, "--metrics", "kid_lite2",
-                           "--num-images", num), "kid_lite2")
+        return record(
+            calc(
+                "--images",
+                images,
+                "--ref",
+                sorted_pictures,
+                "--metrics",
+                "kid_lite2",
+                "--num-images",
+                num,
+            ),
+            "kid_lite2",
+        )
 
     first = kid(sorted_pictures / "a_flat", 10)  # what the first 10 files would score
     part, whole = kid(sorted_pictures, 10), kid(sorted_pictures, 20)
@@ -70,7 +81,7 @@ def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures)
             return pictures[index]
 
     for count in (12, 20, 32):
-        view = real_view(Spy(), Reference(view="patch"), 8, count, "--data-large")
+        view = real_sight(Spy(), Reference(sight="patch"), 8, count, "--data-large")
         assert ("drawn" in view.tag) == (count != 20)
         for index in range(count):
             view.read(index)
@@ -84,12 +95,26 @@ def scored(network, archive, tmp_path_factory):
     """The same pictures scored from the network and from the folder that gen wrote: two files."""
     place = tmp_path_factory.mktemp("scored")
     how = ("--seed", 1, "--trunc", 0.5, "--num-images", 9)
-    made = run("gen", "--network", network, "--data", archive, "--metrics", "kid_lite2", "--outdir",
-               place / "pictures", "--device", "cpu", *how)
+    made = run(
+        "gen",
+        "--network",
+        network,
+        "--data",
+        archive,
+        "--metrics",
+        "kid_lite2",
+        "--outdir",
+        place / "pictures",
+        "--device",
+        "cpu",
+        *how,
+    )
     assert made.exit_code == 0, made.stderr
     common = ("--data", archive, "--metrics", "clip_r_small", "--cache", place / "cache")
-    for name, arguments in (("network", ["--network", network, *how]),
-                            ("folder", ["--images", place / "pictures", "--num-images", 9])):
+    for name, arguments in (
+        ("network", ["--network", network, *how]),
+        ("folder", ["--images", place / "pictures", "--num-images", 9]),
+    ):
         done = calc(*arguments, *common, "--out", place / f"{name}.jsonl")
         assert done.exit_code == 0, done.stderr
     return place
@@ -100,10 +125,22 @@ def records(path):
 
 
 def test_a_folder_of_gen_has_the_conditions_of_the_network(scored):
-    network, folder = (records(scored / f"{name}.jsonl")["clip_r_small"]
-                       for name in ("network", "folder"))
-    for field in ("value", "real", "chance", "num_distractors", "pool", "pool_from", "seed",
-                  "overrides", "teacher", "protocol", "dataset"):
+    network, folder = (
+        records(scored / f"{name}.jsonl")["clip_r_small"] for name in ("network", "folder")
+    )
+    for field in (
+        "value",
+        "real",
+        "chance",
+        "num_distractors",
+        "pool",
+        "pool_from",
+        "seed",
+        "overrides",
+        "teacher",
+        "protocol",
+        "dataset",
+    ):
         assert folder[field] == network[field], field
     assert (folder["num_distractors"], folder["pool_from"]) == (11, "split")
     done = run("compare", scored / "network.jsonl", scored / "folder.jsonl")
@@ -116,17 +153,35 @@ def test_captions_of_the_split_find_its_pool_and_others_are_told(scored, archive
 
     def score(name):
         out = tmp_path / f"{name}.jsonl"
-        found = record(calc("--images", theirs, "--data", archive, "--metrics", "clip_r_small",
-                            "--num-images", 9, "--cache", tmp_path, "--out", out), "clip_r_small")
+        found = record(
+            calc(
+                "--images",
+                theirs,
+                "--data",
+                archive,
+                "--metrics",
+                "clip_r_small",
+                "--num-images",
+                9,
+                "--cache",
+                tmp_path,
+                "--out",
+                out,
+            ),
+            "clip_r_small",
+        )
         return found, out
 
     found, _ = score("same")
     assert (found["pool_from"], found["num_distractors"]) == ("split", 11)
     assert found["teacher"] is None
     lines = (theirs / "captions.jsonl").read_text().splitlines()
-    (theirs / "captions.jsonl").write_text("\n".join(
-        json.dumps({"file": json.loads(line)["file"], "captions": [f"my own caption {number}"]})
-        for number, line in enumerate(lines)))
+    (theirs / "captions.jsonl").write_text(
+        "\n".join(
+            json.dumps({"file": json.loads(line)["file"], "captions": [f"my own caption {number}"]})
+            for number, line in enumerate(lines)
+        )
+    )
     found, out = score("other")
     assert (found["pool_from"], found["num_distractors"]) == ("scored pictures", 8)
     assert found["real"] is None
@@ -134,20 +189,43 @@ def test_captions_of_the_split_find_its_pool_and_others_are_told(scored, archive
     assert done.exit_code == 0 and "**" not in done.stdout
     (warning,) = done.stderr.splitlines()
     assert warning.startswith("Warning: clip_r_small: other differs from network in ")
-    for words in ("num_distractors (8, 11)", "pool_from (scored pictures, split)",
-                  "teacher (None, False)"):
+    for words in (
+        "num_distractors (8, 11)",
+        "pool_from (scored pictures, split)",
+        "teacher (None, False)",
+    ):
         assert words in warning and words in done.stdout
 
 
-RESULTS = {"value": 3.0, "spread": 1.0, "seconds": 99.0, "snapshot_sha256": "f" * 64, "real": 0.3,
-           "prime": 1.0, "device": "cuda", "seed": 1, "text_encoder": "another", "note": "none"}
+RESULTS = {
+    "value": 3.0,
+    "spread": 1.0,
+    "seconds": 99.0,
+    "snapshot_sha256": "f" * 64,
+    "real": 0.3,
+    "prime": 1.0,
+    "device": "cuda",
+    "seed": 1,
+    "text_encoder": "another",
+    "note": "none",
+}
 CONDITIONS = {
-    "num_generated": 8, "num_real": 7, "num_distractors": 5, "pool": 7, "split": "train",
-    "view": {}, "teacher": True, "resize": "another", "data_checked": None,
+    "num_generated": 8,
+    "num_real": 7,
+    "num_distractors": 5,
+    "pool": 7,
+    "split": "train",
+    "view": {},
+    "teacher": True,
+    "resize": "another",
+    "data_checked": None,
     "reference_file": {"name": "x"},
-    "detector": {"name": "small", "weights_sha256": "f" * 64}, "versions": {"protocols": 0},
+    "detector": {"name": "small", "weights_sha256": "f" * 64},
+    "versions": {"protocols": 0},
     "dataset": {"name": "noise", "content_hash": "f" * 64, "num_items": 12},
-    "overrides": {"truncation": 0.7}, "data_large": {"name": "x"}, "a_field_of_tomorrow": 1,
+    "overrides": {"truncation": 0.7},
+    "data_large": {"name": "x"},
+    "a_field_of_tomorrow": 1,
 }
 
 
@@ -182,23 +260,59 @@ def test_a_folder_of_real_pictures_is_known_by_its_content(sorted_pictures, scor
         for index in range(4):
             file = f"{10 * number + index}.png"
             shutil.copy(sorted_pictures / ("b_noise" if number else "a_flat") / file, place)
-        found = record(calc("--images", sorted_pictures, "--ref", place, "--metrics", "kid_lite2",
-                            "--num-images", 4), "kid_lite2")
+        found = record(
+            calc(
+                "--images",
+                sorted_pictures,
+                "--ref",
+                place,
+                "--metrics",
+                "kid_lite2",
+                "--num-images",
+                4,
+            ),
+            "kid_lite2",
+        )
         hashes.append(found["reference_file"]["content_hash"])
     assert hashes[0] != hashes[1] and len(hashes[0]) == 64
 
 
 def test_a_measure_that_cannot_be_computed_does_not_stop_the_others(network, archive, tmp_path):
     out = tmp_path / "scores.jsonl"
-    done = calc("--network", network, "--data", archive, "--cache", tmp_path, "--num-images", 3,
-                "--metrics", "pr_lite2,dc_lite2,clip_s_small_heldout", "--out", out)
+    done = calc(
+        "--network",
+        network,
+        "--data",
+        archive,
+        "--cache",
+        tmp_path,
+        "--num-images",
+        3,
+        "--metrics",
+        "pr_lite2,dc_lite2,clip_s_small_heldout",
+        "--out",
+        out,
+    )
     assert done.exit_code == 1 and list(records(out)) == ["clip_s_small_heldout"]
     told = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    assert told == [f"Error: {name}: at least {count} generated pictures are needed, there are 3; "
-                    f"give --num-images {count} or more"
-                    for name, count in (("pr_lite2", 4), ("dc_lite2", 6))]
-    assert done.stderr.splitlines()[-1] == "1 of 3 protocols scored; not scored: pr_lite2, dc_lite2"
-    again = calc("--network", network, "--data", archive, "--cache", tmp_path, "--metrics",
-                 "pr_lite2", "--num-images", 4)
+    assert told == [
+        f"Error: {name}: at least {count} generated pictures are needed, there are 3; "
+        f"give --num-images {count} or more"
+        for name, count in (("pr_lite2", 4), ("dc_lite2", 6))
+    ]
+    assert (
+        done.stderr.splitlines()[-1] == "1 of 3 evaluations scored; not scored: pr_lite2, dc_lite2"
+    )
+    again = calc(
+        "--network",
+        network,
+        "--data",
+        archive,
+        "--cache",
+        tmp_path,
+        "--metrics",
+        "pr_lite2",
+        "--num-images",
+        4,
+    )
     assert again.exit_code == 0, again.stderr  # the advice holds
-

@@ -9,26 +9,42 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics.clip_score import clip_score
-from metrics.measures import Cmmd, DensityCoverage, Frechet, Kid, PrecisionRecall, Protocol
-from metrics.protocols import PROTOCOLS, protocols_named
+from metrics.evaluations import EVALUATIONS, evaluations_named
+from metrics.measures.base import Evaluation
+from metrics.measures.clip import clip_score
+from metrics.measures.cmmd import Cmmd
+from metrics.measures.frechet import Frechet
+from metrics.measures.kid import Kid
+from metrics.measures.manifold import DensityCoverage, PrecisionRecall
+from metrics.pictures.generator_subject import GeneratorSubject
+from metrics.pictures.reading import Compute
+from metrics.pictures.sources import Sources
 from metrics.runner import evaluate, load_subject
-from metrics.session import Session, Sources
-from metrics.subjects import Subject
+from metrics.session import Session
 from networks.coordinates import View
 from networks.generators import preset
 from networks.interfaces import Codes, Generator, ViewError
 from networks.snapshot import Snapshot
 from torch_utils.tensors import from_uint8, to_uint8
 
-TOY = Protocol(name="kid_toy", summary="golden numbers", measure=Kid(detector="toy"))
-EMBEDDED = ("clip_s_small", "clip_s_small_heldout", "clip_r_small", "scale_x2", "scale_x4", "tile_exact")
-ALL = [TOY, *protocols_named(EMBEDDED)]
+TOY = Evaluation(name="kid_toy", summary="golden numbers", measure=Kid(detector="toy"))
+EMBEDDED = (
+    "clip_s_small",
+    "clip_s_small_heldout",
+    "clip_r_small",
+    "scale_x2",
+    "scale_x4",
+    "tile_exact",
+)
+ALL = [TOY, *evaluations_named(EMBEDDED)]
 
 
-def run(subject, archive, protocols, encoders, **options):
+def run(subject, archive, evaluations, encoders, **options):
     options = {"num": 20} | options
-    return {r["metric"]: r for r in evaluate(subject, archive, protocols, encoders=encoders, **options)}
+    return {
+        r["metric"]: r
+        for r in evaluate(subject, archive, evaluations, encoders=encoders, **options)
+    }
 
 
 class Formula(Generator):
@@ -53,7 +69,7 @@ class Formula(Generator):
 
 
 def with_generator(subject, function):
-    return Subject(Formula(function), subject.encoder, "small", subject.resolution)
+    return GeneratorSubject(Formula(function), subject.encoder, "small", subject.resolution)
 
 
 def test_batch_size_changes_nothing(subject, archive, encoders):
@@ -65,55 +81,80 @@ def test_batch_size_changes_nothing(subject, archive, encoders):
 
 
 def test_same_seed_same_number_other_seed_other_number(subject, archive, encoders):
-    a, b, c = (run(subject, archive, [TOY], encoders, seed=seed)["kid_toy"]["value"] for seed in (0, 0, 1))
+    a, b, c = (
+        run(subject, archive, [TOY], encoders, seed=seed)["kid_toy"]["value"] for seed in (0, 0, 1)
+    )
     assert a == b != c
 
 
 def test_golden_toy_number(subject, archive, encoders):
     # Pins the whole path: seeds, captions, order of items, uint8 rounding, toy weights, kernel. A change of this number
-    # is a change of every protocol: raise PROTOCOLS_VERSION with it.
-    assert run(subject, archive, [TOY], encoders)["kid_toy"]["value"] == pytest.approx(0.1013343, rel=1e-4)
+    # is a change of every evaluation: raise PROTOCOLS_VERSION with it.
+    assert run(subject, archive, [TOY], encoders)["kid_toy"]["value"] == pytest.approx(
+        0.1013343, rel=1e-4
+    )
 
 
-@pytest.mark.parametrize("measure, golden", [
-    (Frechet(detector="toy"), {"value": 0.7540101}),
-    (Kid(detector="toy", num_subsets=4, subset_size=6), {"value": -0.0004599118, "spread": 0.002452032}),
-    (Cmmd(detector="toy", sigma=1.0), {"value": 12.01001}),
-    (PrecisionRecall(detector="toy"), {"value": 17 / 20, "recall": 10 / 12}),
-    (DensityCoverage(detector="toy"), {"value": 0.9, "coverage": 1}),
-], ids=lambda part: getattr(part, "kind", ""))
+@pytest.mark.parametrize(
+    "measure, golden",
+    [
+        (Frechet(detector="toy"), {"value": 0.7540101}),
+        (
+            Kid(detector="toy", num_subsets=4, subset_size=6),
+            {"value": -0.0004599118, "spread": 0.002452032},
+        ),
+        (Cmmd(detector="toy", sigma=1.0), {"value": 12.01001}),
+        (PrecisionRecall(detector="toy"), {"value": 17 / 20, "recall": 10 / 12}),
+        (DensityCoverage(detector="toy"), {"value": 0.9, "coverage": 1}),
+    ],
+    ids=lambda part: getattr(part, "kind", ""),
+)
 def test_golden_numbers_of_other_measures(subject, archive, encoders, measure, golden):
-    row = Protocol(name=f"{measure.kind}_toy", summary="golden numbers", measure=measure)
-    noise = with_generator(subject, lambda x, rows: torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) * 1.9 - 0.9)
+    row = Evaluation(name=f"{measure.kind}_toy", summary="golden numbers", measure=measure)
+    noise = with_generator(
+        subject,
+        lambda x, rows: torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) * 1.9 - 0.9,
+    )
     record = run(noise, archive, [row], encoders)[row.name]
     assert {key: record[key] for key in golden} == pytest.approx(golden, rel=1e-4)
 
 
 def test_pictures_are_generated_once_for_all_detectors(subject, archive, encoders):
-    run(subject, archive, protocols_named(["clip_s_small"]) + [TOY], encoders)
+    run(subject, archive, evaluations_named(["clip_s_small"]) + [TOY], encoders)
     assert subject.generator.num_rendered == 20
-    run(subject, archive, protocols_named(["clip_s_small", "clip_s_small_heldout", "clip_r_small"]), encoders)
+    run(
+        subject,
+        archive,
+        evaluations_named(["clip_s_small", "clip_s_small_heldout", "clip_r_small"]),
+        encoders,
+    )
     assert subject.generator.num_rendered == 40
 
 
 def test_clip_score_is_that_of_the_pictures_and_prompts(subject, archive, encoders):
-    row = PROTOCOLS["clip_s_small_heldout"].with_overrides(num=20)
+    row = EVALUATIONS["clip_s_small_heldout"].with_overrides(num=20)
     record = run(subject, archive, [row], encoders)[row.name]
-    session = Session(subject, Sources(data=archive), device=torch.device("cpu"), batch_size=4, cache_dir=None,
-                      encoders=encoders, progress=lambda *_: None)
+    session = Session(
+        subject, Sources(data=archive), Compute(torch.device("cpu"), 4), encoders=encoders
+    )
     chosen = session.image_set(row.pictures)
     view = View.square(subject.resolution)
     images = torch.stack(list(session.render(row.pictures, range(20), view)))
     scorer = encoders["small-heldout"]
-    expected = clip_score(scorer.encode_image(from_uint8(to_uint8(images))).numpy(),
-                          scorer.encode_text(chosen.prompts).sentence.numpy())
+    expected = clip_score(
+        scorer.encode_image(from_uint8(to_uint8(images))).numpy(),
+        scorer.encode_text(chosen.prompts).sentence.numpy(),
+    )
     assert record["value"] == pytest.approx(expected, rel=1e-5)
     assert record["shuffled"] != pytest.approx(expected, rel=1e-2)
 
 
 def test_the_teacher_is_named(subject, archive, encoders):
     records = run(subject, archive, ALL, encoders)
-    assert {name for name, record in records.items() if record["teacher"]} == {"clip_s_small", "clip_r_small"}
+    assert {name for name, record in records.items() if record["teacher"]} == {
+        "clip_s_small",
+        "clip_r_small",
+    }
 
 
 def test_records_say_what_was_measured_and_are_json(subject, archive, encoders):
@@ -121,9 +162,16 @@ def test_records_say_what_was_measured_and_are_json(subject, archive, encoders):
     for name, record in records.items():
         assert json.loads(json.dumps(record, allow_nan=False)) == record
         assert record["protocol"]["name"] == name and record["split"] == "test"
-        assert record["dataset"]["num_items"] == 12 and record["versions"]["torch"] == torch.__version__
+        assert (
+            record["dataset"]["num_items"] == 12
+            and record["versions"]["torch"] == torch.__version__
+        )
     kid, precision = records["kid_toy"], records["clip_r_small"]
-    assert kid["num_generated"] == 20 and kid["num_real"] == 12 and len(kid["detector"]["weights_sha256"]) == 64
+    assert (
+        kid["num_generated"] == 20
+        and kid["num_real"] == 12
+        and len(kid["detector"]["weights_sha256"]) == 64
+    )
     assert records["clip_s_small"]["overrides"] == {"num_images": 20}
     assert records["tile_exact"]["num_generated"] == 4 and records["tile_exact"]["overrides"] == {}
     assert precision["num_distractors"] == 11 and precision["chance"] == pytest.approx(1 / 12)
@@ -135,7 +183,7 @@ def test_no_random_state_is_touched(subject, archive, encoders):
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
     # lite2 is built by timm, which initialises weights from the global stream.
-    records = evaluate(subject, archive, [TOY, PROTOCOLS["kid_lite2"]], num=4, encoders=encoders)
+    records = evaluate(subject, archive, [TOY, EVALUATIONS["kid_lite2"]], num=4, encoders=encoders)
     for record in records:
         assert math.isfinite(record["value"])
         after = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
@@ -150,18 +198,23 @@ def test_training_mode_is_given_back(subject, archive, encoders):
 
 def test_scale_consistency_of_a_ramp_in_closed_form(subject, archive, encoders):
     ramp = with_generator(subject, lambda x, rows: 2 * x - 1)
-    record = run(ramp, archive, [PROTOCOLS["scale_x2"]], encoders, num=2)["scale_x2"]
+    record = run(ramp, archive, [EVALUATIONS["scale_x2"]], encoders, num=2)["scale_x2"]
     s = subject.resolution
     errors = [i / (s - 1) - (2 * i + 0.5) / (2 * s - 1) for i in range(s)]
-    assert record["psnr"]["endpoints"] == pytest.approx(-10 * math.log10(np.mean(np.square(errors))), abs=1e-3)
+    assert record["psnr"]["endpoints"] == pytest.approx(
+        -10 * math.log10(np.mean(np.square(errors))), abs=1e-3
+    )
     assert record["value"] == record["psnr"]["centers"] == 100
     assert record["ssim"]["centers"] == pytest.approx(1) and record["ssim"]["endpoints"] < 1
     assert set(record["psnr"]) == set(record["ssim"]) == {"centers", "endpoints", "bicubic"}
 
 
 def test_lpips_is_there_where_its_weights_are(subject, archive, encoders, monkeypatch):
-    record = run(subject, archive, [PROTOCOLS["scale_x2"]], encoders, num=2)["scale_x2"]
-    assert record["lpips"] is None and record["lpips_note"] == "LPIPS needs pictures of at least 31 px a side"
+    record = run(subject, archive, [EVALUATIONS["scale_x2"]], encoders, num=2)["scale_x2"]
+    assert (
+        record["lpips"] is None
+        and record["lpips_note"] == "LPIPS needs pictures of at least 31 px a side"
+    )
 
     class Stand(torch.nn.Module):
         weights_sha256 = "0" * 64
@@ -169,19 +222,21 @@ def test_lpips_is_there_where_its_weights_are(subject, archive, encoders, monkey
         def forward(self, a, b):
             return (a - b).abs().mean((1, 2, 3))
 
-    monkeypatch.setattr(Session, "_load_lpips", lambda _: Stand())
+    monkeypatch.setattr(Session, "lpips", lambda _: Stand())
     ramp = with_generator(subject, lambda x, rows: 2 * x - 1)
-    record = run(ramp, archive, [PROTOCOLS["scale_x2"]], encoders, num=2)["scale_x2"]
+    record = run(ramp, archive, [EVALUATIONS["scale_x2"]], encoders, num=2)["scale_x2"]
     assert record["lpips"]["centers"] < 1e-6 < record["lpips"]["endpoints"]
     assert record["lpips_weights_sha256"] == "0" * 64 and "lpips_note" not in record
 
 
 def test_tile_exact_is_zero_for_waves_and_sees_a_seam(subject, archive, encoders):
-    record = run(subject, archive, [PROTOCOLS["tile_exact"]], encoders)["tile_exact"]
+    record = run(subject, archive, [EVALUATIONS["tile_exact"]], encoders)["tile_exact"]
     assert record["value"] < 1e-6
     seam = with_generator(subject, lambda x, rows: x + 0.25 * (rows.start == 7))
-    record = run(seam, archive, [PROTOCOLS["tile_exact"]], encoders)["tile_exact"]
-    assert all(record[name] == pytest.approx(0.25) for name in ("value", "whole", "window", "extrapolated"))
+    record = run(seam, archive, [EVALUATIONS["tile_exact"]], encoders)["tile_exact"]
+    assert all(
+        record[name] == pytest.approx(0.25) for name in ("value", "whole", "window", "extrapolated")
+    )
 
 
 def test_a_view_that_cannot_be_made_is_a_note(subject, archive, encoders):
@@ -196,12 +251,14 @@ def test_a_view_that_cannot_be_made_is_a_note(subject, archive, encoders):
 
 
 def test_a_diverged_network_is_a_note(subject, archive, encoders):
-    record = run(with_generator(subject, lambda x, rows: x * math.nan), archive, [TOY], encoders)["kid_toy"]
+    record = run(with_generator(subject, lambda x, rows: x * math.nan), archive, [TOY], encoders)[
+        "kid_toy"
+    ]
     assert record["value"] is None and "diverged" in record["note"]
 
 
 def test_data_of_another_size_is_refused(subject, archive, encoders):
-    other = Subject(subject.generator, subject.encoder, "small", 32)
+    other = GeneratorSubject(subject.generator, subject.encoder, "small", 32)
     with pytest.raises(UserError, match="16x16, but 32x32 are needed"):
         run(other, archive, [TOY], encoders)
 

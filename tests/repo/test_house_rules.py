@@ -51,6 +51,27 @@ def test_imports_run_down_only(layer):
     assert not faults, "\n".join(faults)
 
 
+# The rooms of metrics/, from the bottom up. Each one imports only rooms that stand before it.
+ROOMS_OF_METRICS = ("arithmetic", "pictures", "features", "measures", "evaluations", "session",
+                    "runner", "make_reference", "write_pictures", "report", "command")
+
+
+def test_imports_in_metrics_run_down_only():
+    faults, rooms = [], set()
+    for path in sorted((ROOT / "metrics").rglob("*.py")):
+        room = path.relative_to(ROOT / "metrics").with_suffix("").parts[0]
+        if room == "__init__":
+            continue
+        rooms.add(room)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("metrics"):
+                found = node.module.split(".")[1:] or [alias.name for alias in node.names]
+                if ROOMS_OF_METRICS.index(found[0]) > ROOMS_OF_METRICS.index(room):
+                    faults.append(f"{name_of(path)}:{node.lineno} {room} -> {found[0]}")
+    assert not faults, "\n".join(faults)
+    assert rooms == set(ROOMS_OF_METRICS)
+
+
 def test_the_layer_check_sees_an_upward_import(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     path = tmp_path / "networks" / "x.py"

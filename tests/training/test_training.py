@@ -11,7 +11,7 @@ import torch
 from configs import RECIPES, recipe
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.errors import UserError
-from metrics.protocols import PROTOCOLS
+from metrics.evaluations import EVALUATIONS
 from networks.discriminators import DcganDiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import preset
 from networks.layers.vector_quantizer import VectorQuantizerConfig
@@ -307,4 +307,4 @@ def test_config_cross_checks():
 def test_recipes_watch_a_cheap_proxy(name):
     config = RECIPES[name]()
     assert config.metrics == ("kid_lite2",)
-    assert config.metric_num <= PROTOCOLS["kid_lite2"].pictures.num_images
+    assert config.metric_num <= EVALUATIONS["kid_lite2"].pictures.num_images

@@ -1,0 +1,1 @@
+"""Formulas that several measures share: sums over pairs, spectra, similarity of pictures."""

@@ -1,0 +1,1 @@
+"""What detectors see in pictures: feature vectors, their moments, and the kept references."""

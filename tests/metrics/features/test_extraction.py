@@ -1,0 +1,118 @@
+"""Passes of pictures through detectors: order, batches, threads, ranks."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metrics.features.detectors import load_detector
+from metrics.features.extraction import extract
+from metrics.features.moments import moments_of
+from metrics.features.wants import MOMENTS, VECTORS
+from metrics.measures.frechet import frechet_distance
+from metrics.pictures.reading import Compute, read_batches
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[3]
+
+
+def picture(index):
+    return torch.randint(
+        0, 256, (3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(index)
+    )
+
+
+BOTH = VECTORS | MOMENTS
+
+
+def run(total=23, batch_size=5, num_threads=2, wants=BOTH):
+    def batches(share):
+        return read_batches(picture, share, Compute(CPU, batch_size), "", num_threads)
+
+    return extract(total, batches, {"toy": load_detector("toy", CPU)}, {"toy": wants})["toy"]
+
+
+def test_vectors_come_in_picture_order_for_any_batch_and_thread_count():
+    first = run(batch_size=1, num_threads=1)
+    expected = load_detector("toy", CPU)(torch.stack([picture(i) for i in range(23)])).numpy()
+    assert np.allclose(first.vectors, expected, atol=1e-6) and first.vectors.dtype == np.float32
+    for batch_size, threads in ((7, 1), (7, 4), (64, 3)):
+        again = run(batch_size=batch_size, num_threads=threads)
+        assert np.allclose(again.vectors, first.vectors, atol=1e-5)
+        assert np.allclose(again.moments.covariance, first.moments.covariance, rtol=1e-4, atol=1e-8)
+
+
+def test_only_what_is_wanted_is_kept():
+    moments, vectors = run(wants=MOMENTS), run(wants=VECTORS)
+    assert moments.vectors is None and vectors.moments is None
+    assert np.allclose(moments.moments.mean, vectors.get_moments().mean)
+    assert moments.count == vectors.count == 23
+
+
+def test_progress_counts_pictures_and_errors_come_through():
+    seen = []
+    for _ in read_batches(
+        picture, range(1, 12, 2), Compute(CPU, 4, lambda *state: seen.append(state)), "x", 2
+    ):
+        pass
+    assert seen == [("x", 4, 6), ("x", 6, 6)]
+
+    def broken(index):
+        raise OSError(f"picture {index}")
+
+    with pytest.raises(OSError, match="picture 0"):
+        list(read_batches(broken, range(9), Compute(CPU, 2), "", 2))
+
+
+RANK = """
+import json, runpy, sys, torch
+sys.path.insert(0, {root!r})
+run = runpy.run_path({file!r})["run"]
+from torch_utils.distributed import process_group
+torch.set_num_threads(1)
+with process_group(torch.device("cpu")):
+    found = run(total={total})
+    print(json.dumps([found.vectors.astype(float).tolist(), found.moments.mean.tolist(), found.moments.covariance.tolist()]))
+"""
+
+
+@pytest.mark.multi_process
+@pytest.mark.parametrize("total", [23, 3])
+def test_two_processes_give_the_moments_of_one(total):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK.format(root=str(ROOT), file=__file__, total=total)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {
+                "RANK": rank,
+                "WORLD_SIZE": "2",
+                "LOCAL_RANK": rank,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            },
+        )
+        for rank in ("0", "1")
+    ]
+    outputs = [json.loads(process.communicate(timeout=120)[0]) for process in ranks]
+    one = run(total=total)
+    assert outputs[0] == outputs[1]
+    wanted = one.vectors, one.moments.mean, one.moments.covariance
+    for found, expected in zip(outputs[0], wanted, strict=True):
+        assert np.allclose(found, expected, rtol=1e-5, atol=1e-7)
+    other = moments_of(one.vectors[::-1] + 0.1)
+    two = type(one.moments)(total, np.array(outputs[0][1]), np.array(outputs[0][2]))
+    assert frechet_distance(two, other) == pytest.approx(
+        frechet_distance(one.moments, other), rel=1e-5
+    )
