@@ -1,5 +1,7 @@
 """A small real archive, a generator of sine waves and a dual encoder of mean colours, shared by the metric tests."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ class Waves(Generator):
     """Every channel is a sine wave over the plane whose frequency and phase follow latent and sentence."""
 
     latent_shape = (3, 3)
+    config = SimpleNamespace(text_noise=0.0)
 
     def __init__(self):
         super().__init__(token_shape=(3, 3))

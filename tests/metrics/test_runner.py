@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ class Formula(Generator):
     """The picture is a function of x; no latent, no text."""
 
     latent_shape = (1, 1)
+    config = SimpleNamespace(text_noise=0.0)
 
     def __init__(self, function):
         super().__init__(token_shape=(1, 1))
