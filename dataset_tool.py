@@ -40,9 +40,20 @@ def main() -> None:
 @main.command()
 @DEST
 @RESOLUTION
-@click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="Only N drawings, spread over all.")
-@click.option("--seed", metavar="INT", type=int, default=0, show_default=True,
-              help="Deals the concepts out to train (85 %) and test (15 %).")
+@click.option(
+    "--max-images",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Only N drawings, spread over all.",
+)
+@click.option(
+    "--seed",
+    metavar="INT",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Deals the concepts out to train (85 %) and test (15 %).",
+)
 @report_user_errors
 def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> None:
     """Render the OpenMoji drawings (CC-BY-SA-4.0) with captions from their names and colours.
@@ -75,29 +86,56 @@ def _import_to(resolution: str, **options: Any) -> AbstractContextManager:
 
 
 @main.command()
-@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              help="Pictures, in subfolders too, with captions in one of the forms above.")
-@click.option("--captions-from", metavar="FORM", help="Which captions to take.  [default: the "
-              "first that is there]")
-@click.option("--caption-column", metavar="NAME",
-              help="Of a table.  [default: captions, caption, text, ...]")
-@click.option("--caption-template", metavar="TEXT",
-              help="Make captions such as 'a photo of a {}', with the name of the picture's folder "
-              "in place of {}: a leading number (001., n02085620-) is dropped, underscores become "
-              "spaces. Without {} all pictures get the same caption.")
-@click.option("--no-captions", is_flag=True, help="Import the pictures without captions; "
-              "train.py --cond false trains on them.")
-@click.option("--test-share", metavar="SHARE", default=0.0, show_default=True,
-              type=click.FloatRange(min=0, max=1, max_open=True),
-              help="About this share of the pictures, by the hash of their names, is kept for "
-              "scores, where neither the captions' file nor folders named train, test or "
-              "validation say a split.")
+@click.option(
+    "--source",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Pictures, in subfolders too, with captions in one of the forms above.",
+)
+@click.option(
+    "--captions-from",
+    metavar="FORM",
+    help="Which captions to take.  [default: the first that is there]",
+)
+@click.option(
+    "--caption-column", metavar="NAME", help="Of a table.  [default: captions, caption, text, ...]"
+)
+@click.option(
+    "--caption-template",
+    metavar="TEXT",
+    help="Make captions such as 'a photo of a {}', with the name of the picture's folder "
+    "in place of {}: a leading number (001., n02085620-) is dropped, underscores become "
+    "spaces. Without {} all pictures get the same caption.",
+)
+@click.option(
+    "--no-captions",
+    is_flag=True,
+    help="Import the pictures without captions; train.py --cond false trains on them.",
+)
+@click.option(
+    "--test-share",
+    metavar="SHARE",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="About this share of the pictures, by the hash of their names, is kept for "
+    "scores, where neither the captions' file nor folders named train, test or "
+    "validation say a split.",
+)
 @FOLLOW_LINKS
 @import_options
 @report_user_errors
-def folder(source: Path, captions_from: str | None, caption_column: str | None,
-           caption_template: str | None, no_captions: bool, test_share: float, follow_links: bool,
-           **options: Any) -> None:
+def folder(
+    source: Path,
+    captions_from: str | None,
+    caption_column: str | None,
+    caption_template: str | None,
+    no_captions: bool,
+    test_share: float,
+    follow_links: bool,
+    **options: Any,
+) -> None:
     """Import a folder of pictures; hidden files are left out.
 
     Forms of captions, in the order of preference; docs/datasets.md says what each looks like:
@@ -115,23 +153,40 @@ def folder(source: Path, captions_from: str | None, caption_column: str | None,
 
     captions = Captions(captions_from, caption_template, no_captions, caption_column)
     with _import_to(**options) as (report, write):
-        raws = folder_pictures(source, report, test_share, follow_links=follow_links,
-                               captions=captions)
+        raws = folder_pictures(
+            source, report, test_share, follow_links=follow_links, captions=captions
+        )
         refuse_captionless(source, raws, report)
         write(raws, f"folder {printable(source.resolve().name)}")
 
 
 @main.command()
-@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True, multiple=True,
-              help="Folder of pictures, such as train2014; repeat it together with --captions for two splits.")
-@click.option("--captions", metavar="FILE", type=click.Path(path_type=Path), required=True, multiple=True,
-              help="Annotation file of that folder, such as annotations/captions_train2014.json.")
-@click.option("--split", type=click.Choice(["auto", "train", "test"]), default="auto", show_default=True,
-              help="auto: by the file's name, train is train and val is test.")
+@click.option(
+    "--images",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Folder of pictures, such as train2014; repeat it together with --captions for two splits.",
+)
+@click.option(
+    "--captions",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Annotation file of that folder, such as annotations/captions_train2014.json.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "train", "test"]),
+    default="auto",
+    show_default=True,
+    help="auto: by the file's name, train is train and val is test.",
+)
 @import_options
 @report_user_errors
-def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str,
-         **options: Any) -> None:
+def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str, **options: Any) -> None:
     """Import MS-COCO 2014 or 2017 from the official pictures and captions. Ids are COCO's.
 
     Captions are stripped and their newlines folded. Pictures without captions, captions without
@@ -144,7 +199,9 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str,
     from datasets.coco import coco_pictures, split_of
 
     if len(images) != len(captions):
-        raise UserError(f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one")
+        raise UserError(
+            f"--images is there {len(images)} times and --captions {len(captions)} times; give one for one"
+        )
     with _import_to(**options) as (report, write):
         raws = []
         for folder, file in zip(images, captions, strict=True):
@@ -154,18 +211,36 @@ def coco(images: tuple[Path, ...], captions: tuple[Path, ...], split: str,
 
 
 @main.command()
-@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), required=True, help="CUB_200_2011.")
-@click.option("--captions", metavar="DIR|FILE", type=click.Path(path_type=Path), required=True,
-              help="Folder text or text_c10 with CLASS/NAME.txt, or a JSON file.")
-@click.option("--split", default="official", show_default=True, metavar="official|attngan:FILE",
-              help="train_test_split.txt, or AttnGAN's train/filenames.pickle or test/filenames.pickle.")
-@click.option("--crop", type=click.Choice(["none", "box75"]), default="none", show_default=True,
-              help="box75: the square about the bounding box that AttnGAN and its successors train and score on.")
+@click.option(
+    "--root", metavar="DIR", type=click.Path(path_type=Path), required=True, help="CUB_200_2011."
+)
+@click.option(
+    "--captions",
+    metavar="DIR|FILE",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder text or text_c10 with CLASS/NAME.txt, or a JSON file.",
+)
+@click.option(
+    "--split",
+    default="official",
+    show_default=True,
+    metavar="official|attngan:FILE",
+    help="train_test_split.txt, or AttnGAN's train/filenames.pickle or test/filenames.pickle.",
+)
+@click.option(
+    "--crop",
+    type=click.Choice(["none", "box75"]),
+    default="none",
+    show_default=True,
+    help="box75: the square about the bounding box that AttnGAN and its successors train and score on.",
+)
 @FOLLOW_LINKS
 @import_options
 @report_user_errors
-def cub(root: Path, captions: Path, split: str, crop: str, follow_links: bool,
-        **options: Any) -> None:
+def cub(
+    root: Path, captions: Path, split: str, crop: str, follow_links: bool, **options: Any
+) -> None:
     """Import Caltech-UCSD Birds 200-2011 with the ten captions a picture. Ids are CLASS/NAME.
 
     Pickled file lists are read without running what is in them.
@@ -178,24 +253,51 @@ def cub(root: Path, captions: Path, split: str, crop: str, follow_links: bool,
     rule = "official" if split == "official" else "attngan"
     with _import_to(**options) as (report, write):
         raws = cub_pictures(root, captions, split, report, follow_links=follow_links)
-        write(raws, f"CUB-200-2011, split {rule}", crop=crop,
-              box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None)
+        write(
+            raws,
+            f"CUB-200-2011, split {rule}",
+            crop=crop,
+            box_scale=ATTNGAN_BOX_SCALE if crop == "box75" else None,
+        )
 
 
 @main.command()
-@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              help="The folder jpg.")
-@click.option("--captions", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              help="The folder text_c10.")
-@click.option("--labels", metavar="MAT", type=click.Path(path_type=Path),
-              help="imagelabels.mat, to check the classes of the captions.")
-@click.option("--split", metavar="MAT|reed:DIR", help="setid.mat, or the folder with Reed et al.'s "
-              "testclasses.txt.  [default: all are train]")
+@click.option(
+    "--images",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The folder jpg.",
+)
+@click.option(
+    "--captions",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The folder text_c10.",
+)
+@click.option(
+    "--labels",
+    metavar="MAT",
+    type=click.Path(path_type=Path),
+    help="imagelabels.mat, to check the classes of the captions.",
+)
+@click.option(
+    "--split",
+    metavar="MAT|reed:DIR",
+    help="setid.mat, or the folder with Reed et al.'s testclasses.txt.  [default: all are train]",
+)
 @FOLLOW_LINKS
 @import_options
 @report_user_errors
-def flowers(images: Path, captions: Path, labels: Path | None, split: str | None,
-            follow_links: bool, **options: Any) -> None:
+def flowers(
+    images: Path,
+    captions: Path,
+    labels: Path | None,
+    split: str | None,
+    follow_links: bool,
+    **options: Any,
+) -> None:
     """Import Oxford-102 flowers with the ten captions a picture. Ids are class_00077/image_00001.
 
     Example: dataset_tool.py flowers --images jpg --captions text_c10 --split reed:flowers
@@ -204,14 +306,26 @@ def flowers(images: Path, captions: Path, labels: Path | None, split: str | None
     from datasets.flowers import flower_pictures
 
     with _import_to(**options) as (report, write):
-        raws = flower_pictures(images, captions, report, labels=labels, split=split,
-                               follow_links=follow_links)
+        raws = flower_pictures(
+            images, captions, report, labels=labels, split=split, follow_links=follow_links
+        )
         write(raws, "Oxford-102 flowers")
 
 
 @main.command()
-@click.option("--source", metavar="DIR|PATTERN", required=True, help="Shards: a folder, or such as 'cc3m/000*.tar'.")
-@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True, help="Of all pictures.")
+@click.option(
+    "--source",
+    metavar="DIR|PATTERN",
+    required=True,
+    help="Shards: a folder, or such as 'cc3m/000*.tar'.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test"]),
+    default="train",
+    show_default=True,
+    help="Of all pictures.",
+)
 @import_options
 @report_user_errors
 def webdataset(source: str, split: str, **options: Any) -> None:
@@ -228,13 +342,18 @@ def webdataset(source: str, split: str, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True, help="What save_to_disk wrote.")
+@click.option(
+    "--source",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="What save_to_disk wrote.",
+)
 @click.option("--image-column", metavar="NAME", help="[default: image, img, ...]")
 @click.option("--caption-column", metavar="NAME", help="[default: captions, caption, text, ...]")
 @import_options
 @report_user_errors
-def hf(source: Path, image_column: str | None, caption_column: str | None,
-       **options: Any) -> None:
+def hf(source: Path, image_column: str | None, caption_column: str | None, **options: Any) -> None:
     """Import a data set that the Hugging Face library saved with save_to_disk (needs pyarrow).
 
     Example: dataset_tool.py hf --source flowers --dest data/flowers256.zip --resolution 256x256
@@ -247,18 +366,41 @@ def hf(source: Path, image_column: str | None, caption_column: str | None,
 
 
 @main.command()
-@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), required=True,
-              multiple=True, help="A database such as bedroom_train_lmdb; repeat it for more.")
-@click.option("--split", type=click.Choice(["auto", "train", "test"]), default="auto",
-              show_default=True, help="auto: by the folder's name, val and test are test.")
-@click.option("--caption-template", metavar="TEXT", help="Make captions such as 'a photo of a {}', "
-              "with the category of the folder's name in place of {}.")
-@click.option("--no-captions", is_flag=True, help="Import the pictures without captions; "
-              "train.py --cond false trains on them.")
+@click.option(
+    "--source",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="A database such as bedroom_train_lmdb; repeat it for more.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "train", "test"]),
+    default="auto",
+    show_default=True,
+    help="auto: by the folder's name, val and test are test.",
+)
+@click.option(
+    "--caption-template",
+    metavar="TEXT",
+    help="Make captions such as 'a photo of a {}', "
+    "with the category of the folder's name in place of {}.",
+)
+@click.option(
+    "--no-captions",
+    is_flag=True,
+    help="Import the pictures without captions; train.py --cond false trains on them.",
+)
 @import_options
 @report_user_errors
-def lsun(source: tuple[Path, ...], split: str, caption_template: str | None, no_captions: bool,
-         **options: Any) -> None:
+def lsun(
+    source: tuple[Path, ...],
+    split: str,
+    caption_template: str | None,
+    no_captions: bool,
+    **options: Any,
+) -> None:
     """Import LSUN's LMDB databases (needs the package lmdb). LSUN has no captions: give
     --no-captions or --caption-template. Ids are LSUN's keys.
 
@@ -269,16 +411,27 @@ def lsun(source: tuple[Path, ...], split: str, caption_template: str | None, no_
 
     with _import_to(**options) as (report, write):
         databases = open_databases(source, split, caption_template, no_captions, report)
-        write(lsun_pictures(databases, report),
-              f"LSUN {', '.join(printable(path.resolve().name) for path in source)}",
-              sum(map(len, databases)))
+        write(
+            lsun_pictures(databases, report),
+            f"LSUN {', '.join(printable(path.resolve().name) for path in source)}",
+            sum(map(len, databases)),
+        )
 
 
 @main.command("encode-text")
 @click.option("--data", metavar="ZIP|DIR", required=True, help="The data set.")
-@click.option("--text-encoder", metavar="SPEC", default="small", show_default=True,
-              help="small, small-heldout, hashed or open_clip:MODEL/WEIGHTS.")
-@click.option("--cache", metavar="DIR", help="Where features go.  [default: .cache beside the data, as train.py does]")
+@click.option(
+    "--text-encoder",
+    metavar="SPEC",
+    default="small",
+    show_default=True,
+    help="small, small-heldout, hashed or open_clip:MODEL/WEIGHTS.",
+)
+@click.option(
+    "--cache",
+    metavar="DIR",
+    help="Where features go.  [default: .cache beside the data, as train.py does]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @report_user_errors
 def encode_text(data: str, text_encoder: str, cache: str | None, device: str) -> None:
@@ -293,34 +446,64 @@ def encode_text(data: str, text_encoder: str, cache: str | None, device: str) ->
     from networks.text_encoders.limits import cut_line
     from torch_utils.distributed import resolve_device
 
-    folder = Path(cache) if cache else cache_folder(Path(data).parent / ".cache", user_cache_folder())
+    folder = (
+        Path(cache) if cache else cache_folder(Path(data).parent / ".cache", user_cache_folder())
+    )
     everything = TextImageDataset(data, split="all")
     if not everything.has_captions:
         raise UserError(
-            f"--data {data}: the pictures have no captions, so there is nothing to encode")
+            f"--data {data}: the pictures have no captions, so there is nothing to encode"
+        )
     encoder = load_encoder(text_encoder, resolve_device(device))
-    cut = cut_line(encoder, (text for index in range(len(everything))
-                             for text in everything.captions(index)))
+    cut = cut_line(
+        encoder, (text for index in range(len(everything)) for text in everything.captions(index))
+    )
     if cut:
         click.echo(cut, err=True)
     for split in sorted(everything.splits):  # train.py caches its split alone
         dataset = TextImageDataset(data, split=split)
-        captions = sorted({text for index in range(len(dataset)) for text in dataset.captions(index)})
+        captions = sorted(
+            {text for index in range(len(dataset)) for text in dataset.captions(index)}
+        )
         made = CachedTextEncoder.build(encoder, captions, folder)
         click.echo(f"{made.folder}: {len(captions)} captions of {split} by {encoder.id}")
 
 
 @main.command()
-@click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
-              help="A data set of this program.")
-@click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
-              help="Where to write: a .zip archive, or a folder. Nothing may be there.")
-@click.option("--format", type=click.Choice(["stylegan"]), required=True,
-              help="The program whose loader must accept it.")
-@click.option("--split", type=click.Choice(["train", "test", "all"]), default="train",
-              show_default=True, help="Of the pictures.")
-@click.option("--labels", type=click.Choice(["none", "class"]), default="none", show_default=True,
-              help="class: number the folders of the ids, as in CUB's CLASS/NAME.")
+@click.option(
+    "--source",
+    metavar="ZIP|DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A data set of this program.",
+)
+@click.option(
+    "--dest",
+    metavar="ZIP|DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Where to write: a .zip archive, or a folder. Nothing may be there.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["stylegan"]),
+    required=True,
+    help="The program whose loader must accept it.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test", "all"]),
+    default="train",
+    show_default=True,
+    help="Of the pictures.",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["none", "class"]),
+    default="none",
+    show_default=True,
+    help="class: number the folders of the ids, as in CUB's CLASS/NAME.",
+)
 @report_user_errors
 def convert(source: Path, dest: Path, format: str, split: str, labels: str) -> None:
     """Write a data set for another program. StyleGAN's takes squares of a power of two, and has no
@@ -337,7 +520,13 @@ def convert(source: Path, dest: Path, format: str, split: str, labels: str) -> N
 
 
 @main.command()
-@click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True, help="The data set.")
+@click.option(
+    "--source",
+    metavar="ZIP|DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The data set.",
+)
 @report_user_errors
 def verify(source: Path) -> None:
     """Open every picture of a data set and check sizes, captions, ids and splits.
@@ -359,16 +548,38 @@ def verify(source: Path) -> None:
 
 
 @main.command()
-@click.option("--source", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
-              help="The data set.")
-@click.option("--dest", metavar="PNG", type=click.Path(path_type=Path), required=True,
-              help="Where to write the sheet; an earlier sheet is replaced.")
-@click.option("--num-images", metavar="N", type=click.IntRange(1, 1000), default=16,
-              show_default=True, help="Pictures on the sheet.")
-@click.option("--seed", metavar="INT", type=int, default=0, show_default=True,
-              help="Draws the pictures.")
-@click.option("--split", type=click.Choice(["train", "test", "all"]), default="all",
-              show_default=True, help="Which pictures to draw from and to count.")
+@click.option(
+    "--source",
+    metavar="ZIP|DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The data set.",
+)
+@click.option(
+    "--dest",
+    metavar="PNG",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Where to write the sheet; an earlier sheet is replaced.",
+)
+@click.option(
+    "--num-images",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="Pictures on the sheet.",
+)
+@click.option(
+    "--seed", metavar="INT", type=int, default=0, show_default=True, help="Draws the pictures."
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test", "all"]),
+    default="all",
+    show_default=True,
+    help="Which pictures to draw from and to count.",
+)
 @report_user_errors
 def show(source: Path, dest: Path, num_images: int, seed: int, split: str) -> None:
     """Draw some pictures of a data set with their captions, and print how large, how many, how long

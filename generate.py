@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from networks.sampling import ImageStream, TruncationCenter
 
 MAX_SEEDS = 1_000_000
-NO_PROMPT = ('no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
-             "with one a line")
+NO_PROMPT = (
+    'no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
+    "with one a line"
+)
 GRID = "grid.png"
 PICTURE_NAME = r"\d+-(.*-)?seed\d{4,}\.png|" + re.escape(GRID)
 # PNG texts of every picture that this command draws
@@ -51,16 +53,26 @@ def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str
     found = [prompt.strip() for prompt in prompts]
     if prompts_file is not None:
         try:
-            found += [line.strip() for line in Path(prompts_file).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            found += [
+                line.strip()
+                for line in Path(prompts_file).read_text(encoding="utf-8-sig").splitlines()
+                if line.strip()
+            ]
         except UnicodeDecodeError as error:
-            raise UserError(f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+            raise UserError(
+                f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file as UTF-8 text"
+            ) from None
         except OSError as error:
-            raise UserError(f"--prompts-file {prompts_file}: cannot be read ({error.strerror})") from None
+            raise UserError(
+                f"--prompts-file {prompts_file}: cannot be read ({error.strerror})"
+            ) from None
     if not all(found) or not found and prompts_file is not None:
         raise UserError(NO_PROMPT)
     for prompt in found:
         if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise UserError(f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use --prompts-file")
+            raise UserError(
+                f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use --prompts-file"
+            )
     return found
 
 
@@ -73,46 +85,120 @@ def fitting_prompts(texts: list[str], reads_text: bool, network: str) -> list[st
         raise UserError(NO_PROMPT)
     if texts and not reads_text:
         raise UserError(
-            f"--prompts: {network} was trained without text and reads no prompt; leave prompts out")
+            f"--prompts: {network} was trained without text and reads no prompt; leave prompts out"
+        )
     return texts or [""]
 
 
 def slug(prompt: str) -> str:
     """A short form of a prompt for file names: its letters and digits, of any script, and hyphens."""
-    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower()).strip("-")[:48].strip("-") or "prompt"
+    return (
+        re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower())
+        .strip("-")[:48]
+        .strip("-")
+        or "prompt"
+    )
 
 
 @click.command(context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--network", required=True, metavar="PATH",
-              help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging "
-                   "Face Hub.")
-@click.option("--prompts", multiple=True, metavar="TEXT",
-              help="What to draw; may be repeated. Networks trained without text take none.")
+@click.option(
+    "--network",
+    required=True,
+    metavar="PATH",
+    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+)
+@click.option(
+    "--prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="What to draw; may be repeated. Networks trained without text take none.",
+)
 @click.option("--prompts-file", metavar="FILE", help="Text file with a prompt a line.")
-@click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Latent seeds of every prompt, e.g. 0-3,7.")
+@click.option(
+    "--seeds",
+    default="0",
+    show_default=True,
+    metavar="LIST",
+    help="Latent seeds of every prompt, e.g. 0-3,7.",
+)
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
-@click.option("--window", default="0,0,1,1", show_default=True, metavar="X0,Y0,X1,Y1",
-              help="Part of the plane in frame units; beyond 0..1 is extrapolation.")
-@click.option("--trunc", default=1.0, show_default=True, help="Truncation psi; below 1 trades variety for typicality.")
-@click.option("--trunc-center", type=click.Choice(["prompt", "global"]), default="prompt", show_default=True,
-              help="Truncate towards the mean of the same prompt, or of all training.")
-@click.option("--text-noise", type=click.FloatRange(min=0), metavar="F",
-              help="Noise on the sentence, relative to its length: more gives more varied pictures "
-              "of a prompt.  [default: what the network was trained to be drawn with]")
+@click.option(
+    "--window",
+    default="0,0,1,1",
+    show_default=True,
+    metavar="X0,Y0,X1,Y1",
+    help="Part of the plane in frame units; beyond 0..1 is extrapolation.",
+)
+@click.option(
+    "--trunc",
+    default=1.0,
+    show_default=True,
+    help="Truncation psi; below 1 trades variety for typicality.",
+)
+@click.option(
+    "--trunc-center",
+    type=click.Choice(["prompt", "global"]),
+    default="prompt",
+    show_default=True,
+    help="Truncate towards the mean of the same prompt, or of all training.",
+)
+@click.option(
+    "--text-noise",
+    type=click.FloatRange(min=0),
+    metavar="F",
+    help="Noise on the sentence, relative to its length: more gives more varied pictures "
+    "of a prompt.  [default: what the network was trained to be drawn with]",
+)
 @click.option("--grid", is_flag=True, help="Also write grid.png: a row a prompt, a column a seed.")
-@click.option("--outdir", default="out", show_default=True, metavar="DIR", help="Where the pictures go.")
-@click.option("--batch-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures made at once.")
-@click.option("--tile", type=click.IntRange(min=1), help="Most pixels rendered at once; bounds memory, changes nothing else."
-              "  [default: what suits the device]")
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), default="auto", show_default=True,
-              help="Which implementation of the operators to use.")
+@click.option(
+    "--outdir", default="out", show_default=True, metavar="DIR", help="Where the pictures go."
+)
+@click.option(
+    "--batch-gpu",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Pictures made at once.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(min=1),
+    help="Most pixels rendered at once; bounds memory, changes nothing else."
+    "  [default: what suits the device]",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, cpu, cuda, cuda:N or mps.",
+)
+@click.option(
+    "--ops",
+    type=click.Choice(["auto", "cuda", "ref"]),
+    default="auto",
+    show_default=True,
+    help="Which implementation of the operators to use.",
+)
 @report_user_errors
-def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
-         trunc: float, trunc_center: TruncationCenter, text_noise: float | None, grid: bool, outdir: str,
-         batch_gpu: int, tile: int | None, device: str,
-         ops: str) -> None:
+def main(
+    network: str,
+    prompts: tuple[str, ...],
+    prompts_file: str | None,
+    seeds: str,
+    size: str | None,
+    window: str,
+    trunc: float,
+    trunc_center: TruncationCenter,
+    text_noise: float | None,
+    grid: bool,
+    outdir: str,
+    batch_gpu: int,
+    tile: int | None,
+    device: str,
+    ops: str,
+) -> None:
     """Draw every prompt with every seed; an unconditional network takes seeds alone.
 
     \b
@@ -138,7 +224,13 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     snapshot = Snapshot.from_pretrained(network)
     texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
     view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
-    check_picture_size(*((view.width * len(numbers), view.height * len(texts)) if grid else (view.width, view.height)))
+    check_picture_size(
+        *(
+            (view.width * len(numbers), view.height * len(texts))
+            if grid
+            else (view.width, view.height)
+        )
+    )
     names = picture_names(texts, numbers)
     check_folder(Path(outdir), [*names, GRID] if grid else names)
     remove_leftovers(outdir)
@@ -147,13 +239,30 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     if cut:
         click.echo(cut, err=True)
     stream = iterate_images(
-        snapshot.generator.to(where), encoder, [text for text in texts for _ in numbers], numbers * len(texts), view,
-        truncation=trunc, center=trunc_center, text_noise=text_noise, batch_size=batch_gpu, tile_px=tile, device=where)
-    facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", "window": ",".join(map(str, view.box)),
-             "truncation": f"{trunc} ({trunc_center})"}
+        snapshot.generator.to(where),
+        encoder,
+        [text for text in texts for _ in numbers],
+        numbers * len(texts),
+        view,
+        truncation=trunc,
+        center=trunc_center,
+        text_noise=text_noise,
+        batch_size=batch_gpu,
+        tile_px=tile,
+        device=where,
+    )
+    facts = {
+        "snapshot": snapshot.sha256,
+        "size": f"{view.width}x{view.height}",
+        "window": ",".join(map(str, view.box)),
+        "truncation": f"{trunc} ({trunc_center})",
+    }
     if text_noise is not None:
         facts["text_noise"] = str(text_noise)
-    click.echo(f"{len(stream)} pictures of {view.width}x{view.height} on {where}, operators: {implementation}", err=True)
+    click.echo(
+        f"{len(stream)} pictures of {view.width}x{view.height} on {where}, operators: {implementation}",
+        err=True,
+    )
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
@@ -190,20 +299,28 @@ def check_folder(outdir: Path, names: list[str]) -> None:
             click.echo(f"{outdir} keeps {len(stay)} pictures of an earlier call: {shown}", err=True)
 
 
-def _write(stream: ImageStream, names: list[str], outdir: Path, facts: dict[str, str],
-           num_columns: int | None) -> None:
+def _write(
+    stream: ImageStream,
+    names: list[str],
+    outdir: Path,
+    facts: dict[str, str],
+    num_columns: int | None,
+) -> None:
     from torch_utils.pictures import grid, png_with, save_png
     from torch_utils.tensors import to_uint8
 
     images = []
     for name, sample in zip(names, stream, strict=True):
         if not sample.image.isfinite().all():
-            raise UserError(f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
-                            "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame")
+            raise UserError(
+                f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
+                "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame"
+            )
         image = to_uint8(sample.image)
         prompt = {"prompt": sample.prompt} if sample.prompt else {}
-        save_png(outdir / name, image, prompt | {"seed": str(sample.seed)} | facts,
-                 ours=png_with(*MARKS))
+        save_png(
+            outdir / name, image, prompt | {"seed": str(sample.seed)} | facts, ours=png_with(*MARKS)
+        )
         click.echo(outdir / name)
         if num_columns:
             images.append(image)

@@ -24,22 +24,38 @@ def parse_lengths(text: str) -> list[float]:
         except ValueError:
             length = math.nan
         if not SHORTEST <= length < LONGEST:
-            raise UserError(f"--std {text}: expected relative lengths between {SHORTEST} and "
-                            f"{LONGEST:.4f}, such as 0.03,0.08")
+            raise UserError(
+                f"--std {text}: expected relative lengths between {SHORTEST} and "
+                f"{LONGEST:.4f}, such as 0.03,0.08"
+            )
         lengths.append(length)
     return lengths
 
 
 @click.command()
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--network", required=True, metavar="RUN",
-              help="Folder of a run that was trained with ema.posthoc.")
-@click.option("--std", "lengths", required=True, metavar="A,B,...",
-              help="Relative lengths sigma_rel of the wanted averages, such as 0.03,0.08.")
-@click.option("--kimg", type=click.IntRange(min=0), metavar="N",
-              help="End of the averages, one of averages-<N>.safetensors.  [default: the newest]")
-@click.option("--outdir", required=True, metavar="DIR",
-              help="Where the snapshots phema-<kimg>-<length> go.")
+@click.option(
+    "--network",
+    required=True,
+    metavar="RUN",
+    help="Folder of a run that was trained with ema.posthoc.",
+)
+@click.option(
+    "--std",
+    "lengths",
+    required=True,
+    metavar="A,B,...",
+    help="Relative lengths sigma_rel of the wanted averages, such as 0.03,0.08.",
+)
+@click.option(
+    "--kimg",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="End of the averages, one of averages-<N>.safetensors.  [default: the newest]",
+)
+@click.option(
+    "--outdir", required=True, metavar="DIR", help="Where the snapshots phema-<kimg>-<length> go."
+)
 @report_user_errors
 def main(network: str, lengths: str, kimg: int | None, outdir: str) -> None:
     """Write snapshots whose weights are averages of other lengths than the run kept.

@@ -25,42 +25,114 @@ def _names(text: str) -> tuple[str, ...]:
 
 @click.command(context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--outdir", required=True, metavar="DIR", help="The run's folder; an existing run in it is resumed.")
-@click.option("--recipe", required=True, metavar="NAME", help="What to train; see configs/ and docs/configs.md.")
-@click.option("--data", metavar="PATH",
-              help="Archive or folder of dataset_tool.py or StyleGAN's tools, or bare pictures.")
-@click.option("--caption-template", metavar="TEXT",
-              help="Make captions of StyleGAN's class labels, such as 'a photo of a {}'.")
-@click.option("--class-names", metavar="FILE",
-              help="Names for {}, a line a label, or JSON.  [default: the label's number]")
-@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of real images.")
-@click.option("--batch", type=click.IntRange(min=1), help="Images a step, over all processes and accumulations.")
-@click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images of one forward on a process; the rest accumulates.")
+@click.option(
+    "--outdir",
+    required=True,
+    metavar="DIR",
+    help="The run's folder; an existing run in it is resumed.",
+)
+@click.option(
+    "--recipe",
+    required=True,
+    metavar="NAME",
+    help="What to train; see configs/ and docs/configs.md.",
+)
+@click.option(
+    "--data",
+    metavar="PATH",
+    help="Archive or folder of dataset_tool.py or StyleGAN's tools, or bare pictures.",
+)
+@click.option(
+    "--caption-template",
+    metavar="TEXT",
+    help="Make captions of StyleGAN's class labels, such as 'a photo of a {}'.",
+)
+@click.option(
+    "--class-names",
+    metavar="FILE",
+    help="Names for {}, a line a label, or JSON.  [default: the label's number]",
+)
+@click.option(
+    "--kimg",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Length of training in thousands of real images.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Images a step, over all processes and accumulations.",
+)
+@click.option(
+    "--batch-gpu",
+    type=click.IntRange(min=1),
+    help="Most images of one forward on a process; the rest accumulates.",
+)
 @click.option("--gamma", type=click.FloatRange(min=0), help="Weight of the R1 penalty.")
 @click.option("--seed", type=int, help="Seed of everything that is drawn.")
-@click.option("--cond", type=bool, metavar="BOOL",
-              help="false: without text; no captions are read or needed.  [default: the recipe's]")
-@click.option("--aug", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation of what D sees.")
+@click.option(
+    "--cond",
+    type=bool,
+    metavar="BOOL",
+    help="false: without text; no captions are read or needed.  [default: the recipe's]",
+)
+@click.option(
+    "--aug", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation of what D sees."
+)
 @click.option("--mirror", type=bool, metavar="BOOL", help="Show x-flipped pictures as well.")
 @click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
-@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics.")
-@click.option("--metrics", metavar="A,B|none", help="Scores at every snapshot; see calc_metrics.py list.")
-@click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), help="Which implementation of the operators to use.")
+@click.option(
+    "--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics."
+)
+@click.option(
+    "--metrics", metavar="A,B|none", help="Scores at every snapshot; see calc_metrics.py list."
+)
+@click.option(
+    "--ops",
+    type=click.Choice(["auto", "cuda", "ref"]),
+    help="Which implementation of the operators to use.",
+)
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")
-@click.option("--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written.")
-@click.option("--init-from", metavar="PATH",
-              help="Start from the weights of a snapshot or of user/name on the Hugging Face Hub; a "
-              "run folder gives D's weights too (transfer; not resuming).")
-@click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
-@click.option("--ranks", default="auto", show_default=True, metavar="N|auto",
-              help="Processes of this machine. auto: one a core of a CPU where the batch divides; "
-              "1 on a GPU or if OMP_NUM_THREADS is set.")
-@click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
+@click.option(
+    "--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written."
+)
+@click.option(
+    "--init-from",
+    metavar="PATH",
+    help="Start from the weights of a snapshot or of user/name on the Hugging Face Hub; a "
+    "run folder gives D's weights too (transfer; not resuming).",
+)
+@click.option(
+    "--nan-policy",
+    type=click.Choice(["stop", "skip", "rollback"]),
+    help="What to do about non-finite gradients.",
+)
+@click.option(
+    "--ranks",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="Processes of this machine. auto: one a core of a CPU where the batch divides; "
+    "1 on a GPU or if OMP_NUM_THREADS is set.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="Any field of the config; may be repeated.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
 @report_user_errors
-def main(outdir: str, recipe: str, cond: bool | None, ranks: str, assignments: tuple[str, ...],
-         dry_run: bool, **flags: Any) -> None:
+def main(
+    outdir: str,
+    recipe: str,
+    cond: bool | None,
+    ranks: str,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    **flags: Any,
+) -> None:
     """Train a text-to-image GAN; the same command again resumes.
 
     SIGINT and SIGTERM save the state first; the exit code is then 3.
@@ -94,9 +166,14 @@ def main(outdir: str, recipe: str, cond: bool | None, ranks: str, assignments: t
         sys.exit(STOPPED)
 
 
-FIELDS = {"caption_template": "labels.template", "class_names": "labels.names",
-          "gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg",
-          "snap": "snapshot_ticks"}
+FIELDS = {
+    "caption_template": "labels.template",
+    "class_names": "labels.names",
+    "gamma": "loss.r1_gamma",
+    "aug": "augment.mode",
+    "tick": "tick_kimg",
+    "snap": "snapshot_ticks",
+}
 
 
 def _processes(text: str) -> int | None:
@@ -111,8 +188,10 @@ def _processes(text: str) -> int | None:
 def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:
     """The recipe with or without text, as --cond says."""
     if cond and not config.reads_text:
-        raise UserError(f"--cond true: recipe {config.recipe} reads no text; take one that does "
-                        "(docs/configs.md)")
+        raise UserError(
+            f"--cond true: recipe {config.recipe} reads no text; take one that does "
+            "(docs/configs.md)"
+        )
     return config.without_text() if cond is False else config
 
 
@@ -120,7 +199,11 @@ def _as_assignments(flags: dict[str, Any]) -> list[str]:
     """Flags that were given, in the form of --set."""
     import json
 
-    return [f"{FIELDS.get(name, name)}={json.dumps(value)}" for name, value in flags.items() if value is not None]
+    return [
+        f"{FIELDS.get(name, name)}={json.dumps(value)}"
+        for name, value in flags.items()
+        if value is not None
+    ]
 
 
 if __name__ == "__main__":

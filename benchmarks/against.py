@@ -24,8 +24,9 @@ import click
 CASES = ("forward", "backward", "G", "D", "D+R1")
 
 
-def call_of(part: str, generator: str, resolution: int, batch: int,
-            dtype: str) -> Callable[[], object]:
+def call_of(
+    part: str, generator: str, resolution: int, batch: int, dtype: str
+) -> Callable[[], object]:
     """A case on the sources that are imported: `forward` of the preset; `backward`, that and
     its gradients, without D; a part of a training step; or `step`, where `generator` is the name of
     a recipe: the whole step of `training.trainer`, R1 and other lazy terms at their intervals.
@@ -77,8 +78,9 @@ def training_step(recipe_name: str, batch: int) -> Callable[[], object]:
     told.encode_text = lambda captions: text  # type: ignore  # training reads a cache
     trainer = Trainer(config, encoder, torch.device("cpu"), told)
     side = config.resolution
-    images = torch.randint(256, (batch, 3, side, side), dtype=torch.uint8,
-                           generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        256, (batch, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
     def steps() -> None:
         for _ in range(config.loss.r1_interval):
@@ -107,9 +109,13 @@ class Side:
 
     def __init__(self, folder: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())], cwd=folder, text=True,
+            [sys.executable, str(Path(__file__).resolve())],
+            cwd=folder,
+            text=True,
             env=os.environ | {"PYTHONPATH": str(folder.resolve())},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def seconds(self, case: dict) -> float:
         assert self.process.stdin and self.process.stdout
@@ -140,8 +146,16 @@ def main(**options: Any) -> None:
     report_user_errors(compare)(**options)
 
 
-def compare(other: Path, generator: str, parts: str, resolution: int, batches: str, dtypes: str,
-            rounds: int, json_path: Path | None) -> None:
+def compare(
+    other: Path,
+    generator: str,
+    parts: str,
+    resolution: int,
+    batches: str,
+    dtypes: str,
+    rounds: int,
+    json_path: Path | None,
+) -> None:
     """Time both sides, print a row for each case and add the rows to the record."""
     import torch
 
@@ -160,21 +174,41 @@ def compare(other: Path, generator: str, parts: str, resolution: int, batches: s
     for dtype in dtypes.split(","):
         for batch in map(int, batches.split(",")):
             for part in parts.split(","):
-                case = {"part": part, "generator": generator, "resolution": resolution,
-                        "batch": batch, "dtype": dtype}
+                case = {
+                    "part": part,
+                    "generator": generator,
+                    "resolution": resolution,
+                    "batch": batch,
+                    "dtype": dtype,
+                }
                 times = [[side.seconds(case) for side in sides] for _ in range(rounds)]
                 before, now = (statistics.median(column) for column in zip(*times, strict=True))
-                row = case | {"rounds": rounds, "other_cpu_s": before, "cpu_s": now,
-                              "ratio": statistics.median(a / b for a, b in times)}
+                row = case | {
+                    "rounds": rounds,
+                    "other_cpu_s": before,
+                    "cpu_s": now,
+                    "ratio": statistics.median(a / b for a, b in times),
+                }
                 rows.append(row | {"load": os.getloadavg()[0]})
-                click.echo("  ".join(f"{key}={value:.4g}" if isinstance(value, float)
-                                     else f"{key}={value}" for key, value in row.items()))
+                click.echo(
+                    "  ".join(
+                        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                        for key, value in row.items()
+                    )
+                )
     for side in sides:
         side.close()
     if json_path:
         found = read_json(json_path)["rows"] if json_path.exists() else []
-        write_json(json_path, {"benchmark": "against", "machine": machine(torch.device("cpu")),
-                               "rows": [*found, *rows]}, ours=RECORD)
+        write_json(
+            json_path,
+            {
+                "benchmark": "against",
+                "machine": machine(torch.device("cpu")),
+                "rows": [*found, *rows],
+            },
+            ours=RECORD,
+        )
 
 
 if __name__ == "__main__":

@@ -36,8 +36,15 @@ from networks.interfaces import Generator
 from torch_utils.ops.backend import chosen, using
 
 WRITES_ONLY = {"copy_", "fill_", "zero_"}  # they do not read what they overwrite
-NO_WORK = {"_unsafe_view", "detach", "empty", "new_empty", "empty_like", "empty_strided",
-           "new_empty_strided"}
+NO_WORK = {
+    "_unsafe_view",
+    "detach",
+    "empty",
+    "new_empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty_strided",
+}
 
 
 def held_bytes(x: torch.Tensor) -> int:
@@ -82,8 +89,16 @@ class MovedBytes(TorchDispatchMode):
 class CudaAutocast(TorchFunctionMode):
     """Autocast on a CPU, except that these functions compute in float32 as they do on a GPU."""
 
-    WIDE = {functional.layer_norm, functional.softplus, torch.softmax, torch.Tensor.softmax,
-            torch.Tensor.pow, torch.Tensor.square, torch.Tensor.rsqrt, torch.Tensor.sum}
+    WIDE = {
+        functional.layer_norm,
+        functional.softplus,
+        torch.softmax,
+        torch.Tensor.softmax,
+        torch.Tensor.pow,
+        torch.Tensor.square,
+        torch.Tensor.rsqrt,
+        torch.Tensor.sum,
+    }
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in self.WIDE and torch.is_autocast_enabled("cpu"):
@@ -105,9 +120,12 @@ def as_on(device: str) -> Iterator[None]:
         return operator != "biline_decode_backward" or dtype != torch.float32
 
     op = "torch_utils.ops"
-    with CudaAutocast(), mock.patch(f"{op}.biline.formula.covers", covers), \
-            mock.patch(f"{op}.modulated_linear.registered", lambda *_, **__: chosen() != "ref"), \
-            mock.patch(f"{op}.modulated_linear.samples.GROUP_NUMBERS", 0):
+    with (
+        CudaAutocast(),
+        mock.patch(f"{op}.biline.formula.covers", covers),
+        mock.patch(f"{op}.modulated_linear.registered", lambda *_, **__: chosen() != "ref"),
+        mock.patch(f"{op}.modulated_linear.samples.GROUP_NUMBERS", 0),
+    ):
         yield
 
 
@@ -117,9 +135,11 @@ def counted(call: Callable[[], object]) -> MovedBytes:
     return counter
 
 
-def generator_parts(generator: Generator, inputs: tuple, view: View,
-                    dtype: torch.dtype) -> dict[str, MovedBytes]:
+def generator_parts(
+    generator: Generator, inputs: tuple, view: View, dtype: torch.dtype
+) -> dict[str, MovedBytes]:
     """Drawing without gradients, the forward with them, and the backward from the pictures."""
+
     def draw() -> torch.Tensor:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             return generator(*inputs, view)
@@ -140,8 +160,15 @@ def step_parts(step: Step) -> dict[str, MovedBytes]:
         return {f"step: {part}": counted(partial(call, step)) for part, call in PARTS.items()}
 
 
-def count(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str,
-          steps: bool = False) -> dict[str, MovedBytes]:
+def count(
+    name: str,
+    resolution: int,
+    batch: int,
+    device: str,
+    dtype: torch.dtype,
+    variant: str,
+    steps: bool = False,
+) -> dict[str, MovedBytes]:
     """Every part of one case. variant: eager (--ops ref) or ours."""
     # Fake parameters cannot be moved, and are where they belong.
     stay = mock.patch.object(torch.nn.Module, "to", lambda network, *_: network)
@@ -160,8 +187,19 @@ def count(name: str, resolution: int, batch: int, device: str, dtype: torch.dtyp
 @click.option("--generator", "name", default="eidgan", show_default=True, help="The preset.")
 @click.option("--steps/--no-steps", default=True, show_default=True, help="Also steps of G and D.")
 @click.option("--sources", default=8, show_default=True, help="Sources to list for each part.")
-def main(name: str, steps: bool, sources: int, device: str, resolutions: str, batches: str,
-         dtypes: str, variants: str, rounds: int, seconds: float, json_path: Path | None) -> None:
+def main(
+    name: str,
+    steps: bool,
+    sources: int,
+    device: str,
+    resolutions: str,
+    batches: str,
+    dtypes: str,
+    variants: str,
+    rounds: int,
+    seconds: float,
+    json_path: Path | None,
+) -> None:
     """Count operators and bytes of a generator's forward and backward, and of a training step."""
     bench = Bench("bytes_moved", dict(locals()) | {"device": "cpu"})
     for variant in variants.split(","):
@@ -170,8 +208,14 @@ def main(name: str, steps: bool, sources: int, device: str, resolutions: str, ba
         for dtype in dtypes.split(","):
             for resolution in numbers(resolutions):
                 for batch in numbers(batches):
-                    labels = {"generator": name, "resolution": resolution, "batch": batch,
-                              "device": device, "dtype": dtype, "variant": variant}
+                    labels = {
+                        "generator": name,
+                        "resolution": resolution,
+                        "batch": batch,
+                        "device": device,
+                        "dtype": dtype,
+                        "variant": variant,
+                    }
                     parts = count(name, resolution, batch, device, DTYPES[dtype], variant, steps)
                     for part, counter in parts.items():
                         add(bench, {"part": part} | labels, counter, sources)
@@ -180,8 +224,10 @@ def main(name: str, steps: bool, sources: int, device: str, resolutions: str, ba
 
 def add(bench: Bench, labels: dict, counter: MovedBytes, sources: int) -> None:
     bench.add(labels | {"operators": counter.operators, "gbyte": counter.bytes / 1e9})
-    largest = {source: {"operators": counter.operators_of[source], "gbyte": moved / 1e9}
-               for source, moved in counter.bytes_of.most_common(sources)}
+    largest = {
+        source: {"operators": counter.operators_of[source], "gbyte": moved / 1e9}
+        for source, moved in counter.bytes_of.most_common(sources)
+    }
     for source, row in largest.items():
         click.echo(f"    {source}: {row['operators']} operators, {row['gbyte']:.3g} GB")
     bench.rows[-1]["largest"] = largest

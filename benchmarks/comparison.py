@@ -28,14 +28,30 @@ from torch_utils.pictures import grid, png_with, save_png
 from torch_utils.tensors import to_uint8
 
 METRICS = "kid_lite2,clip_s_small_heldout,clip_r_small,scale_x2"
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
-           "#393b79", "#637939", "#843c39", "#7b4173")
+COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#7f7f7f",
+    "#bcbd22",
+    "#17becf",
+    "#393b79",
+    "#637939",
+    "#843c39",
+    "#7b4173",
+)
 
 WIDTH, HEIGHT, LEFT = 900, 420, 60  # of the curves, and of what is left of them
 # The head of `curves_svg`, up to the title: so a file begins that may be replaced.
-SVG_HEAD = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-            'font-family="sans-serif" font-size="12">\n'
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/><text x="{LEFT}" y="18">')
+SVG_HEAD = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+    'font-family="sans-serif" font-size="12">\n'
+    f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/><text x="{LEFT}" y="18">'
+)
 IS_CURVES, IS_GRID = starting_with(SVG_HEAD), png_with("rows", "prompts")
 
 
@@ -44,8 +60,14 @@ def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
     width, height, left, bottom, top, right = WIDTH, HEIGHT, LEFT, 40, 30, 220
     points = [point for runs in groups.values() for run in runs for point in run.curve]
     if not points:
-        raise UserError("no run has a learning curve; train with --metrics, or name another one by --curve")
-    most_x, low, high = max(x for x, _ in points) or 1, min(0, *(y for _, y in points)), max(y for _, y in points)
+        raise UserError(
+            "no run has a learning curve; train with --metrics, or name another one by --curve"
+        )
+    most_x, low, high = (
+        max(x for x, _ in points) or 1,
+        min(0, *(y for _, y in points)),
+        max(y for _, y in points),
+    )
     high = high if high > low else low + 1
 
     def place(x: float, y: float) -> str:
@@ -55,46 +77,97 @@ def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
     for step in range(5):
         x, y = most_x * step / 4, low + (high - low) * step / 4
         px, py = place(x, low).split(",")[0], place(0, y).split(",")[1]
-        parts.append(f'<text x="{px}" y="{height - 15}" text-anchor="middle">{x:.4g}</text>'
-                     f'<text x="{left - 8}" y="{py}" text-anchor="end">{y:.3g}</text>'
-                     f'<line x1="{left}" x2="{width - right}" y1="{py}" y2="{py}" stroke="#ddd"/>')
+        parts.append(
+            f'<text x="{px}" y="{height - 15}" text-anchor="middle">{x:.4g}</text>'
+            f'<text x="{left - 8}" y="{py}" text-anchor="end">{y:.3g}</text>'
+            f'<line x1="{left}" x2="{width - right}" y1="{py}" y2="{py}" stroke="#ddd"/>'
+        )
     for index, (name, runs) in enumerate(groups.items()):
         colour = COLOURS[index % len(COLOURS)]
         for run in runs:
-            parts.append(f'<polyline fill="none" stroke="{colour}" points="{" ".join(place(*point) for point in run.curve)}"/>')
+            parts.append(
+                f'<polyline fill="none" stroke="{colour}" points="{" ".join(place(*point) for point in run.curve)}"/>'
+            )
         y = top + 16 * index
-        parts.append(f'<line x1="{width - right + 12}" x2="{width - right + 32}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
-                     f'<text x="{width - right + 38}" y="{y + 4}">{name}</text>')
-    return "\n".join([*parts, f'<text x="{(width - right) / 2}" y="{height - 2}">kimg</text></svg>', ""])
+        parts.append(
+            f'<line x1="{width - right + 12}" x2="{width - right + 32}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
+            f'<text x="{width - right + 38}" y="{y + 4}">{name}</text>'
+        )
+    return "\n".join(
+        [*parts, f'<text x="{(width - right) / 2}" y="{height - 2}">kimg</text></svg>', ""]
+    )
 
 
-def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: torch.device) -> list[str]:
+def sample_grid(
+    groups: dict[str, list[Run]], data: str, path: Path, device: torch.device
+) -> list[str]:
     """A row a recipe (its first seed), a column a prompt, the real pictures on top; same prompts and seeds. Returns the prompts."""
     dataset = TextImageDataset(data, split="test")
     chosen = image_set(dataset, num_images=10, seed=0)
     images = [dataset[item].image for item in chosen.items]
     for runs in groups.values():
         snapshot = Snapshot.from_pretrained(runs[0].folder)
-        stream = iterate_images(snapshot.generator.to(device), snapshot.load_encoder(device), chosen.prompts, chosen.seeds,
-                                View.square(snapshot.resolution), device=device)
+        stream = iterate_images(
+            snapshot.generator.to(device),
+            snapshot.load_encoder(device),
+            chosen.prompts,
+            chosen.seeds,
+            View.square(snapshot.resolution),
+            device=device,
+        )
         images += [to_uint8(sample.image) for sample in stream]
-    save_png(path, grid(images, len(chosen)),
-             {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
-             ours=IS_GRID)
+    save_png(
+        path,
+        grid(images, len(chosen)),
+        {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
+        ours=IS_GRID,
+    )
     return list(chosen.prompts)
 
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="RUN...")
-@click.option("--data", required=True, metavar="ZIP", help="The data set of the runs; its test split is scored.")
-@click.option("--metrics", default=METRICS, show_default=True, help="Evaluations; see calc_metrics.py list.")
-@click.option("--num-images", type=int, help="Generated pictures an evaluation.  [default: the evaluation's own]")
-@click.option("--curve", default="kid_lite2", show_default=True, help="Metric that the runs computed while training.")
-@click.option("--note", default="", help="A line on these runs for the page: date, hardware, commit.")
-@click.option("--out", default="docs/comparison.md", show_default=True, help="The page; pictures go to pictures/ beside it.")
+@click.option(
+    "--data",
+    required=True,
+    metavar="ZIP",
+    help="The data set of the runs; its test split is scored.",
+)
+@click.option(
+    "--metrics", default=METRICS, show_default=True, help="Evaluations; see calc_metrics.py list."
+)
+@click.option(
+    "--num-images",
+    type=int,
+    help="Generated pictures an evaluation.  [default: the evaluation's own]",
+)
+@click.option(
+    "--curve",
+    default="kid_lite2",
+    show_default=True,
+    help="Metric that the runs computed while training.",
+)
+@click.option(
+    "--note", default="", help="A line on these runs for the page: date, hardware, commit."
+)
+@click.option(
+    "--out",
+    default="docs/comparison.md",
+    show_default=True,
+    help="The page; pictures go to pictures/ beside it.",
+)
 @click.option("--device", default="cpu", show_default=True)
 @report_user_errors
-def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | None, curve: str, note: str, out: str, device: str) -> None:
+def main(
+    folders: tuple[str, ...],
+    data: str,
+    metrics: str,
+    num_images: int | None,
+    curve: str,
+    note: str,
+    out: str,
+    device: str,
+) -> None:
     """Compare finished runs and write the page."""
     is_page, pictures = starting_with(TITLE), Path(out).parent / "pictures"
     curves_path, grid_path = pictures / "comparison-curves.svg", pictures / "comparison.png"

@@ -51,14 +51,14 @@ from dnnlib.ownership import refuse_foreign
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 TABLES = {
-    "captions.jsonl":
-        '{"file": "a.png", "captions": ["a red cat", "caf\u00e9"], "split": "test"}\n',
+    "captions.jsonl": '{"file": "a.png", "captions": ["a red cat", "caf\u00e9"], "split": "test"}\n',
     "metadata.jsonl": '{"file_name": "a.png", "text": "a red cat on a mat"}\n',
     "metadata.csv": 'file_name,text\na.png,"a red cat, on a mat"\n',
     "captions.tsv": "file\tcaption\na.png\ta red cat on a mat\n",
     "results.csv": "image_name| comment_number| comment\na.png| 0| a red cat on a mat .\n",
     "a.json": '{"captions": ["a red cat", "half an emoji \\ud83d"], "prompt": "no"}',
-    "a.txt": "a red cat\r\na cat on a mat\r\n"}
+    "a.txt": "a red cat\r\na cat on a mat\r\n",
+}
 
 
 class Kind(NamedTuple):
@@ -89,8 +89,14 @@ def picture(draw: random.Random, form: str | None = None) -> tuple[str, bytes]:
 def exif(draw: random.Random) -> tuple[str, bytes]:
     """A sound picture with a damaged EXIF block."""
     block, base = Image.Exif(), ExifTags.Base
-    fitting = {base.Orientation: draw.randint(0, 9), base.XResolution: 72.5, base.Software: "fuzz",
-               base.DateTime: "2026:11:25 00:00:00", base.ColorSpace: 1, base.Make: "nobody"}
+    fitting = {
+        base.Orientation: draw.randint(0, 9),
+        base.XResolution: 72.5,
+        base.Software: "fuzz",
+        base.DateTime: "2026:11:25 00:00:00",
+        base.ColorSpace: 1,
+        base.Make: "nobody",
+    }
     for tag in draw.sample(sorted(fitting), 4):
         block[tag] = fitting[tag]
     buffer, form = io.BytesIO(), draw.choice(("JPEG", "PNG", "WEBP"))
@@ -105,8 +111,12 @@ def zipped(draw: random.Random) -> tuple[str, bytes]:
         path = Path(folder, "a.zip")
         if draw.random() < 0.5:
             noise = np.frombuffer(draw.randbytes(8 * 8 * 3), np.uint8).reshape(8, 8, 3)
-            write_archive(path, iter([Picture(noise, "a", ("a red cat",), "train")]), (8, 8),
-                          {"source": "fuzz"})
+            write_archive(
+                path,
+                iter([Picture(noise, "a", ("a red cat",), "train")]),
+                (8, 8),
+                {"source": "fuzz"},
+            )
         else:
             method = draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
             with zipfile.ZipFile(path, "w", method) as archive:
@@ -167,10 +177,13 @@ def read_table(path: Path) -> None:
         pass
 
 
-KINDS = {"EXIF block": Kind(exif, read_picture, whole=False),
-         "picture": Kind(picture, read_picture),
-         "zip": Kind(zipped, read_zip), "tar": Kind(tarred, read_tar),
-         "captions": Kind(table, read_table)}
+KINDS = {
+    "EXIF block": Kind(exif, read_picture, whole=False),
+    "picture": Kind(picture, read_picture),
+    "zip": Kind(zipped, read_zip),
+    "tar": Kind(tarred, read_tar),
+    "captions": Kind(table, read_table),
+}
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:
@@ -249,11 +262,17 @@ def run(name: str, seeds: range, chunk: int = 500) -> tuple[Counter[str], list[t
 
 @click.command()
 @click.option("--num", default=100_000, show_default=True, help="Inputs in all, a fifth a kind.")
-@click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True,
-              help="This kind alone; may be repeated.")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(list(KINDS)),
+    multiple=True,
+    help="This kind alone; may be repeated.",
+)
 @click.option("--seed", default=0, show_default=True, help="The first seed of each kind.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path),
-              help="Write the record there.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."
+)
 @report_user_errors
 def main(num: int, kinds: tuple[str, ...], seed: int, json_path: Path | None) -> None:
     """Read damaged files of every kind and count what becomes of them."""
@@ -265,15 +284,20 @@ def main(num: int, kinds: tuple[str, ...], seed: int, json_path: Path | None) ->
         share = num // len(KINDS)
         counts, wrong = run(name, range(seed, seed + share))
         row = {"kind": name, "inputs": share} | {
-            key: counts[key] for key in ("read", "refused", "traceback", "crash")}
+            key: counts[key] for key in ("read", "refused", "traceback", "crash")
+        }
         rows.append(row | {"seconds": round(time.monotonic() - began, 1)})
         click.echo("  ".join(f"{key}={value}" for key, value in rows[-1].items()))
         for number, text in wrong[:5]:
             click.echo(f"    seed {number}: {text}")
         failed = failed or bool(wrong)
         if json_path is not None:
-            record = {"benchmark": "fuzz_imports", "date": date.today().isoformat(),
-                      "seed": seed, "rows": rows}
+            record = {
+                "benchmark": "fuzz_imports",
+                "date": date.today().isoformat(),
+                "seed": seed,
+                "rows": rows,
+            }
             write_json(json_path, record, ours=RECORD)
     sys.exit(failed)
 

@@ -24,8 +24,11 @@ from torch_utils.ops.backend import using
 
 def text_for(config, batch: int, device) -> TextFeatures:
     """Random features of 77 tokens: the towers are not what is timed."""
-    return TextFeatures(torch.randn(batch, config.sentence_dim, device=device), torch.randn(batch, 77, config.word_dim, device=device),
-                        torch.ones(batch, 77, dtype=torch.bool, device=device))
+    return TextFeatures(
+        torch.randn(batch, config.sentence_dim, device=device),
+        torch.randn(batch, 77, config.word_dim, device=device),
+        torch.ones(batch, 77, dtype=torch.bool, device=device),
+    )
 
 
 def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, literal: bool = False):
@@ -34,8 +37,14 @@ def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, lite
 
     def run():
         form = unfused() if literal else contextlib.nullcontext()
-        with using(ops), torch.no_grad(), form, torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with (
+            using(ops),
+            torch.no_grad(),
+            form,
+            torch.autocast(device, dtype, enabled=dtype != torch.float32),
+        ):
             return generator(*inputs, view)
+
     return run
 
 
@@ -47,6 +56,7 @@ def as_graph(call):
         if not graph:
             graph.append(captured(call))
         graph[0].replay()
+
     return run
 
 
@@ -75,9 +85,25 @@ def variants_of(generator, inputs, view: View, dtype: torch.dtype, wanted: list[
 
 @click.command()
 @benchmark_options("256,1024", "1,8")
-@click.option("--generator", "names", default="eidgan", show_default=True, metavar="A,B", help="Presets to time.")
-def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, variants: str, rounds: int, seconds: float,
-         json_path: Path | None) -> None:
+@click.option(
+    "--generator",
+    "names",
+    default="eidgan",
+    show_default=True,
+    metavar="A,B",
+    help="Presets to time.",
+)
+def main(
+    names: str,
+    device: str,
+    resolutions: str,
+    batches: str,
+    dtypes: str,
+    variants: str,
+    rounds: int,
+    seconds: float,
+    json_path: Path | None,
+) -> None:
     """Time a generator's forward."""
     arguments = dict(locals())
     bench, wanted = Bench("generator", arguments), variants.split(",")
@@ -89,11 +115,20 @@ def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, v
         for resolution in numbers(resolutions):
             view, macs = View.square(resolution), describe(config, View.square(resolution))["macs"]
             for batch in numbers(batches):
-                inputs = torch.randn(batch, *generator.latent_shape, device=device), text_for(config, batch, device)
+                inputs = (
+                    torch.randn(batch, *generator.latent_shape, device=device),
+                    text_for(config, batch, device),
+                )
                 for dtype in dtypes.split(","):
-                    bench.case({"generator": name, "resolution": resolution, "batch": batch},
-                               variants_of(generator, inputs, view, DTYPES[dtype], wanted), images=batch, dtype=dtype,
-                               flops=2.0 * macs * batch, bytes_moved=parameter_bytes + 12.0 * batch * resolution ** 2, compare=True)
+                    bench.case(
+                        {"generator": name, "resolution": resolution, "batch": batch},
+                        variants_of(generator, inputs, view, DTYPES[dtype], wanted),
+                        images=batch,
+                        dtype=dtype,
+                        flops=2.0 * macs * batch,
+                        bytes_moved=parameter_bytes + 12.0 * batch * resolution**2,
+                        compare=True,
+                    )
                     torch._dynamo.reset()
 
 

@@ -35,20 +35,50 @@ def numbers(text: str) -> list[int]:
 
 def benchmark_options(resolutions: str, batches: str):
     """The flags of every benchmark, with these defaults. A `UserError` becomes one line."""
+
     def decorate(function):
         function = report_user_errors(function)
         for option in (
-            click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True),
-            click.option("--resolutions", default=resolutions, show_default=True, metavar="R,R", help="Side of the pictures."),
+            click.option(
+                "--device",
+                default="cuda" if torch.cuda.is_available() else "cpu",
+                show_default=True,
+            ),
+            click.option(
+                "--resolutions",
+                default=resolutions,
+                show_default=True,
+                metavar="R,R",
+                help="Side of the pictures.",
+            ),
             click.option("--batches", default=batches, show_default=True, metavar="N,N"),
-            click.option("--dtypes", default="bf16,fp32", show_default=True, metavar="A,B", help="fp32, bf16 (autocast), fp16."),
-            click.option("--variants", default=",".join(VARIANTS), show_default=True, metavar="A,B"),
-            click.option("--rounds", default=20, show_default=True, help="Rounds at most; a case takes about --seconds."),
+            click.option(
+                "--dtypes",
+                default="bf16,fp32",
+                show_default=True,
+                metavar="A,B",
+                help="fp32, bf16 (autocast), fp16.",
+            ),
+            click.option(
+                "--variants", default=",".join(VARIANTS), show_default=True, metavar="A,B"
+            ),
+            click.option(
+                "--rounds",
+                default=20,
+                show_default=True,
+                help="Rounds at most; a case takes about --seconds.",
+            ),
             click.option("--seconds", default=2.0, show_default=True, help="Time for one case."),
-            click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."),
+            click.option(
+                "--json",
+                "json_path",
+                type=click.Path(path_type=Path),
+                help="Write the record there.",
+            ),
         ):
             function = option(function)
         return function
+
     return decorate
 
 
@@ -57,7 +87,11 @@ class Bench:
 
     def __init__(self, title: str, arguments: dict) -> None:
         self.title, self.arguments, self.path = title, arguments, arguments["json_path"]
-        self.device, self.rounds, self.seconds = torch.device(arguments["device"]), arguments["rounds"], arguments["seconds"]
+        self.device, self.rounds, self.seconds = (
+            torch.device(arguments["device"]),
+            arguments["rounds"],
+            arguments["seconds"],
+        )
         self.rows: list[dict] = []
         if self.path:
             refuse_foreign(self.path, RECORD)
@@ -74,8 +108,17 @@ class Bench:
         self.sync()
         return time.perf_counter() - start
 
-    def case(self, labels: dict, variants: dict[str, Callable[[], object]], *, flops: float = 0, bytes_moved: float = 0,
-             images: int = 0, dtype: str = "fp32", compare: bool = False) -> None:
+    def case(
+        self,
+        labels: dict,
+        variants: dict[str, Callable[[], object]],
+        *,
+        flops: float = 0,
+        bytes_moved: float = 0,
+        images: int = 0,
+        dtype: str = "fp32",
+        compare: bool = False,
+    ) -> None:
         """Time every variant and print one row each. A variant that fails is recorded with what it said."""
         alive: dict[str, float] = {}
         problems: dict[str, str] = {}
@@ -87,12 +130,18 @@ class Bench:
                 result = call()
                 if compare and isinstance(result, torch.Tensor):
                     expected = result.float() if expected is None else expected
-                    deviations[name] = {"deviation": float((result - expected).abs().max() / expected.square().mean().sqrt())}
+                    deviations[name] = {
+                        "deviation": float(
+                            (result - expected).abs().max() / expected.square().mean().sqrt()
+                        )
+                    }
                 del result
                 self.once(call)
                 peaks[name] = self.peak_bytes(call)
                 alive[name] = max(self.once(call), 1e-7)
-            except RuntimeError as error:  # out of memory, a launch, a capture or a compilation that failed
+            except (
+                RuntimeError
+            ) as error:  # out of memory, a launch, a capture or a compilation that failed
                 problems[name] = _problem(error)
         rounds = max(3, min(self.rounds, int(self.seconds / max(sum(alive.values()), 1e-7))))
         # Short calls are repeated within a round, so that the clock is not what is measured.
@@ -101,9 +150,11 @@ class Bench:
         busy: dict[str, list[float]] = {name: [] for name in alive}
         for _ in range(rounds):
             for name in alive:
+
                 def many(name=name):
                     for _ in range(repeats[name]):
                         variants[name]()
+
                 before = time.process_time()
                 times[name].append(self.once(many) / repeats[name])
                 busy[name].append((time.process_time() - before) / repeats[name])
@@ -113,27 +164,55 @@ class Bench:
             if name in problems:
                 self.add(row | {"problem": problems[name]})
                 continue
-            self.add(row | {"rounds": rounds} | self.figures(times, busy, name) | {
-                "peak_mib": peaks[name] / 2**20, "gflop": flops / 1e9, "gbyte": bytes_moved / 1e9,
-                "share_of_limit": limit / self.chosen(times, busy, name)} | deviations.get(name, {})
-                | ({"ms_per_image": self.chosen(times, busy, name) * 1e3 / images} if images else {}))
+            self.add(
+                row
+                | {"rounds": rounds}
+                | self.figures(times, busy, name)
+                | {
+                    "peak_mib": peaks[name] / 2**20,
+                    "gflop": flops / 1e9,
+                    "gbyte": bytes_moved / 1e9,
+                    "share_of_limit": limit / self.chosen(times, busy, name),
+                }
+                | deviations.get(name, {})
+                | (
+                    {"ms_per_image": self.chosen(times, busy, name) * 1e3 / images}
+                    if images
+                    else {}
+                )
+            )
         self.write()
 
-    def chosen(self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str) -> float:
+    def chosen(
+        self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str
+    ) -> float:
         """Seconds that shares and ratios stand on: processor time on one CPU thread, else the clock."""
         single = self.device.type == "cpu" and torch.get_num_threads() == 1
         return statistics.median((busy if single else times)[name])
 
-    def figures(self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str) -> dict[str, float]:
+    def figures(
+        self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str
+    ) -> dict[str, float]:
         low, _, high = statistics.quantiles(times[name], n=4)
         cpu = {"cpu_ms": statistics.median(busy[name]) * 1e3} if self.device.type == "cpu" else {}
         first = self.chosen(times, busy, next(iter(times)))
-        return {"ms": statistics.median(times[name]) * 1e3, "spread": (high - low) / statistics.median(times[name])} | cpu | {
-            "speedup": first / self.chosen(times, busy, name)}
+        return (
+            {
+                "ms": statistics.median(times[name]) * 1e3,
+                "spread": (high - low) / statistics.median(times[name]),
+            }
+            | cpu
+            | {"speedup": first / self.chosen(times, busy, name)}
+        )
 
     def add(self, row: dict) -> None:
         self.rows.append(row)
-        click.echo("  ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
+        click.echo(
+            "  ".join(
+                f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                for key, value in row.items()
+            )
+        )
 
     def peak_bytes(self, call: Callable[[], object]) -> int:
         """Most memory above the start during one call: the allocator's on CUDA, the resident set on CPUs (Linux)."""
@@ -170,10 +249,12 @@ class Bench:
 
     def fastest(self, call: Callable[[], object]) -> float:
         """Of five calls, in the seconds of `chosen`."""
+
         def one() -> float:
             before = time.process_time()
             wall = self.once(call)
             return self.chosen({"": [wall]}, {"": [time.process_time() - before]}, "")
+
         return min(one() for _ in range(5))
 
     def _copy_rate(self) -> float:
@@ -184,20 +265,31 @@ class Bench:
     def _gemm_rate(self, dtype: torch.dtype) -> float:
         side = 8192 if self.device.type == "cuda" else 1024
         a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
-        return 2 * side ** 3 / self.fastest(lambda: a @ b)
+        return 2 * side**3 / self.fastest(lambda: a @ b)
 
     def write(self) -> None:
         """All rows so far, where --json asks for a record."""
-        record = {"benchmark": self.title, "date": datetime.date.today().isoformat(), "machine": machine(self.device),
-                  "arguments": {key: str(value) for key, value in self.arguments.items() if key != "json_path"},
-                  "ceilings": self.ceilings, "rows": self.rows}
+        record = {
+            "benchmark": self.title,
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(self.device),
+            "arguments": {
+                key: str(value) for key, value in self.arguments.items() if key != "json_path"
+            },
+            "ceilings": self.ceilings,
+            "rows": self.rows,
+        }
         if self.path:
             write_json(self.path, record, ours=RECORD)
 
 
 def _problem(error: RuntimeError) -> str:
     lines = str(error).strip().splitlines()
-    return "out of memory" if isinstance(error, torch.OutOfMemoryError) else f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return (
+        "out of memory"
+        if isinstance(error, torch.OutOfMemoryError)
+        else f"{type(error).__name__}: {lines[0] if lines else ''}"
+    )
 
 
 def _resident() -> int:
@@ -206,11 +298,20 @@ def _resident() -> int:
 
 def machine(device: torch.device) -> dict:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(), "load": os.getloadavg()[0]}
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "load": os.getloadavg()[0],
+    }
 
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

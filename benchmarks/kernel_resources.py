@@ -67,8 +67,10 @@ def cuobjdump(home: Path) -> Path:
     for tool in [home / "bin/cuobjdump", *([Path(on_path)] if on_path else []), *brought]:
         if tool.exists():
             return tool
-    raise UserError(f"cuobjdump: neither in {home / 'bin'} nor on PATH nor beside triton; "
-                    "install the CUDA toolkit's binary utilities")
+    raise UserError(
+        f"cuobjdump: neither in {home / 'bin'} nor on PATH nor beside triton; "
+        "install the CUDA toolkit's binary utilities"
+    )
 
 
 def named(symbol: str) -> dict:
@@ -85,13 +87,17 @@ def named(symbol: str) -> dict:
         return [int(number) for number in re.findall(r"Li(\d+)E", text)]
 
     pack = r"J((?:Li\d+E)+)E"
-    return {"kernel": kernel, "dtype": DTYPES[dtype][0],
-            "packs": [numbers(text) for text in re.findall(pack, rest)],
-            "numbers": numbers(re.sub(pack, "", rest))}
+    return {
+        "kernel": kernel,
+        "dtype": DTYPES[dtype][0],
+        "packs": [numbers(text) for text in re.findall(pack, rest)],
+        "numbers": numbers(re.sub(pack, "", rest)),
+    }
 
 
-def compiled(source: Path, architecture: str, ops: Path = OPS,
-             known: dict[str, list[Row]] | None = None) -> list[Row]:
+def compiled(
+    source: Path, architecture: str, ops: Path = OPS, known: dict[str, list[Row]] | None = None
+) -> list[Row]:
     """Every kernel of one file for one architecture, sorted. known: rows of PTX compiled before.
 
     Raises `UserError` with the compiler's first words.
@@ -101,8 +107,9 @@ def compiled(source: Path, architecture: str, ops: Path = OPS,
         ptx, binary = Path(folder) / "kernels.ptx", Path(folder) / "kernels.cubin"
 
         def nvcc(*arguments: str | Path) -> str:
-            done = subprocess.run([home / "bin/nvcc", "-w", *arguments], capture_output=True,
-                                  text=True, check=False)
+            done = subprocess.run(
+                [home / "bin/nvcc", "-w", *arguments], capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 said = done.stderr[:500]
                 raise UserError(f"{source.name} does not compile for {architecture}: {said}")
@@ -115,8 +122,9 @@ def compiled(source: Path, architecture: str, ops: Path = OPS,
         if known and digest in known:
             return known[digest]
         said = resources(nvcc(f"-arch=sm_{number}", "-Xptxas", "-v", "-cubin", ptx, "-o", binary))
-        done = subprocess.run([cuobjdump(home), "-sass", binary], capture_output=True, text=True,
-                              check=True)
+        done = subprocess.run(
+            [cuobjdump(home), "-sass", binary], capture_output=True, text=True, check=True
+        )
         code = functions(done.stdout)
     facts = {"arch": architecture, "ptx": digest}
     rows = [named(symbol) | facts | said[symbol] | counts(code[symbol]) for symbol in said]
@@ -162,27 +170,39 @@ def add_launches(rows: list[Row], program: Path) -> None:
             depth, channels = numbers[0], config.features
         widths = [",".join(map(str, pack)) or "-" for pack in packs[:2]]
         asked = [SHARED_KIB[row["arch"]], kernel, codes[row["dtype"]], depth, channels, *widths]
-        said = subprocess.run([program, *map(str, asked)], capture_output=True, text=True,
-                              check=True).stdout.split()
+        said = subprocess.run(
+            [program, *map(str, asked)], capture_output=True, text=True, check=True
+        ).stdout.split()
         threads, shared = (int(said[0]), int(said[1])) if said else (None, None)
         # One of several is launched: of the pixels' backward the one with as many warps as fit, of
         # the others the one for many channels.
-        other = {"backward": numbers[:1] != [threads and threads // 32], "act": numbers == [1],
-                 "weights": numbers != [4], "weights_backward": numbers != [4]}.get(kernel)
+        other = {
+            "backward": numbers[:1] != [threads and threads // 32],
+            "act": numbers == [1],
+            "weights": numbers != [4],
+            "weights_backward": numbers != [4],
+        }.get(kernel)
         row |= {"threads": None if other else threads, "dynamic_shared": None if other else shared}
 
 
 def spills(rows: list[Row]) -> list[str]:
     """Kernels of a forward pass that the presets launch and that spill, in words."""
-    return [f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}"
-            for row in rows
-            if row["spilled"] and row["threads"] and row["kernel"] not in BACKWARD]
+    return [
+        f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}"
+        for row in rows
+        if row["spilled"] and row["threads"] and row["kernel"] not in BACKWARD
+    ]
 
 
 def label(row: Row) -> str:
     """The kernel and what tells it from its sisters."""
-    more = {"backward": "{} warps", "lines": "D = {}", "weights": "{} pairs of rows",
-            "weights_backward": "{} pairs of rows", "act": "{} numbers a thread"}.get(row["kernel"])
+    more = {
+        "backward": "{} warps",
+        "lines": "D = {}",
+        "weights": "{} pairs of rows",
+        "weights_backward": "{} pairs of rows",
+        "act": "{} numbers a thread",
+    }.get(row["kernel"])
     parts = [f"`{row['kernel']}`", *("-".join(map(str, pack)) for pack in row["packs"])]
     return ", ".join([*parts, more.format(*row["numbers"])] if more else parts)
 
@@ -193,9 +213,15 @@ def key(row: Row) -> tuple[str, str, str]:
 
 def shown(rows: list[Row]) -> list[tuple[str, str]]:
     """Label and dtype of the tables' kernels: launched, in bf16 or fp32, the lines at D = 8."""
-    return list(dict.fromkeys((label(row), row["dtype"]) for row in rows
-                              if row["threads"] and row["dtype"] in ("bf16", "fp32")
-                              and (row["kernel"] != "lines" or row["numbers"] == [8])))
+    return list(
+        dict.fromkeys(
+            (label(row), row["dtype"])
+            for row in rows
+            if row["threads"]
+            and row["dtype"] in ("bf16", "fp32")
+            and (row["kernel"] != "lines" or row["numbers"] == [8])
+        )
+    )
 
 
 def _registers(row: Row) -> str:
@@ -213,6 +239,7 @@ def _number(what: str):
 def _widths(what: str):
     def figure(row: Row) -> str:
         return ", ".join(f"{number} x {bits}" for bits, number in row[what].items()) or "none"
+
     return figure
 
 
@@ -234,10 +261,17 @@ def tables(record: dict, before: dict) -> str:
 
     archs = list(SHARED_KIB)
     names = ["Kernel", "Numbers", *archs, *(f"KiB, {arch}" for arch in archs)]
-    lines = table(f"| {' | '.join(names)} |",
-                  [(arch, figure) for figure in (_registers, _shared) for arch in archs])
-    figures = [_number("instructions"), _number("hmma"), _number("lds"), _widths("loads"),
-               _widths("in_flight")]
+    lines = table(
+        f"| {' | '.join(names)} |",
+        [(arch, figure) for figure in (_registers, _shared) for arch in archs],
+    )
+    figures = [
+        _number("instructions"),
+        _number("hmma"),
+        _number("lds"),
+        _widths("loads"),
+        _widths("in_flight"),
+    ]
     head = "| Kernel, 9.0 | Numbers | Instructions | HMMA | LDS | Global loads | Most in flight |"
     lines += ["", *table(head, [("9.0", figure) for figure in figures])]
     return "\n".join(lines) + "\n"
@@ -247,8 +281,7 @@ def updated(text: str, records: tuple[Path, Path]) -> str:
     """The page with the tables of (the record, the record of the state before)."""
     head, rest = text.split(BEGIN)
     now, then = records
-    said = (f"Records in `benchmarks/results/`: now `{now.name}`, before\n"
-            f"`{then.name}`.\n\n")
+    said = f"Records in `benchmarks/results/`: now `{now.name}`, before\n`{then.name}`.\n\n"
     return head + BEGIN + said + tables(read_json(now), read_json(then)) + END + rest.split(END)[1]
 
 
@@ -262,9 +295,13 @@ def record(ops: Path, path: Path) -> dict:
 
     Rows that an interrupted run left there stay until all is done.
     """
-    facts = {"benchmark": "kernel_resources", "date": datetime.date.today().isoformat(),
-             "sources": "not all", "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
-             "flags": NVCC_FLAGS}
+    facts = {
+        "benchmark": "kernel_resources",
+        "date": datetime.date.today().isoformat(),
+        "sources": "not all",
+        "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
+        "flags": NVCC_FLAGS,
+    }
     left = known_rows([path])
     rows, known = [], known_rows([*RESULTS.glob("*kernel-resources*.json")]) | left
     with tempfile.TemporaryDirectory() as folder:
@@ -293,10 +330,18 @@ def write_record(path: Path, record: dict) -> None:
 
 
 @click.command()
-@click.option("--ops", type=click.Path(exists=True, file_okay=False, path_type=Path), default=OPS,
-              help="torch_utils/ops of another checkout; its record is written, the page is not.")
-@click.option("--json", "path", type=click.Path(path_type=Path),
-              help="Where the record goes; default: a dated file in benchmarks/results.")
+@click.option(
+    "--ops",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=OPS,
+    help="torch_utils/ops of another checkout; its record is written, the page is not.",
+)
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Where the record goes; default: a dated file in benchmarks/results.",
+)
 @report_user_errors
 def main(ops: Path, path: Path | None) -> None:
     """Record what the compiler makes of every kernel."""

@@ -13,7 +13,12 @@ import torch
 from torch.nn import functional
 
 from torch_utils.ops.biline.reference import biline_compose
-from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE, spectral_fold
+from torch_utils.ops.modulated_linear.reference import (
+    DEMODULATION_EPS,
+    LEAKY_GAIN,
+    LEAKY_SLOPE,
+    spectral_fold,
+)
 
 
 def activated(y: torch.Tensor) -> torch.Tensor:
@@ -37,17 +42,24 @@ def modulated_linear(x, weight, style, bias, *, spectrum=None, demodulate=True, 
 
 def equal_linear(layer, x):
     gain = LEAKY_GAIN if layer.activate else 1.0
-    y = functional.linear(x, layer.weight * (layer.weight_gain / gain)) + layer.bias * (layer.bias_gain / gain)
+    y = functional.linear(x, layer.weight * (layer.weight_gain / gain)) + layer.bias * (
+        layer.bias_gain / gain
+    )
     return activated(y) if layer.activate else y
 
 
 def attention(layer, x, tokens, mask=None):
     """softmax(Q K^T / sqrt(d)) V, then gamma * LN(x) + beta, for every position."""
+
     def heads(y):
         return y.unflatten(-1, (layer.num_heads, layer.head_dim)).transpose(1, 2)
 
     normalised = functional.layer_norm(x, x.shape[-1:])
-    query, key, value = heads(layer.query(normalised)), heads(layer.key(tokens)), heads(layer.value(tokens))
+    query, key, value = (
+        heads(layer.query(normalised)),
+        heads(layer.key(tokens)),
+        heads(layer.value(tokens)),
+    )
     scores = query @ key.transpose(2, 3) / math.sqrt(layer.head_dim)
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
@@ -70,10 +82,12 @@ def biline_decode(features, rows, columns, weights, biases):
 def literal() -> Iterator[None]:
     """Generators run these forms inside the block; use with --ops ref."""
     with contextlib.ExitStack() as stack:
-        for target, form in (("networks.layers.modulated.modulated_linear", modulated_linear),
-                             ("networks.layers.linear.EqualLinear.forward", equal_linear),
-                             ("networks.layers.cross_attention.CrossAttentionModulation.forward", attention),
-                             ("networks.generators.biline.pixel_mlp", pixel_mlp),
-                             ("networks.generators.biline.biline_decode", biline_decode)):
+        for target, form in (
+            ("networks.layers.modulated.modulated_linear", modulated_linear),
+            ("networks.layers.linear.EqualLinear.forward", equal_linear),
+            ("networks.layers.cross_attention.CrossAttentionModulation.forward", attention),
+            ("networks.generators.biline.pixel_mlp", pixel_mlp),
+            ("networks.generators.biline.biline_decode", biline_decode),
+        ):
             stack.enter_context(mock.patch(target, form))
         yield

@@ -45,21 +45,39 @@ def drawn(data: Path, split: str, num: int | None = None) -> list[Record]:
 
 def written(place: Path, records: Sequence[Record]) -> Path:
     """These pictures, with their first captions, as a new folder."""
-    write_folder(place, [record.image for record in records],
-                 [record.captions[0] for record in records])
+    write_folder(
+        place, [record.image for record in records], [record.captions[0] for record in records]
+    )
     return place
 
 
-def scored(name: str, place: Path, sources: Sources, measures: Sequence[str],
-           cache: Path) -> list[dict]:
+def scored(
+    name: str, place: Path, sources: Sources, measures: Sequence[str], cache: Path
+) -> list[dict]:
     """A row of the record for each measure of the pictures in the folder `place`."""
     pictures, rows, started = PictureFolder(place), [], time.process_time()
-    for found in evaluate(FolderSubject(pictures), sources, evaluations_named(measures),
-                          num=len(pictures), cache_dir=cache):
-        kept = ("metric", "value", "recall", "coverage", "parts", "real_pairs", "num_generated",
-                "num_real")
-        rows.append({"pictures": name} | {key: found[key] for key in kept if key in found}
-                    | {"cpu_seconds": round(time.process_time() - started, 2)})
+    for found in evaluate(
+        FolderSubject(pictures),
+        sources,
+        evaluations_named(measures),
+        num=len(pictures),
+        cache_dir=cache,
+    ):
+        kept = (
+            "metric",
+            "value",
+            "recall",
+            "coverage",
+            "parts",
+            "real_pairs",
+            "num_generated",
+            "num_real",
+        )
+        rows.append(
+            {"pictures": name}
+            | {key: found[key] for key in kept if key in found}
+            | {"cpu_seconds": round(time.process_time() - started, 2)}
+        )
         click.echo(rows[-1], err=True)
         started = time.process_time()
     return rows
@@ -68,8 +86,13 @@ def scored(name: str, place: Path, sources: Sources, measures: Sequence[str],
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR")
 @click.option("--num-images", "num", default=1000, show_default=True, help="Training pictures.")
-@click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write the record there.")
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the record there.",
+)
 @report_user_errors
 def main(data: Path, num: int, path: Path | None) -> None:
     """Score real pictures against real ones."""
@@ -81,19 +104,32 @@ def main(data: Path, num: int, path: Path | None) -> None:
         folder = Path(name)
         cache = folder / "cache"
         cache.mkdir()
-        half = written(folder / "half", test[:len(test) // 2])
-        other = written(folder / "other_half", test[len(test) // 2:])
+        half = written(folder / "half", test[: len(test) // 2])
+        other = written(folder / "other_half", test[len(test) // 2 :])
         whole = Sources(data=data)
         rows = [
             *scored("train against test", written(folder / "train", train), whole, MEASURES, cache),
-            *scored("half of test against the other half", half,
-                    Sources(data=data, reference=other), MEASURES, cache),
+            *scored(
+                "half of test against the other half",
+                half,
+                Sources(data=data, reference=other),
+                MEASURES,
+                cache,
+            ),
             *scored("half of test beside train", half, whole, COPIES, cache),
         ]
     if path:
-        write_json(path, {"benchmark": "measure floors", "date": datetime.date.today().isoformat(),
-                          "data": data.stem, "rows": rows,
-                          "machine": machine(torch.device("cpu"))}, ours=RECORD)
+        write_json(
+            path,
+            {
+                "benchmark": "measure floors",
+                "date": datetime.date.today().isoformat(),
+                "data": data.stem,
+                "rows": rows,
+                "machine": machine(torch.device("cpu")),
+            },
+            ours=RECORD,
+        )
 
 
 if __name__ == "__main__":

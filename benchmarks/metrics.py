@@ -46,7 +46,12 @@ def random_weights(name: str, folder: Path) -> dict[str, Path]:
         from metrics.features.detectors.dinov2 import INPUT_PX, MODELS
 
         path = path.with_suffix(".safetensors")
-        save_file(timm.create_model(MODELS[name], pretrained=False, num_classes=0, img_size=INPUT_PX).state_dict(), path)
+        save_file(
+            timm.create_model(
+                MODELS[name], pretrained=False, num_classes=0, img_size=INPUT_PX
+            ).state_dict(),
+            path,
+        )
     else:
         return {}
     return {family: path}
@@ -58,7 +63,9 @@ def write_folder(folder: Path, num: int, side: int, suffix: str) -> Path:
     rng = np.random.default_rng(0)
     for index in range(num):
         coarse = rng.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index:05d}{suffix}", quality=95)
+        Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(
+            folder / f"{index:05d}{suffix}", quality=95
+        )
     return folder
 
 
@@ -70,7 +77,9 @@ def seconds(action: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, device: torch.device) -> dict[str, float]:
+def rates(
+    detector: Detector, folder: PictureFolder, batch: int, rounds: int, device: torch.device
+) -> dict[str, float]:
     """Images a second: of the decoder alone, of the detector alone, of the runner; medians over rounds, in turn."""
     indices = range(len(folder))
 
@@ -90,8 +99,14 @@ def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, de
         for name, action in actions.items():
             times[name].append(seconds(action, device))
     found = {f"{name}_per_s": len(folder) / statistics.median(times[name]) for name in actions}
-    shares = [alone / whole for alone, whole in zip(times["detector"], times["runner"], strict=True)]
-    return found | {"share": statistics.median(shares), "share_min": min(shares), "share_max": max(shares)}
+    shares = [
+        alone / whole for alone, whole in zip(times["detector"], times["runner"], strict=True)
+    ]
+    return found | {
+        "share": statistics.median(shares),
+        "share_min": min(shares),
+        "share_max": max(shares),
+    }
 
 
 @click.command()
@@ -102,13 +117,30 @@ def rates(detector: Detector, folder: PictureFolder, batch: int, rounds: int, de
 @click.option("--suffix", type=click.Choice([".png", ".jpg"]), default=".png", show_default=True)
 @click.option("--batch", default=32, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."
+)
 @report_user_errors
-def main(device: str, detectors: str, num: int, side: int, suffix: str, batch: int, rounds: int, json_path: Path | None) -> None:
+def main(
+    device: str,
+    detectors: str,
+    num: int,
+    side: int,
+    suffix: str,
+    batch: int,
+    rounds: int,
+    json_path: Path | None,
+) -> None:
     """Time detectors and the runner."""
     if json_path:
         refuse_foreign(json_path, RECORD)
-    arguments = {"num_images": num, "side": side, "suffix": suffix, "batch": batch, "rounds": rounds}
+    arguments = {
+        "num_images": num,
+        "side": side,
+        "suffix": suffix,
+        "batch": batch,
+        "rounds": rounds,
+    }
     where, rows = torch.device(device), []
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -116,11 +148,20 @@ def main(device: str, detectors: str, num: int, side: int, suffix: str, batch: i
         for name in detectors.split(","):
             detector = load_detector(name, where, weights=random_weights(name, place))
             rows.append({"detector": name, **rates(detector, folder, batch, rounds, where)})
-            click.echo("  ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
-                                 for key, value in rows[-1].items()))
+            click.echo(
+                "  ".join(
+                    f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+                    for key, value in rows[-1].items()
+                )
+            )
     if json_path:
-        record = {"benchmark": "metrics", "date": datetime.date.today().isoformat(), "arguments": arguments,
-                  "machine": machine(where) | {"decoding_threads": decoding_threads()}, "rows": rows}
+        record = {
+            "benchmark": "metrics",
+            "date": datetime.date.today().isoformat(),
+            "arguments": arguments,
+            "machine": machine(where) | {"decoding_threads": decoding_threads()},
+            "rows": rows,
+        }
         write_json(json_path, record, ours=RECORD)
 
 

@@ -66,8 +66,9 @@ class Work:
             captions = [text for i in range(len(dataset)) for text in dataset.captions(i)]
             text = CachedTextEncoder.build(encoder, captions, self.cache)
             trainer = Trainer(config, encoder, device, text)
-            batches = training_batches(dataset, global_batch=self.batch, seed=0, rank=rank(),
-                                       world_size=world_size())
+            batches = training_batches(
+                dataset, global_batch=self.batch, seed=0, rank=rank(), world_size=world_size()
+            )
             while seconds := from_main(pipe.recv() if pipe else None):
                 images, started = 0, time.monotonic()
                 while from_main(time.monotonic() - started < seconds):
@@ -95,8 +96,9 @@ def busy(count: int) -> Iterator[None]:
 @click.option("--batches", default="8,32", show_default=True, metavar="N,N")
 @click.option("--seconds", default=3.0, show_default=True, help="A way's turn.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path),
-              help="Write the record there.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."
+)
 @report_user_errors
 def main(data: str, batches: str, seconds: float, rounds: int, json_path: Path | None) -> None:
     """Measure images/s of training by threads and by ranks, on an idle and on a busy machine."""
@@ -108,8 +110,11 @@ def main(data: str, batches: str, seconds: float, rounds: int, json_path: Path |
         for batch in map(int, batches.split(",")):
             rows += of_batch(data, cache, batch, seconds, rounds)
     if json_path:
-        write_json(json_path, {"benchmark": "ranks", "machine": machine(torch.device("cpu")),
-                               "rows": rows}, ours=RECORD)
+        write_json(
+            json_path,
+            {"benchmark": "ranks", "machine": machine(torch.device("cpu")), "rows": rows},
+            ours=RECORD,
+        )
 
 
 @contextlib.contextmanager
@@ -121,8 +126,9 @@ def loaded(data: str, cache: str, batch: int) -> Iterator[dict[str, Connection]]
     try:
         for way, (ranks, threads) in WAYS.items():
             pipes[way], theirs = context.Pipe()
-            processes.append(context.Process(
-                target=train, args=(ranks, threads, data, cache, batch, theirs)))
+            processes.append(
+                context.Process(target=train, args=(ranks, threads, data, cache, batch, theirs))
+            )
             processes[-1].start()
             theirs.close()  # so that the pipe ends with the process
             turn(pipes, way, 0.1)  # one at a time: the first makes the cache
@@ -150,8 +156,10 @@ def of_batch(data: str, cache: str, batch: int, seconds: float, rounds: int) -> 
             target = TARGETS.get((others, batch))
             share = row["two ranks"] / rows[0]["one thread"]
             told = ", ".join(f"{way} {rate:.1f}" for way, rate in row.items())
-            click.echo(f"batch {batch}, {others} busy: {told} images/s; two ranks are "
-                       f"{share:.2f} x one idle thread (target {target})")
+            click.echo(
+                f"batch {batch}, {others} busy: {told} images/s; two ranks are "
+                f"{share:.2f} x one idle thread (target {target})"
+            )
     return rows
 
 

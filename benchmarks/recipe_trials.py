@@ -99,8 +99,11 @@ def train_all(runs: Sequence[TrialRun], jobs: int) -> list[str]:
             run.train(stop)
         except UserError as error:
             problems.append(str(error))
-        click.echo(f"{run.name}: {run.points[-1][1] / 1000:g} kimg, "
-                   f"{run.cpu_s / 60:.1f} processor minutes", err=True)
+        click.echo(
+            f"{run.name}: {run.points[-1][1] / 1000:g} kimg, "
+            f"{run.cpu_s / 60:.1f} processor minutes",
+            err=True,
+        )
 
     with set_by_signals(stop), ThreadPoolExecutor(jobs) as pool:
         for done in [pool.submit(work, run) for run in runs]:
@@ -116,9 +119,14 @@ def scored(run: TrialRun, data: str, metrics: list[str], num: int | None) -> dic
     found = read_run(run.folder, data, metrics, num, "none", torch.device("cpu"))
     records = {name: found.scores[name] for name in metrics}
     return run.row() | {
-        "hours": found.hours, "values": {name: record["value"] for name, record in records.items()},
-        "notes": {name: record.get("note", "the record gives no reason")
-                  for name, record in records.items() if record["value"] is None}}
+        "hours": found.hours,
+        "values": {name: record["value"] for name, record in records.items()},
+        "notes": {
+            name: record.get("note", "the record gives no reason")
+            for name, record in records.items()
+            if record["value"] is None
+        },
+    }
 
 
 def by_trial(rows: Rows, metric: str) -> dict[str, list[float]]:
@@ -143,12 +151,15 @@ def least_difference(rows: Rows, metric: str) -> Scatter | None:
 def differing(rows: Rows, metric: str) -> list[str]:
     """A line for each pair of trials whose means differ by more than the least difference."""
     found = least_difference(rows, metric)
-    means = {name: statistics.mean(sample)
-             for name, sample in by_trial(rows, metric).items() if sample}
+    means = {
+        name: statistics.mean(sample) for name, sample in by_trial(rows, metric).items() if sample
+    }
     order = sorted(means, key=lambda name: badness(metric, means[name]))
-    return [f"`{good}` is better than `{bad}` by {abs(means[good] - means[bad]):.3g}"
-            for good, bad in itertools.combinations(order, 2)
-            if found and abs(means[good] - means[bad]) > found.least]
+    return [
+        f"`{good}` is better than `{bad}` by {abs(means[good] - means[bad]):.3g}"
+        for good, bad in itertools.combinations(order, 2)
+        if found and abs(means[good] - means[bad]) > found.least
+    ]
 
 
 def cell(values: Sequence[float | None]) -> str:
@@ -164,76 +175,146 @@ def cell(values: Sequence[float | None]) -> str:
 
 def table(rows: Rows, metrics: Sequence[str]) -> list[str]:
     """Markdown: a row a trial."""
-    lines = ["| Trial | Seeds | kimg | Processor minutes | "
-             + " | ".join(f"`{name}`" for name in metrics) + " |",
-             "|---" * (4 + len(metrics)) + "|"]
+    lines = [
+        "| Trial | Seeds | kimg | Processor minutes | "
+        + " | ".join(f"`{name}`" for name in metrics)
+        + " |",
+        "|---" * (4 + len(metrics)) + "|",
+    ]
     for name in dict.fromkeys(row["trial"] for row in rows):
         mine = [row for row in rows if row["trial"] == name]
-        cells = [f"`{name}`", ", ".join(str(row["seed"]) for row in mine),
-                 *(spread([row[key] for row in mine]) for key in ("kimg", "cpu_minutes_used")),
-                 *(cell([row["values"][metric] for row in mine]) for metric in metrics)]
+        cells = [
+            f"`{name}`",
+            ", ".join(str(row["seed"]) for row in mine),
+            *(spread([row[key] for row in mine]) for key in ("kimg", "cpu_minutes_used")),
+            *(cell([row["values"][metric] for row in mine]) for metric in metrics),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
-    notes = dict.fromkeys(f"- `{row['trial']}`, `{metric}`: {note}"
-                          for row in rows for metric, note in row["notes"].items())
+    notes = dict.fromkeys(
+        f"- `{row['trial']}`, `{metric}`: {note}"
+        for row in rows
+        for metric, note in row["notes"].items()
+    )
     return [*lines, "", *notes, *([""] if notes else [])]
 
 
 def differences(rows: Rows, metrics: Sequence[str]) -> list[str]:
     """Markdown: the least readable difference of each metric, and the pairs that exceed it."""
     if not any(least_difference(rows, metric) for metric in metrics):
-        return ["No trial has two seeds, so the scatter over seeds is not known: no difference in "
-                "this table can be told from chance."]
-    lines = ["| Metric | Standard deviation over seeds | Degrees of freedom | Least difference | "
-             "Pairs that differ by more |", "|---" * 5 + "|"]
+        return [
+            "No trial has two seeds, so the scatter over seeds is not known: no difference in "
+            "this table can be told from chance."
+        ]
+    lines = [
+        "| Metric | Standard deviation over seeds | Degrees of freedom | Least difference | "
+        "Pairs that differ by more |",
+        "|---" * 5 + "|",
+    ]
     for metric in metrics:
         found = least_difference(rows, metric)
         name = f"`{metric}` ({BEST[better(metric)]})"
         lines.append(
             f"| {name} | {found.deviation:.3g} | {found.freedom} | {found.least:.3g} | "
-            f"{'; '.join(differing(rows, metric)) or 'none'} |" if found
-            else f"| {name} | no trial has two values | 0 | - | not known |")
-    return [*lines, "",
-            "The deviation is pooled over the trials, as if all scattered alike. The least "
-            f"difference of two means that can be read is the two-sided {CONFIDENCE:.0%} t "
-            "quantile x deviation x sqrt(2 / seeds). It holds for one pair that was named "
-            "beforehand; of many pairs some exceed it by chance."]
+            f"{'; '.join(differing(rows, metric)) or 'none'} |"
+            if found
+            else f"| {name} | no trial has two values | 0 | - | not known |"
+        )
+    return [
+        *lines,
+        "",
+        "The deviation is pooled over the trials, as if all scattered alike. The least "
+        f"difference of two means that can be read is the two-sided {CONFIDENCE:.0%} t "
+        "quantile x deviation x sqrt(2 / seeds). It holds for one pair that was named "
+        "beforehand; of many pairs some exceed it by chance.",
+    ]
 
 
 def page(rows: Rows, metrics: Sequence[str], minutes: float, problems: Sequence[str]) -> str:
     """The whole page in Markdown."""
     asked = {row["trial"]: " ".join([row["recipe"], *row["settings"]]) for row in rows}
     lost = sum(row["cpu_minutes_lost"] for row in rows)
-    return "\n".join([
-        TITLE, "",
-        f"Made by `python -m benchmarks.recipe_trials`. Each run was given {minutes:g} minutes of "
-        "processor time, one thread on a CPU. kimg and minutes: mean over seeds, with the least "
-        "and the greatest where they differ. Scores: mean +- standard deviation over seeds.", "",
-        *(f"- `{name}`: `{text}`" for name, text in asked.items()), "",
-        *table(rows, metrics),
-        *([f"Killed processes lost {lost:.1f} processor minutes, which are not counted.", ""]
-          if lost >= 0.05 else []),
-        *differences(rows, metrics), *(f"\nNot finished: {problem}" for problem in problems), ""])
+    return "\n".join(
+        [
+            TITLE,
+            "",
+            f"Made by `python -m benchmarks.recipe_trials`. Each run was given {minutes:g} minutes of "
+            "processor time, one thread on a CPU. kimg and minutes: mean over seeds, with the least "
+            "and the greatest where they differ. Scores: mean +- standard deviation over seeds.",
+            "",
+            *(f"- `{name}`: `{text}`" for name, text in asked.items()),
+            "",
+            *table(rows, metrics),
+            *(
+                [f"Killed processes lost {lost:.1f} processor minutes, which are not counted.", ""]
+                if lost >= 0.05
+                else []
+            ),
+            *differences(rows, metrics),
+            *(f"\nNot finished: {problem}" for problem in problems),
+            "",
+        ]
+    )
 
 
 @click.command()
-@click.option("--outdir", required=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Run folders NAME-seedN and their records go there.")
-@click.option("--trial", "trials", multiple=True, required=True, metavar="'NAME=RECIPE A.B=VALUE'",
-              help="A recipe with fields of its config set, under a name; may be repeated.")
+@click.option(
+    "--outdir",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run folders NAME-seedN and their records go there.",
+)
+@click.option(
+    "--trial",
+    "trials",
+    multiple=True,
+    required=True,
+    metavar="'NAME=RECIPE A.B=VALUE'",
+    help="A recipe with fields of its config set, under a name; may be repeated.",
+)
 @click.option("--data", required=True, metavar="ZIP")
 @click.option("--seeds", default="0-2", show_default=True, metavar="LIST")
-@click.option("--cpu-minutes", "minutes", required=True, metavar="N",
-              type=click.FloatRange(min=0, min_open=True), help="Processor time of each run.")
+@click.option(
+    "--cpu-minutes",
+    "minutes",
+    required=True,
+    metavar="N",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Processor time of each run.",
+)
 @click.option("--metrics", default=METRICS, show_default=True, help="See calc_metrics.py list.")
-@click.option("--num-images", "num", type=click.IntRange(min=2),
-              help="Generated pictures a protocol.  [default: the protocol's own]")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
-              help="Trainings at a time; give no more than there are idle cores.")
-@click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE.json",
-              help="Write the record there, and the page to FILE.md.")
+@click.option(
+    "--num-images",
+    "num",
+    type=click.IntRange(min=2),
+    help="Generated pictures a protocol.  [default: the protocol's own]",
+)
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Trainings at a time; give no more than there are idle cores.",
+)
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Write the record there, and the page to FILE.md.",
+)
 @report_user_errors
-def main(outdir: Path, trials: tuple[str, ...], data: str, seeds: str, minutes: float,
-         metrics: str, num: int | None, jobs: int, path: Path | None) -> None:
+def main(
+    outdir: Path,
+    trials: tuple[str, ...],
+    data: str,
+    seeds: str,
+    minutes: float,
+    metrics: str,
+    num: int | None,
+    jobs: int,
+    path: Path | None,
+) -> None:
     """Train trials x seeds for equal processor minutes, and tabulate their scores."""
     arguments = click.get_current_context().params
     if sys.platform != "linux":
@@ -250,8 +331,7 @@ def main(outdir: Path, trials: tuple[str, ...], data: str, seeds: str, minutes: 
     numbers = parse_seeds(seeds)
     if len(set(numbers)) < len(numbers):
         raise UserError(f"--seeds {seeds}: name each seed once")
-    runs = [TrialRun(trial, seed, minutes, data, outdir)
-            for seed in numbers for trial in chosen]
+    runs = [TrialRun(trial, seed, minutes, data, outdir) for seed in numbers for trial in chosen]
     for trial in chosen:
         trial.config()
     names = check_metrics(metrics, data)
@@ -269,21 +349,37 @@ def main(outdir: Path, trials: tuple[str, ...], data: str, seeds: str, minutes: 
         raise UserError("; ".join(problems))
 
 
-def write_results(path: Path | None, text: str, rows: Rows, metrics: Sequence[str],
-                  arguments: dict[str, Any]) -> None:
+def write_results(
+    path: Path | None, text: str, rows: Rows, metrics: Sequence[str], arguments: dict[str, Any]
+) -> None:
     """Print the page; write it and the record where `path` is given."""
     click.echo(text)
     if not path:
         return
-    least = {metric: found and {"deviation": found.deviation, "freedom": found.freedom,
-                                "seeds": found.seeds, "least": found.least}
-             for metric in metrics for found in [least_difference(rows, metric)]}
-    write_json(path, {
-        "benchmark": "recipe trials", "date": datetime.date.today().isoformat(),
-        "machine": machine(torch.device("cpu")),
-        "arguments": {key: str(value) for key, value in arguments.items() if key != "path"},
-        "rows": rows, "least_difference": least,
-        "differ": {metric: differing(rows, metric) for metric in metrics}}, ours=RECORD)
+    least = {
+        metric: found
+        and {
+            "deviation": found.deviation,
+            "freedom": found.freedom,
+            "seeds": found.seeds,
+            "least": found.least,
+        }
+        for metric in metrics
+        for found in [least_difference(rows, metric)]
+    }
+    write_json(
+        path,
+        {
+            "benchmark": "recipe trials",
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(torch.device("cpu")),
+            "arguments": {key: str(value) for key, value in arguments.items() if key != "path"},
+            "rows": rows,
+            "least_difference": least,
+            "differ": {metric: differing(rows, metric) for metric in metrics},
+        },
+        ours=RECORD,
+    )
     write_text(path.with_suffix(".md"), text, ours=IS_PAGE)
 
 

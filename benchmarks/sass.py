@@ -12,8 +12,9 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);",
-                         re.MULTILINE)
+INSTRUCTION = re.compile(
+    r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);", re.MULTILINE
+)
 REGISTER = re.compile(r"\bR(\d+)((?:\.\w+)*)")
 BITS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
 
@@ -70,9 +71,13 @@ def _covered(operands: str, wide: int) -> set[int]:
 def functions(text: str) -> dict[str, list[Instruction]]:
     """What `cuobjdump -sass` prints -> the instructions of each kernel, by mangled name."""
     _, *parts = re.split(r"^\s*Function : (\S+)\s*$", text, flags=re.MULTILINE)
-    return {name: [Instruction(int(address, 16), opcode, operands, bool(guard) or "P" in operands)
-                   for address, guard, opcode, operands in INSTRUCTION.findall(body)]
-            for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    return {
+        name: [
+            Instruction(int(address, 16), opcode, operands, bool(guard) or "P" in operands)
+            for address, guard, opcode, operands in INSTRUCTION.findall(body)
+        ]
+        for name, body in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def most_in_flight(code: list[Instruction]) -> dict[int, int]:
@@ -81,8 +86,11 @@ def most_in_flight(code: list[Instruction]) -> dict[int, int]:
     most: Counter[int] = Counter()
     for one in code:
         used = one.registers
-        flying = [(bits, filled) for bits, filled in flying
-                  if not filled & used and (filled or not one.is_a("DEPBAR"))]
+        flying = [
+            (bits, filled)
+            for bits, filled in flying
+            if not filled & used and (filled or not one.is_a("DEPBAR"))
+        ]
         if one.is_a("LDG", "LD", "LDGSTS"):
             target = one.operands.split(",")[0] if not one.is_a("LDGSTS") else ""
             flying.append((one.bits, frozenset(_covered(target, max(1, one.bits // 32)))))
@@ -95,14 +103,26 @@ def most_in_flight(code: list[Instruction]) -> dict[int, int]:
 
 def loading_loops(code: list[Instruction]) -> list[dict]:
     """Innermost loops with global loads: instructions of one pass, loads by width, products."""
-    ends = {(one.target, one.address) for one in code
-            if one.target is not None and one.target < one.address}
-    inner = [(a, b) for a, b in ends
-             if not any(other != (a, b) and a <= other[0] and other[1] <= b for other in ends)]
+    ends = {
+        (one.target, one.address)
+        for one in code
+        if one.target is not None and one.target < one.address
+    }
+    inner = [
+        (a, b)
+        for a, b in ends
+        if not any(other != (a, b) and a <= other[0] and other[1] <= b for other in ends)
+    ]
     loops = [[one for one in code if a <= one.address <= b] for a, b in sorted(inner)]
-    return [{"instructions": len(loop), "loads": loads_by_width(loop),
-             "hmma": sum(one.is_a("HMMA") for one in loop)}
-            for loop in loops if any(one.is_a("LDG", "LD", "LDGSTS") for one in loop)]
+    return [
+        {
+            "instructions": len(loop),
+            "loads": loads_by_width(loop),
+            "hmma": sum(one.is_a("HMMA") for one in loop),
+        }
+        for loop in loops
+        if any(one.is_a("LDG", "LD", "LDGSTS") for one in loop)
+    ]
 
 
 def loads_by_width(code: list[Instruction]) -> dict[int, int]:
@@ -113,17 +133,26 @@ def loads_by_width(code: list[Instruction]) -> dict[int, int]:
 
 def counts(code: list[Instruction]) -> dict:
     """What a kernel's code holds; every instruction counts once, however often it runs."""
-    return {"instructions": len(code), "hmma": sum(one.is_a("HMMA") for one in code),
-            "lds": sum(one.is_a("LDS") for one in code), "loads": loads_by_width(code),
-            "in_flight": most_in_flight(code), "loops": loading_loops(code)}
+    return {
+        "instructions": len(code),
+        "hmma": sum(one.is_a("HMMA") for one in code),
+        "lds": sum(one.is_a("LDS") for one in code),
+        "loads": loads_by_width(code),
+        "in_flight": most_in_flight(code),
+        "loops": loading_loops(code),
+    }
 
 
 def resources(text: str) -> dict[str, dict]:
     """What `ptxas -v` says -> by mangled name: registers, and bytes that are spilled (stored), of
     the stack and of static shared memory."""
     _, *parts = re.split(r"Compiling entry function '(\S+)'", text)
-    patterns = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores",
-                "stack": r"(\d+) bytes stack frame", "static_shared": r"(\d+) bytes smem"}
+    patterns = {
+        "registers": r"Used (\d+) registers",
+        "spilled": r"(\d+) bytes spill stores",
+        "stack": r"(\d+) bytes stack frame",
+        "static_shared": r"(\d+) bytes smem",
+    }
     found = {}
     for name, said in zip(parts[::2], parts[1::2], strict=True):
         matches = {what: re.search(pattern, said) for what, pattern in patterns.items()}

@@ -36,18 +36,24 @@ from training.trainer import Trainer
 SYSTEMS = ("eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
 
 
-def forward(name: str, resolution: int, batch: int, device: torch.device) -> Callable[[], torch.Tensor]:
+def forward(
+    name: str, resolution: int, batch: int, device: torch.device
+) -> Callable[[], torch.Tensor]:
     """A call that draws `batch` pictures."""
     torch.manual_seed(0)
     config = preset(name)
     generator = config.build().eval().requires_grad_(False).to(device)
     z = torch.randn(batch, *generator.latent_shape, device=device)
-    text = TextFeatures(torch.randn(batch, config.sentence_dim), torch.randn(batch, 77, config.word_dim),
-                        torch.ones(batch, 77, dtype=torch.bool)).to(device)
+    text = TextFeatures(
+        torch.randn(batch, config.sentence_dim),
+        torch.randn(batch, 77, config.word_dim),
+        torch.ones(batch, 77, dtype=torch.bool),
+    ).to(device)
 
     def draw() -> torch.Tensor:
         with torch.no_grad():
             return render_tiled(generator, generator.mapping(z, text), View.square(resolution))
+
     return draw
 
 
@@ -58,11 +64,14 @@ class EncodedTexts:
 
     def __init__(self, spec: str, batch: int) -> None:
         self.sentence_dim, self.word_dim = encoder_widths(spec)
-        self.features = TextFeatures(torch.randn(batch, self.sentence_dim), torch.randn(batch, 16, self.word_dim),
-                                     torch.ones(batch, 16, dtype=torch.bool))
+        self.features = TextFeatures(
+            torch.randn(batch, self.sentence_dim),
+            torch.randn(batch, 16, self.word_dim),
+            torch.ones(batch, 16, dtype=torch.bool),
+        )
 
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
-        return self.features[:len(captions)]
+        return self.features[: len(captions)]
 
 
 def training_step(name: str, batch: int, device: torch.device) -> Callable[[], None]:
@@ -87,7 +96,9 @@ def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, fl
     return time.perf_counter() - began, time.process_time() - began_cpu
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, dict[str, float]]:
+def interleaved(
+    calls: dict[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, dict[str, float]]:
     """Seconds of each call over the rounds, after one untimed call of each: median, least and greatest, and processor seconds."""
     for call in calls.values():
         call()
@@ -98,8 +109,12 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: tor
     result = {}
     for name, pairs in found.items():
         elapsed, processor = zip(*pairs, strict=True)
-        result[name] = {"median_s": statistics.median(elapsed), "min_s": min(elapsed), "max_s": max(elapsed),
-                        "cpu_s": statistics.median(processor)}
+        result[name] = {
+            "median_s": statistics.median(elapsed),
+            "min_s": min(elapsed),
+            "max_s": max(elapsed),
+            "cpu_s": statistics.median(processor),
+        }
     return result
 
 
@@ -111,8 +126,22 @@ def peak_bytes(name: str, resolution: int, batch: int, device: torch.device) -> 
         torch.cuda.reset_peak_memory_stats(device)
         draw()
         return torch.cuda.max_memory_allocated(device) - before
-    done = subprocess.run([sys.executable, "-m", "benchmarks.systems", "--memory-of", name, "--resolutions", str(resolution),
-                           "--batch", str(batch)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.systems",
+            "--memory-of",
+            name,
+            "--resolutions",
+            str(resolution),
+            "--batch",
+            str(batch),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return int(done.stdout)
 
 
@@ -130,17 +159,36 @@ def _status_kib(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int, limit_gmac: float, train_batch: int,
-            device: torch.device) -> Iterator[dict]:
+def measure(
+    systems: list[str],
+    resolutions: list[int],
+    batch: int,
+    rounds: int,
+    limit_gmac: float,
+    train_batch: int,
+    device: torch.device,
+) -> Iterator[dict]:
     """The result so far, after the training steps and after every resolution, so that a run that is ended keeps what it has."""
     records: list[dict] = []
     steps: list[dict] = []
     where = machine(device)
-    result = {"date": datetime.date.today().isoformat(), "hardware": f"{where['device']}, {where['threads']} threads",
-              "torch": where["torch"], "rounds": rounds, "batch": batch, "forwards": records, "training_steps": steps}
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "hardware": f"{where['device']}, {where['threads']} threads",
+        "torch": where["torch"],
+        "rounds": rounds,
+        "batch": batch,
+        "forwards": records,
+        "training_steps": steps,
+    }
     if train_batch:
-        timed = interleaved({name: training_step(name, train_batch, device) for name in systems}, rounds, device)
-        steps += [{"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times for name, times in timed.items()]
+        timed = interleaved(
+            {name: training_step(name, train_batch, device) for name in systems}, rounds, device
+        )
+        steps += [
+            {"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times
+            for name, times in timed.items()
+        ]
         yield result
     for resolution in resolutions:
         rows = {}
@@ -156,7 +204,9 @@ def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int,
             except ViewError:
                 row["note"] = "one size only"
             records.append(row)
-        timed = interleaved({name: forward(name, resolution, batch, device) for name in rows}, rounds, device)
+        timed = interleaved(
+            {name: forward(name, resolution, batch, device) for name in rows}, rounds, device
+        )
         for name, row in rows.items():
             row |= timed[name] | {"peak_bytes": peak_bytes(name, resolution, batch, device)}
             click.echo(line(row), err=True)
@@ -165,39 +215,76 @@ def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int,
 
 def line(row: dict) -> str:
     if "median_s" not in row:
-        counts = f"{row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f}" if "params" in row else "|"
+        counts = (
+            f"{row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f}" if "params" in row else "|"
+        )
         return f"| {row['system']} | {row['resolution']} | {counts} | {row['note']} | | |"
-    return (f"| {row['system']} | {row['resolution']} | {row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f} | {row['median_s']:.3f} "
-            f"({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} | {row['peak_bytes'] / 2**20:.0f} |")
+    return (
+        f"| {row['system']} | {row['resolution']} | {row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f} | {row['median_s']:.3f} "
+        f"({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} | {row['peak_bytes'] / 2**20:.0f} |"
+    )
 
 
 def table(result: dict) -> str:
     """The result as Markdown."""
-    lines = [f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of {result['rounds']} interleaved rounds, "
-             f"{result['batch']} pictures a forward.", "",
-             "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | Peak memory, MiB |",
-             "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of {result['rounds']} interleaved rounds, "
+        f"{result['batch']} pictures a forward.",
+        "",
+        "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | Peak memory, MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [line(row) for row in result["forwards"]]
     if result["training_steps"]:
-        lines += ["", "| Recipe | Batch | Training step, s (least to most) | processor s |", "|---|---|---|---|"]
-        lines += [f"| {row['recipe']} | {row['batch']} | {row['median_s']:.3f} ({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} |"
-                  for row in result["training_steps"]]
+        lines += [
+            "",
+            "| Recipe | Batch | Training step, s (least to most) | processor s |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['recipe']} | {row['batch']} | {row['median_s']:.3f} ({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} |"
+            for row in result["training_steps"]
+        ]
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--systems", default=",".join(SYSTEMS), show_default=True, help="Presets at 256 x 256.")
+@click.option(
+    "--systems", default=",".join(SYSTEMS), show_default=True, help="Presets at 256 x 256."
+)
 @click.option("--resolutions", default="256,512,1024,2048", show_default=True)
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures of a forward.")
+@click.option(
+    "--batch",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Pictures of a forward.",
+)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
-@click.option("--limit-gmac", default=2000.0, show_default=True, help="Forwards of more multiply-adds are counted, not run.")
-@click.option("--train-batch", default=8, show_default=True, help="Pictures of a training step; 0 = none.")
+@click.option(
+    "--limit-gmac",
+    default=2000.0,
+    show_default=True,
+    help="Forwards of more multiply-adds are counted, not run.",
+)
+@click.option(
+    "--train-batch", default=8, show_default=True, help="Pictures of a training step; 0 = none."
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "path", metavar="FILE", help="Write the result here as well.")
 @click.option("--memory-of", hidden=True)
 @report_user_errors
-def main(systems: str, resolutions: str, batch: int, rounds: int, limit_gmac: float, train_batch: int, device: str,
-         path: str | None, memory_of: str | None) -> None:
+def main(
+    systems: str,
+    resolutions: str,
+    batch: int,
+    rounds: int,
+    limit_gmac: float,
+    train_batch: int,
+    device: str,
+    path: str | None,
+    memory_of: str | None,
+) -> None:
     """Measure every system in one interleaved run."""
     sizes = [int(size) for size in resolutions.split(",")]
     if memory_of:
@@ -206,7 +293,9 @@ def main(systems: str, resolutions: str, batch: int, rounds: int, limit_gmac: fl
     record = json_with("forwards", "training_steps")
     if path:
         refuse_foreign(path, record)
-    for result in measure(systems.split(","), sizes, batch, rounds, limit_gmac, train_batch, torch.device(device)):
+    for result in measure(
+        systems.split(","), sizes, batch, rounds, limit_gmac, train_batch, torch.device(device)
+    ):
         if path:
             write_json(Path(path), result, ours=record)
     click.echo(table(result))

@@ -33,15 +33,32 @@ R1_INTERVAL = 16
 class Step:
     """Networks, optimisers and one batch."""
 
-    def __init__(self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str) -> None:
+    def __init__(
+        self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str
+    ) -> None:
         torch.manual_seed(0)
         config = preset(name)
         self.generator = config.build().to(device)
-        self.discriminator = WaveletDiscriminatorConfig(resolution=resolution, sentence_dim=config.sentence_dim).build().to(device)
-        self.optimizers = [torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.0, 0.99)) for net in (self.generator, self.discriminator)]
-        self.z, self.text = torch.randn(batch, *self.generator.latent_shape, device=device), text_for(config, batch, device)
-        self.real, self.view = torch.randn(batch, 3, resolution, resolution, device=device), View.square(resolution)
-        self.context = lambda: torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+        self.discriminator = (
+            WaveletDiscriminatorConfig(resolution=resolution, sentence_dim=config.sentence_dim)
+            .build()
+            .to(device)
+        )
+        self.optimizers = [
+            torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.0, 0.99))
+            for net in (self.generator, self.discriminator)
+        ]
+        self.z, self.text = (
+            torch.randn(batch, *self.generator.latent_shape, device=device),
+            text_for(config, batch, device),
+        )
+        self.real, self.view = (
+            torch.randn(batch, 3, resolution, resolution, device=device),
+            View.square(resolution),
+        )
+        self.context = lambda: torch.autocast(
+            torch.device(device).type, dtype, enabled=dtype != torch.float32
+        )
         self.ops = "auto" if variant == "ours" else "ref"
         form: Callable[[Any], Any] = torch.compile if variant == "compile" else lambda net: net
         self.draw, self.judge = form(self.generator), form(self.discriminator)
@@ -72,7 +89,11 @@ class Step:
         optimizer.step()
 
 
-PARTS = {"G": Step.generator_step, "D": Step.discriminator_step, "D+R1": lambda step: step.discriminator_step(True)}
+PARTS = {
+    "G": Step.generator_step,
+    "D": Step.discriminator_step,
+    "D+R1": lambda step: step.discriminator_step(True),
+}
 
 
 class FlopCounter(TorchDispatchMode):
@@ -87,8 +108,14 @@ class FlopCounter(TorchDispatchMode):
         return out
 
 
-def work(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype,
-         call: Callable[[Step], None]) -> tuple[float, float]:
+def work(
+    name: str,
+    resolution: int,
+    batch: int,
+    device: str,
+    dtype: torch.dtype,
+    call: Callable[[Step], None],
+) -> tuple[float, float]:
     """FLOPs of the matrix products of one eager call, and the bytes that Adam moves: seven floats a parameter."""
     step = Step(name, resolution, batch, device, dtype, "eager")
     with FlopCounter() as counter:
@@ -99,9 +126,20 @@ def work(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype
 
 @click.command()
 @benchmark_options("256", "8")
-@click.option("--generator", "name", default="eidgan", show_default=True, help="The preset to train.")
-def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, variants: str, rounds: int, seconds: float,
-         json_path: Path | None) -> None:
+@click.option(
+    "--generator", "name", default="eidgan", show_default=True, help="The preset to train."
+)
+def main(
+    name: str,
+    device: str,
+    resolutions: str,
+    batches: str,
+    dtypes: str,
+    variants: str,
+    rounds: int,
+    seconds: float,
+    json_path: Path | None,
+) -> None:
     """Time the training step."""
     arguments = dict(locals())
     bench, wanted = Bench("training_step", arguments), variants.split(",")
@@ -112,25 +150,41 @@ def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, va
                 start, labels = len(bench.rows), {"resolution": resolution, "batch": batch}
                 for part, call in PARTS.items():
                     flops, moved = work(name, resolution, batch, device, DTYPES[dtype], call)
-                    bench.case({"part": part} | labels, {v: partial(call, s) for v, s in steps.items()}, dtype=dtype,
-                               flops=flops, bytes_moved=moved)
+                    bench.case(
+                        {"part": part} | labels,
+                        {v: partial(call, s) for v, s in steps.items()},
+                        dtype=dtype,
+                        flops=flops,
+                        bytes_moved=moved,
+                    )
                 for variant in wanted:
                     add_whole_step(bench, bench.rows[start:], variant, labels, dtype, batch)
                 bench.write()
 
 
-def add_whole_step(bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int) -> None:
+def add_whole_step(
+    bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int
+) -> None:
     parts = {row["part"]: row for row in rows if row["variant"] == variant}
     if any("problem" in row for row in parts.values()):
         return
+
     def whole(key: str) -> float:
         g, d, regularised = (parts[part][key] for part in PARTS)
         return g + d * (R1_INTERVAL - 1) / R1_INTERVAL + regularised / R1_INTERVAL
 
     times = {key: whole(key) for key in ("ms", "cpu_ms") if key in parts["G"]}
-    bench.add({"part": "step"} | labels | {"dtype": dtype, "variant": variant} | times | {
-        "images_per_s": batch / times["ms"] * 1e3, "spread": statistics.mean(row["spread"] for row in parts.values()),
-        "peak_mib": max(row["peak_mib"] for row in parts.values())})
+    bench.add(
+        {"part": "step"}
+        | labels
+        | {"dtype": dtype, "variant": variant}
+        | times
+        | {
+            "images_per_s": batch / times["ms"] * 1e3,
+            "spread": statistics.mean(row["spread"] for row in parts.values()),
+            "peak_mib": max(row["peak_mib"] for row in parts.values()),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ OPEN_END = 1e6  # kimg of a training whose end is not planned yet: its learning 
 LAST_PAUSE = 0.9
 FIXED = ("recipe", "data", "seed", "kimg", "metrics", "report_to", "device")
 # Become train.py, with a signal to save and leave should the parent process be killed (PDEATHSIG).
-_START = ("import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
-          "os.execv(sys.executable, [sys.executable, 'train.py', *sys.argv[1:]])")
+_START = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
+    "os.execv(sys.executable, [sys.executable, 'train.py', *sys.argv[1:]])"
+)
 
 Point = tuple[float, int]  # processor seconds, images
 
@@ -86,8 +88,9 @@ class Trial:
         config = replace(self.config(), data=data)
         dataset = open_dataset(config)
         if config.needs_encoder:
-            cached(load_encoder(config.text_encoder), config, dataset,
-                   feature_cache(config, folder))
+            cached(
+                load_encoder(config.text_encoder), config, dataset, feature_cache(config, folder)
+            )
 
 
 def parse_trial(text: str) -> Trial:
@@ -98,8 +101,10 @@ def parse_trial(text: str) -> Trial:
         first, settings = "", []
     name, _, recipe_name = first.partition("=")
     if not recipe_name or not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise UserError(f"--trial {text!r}: expected NAME=RECIPE and then FIELD=VALUE settings, "
-                        "with a NAME of letters, digits, '.', '_' and '-'")
+        raise UserError(
+            f"--trial {text!r}: expected NAME=RECIPE and then FIELD=VALUE settings, "
+            "with a NAME of letters, digits, '.', '_' and '-'"
+        )
     for setting in settings:
         field = setting.partition("=")[0]
         if field in FIXED:
@@ -171,8 +176,12 @@ class TrialRun:
         self.trial, self.seed, self.data, self.budget_s = trial, seed, data, minutes * 60
         self.name = f"{trial.name}-seed{seed}"
         self.folder, self.path = outdir / self.name, outdir / f"{self.name}.json"
-        self.asked = {"recipe": trial.recipe, "settings": list(trial.settings), "seed": seed,
-                      "cpu_minutes": minutes}
+        self.asked = {
+            "recipe": trial.recipe,
+            "settings": list(trial.settings),
+            "seed": seed,
+            "cpu_minutes": minutes,
+        }
         self.points: list[Point] = [(0.0, 0)]
         self.cpu_s, self.lost_s, self.done = 0.0, 0.0, False
         self.kept_at = 0.0
@@ -185,22 +194,35 @@ class TrialRun:
         refuse_foreign(self.folder, run_folder_fault)
         if not self.path.exists():
             if checkpoints(self.folder):
-                raise UserError(f"{self.folder} holds a run without {self.path.name}, so its "
-                                "processor time is not known; move it away or change --outdir")
+                raise UserError(
+                    f"{self.folder} holds a run without {self.path.name}, so its "
+                    "processor time is not known; move it away or change --outdir"
+                )
             return
         kept = read_json(self.path)
         for name, value in self.asked.items():
             if kept["asked"].get(name) != value:
-                raise UserError(f"{self.path}: its run has {name} {kept['asked'].get(name)}, now "
-                                f"{value} is asked; rename the trial, or change --outdir")
+                raise UserError(
+                    f"{self.path}: its run has {name} {kept['asked'].get(name)}, now "
+                    f"{value} is asked; rename the trial, or change --outdir"
+                )
         self.points = [(seconds, images) for seconds, images in kept["points"]]
         self.cpu_s, self.lost_s, self.done = kept["cpu_s"], kept["lost_s"], kept["done"]
 
     def keep(self) -> None:
         """Write the record."""
         self.kept_at = time.monotonic()
-        write_json(self.path, {"asked": self.asked, "cpu_s": self.cpu_s, "lost_s": self.lost_s,
-                               "done": self.done, "points": self.points}, ours=IS_RECORD)
+        write_json(
+            self.path,
+            {
+                "asked": self.asked,
+                "cpu_s": self.cpu_s,
+                "lost_s": self.lost_s,
+                "done": self.done,
+                "points": self.points,
+            },
+            ours=IS_RECORD,
+        )
 
     def train(self, stop: threading.Event) -> None:
         """Train until the processor time is used, or until `stop` is set. Raises `UserError`."""
@@ -210,8 +232,11 @@ class TrialRun:
         while not self.done and not stop.is_set():
             self.settle()
             ahead = [end for end in ends if end > self.cpu_s]
-            kimg = (OPEN_END if len(ahead) == len(ends) else
-                    planned_images(self.points, self.budget_s, config.batch, start_images) / 1000)
+            kimg = (
+                OPEN_END
+                if len(ahead) == len(ends)
+                else planned_images(self.points, self.budget_s, config.batch, start_images) / 1000
+            )
             code, said = self.leg(kimg, ahead[0] if ahead else math.inf, stop)
             self.done = code == 0
             self.keep()
@@ -219,8 +244,7 @@ class TrialRun:
                 raise UserError(f"{self.name}: {said or f'train.py ended with exit code {code}'}")
 
     def settle(self) -> None:
-        """Go back to what the newest saved state holds: time of images that were lost is lost too.
-        """
+        """Go back to what the newest saved state holds: time of images that were lost is lost too."""
         images = 0
         if self.folder.exists():
             with locked(self.folder):
@@ -265,19 +289,41 @@ class TrialRun:
                 self.points.pop()
             self.points.append((self.cpu_s, self.images()))
         if code == STOPPED and not asked:
-            raise UserError(f"{self.name}: somebody has stopped its training; the same command "
-                            "goes on")
+            raise UserError(
+                f"{self.name}: somebody has stopped its training; the same command goes on"
+            )
         return code, said
 
     def start(self, kimg: float, output: IO[str]) -> subprocess.Popen:
-        words = ["--outdir", str(self.folder.resolve()), "--recipe", self.trial.recipe, "--data",
-                 self.data, "--seed", str(self.seed), "--kimg", repr(kimg), "--metrics", "none",
-                 "--report-to", "none", "--device", "cpu", "--ranks", "1"]
+        words = [
+            "--outdir",
+            str(self.folder.resolve()),
+            "--recipe",
+            self.trial.recipe,
+            "--data",
+            self.data,
+            "--seed",
+            str(self.seed),
+            "--kimg",
+            repr(kimg),
+            "--metrics",
+            "none",
+            "--report-to",
+            "none",
+            "--device",
+            "cpu",
+            "--ranks",
+            "1",
+        ]
         words += [word for setting in self.trial.settings for word in ("--set", setting)]
         return subprocess.Popen(
-            [sys.executable, "-c", _START, *words], cwd=ROOT, stdout=output,
-            stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-            start_new_session=True)
+            [sys.executable, "-c", _START, *words],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
 
     def images(self) -> int:
         """Of the last tick."""
@@ -295,6 +341,12 @@ class TrialRun:
 
     def row(self) -> dict[str, Any]:
         """What the record of the benchmark says of the training."""
-        return {"trial": self.trial.name} | self.asked | {
-            "kimg": self.points[-1][1] / 1000, "cpu_minutes_used": self.cpu_s / 60,
-            "cpu_minutes_lost": self.lost_s / 60}
+        return (
+            {"trial": self.trial.name}
+            | self.asked
+            | {
+                "kimg": self.points[-1][1] / 1000,
+                "cpu_minutes_used": self.cpu_s / 60,
+                "cpu_minutes_lost": self.lost_s / 60,
+            }
+        )

@@ -69,7 +69,9 @@ class Archive:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if not self.path.exists():
-            raise UserError(f"{self.path} does not exist; make it with dataset_tool.py openmoji or folder")
+            raise UserError(
+                f"{self.path} does not exist; make it with dataset_tool.py openmoji or folder"
+            )
         self.zip = None if self.path.is_dir() else self._open_zip()  # None for a plain folder
         self._files = self._list_files()
         self._index = self._read_index()
@@ -89,7 +91,9 @@ class Archive:
     def read(self, name: str) -> bytes:
         """The bytes of one file. Raises `UserError` naming it when it is missing or damaged."""
         if name not in self._files:
-            raise UserError(f"{self.path}: {INDEX} lists {name}, which is not there; make the data set again")
+            raise UserError(
+                f"{self.path}: {INDEX} lists {name}, which is not there; make the data set again"
+            )
         try:
             return (self.path / name).read_bytes() if self.zip is None else self.zip.read(name)
         except OSError as error:
@@ -145,15 +149,17 @@ class Archive:
         try:
             return ZipFiles(self.path)
         except PackedError as error:
-            raise UserError(f"{self.path} is not a whole zip archive ({error.reason}): "
-                            "a cut copy or download? Make or copy it again") from None
+            raise UserError(
+                f"{self.path} is not a whole zip archive ({error.reason}): "
+                "a cut copy or download? Make or copy it again"
+            ) from None
 
     def _list_files(self) -> dict[str, tuple[int, int]]:
-        """(size, CRC-32) by name, without hidden files; zeros in a plain folder, see `_checksums`.
-        """
+        """(size, CRC-32) by name, without hidden files; zeros in a plain folder, see `_checksums`."""
         if self.zip is not None:
             return {
-                name: (info.file_size, info.CRC) for name, info in self.zip.members.items()
+                name: (info.file_size, info.CRC)
+                for name, info in self.zip.members.items()
                 if not is_hidden(name)
             }
         return dict.fromkeys(SourceFolder(self.path, "--data", follow_links=True).files, (0, 0))
@@ -161,9 +167,11 @@ class Archive:
     def _read_index(self) -> bytes:
         if INDEX not in self._files:
             unpack, source = ("", self.path) if self.zip is None else ("unpack it and ", "FOLDER")
-            raise UserError(f"{self.path} holds no {INDEX}; {unpack}prepare the pictures with "
-                            f"dataset_tool.py folder --source {source} --dest NEW.zip "
-                            "--resolution WxH")
+            raise UserError(
+                f"{self.path} holds no {INDEX}; {unpack}prepare the pictures with "
+                f"dataset_tool.py folder --source {source} --dest NEW.zip "
+                "--resolution WxH"
+            )
         return self.read(INDEX)
 
     def _parse_index(self) -> dict[str, Any]:
@@ -178,9 +186,14 @@ class Archive:
         where = f"{self.path}: {INDEX}"
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise UserError(
-                f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}')
+                f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}'
+            )
         size = metadata.get("resolution")
-        if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+        if not (
+            isinstance(size, list)
+            and len(size) == 2
+            and all(isinstance(n, int) and n > 0 for n in size)
+        ):
             raise UserError(f"{where}: resolution must be [width, height], got {size!r}; {_REMEDY}")
         if not isinstance(metadata.get("items"), list):
             raise UserError(f"{where}: items must be a list; {_REMEDY}")
@@ -189,8 +202,10 @@ class Archive:
     def _entry(self, number: int, item: Any) -> Entry:
         fault = entry_fault(item)
         if fault:
-            raise UserError(f"{self.path}: {INDEX}, items[{number}]: {fault}; "
-                            f"dataset_tool.py verify --source {self.path} lists all faults")
+            raise UserError(
+                f"{self.path}: {INDEX}, items[{number}]: {fault}; "
+                f"dataset_tool.py verify --source {self.path} lists all faults"
+            )
         return Entry(item["file"], item["id"], tuple(item["captions"]), item["split"])
 
 
@@ -199,8 +214,11 @@ def entry_fault(item: Any) -> str | None:
     if not isinstance(item, dict):
         return f"expected an object, got {item!r}"
     for field in ("file", "id"):
-        if not isinstance(item.get(field), str) or not item[field] or HALF in mend_text(
-                item[field])[1]:
+        if (
+            not isinstance(item.get(field), str)
+            or not item[field]
+            or HALF in mend_text(item[field])[1]
+        ):
             return f"{field} must be a text that is not empty, got {item.get(field)!r}"
     captions = item.get("captions")
     if not isinstance(captions, list):
@@ -211,7 +229,9 @@ def entry_fault(item: Any) -> str | None:
         if HALF in mend_text(caption)[1]:
             return f"{item['file']}: caption {caption!r} holds half a surrogate pair"
     if item.get("split") not in SPLITS:
-        return f"{item['file']}: split must be one of {', '.join(SPLITS)}, got {item.get('split')!r}"
+        return (
+            f"{item['file']}: split must be one of {', '.join(SPLITS)}, got {item.get('split')!r}"
+        )
     return None
 
 
@@ -220,16 +240,18 @@ def mixture_fault(captioned: Mapping[str, bool]) -> str | None:
     without = [file for file, has in captioned.items() if not has]
     if not without or len(without) == len(captioned):
         return None
-    return (f"{len(without)} of {len(captioned)} pictures have no captions ({listing(without)}); "
-            "give captions to all of them, or to none")
+    return (
+        f"{len(without)} of {len(captioned)} pictures have no captions ({listing(without)}); "
+        "give captions to all of them, or to none"
+    )
 
 
 def write_archive(
-        dest: str | os.PathLike,
-        pictures: Iterable[Picture],
-        resolution: tuple[int, int],
-        info: Mapping[str, Any],
-        faults: Callable[[Path], Iterable[str]] = lambda path: (),
+    dest: str | os.PathLike,
+    pictures: Iterable[Picture],
+    resolution: tuple[int, int],
+    info: Mapping[str, Any],
+    faults: Callable[[Path], Iterable[str]] = lambda path: (),
 ) -> list[Entry]:
     """Write a zip (`dest` ends in .zip) or a plain folder, in the order given; whole or not at all.
 
@@ -244,7 +266,10 @@ def write_archive(
     remove_leftovers(dest.parent, dest.name)
     with atomic_path(dest, folder=as_folder, ours=archive_fault) as temporary:
         with open_store(temporary, as_folder) as store:
-            entries = [_store_picture(store, number, picture, resolution) for number, picture in enumerate(pictures)]
+            entries = [
+                _store_picture(store, number, picture, resolution)
+                for number, picture in enumerate(pictures)
+            ]
             if not entries:
                 raise UserError(f"{dest}: no usable picture, so nothing was written")
             items = [asdict(entry) for entry in entries]
@@ -252,7 +277,8 @@ def write_archive(
             store.add(INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
         for fault in faults(temporary):
             raise UserError(
-                f"{dest}: what was written fails its own check, so it is thrown away: {fault}")
+                f"{dest}: what was written fails its own check, so it is thrown away: {fault}"
+            )
     return entries
 
 
@@ -268,8 +294,11 @@ def check_ending(dest: Path) -> bool:
     """Whether `dest` means a folder and not a zip. Raises `UserError` where the other kind lies."""
     as_folder = dest.suffix.lower() != ".zip"
     if dest.exists() and as_folder != dest.is_dir():
-        problem = ("file without the ending .zip; name a .zip file or a folder" if as_folder
-                   else "folder; name a .zip file")
+        problem = (
+            "file without the ending .zip; name a .zip file or a folder"
+            if as_folder
+            else "folder; name a .zip file"
+        )
         raise UserError(f"--dest {dest} is a {problem}")
     return as_folder
 
@@ -284,16 +313,20 @@ def archive_fault(path: Path) -> str | None:
         return f"is not a data set of this program (it has no readable {INDEX} of format {FORMAT})"
     names = [item.get("file") for item in archive.metadata["items"] if isinstance(item, dict)]
     listed = {name for name in names if isinstance(name, str)}
-    found = content(path) if archive.zip is None else [
-        name for name in archive.zip.members if not is_junk(PurePosixPath(name).name)
-    ]
+    found = (
+        content(path)
+        if archive.zip is None
+        else [name for name in archive.zip.members if not is_junk(PurePosixPath(name).name)]
+    )
     foreign = sorted(set(found) - listed - {INDEX})
     return f"also holds {listing(foreign)}, which {INDEX} does not list" if foreign else None
 
 
 def _store_picture(store: Any, number: int, picture: Picture, resolution: tuple[int, int]) -> Entry:
     width, height = resolution
-    assert picture.image.shape == (height, width, 3) and picture.image.dtype == np.uint8, picture.image.shape
+    assert picture.image.shape == (height, width, 3) and picture.image.dtype == np.uint8, (
+        picture.image.shape
+    )
     name = picture_name(number)
     store.add(name, png_bytes(picture.image))
     return Entry(name, picture.id, tuple(picture.captions), picture.split)
@@ -324,7 +357,9 @@ class _ZipStore(zipfile.ZipFile):
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:
             self.close()
-        elif self.fp is not None:  # a write cut in the middle cannot be closed properly, and the file is thrown away anyway
+        elif (
+            self.fp is not None
+        ):  # a write cut in the middle cannot be closed properly, and the file is thrown away anyway
             self.fp.close()
             self.fp = None
 

@@ -20,8 +20,9 @@ from dnnlib.files import read_json
 WHERE = "the captions come in annotations_trainval2014.zip (2017) from cocodataset.org"
 
 
-def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split: str,
-                  report: Report) -> list[RawPicture]:
+def coco_pictures(
+    images: str | os.PathLike, captions: str | os.PathLike, split: str, report: Report
+) -> list[RawPicture]:
     """All pictures of one annotation file that have a caption and a file, sorted by id; the rest goes to the report.
 
     images: a folder such as train2014/. captions: a file such as captions_train2014.json. Raises `UserError` for
@@ -29,7 +30,9 @@ def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split:
     """
     folder, file = Path(images), Path(captions)
     if not folder.is_dir():
-        raise UserError(f"--images {folder}: no such folder; unpack train2014.zip or val2014.zip from cocodataset.org there")
+        raise UserError(
+            f"--images {folder}: no such folder; unpack train2014.zip or val2014.zip from cocodataset.org there"
+        )
     if not file.is_file():
         raise UserError(f"--captions {file}: no such file; {WHERE}")
     names, texts = _parse(file, report)
@@ -47,19 +50,29 @@ def coco_pictures(images: str | os.PathLike, captions: str | os.PathLike, split:
         if not sentences:
             report.defect("picture without captions", name)
         elif found is None:
-            report.defect("captions without picture", name,
-                          f"captions without picture: {missing} in {folder.name}")
+            report.defect(
+                "captions without picture",
+                name,
+                f"captions without picture: {missing} in {folder.name}",
+            )
         else:
             raws.append(RawPicture(str(number), name, source.files[found], sentences, split))
     for number in sorted(texts):
-        report.defect("captions without picture", f"image_id {number}", "captions without picture: no such entry in images")
+        report.defect(
+            "captions without picture",
+            f"image_id {number}",
+            "captions without picture: no such entry in images",
+        )
     others = {name for name in source.files if name not in listed}
     for name in sorted(filter(is_picture_name, others)):
-        report.defect("picture without captions", name,
-                      "picture without captions: not in the annotations")
+        report.defect(
+            "picture without captions", name, "picture without captions: not in the annotations"
+        )
     count_others({name for name in others if not is_picture_name(name)}, report)
     if not raws:
-        raise UserError(f"--captions {file}: none of its {len(names)} pictures is in {folder}; do year and split agree?")
+        raise UserError(
+            f"--captions {file}: none of its {len(names)} pictures is in {folder}; do year and split agree?"
+        )
     return raws
 
 
@@ -70,7 +83,9 @@ def split_of(captions: str | os.PathLike) -> str:
         return "train"
     if "val" in name or "test" in name:
         return "test"
-    raise UserError(f"--captions {captions}: the name says neither train nor val; pass --split train or --split test")
+    raise UserError(
+        f"--captions {captions}: the name says neither train nor val; pass --split train or --split test"
+    )
 
 
 def _parse(file: Path, report: Report) -> tuple[dict[int, str], dict[int, tuple[str, ...]]]:
@@ -78,7 +93,9 @@ def _parse(file: Path, report: Report) -> tuple[dict[int, str], dict[int, tuple[
     mended: list[str] = []
     content = read_json(file, mended)
     report.mended(mended)
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(k), list) for k in ("images", "annotations")
+    ):
         raise UserError(f"{file}: the lists 'images' and 'annotations' are missing; {WHERE}")
     names: dict[int, str] = {}
     for number, item in enumerate(content["images"]):
@@ -92,13 +109,19 @@ def _parse(file: Path, report: Report) -> tuple[dict[int, str], dict[int, tuple[
     for number, item in enumerate(content["annotations"]):
         where = f"{file}: annotations[{number}]"
         if "caption" not in item if isinstance(item, dict) else True:
-            raise UserError(f"{where}: no 'caption'; this is another kind of annotation file (instances, keypoints?); {WHERE}")
+            raise UserError(
+                f"{where}: no 'caption'; this is another kind of annotation file (instances, keypoints?); {WHERE}"
+            )
         key = _field(item, "image_id", int, where)
         for text in report.clean([item["caption"]]) or (None,):
             if text is None:
-                report.defect("empty caption", f"annotation {item.get('id', number)}", "empty caption")
+                report.defect(
+                    "empty caption", f"annotation {item.get('id', number)}", "empty caption"
+                )
             else:
-                found.setdefault(key, []).append((item["id"] if isinstance(item.get("id"), int) else number, text))
+                found.setdefault(key, []).append(
+                    (item["id"] if isinstance(item.get("id"), int) else number, text)
+                )
     return names, {key: tuple(text for _, text in sorted(rows)) for key, rows in found.items()}
 
 

@@ -31,7 +31,9 @@ _ANCHORS = {
 }
 COLOUR_NAMES = tuple(_ANCHORS)
 _SECOND_SHARE = 0.2  # of the flat area, for a second colour to be worth a word
-_NEUTRAL_SHARE = 0.35  # black and white are mostly eyes, teeth and thick lines, so they must earn it
+_NEUTRAL_SHARE = (
+    0.35  # black and white are mostly eyes, teeth and thick lines, so they must earn it
+)
 _FLAT_DIFFERENCE = 6  # of 255, per channel: equal up to rounding
 
 
@@ -41,11 +43,17 @@ def dominant_colours(rgba: np.ndarray) -> tuple[str, ...]:
     Empty when nothing is drawn. A drawing of thin lines alone is judged by all of its opaque pixels.
     """
     opaque = rgba[..., 3] >= 250
-    pixels = rgba[_flat(rgba) & opaque] if (_flat(rgba) & opaque).any() else rgba[rgba[..., 3] >= 128]
+    pixels = (
+        rgba[_flat(rgba) & opaque] if (_flat(rgba) & opaque).any() else rgba[rgba[..., 3] >= 128]
+    )
     if not len(pixels):
         return ()
     shares = _shares(pixels[:, :3])
-    strong = {n: s for n, s in shares.items() if s >= (_NEUTRAL_SHARE if n in ("black", "white") else _SECOND_SHARE)}
+    strong = {
+        n: s
+        for n, s in shares.items()
+        if s >= (_NEUTRAL_SHARE if n in ("black", "white") else _SECOND_SHARE)
+    }
     coloured = {n: s for n, s in shares.items() if n not in ("black", "white")}
     chosen = strong or coloured or shares
     ranked = sorted(chosen, key=lambda name: (-chosen[name], name))
@@ -61,7 +69,9 @@ def _flat(rgba: np.ndarray) -> np.ndarray:
 
 
 def _shares(rgb: np.ndarray) -> dict[str, float]:
-    codes, counts = np.unique(rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
+    codes, counts = np.unique(
+        rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True
+    )
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
     distance = np.linalg.norm(_lab(colours)[:, None] - _ANCHOR_LAB[None], axis=-1)
     shares: dict[str, float] = {}
@@ -75,11 +85,17 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB uint8 [N, 3] -> CIELAB [N, 3] under D65 (IEC 61966-2-1 and CIE 15)."""
     encoded = rgb / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
     xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.0890])
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1
+    )
 
 
 _ANCHOR_NAMES = [name for name, codes in _ANCHORS.items() for _ in codes]
-_ANCHOR_LAB = _lab(np.array([list(bytes.fromhex(code[1:])) for codes in _ANCHORS.values() for code in codes]))
+_ANCHOR_LAB = _lab(
+    np.array([list(bytes.fromhex(code[1:])) for codes in _ANCHORS.values() for code in codes])
+)

@@ -1,5 +1,4 @@
-"""Columns of tables by their usual names, and the optional package pyarrow that reads some tables.
-"""
+"""Columns of tables by their usual names, and the optional package pyarrow that reads some tables."""
 
 from __future__ import annotations
 
@@ -9,27 +8,40 @@ from typing import Any
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 
-CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence", "prompt",
-                   "description", "comment")
+CAPTION_COLUMNS = (
+    "captions",
+    "caption",
+    "text",
+    "texts",
+    "sentences",
+    "sentence",
+    "prompt",
+    "description",
+    "comment",
+)
 TEST_SPLITS = ("test", "validation", "val", "valid", "dev")
 TRAIN_SPLITS = ("train", "training", "restval")  # restval: Karpathy's rest of COCO's val
 
 
-def choose_column(columns: Collection[str], wanted: str | None, usual: tuple[str, ...], option: str,
-                  where: str) -> str:
+def choose_column(
+    columns: Collection[str], wanted: str | None, usual: tuple[str, ...], option: str, where: str
+) -> str:
     """The column that the user wants, else the first of the usual names that is there.
 
     Raises `UserError`, which names `option` and the columns of `where`.
     """
     if wanted is not None:
         if wanted not in columns:
-            raise UserError(f"{option} {wanted}: {where} has no such column; "
-                            f"{nearest(wanted, columns)}")
+            raise UserError(
+                f"{option} {wanted}: {where} has no such column; {nearest(wanted, columns)}"
+            )
         return wanted
     found = usual_column(columns, usual)
     if found is None:
-        raise UserError(f"{where}: none of the columns {', '.join(columns)} is named "
-                        f"{' or '.join(usual)}; name it with {option}")
+        raise UserError(
+            f"{where}: none of the columns {', '.join(columns)} is named "
+            f"{' or '.join(usual)}; name it with {option}"
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from torch_utils.rng import generator_for
 MARK = "contact sheet"  # PNG text that makes a sheet ours
 _CELL_PX, _GAP_PX, _FONT_PX, _LINE_PX = 224, 12, 13, 17
 _MAX_LINES = 8
-_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u201e\u2013\u2014", "''\"\"\"--")
+_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u201e\u2013\u2014", '\'\'"""--')
 
 
 def check_sheet(dest: Path, option: str = "--dest") -> None:
@@ -40,8 +40,12 @@ def draw_sheet(dataset: TextImageDataset, dest: Path, num_images: int, seed: int
     order = torch.randperm(len(dataset), generator=generator_for(seed, "contact sheet"))
     indices = sorted(order[:num_images].tolist())
     sheet = contact_sheet(dataset[index] for index in indices)
-    save_png(dest, torch.from_numpy(np.array(sheet)).permute(2, 0, 1),
-             {MARK: dataset.name}, ours=png_with(MARK))
+    save_png(
+        dest,
+        torch.from_numpy(np.array(sheet)).permute(2, 0, 1),
+        {MARK: dataset.name},
+        ours=png_with(MARK),
+    )
     return len(indices)
 
 
@@ -53,12 +57,17 @@ def contact_sheet(records: Iterable[Record], columns: int | None = None) -> Imag
     font = ImageFont.load_default(_FONT_PX)
     cells = [(_thumbnail(record.image), _text_lines(record, font)) for record in records]
     columns = columns or math.ceil(math.sqrt(len(cells)))
-    rows = [cells[start:start + columns] for start in range(0, len(cells), columns)]
-    heights = [max(picture.height for picture, _ in row) + _GAP_PX
-               + _LINE_PX * max(len(lines) for _, lines in row) for row in rows]
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [
+        max(picture.height for picture, _ in row)
+        + _GAP_PX
+        + _LINE_PX * max(len(lines) for _, lines in row)
+        for row in rows
+    ]
     step = _CELL_PX + _GAP_PX
-    sheet = Image.new("RGB", (columns * step + _GAP_PX, sum(heights) + _GAP_PX * len(rows)),
-                      "white")
+    sheet = Image.new(
+        "RGB", (columns * step + _GAP_PX, sum(heights) + _GAP_PX * len(rows)), "white"
+    )
     drawing, top = ImageDraw.Draw(sheet), _GAP_PX
     for row, height in zip(rows, heights, strict=True):
         below = top + max(picture.height for picture, _ in row) + 3
@@ -107,15 +116,16 @@ def _text_lines(record: Record, font: Any) -> list[tuple[str, str]]:
         return [*lines, ("(no captions)", "grey")]
     texts = [(line, "black") for caption in record.captions for line in _wrapped(caption, font)]
     if len(texts) > _MAX_LINES:
-        texts = [*texts[:_MAX_LINES - 1], ("...", "grey")]
+        texts = [*texts[: _MAX_LINES - 1], ("...", "grey")]
     return lines + texts
 
 
 def drawable(text: str) -> str:
     """In the letters that Pillow's built-in font has: without accents, and ? for other scripts."""
     parts = unicodedata.normalize("NFKD", text.translate(_QUOTES))
-    return "".join(letter if letter.isascii() else "?" for letter in parts
-                   if not unicodedata.combining(letter))
+    return "".join(
+        letter if letter.isascii() else "?" for letter in parts if not unicodedata.combining(letter)
+    )
 
 
 def _wrapped(text: str, font: Any) -> list[str]:
@@ -128,8 +138,9 @@ def _wrapped(text: str, font: Any) -> list[str]:
         if line:
             lines.append(line)
         while font.getlength(word) > _CELL_PX:
-            cut = next(n for n in range(len(word), 0, -1)
-                       if n == 1 or font.getlength(word[:n]) <= _CELL_PX)
+            cut = next(
+                n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= _CELL_PX
+            )
             lines.append(word[:cut])
             word = word[cut:]
         line = word

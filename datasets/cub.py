@@ -27,8 +27,14 @@ ATTNGAN_BOX_SCALE = 0.75
 WHERE = "CUB_200_2011.tgz comes from data.caltech.edu/records/65de6-vp158"
 
 
-def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: str, report: Report,
-                 *, follow_links: bool = False) -> list[RawPicture]:
+def cub_pictures(
+    root: str | os.PathLike,
+    captions: str | os.PathLike,
+    split: str,
+    report: Report,
+    *,
+    follow_links: bool = False,
+) -> list[RawPicture]:
     """All pictures of images.txt that have captions, a split and a file, in order of their ids.
 
     split: 'official' (train_test_split.txt: 5,994 train, 5,788 test) or 'attngan:FILENAMES.pickle' (8,855 and 2,933,
@@ -36,8 +42,10 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
     """
     root = Path(root)
     names = {key: fields[0] for key, fields in _table(root, "images.txt", 1).items()}
-    boxes = {key: (float(x), float(y), float(width), float(height)) for key, (x, y, width, height)
-             in _table(root, "bounding_boxes.txt", 4, _number).items()}
+    boxes = {
+        key: (float(x), float(y), float(width), float(height))
+        for key, (x, y, width, height) in _table(root, "bounding_boxes.txt", 4, _number).items()
+    }
     splits = _splits(root, split, names)
     texts = _captions(Path(captions), report, follow_links)
     pictures = SourceFolder(root / "images", "--root", follow_links)
@@ -58,12 +66,16 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
             report.defect("picture without split", name)
         else:
             raws.append(
-                RawPicture(stem, name, pictures.files[found], texts[stem], splits[key],
-                           boxes.get(key)))
+                RawPicture(
+                    stem, name, pictures.files[found], texts[stem], splits[key], boxes.get(key)
+                )
+            )
             if key not in boxes:
                 report.met("picture without bounding box", name)
     for stem in sorted(texts.keys() - used):
-        report.defect("captions without picture", stem, "captions without picture: not in images.txt")
+        report.defect(
+            "captions without picture", stem, "captions without picture: not in images.txt"
+        )
     if not raws:
         raise UserError(f"--captions {captions}: fits none of the {len(names)} pictures of {root}")
     return raws
@@ -76,8 +88,9 @@ def _number(text: str) -> float:
     return number
 
 
-def _table(root: Path, name: str, num_fields: int,
-           kind: Callable[[str], Any] = str) -> dict[str, list[str]]:
+def _table(
+    root: Path, name: str, num_fields: int, kind: Callable[[str], Any] = str
+) -> dict[str, list[str]]:
     """Rows 'id field ...' of one of the official text files, by id, in order."""
     path = root / name
     if not path.is_file():
@@ -93,7 +106,9 @@ def _table(root: Path, name: str, num_fields: int,
         except ValueError:
             valid = False
         if not valid:
-            raise UserError(f"{path}, line {number}: expected an id and {num_fields} fields, got {line.strip()!r}")
+            raise UserError(
+                f"{path}, line {number}: expected an id and {num_fields} fields, got {line.strip()!r}"
+            )
         rows[fields[0]] = fields[1:]
     return rows
 
@@ -108,14 +123,18 @@ def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
     if path.is_dir():
         path = path / "test" / "filenames.pickle"
     if not path.is_file():
-        raise UserError(f"--split {split}: no such file; birds.zip of AttnGAN holds train/filenames.pickle and "
-                        "test/filenames.pickle")
+        raise UserError(
+            f"--split {split}: no such file; birds.zip of AttnGAN holds train/filenames.pickle and "
+            "test/filenames.pickle"
+        )
     side = "train" if path.parent.name == "train" else "test"
     listed = {_stem(name) for name in read_string_list(path)}
     unknown = listed - {_stem(name) for name in names.values()}
     if unknown:
-        raise UserError(f"{path}: {len(unknown)} of its {len(listed)} names are not in images.txt, such as "
-                        f"{min(unknown)}; is it the list of another data set?")
+        raise UserError(
+            f"{path}: {len(unknown)} of its {len(listed)} names are not in images.txt, such as "
+            f"{min(unknown)}; is it the list of another data set?"
+        )
     other = {"train": "test", "test": "train"}[side]
     return {key: side if _stem(name) in listed else other for key, name in names.items()}
 
@@ -125,8 +144,10 @@ def _captions(source: Path, report: Report, follow_links: bool) -> dict[str, tup
     if source.is_file():
         return _from_json(source, report)
     if not source.is_dir():
-        raise UserError(f"--captions {source}: no such file or folder; the captions of Reed et al. come as text/ in "
-                        "birds.zip of AttnGAN or as text_c10/ in cvpr2016_cub.tar.gz")
+        raise UserError(
+            f"--captions {source}: no such file or folder; the captions of Reed et al. come as text/ in "
+            "birds.zip of AttnGAN or as text_c10/ in cvpr2016_cub.tar.gz"
+        )
     texts: dict[str, tuple[str, ...]] = {}
     folder = SourceFolder(source, "--captions", follow_links)
     folder.tell_left_out(report)
@@ -138,7 +159,9 @@ def _captions(source: Path, report: Report, follow_links: bool) -> dict[str, tup
         if lines is not None:
             texts[_stem(name)] = lines
     if not texts:
-        raise UserError(f"--captions {source}: no CLASS/NAME.txt in it; give the folder text or text_c10")
+        raise UserError(
+            f"--captions {source}: no CLASS/NAME.txt in it; give the folder text or text_c10"
+        )
     return texts
 
 
@@ -150,25 +173,36 @@ def _from_json(path: Path, report: Report) -> dict[str, tuple[str, ...]]:
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         content = _coco_form(content)
     if isinstance(content, list):
-        pairs = [(_first(item, "file", "file_name", "filename",
-                         "image"), _first(item, "captions", "sentences", "caption"))
-                 for item in content]
+        pairs = [
+            (
+                _first(item, "file", "file_name", "filename", "image"),
+                _first(item, "captions", "sentences", "caption"),
+            )
+            for item in content
+        ]
         content = {name: texts for name, texts in pairs if isinstance(name, str)}
     if not isinstance(content, dict) or not content:
-        raise UserError(f'{path}: expected {{"CLASS/NAME.jpg": ["...", ...]}} or [{{"file": ..., "captions": [...]}}]')
+        raise UserError(
+            f'{path}: expected {{"CLASS/NAME.jpg": ["...", ...]}} or [{{"file": ..., "captions": [...]}}]'
+        )
     texts: dict[str, tuple[str, ...]] = {}
     for name, captions in content.items():
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(name, str) or "/" not in name or not isinstance(captions, list):
-            raise UserError(f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions")
+            raise UserError(
+                f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions"
+            )
         texts[_stem(name)] = report.clean(
-            c.get("raw") if isinstance(c, dict) else c for c in captions)
+            c.get("raw") if isinstance(c, dict) else c for c in captions
+        )
     return texts
 
 
 def _coco_form(content: dict[str, Any]) -> dict[str, list[str]]:
-    pairs = [(_first(item, "id"), _first(item, "file_name", "filename", "file"))
-             for item in content["images"]]
+    pairs = [
+        (_first(item, "id"), _first(item, "file_name", "filename", "file"))
+        for item in content["images"]
+    ]
     names = {
         key: name for key, name in pairs if isinstance(key, (int, str)) and isinstance(name, str)
     }
@@ -188,5 +222,7 @@ def _first(item: Any, *keys: str) -> Any:
 def _stem(name: str) -> str:
     """'images/001.X/Y.jpg' or '001.X/Y' -> '001.X/Y': names come with and without folder and ending."""
     path = PurePosixPath(name.strip().replace("\\", "/"))
-    stem = path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".txt") else path
+    stem = (
+        path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".txt") else path
+    )
     return "/".join(stem.parts[-2:])

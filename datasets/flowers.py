@@ -24,13 +24,23 @@ from dnnlib.text import read_named_text, split_lines
 
 REED = "reed:"
 _SETS = {"trnid": "train", "valid": "train", "tstid": "test"}  # of setid.mat
-_LISTS = {"trainvalclasses.txt": "train", "trainclasses.txt": "train", "valclasses.txt": "train",
-          "testclasses.txt": "test"}
+_LISTS = {
+    "trainvalclasses.txt": "train",
+    "trainclasses.txt": "train",
+    "valclasses.txt": "train",
+    "testclasses.txt": "test",
+}
 
 
-def flower_pictures(images: str | os.PathLike, captions: str | os.PathLike, report: Report, *,
-                    labels: str | os.PathLike | None = None,
-                    split: str | None = None, follow_links: bool = False) -> list[RawPicture]:
+def flower_pictures(
+    images: str | os.PathLike,
+    captions: str | os.PathLike,
+    report: Report,
+    *,
+    labels: str | os.PathLike | None = None,
+    split: str | None = None,
+    follow_links: bool = False,
+) -> list[RawPicture]:
     """All pictures that have captions and a file, in order of their numbers.
 
     images, captions: the folders `jpg` and `text_c10`. labels: `imagelabels.mat`, which the folders
@@ -56,15 +66,18 @@ def flower_pictures(images: str | os.PathLike, captions: str | os.PathLike, repo
         elif number not in split_of:
             report.defect("picture without split", name)
         else:
-            raws.append(RawPicture(f"{folder}/image_{number:05d}", name, path, lines,
-                                   split_of[number]))
+            raws.append(
+                RawPicture(f"{folder}/image_{number:05d}", name, path, lines, split_of[number])
+            )
     used = {f"image_{number:05d}.jpg" for number in texts}
     for name in sorted(pictures.files.keys() - used):
         if _number(name) is not None:
             report.defect("picture without captions", name)
     if not raws:
-        raise UserError(f"--captions {captions}: fits none of the pictures of --images {images}; "
-                        "they are named image_00001.jpg and so on")
+        raise UserError(
+            f"--captions {captions}: fits none of the pictures of --images {images}; "
+            "they are named image_00001.jpg and so on"
+        )
     return raws
 
 
@@ -74,8 +87,9 @@ def _number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _captions(source: Path, report: Report,
-              follow_links: bool) -> dict[int, tuple[str, tuple[str, ...]]]:
+def _captions(
+    source: Path, report: Report, follow_links: bool
+) -> dict[int, tuple[str, tuple[str, ...]]]:
     """The folder of its class and the cleaned captions by a picture's number."""
     texts: dict[int, tuple[str, tuple[str, ...]]] = {}
     files = SourceFolder(source, "--captions", follow_links)
@@ -88,8 +102,10 @@ def _captions(source: Path, report: Report,
         if lines is not None:
             texts[number] = folder, lines
     if not texts:
-        raise UserError(f"--captions {source}: no class_00001/image_06734.txt in it; give the "
-                        "folder text_c10 of Reed et al.'s cvpr2016_flowers.tar.gz")
+        raise UserError(
+            f"--captions {source}: no class_00001/image_06734.txt in it; give the "
+            "folder text_c10 of Reed et al.'s cvpr2016_flowers.tar.gz"
+        )
     return texts
 
 
@@ -99,29 +115,38 @@ def _numbers(path: Path, option: str, *names: str) -> dict[str, np.ndarray]:
 
     if not path.is_file():
         raise UserError(f"{option} {path}: no such file")
-    with library_errors(lambda reason: UserError(
-            f"{option} {path}: not a MATLAB file that can be read ({reason})")):
+    with library_errors(
+        lambda reason: UserError(f"{option} {path}: not a MATLAB file that can be read ({reason})")
+    ):
         content = loadmat(str(path))
         missing = [name for name in names if name not in content]
         if missing:
-            raise UserError(f"{option} {path}: it holds no {' and no '.join(missing)}; is it "
-                            "another of the official files?")
+            raise UserError(
+                f"{option} {path}: it holds no {' and no '.join(missing)}; is it "
+                "another of the official files?"
+            )
         return {name: np.asarray(content[name]).astype(np.int64).reshape(-1) for name in names}
 
 
-def _check_labels(texts: Mapping[int, tuple[str, object]],
-                  labels: str | os.PathLike | None) -> None:
+def _check_labels(
+    texts: Mapping[int, tuple[str, object]], labels: str | os.PathLike | None
+) -> None:
     """Raise where imagelabels.mat gives a picture another class than the captions' folder."""
     if labels is None:
         return
     classes = _numbers(Path(labels), "--labels", "labels")["labels"]
-    wrong = [number for number, (folder, _) in texts.items()
-             if not 1 <= number <= len(classes)
-             or classes[number - 1] != int(folder.removeprefix("class_"))]
+    wrong = [
+        number
+        for number, (folder, _) in texts.items()
+        if not 1 <= number <= len(classes)
+        or classes[number - 1] != int(folder.removeprefix("class_"))
+    ]
     if wrong:
-        raise UserError(f"--labels {labels}: {len(wrong)} of {len(texts)} captioned pictures have "
-                        f"another class there, such as image_{min(wrong):05d}; are captions and "
-                        "labels of the same data set?")
+        raise UserError(
+            f"--labels {labels}: {len(wrong)} of {len(texts)} captioned pictures have "
+            f"another class there, such as image_{min(wrong):05d}; are captions and "
+            "labels of the same data set?"
+        )
 
 
 def _splits(split: str | None, texts: Mapping[int, tuple[str, object]]) -> dict[int, str]:
@@ -138,6 +163,8 @@ def _splits(split: str | None, texts: Mapping[int, tuple[str, object]]) -> dict[
             text, _ = read_named_text(folder / name, f"--split: {printable(folder / name)}")
             sides |= {line.strip(): side for line in split_lines(text) if line.strip()}
     if "test" not in sides.values() or "train" not in sides.values():
-        raise UserError(f"--split {split}: testclasses.txt and trainvalclasses.txt must be there, "
-                        "with a class such as class_00001 a line")
+        raise UserError(
+            f"--split {split}: testclasses.txt and trainvalclasses.txt must be there, "
+            "with a class such as class_00001 a line"
+        )
     return {number: sides[name] for number, (name, _) in texts.items() if name in sides}

@@ -23,8 +23,10 @@ from dnnlib.names import printable, same_name_key
 from torch_utils.rng import seed_for
 
 WITHOUT_CAPTIONS, WITHOUT_PICTURE = "picture without captions", "captions without picture"
-_REMEDIES = ("--no-captions imports pictures without, and --caption-template 'a photo of a {}' "
-             "makes captions of their folders' names")
+_REMEDIES = (
+    "--no-captions imports pictures without, and --caption-template 'a photo of a {}' "
+    "makes captions of their folders' names"
+)
 _OTHER_COMMANDS = {".mdb": "lsun", ".tar": "webdataset", ".arrow": "hf"}  # by ending of a file
 
 
@@ -42,9 +44,15 @@ class Captions:
     column: str | None = None
 
     def __post_init__(self) -> None:
-        given = [option for option, value in (("--captions-from", self.origin),
-                                              ("--caption-template", self.template),
-                                              ("--no-captions", self.none)) if value]
+        given = [
+            option
+            for option, value in (
+                ("--captions-from", self.origin),
+                ("--caption-template", self.template),
+                ("--no-captions", self.none),
+            )
+            if value
+        ]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} exclude each other; give one of them")
         if self.column is not None and (self.template is not None or self.none):
@@ -63,9 +71,14 @@ class _Listed:
     reason: str = ""
 
 
-def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float = 0.0, *,
-                    follow_links: bool = False,
-                    captions: Captions = Captions()) -> list[RawPicture]:
+def folder_pictures(
+    folder: str | os.PathLike,
+    report: Report,
+    test_share: float = 0.0,
+    *,
+    follow_links: bool = False,
+    captions: Captions = Captions(),
+) -> list[RawPicture]:
     """All pictures with captions below `folder`, sorted by path, or in the order of a table; ids
     are paths.
 
@@ -83,15 +96,18 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
         raise UserError(_no_pictures(source, report))
     if convention is None:
         count_others(set(source.files) - pictures.keys(), report, pictures)
-        raise UserError(f"--source {printable(source.path)}: {len(pictures)} pictures without "
-                        f"captions: none of {', '.join(one.name for one in CONVENTIONS)} is there; "
-                        + _REMEDIES)
+        raise UserError(
+            f"--source {printable(source.path)}: {len(pictures)} pictures without "
+            f"captions: none of {', '.join(one.name for one in CONVENTIONS)} is there; " + _REMEDIES
+        )
     reading = Reading(source, files, report, captions.column)
     listed = _listed(convention, reading)
     if captions.column is not None and not reading.tables:
-        raise UserError(f"--caption-column {captions.column}: the captions come from {convention}, "
-                        "which is no table with columns; leave it out, or choose a table with "
-                        "--captions-from")
+        raise UserError(
+            f"--caption-column {captions.column}: the captions come from {convention}, "
+            "which is no table with columns; leave it out, or choose a table with "
+            "--captions-from"
+        )
     report.captions_from = "; ".join([str(convention), *reading.details, *told])
     others = source.files.keys() - {one.file for one in listed} - set(reading.files)
     unlisted = set(filter(is_picture_name, others))
@@ -107,8 +123,10 @@ def refuse_captionless(folder: str | os.PathLike, raws: list[RawPicture], report
         return
     what = f"--source {printable(folder)}: no picture has captions that can be used; "
     if report.captions_from.startswith(TEMPLATE):
-        raise UserError(f"{what}none lies in a folder that could name its class; a template "
-                        "without {} gives all pictures one caption")
+        raise UserError(
+            f"{what}none lies in a folder that could name its class; a template "
+            "without {} gives all pictures one caption"
+        )
     raise UserError(what + _REMEDIES)
 
 
@@ -116,7 +134,7 @@ def split_of(name: str, test_share: float) -> str:
     """'test' for about that share of all names, by their hash alone: a picture keeps its side when
     others come or go.
     """
-    return "test" if seed_for("folder split", name) < test_share * 2 ** 63 else "train"
+    return "test" if seed_for("folder split", name) < test_share * 2**63 else "train"
 
 
 def count_others(names: set[str], report: Report, pictures: Iterable[str] = ()) -> None:
@@ -131,8 +149,9 @@ def count_others(names: set[str], report: Report, pictures: Iterable[str] = ()) 
             report.note(f"file of another kind ({ending or 'no ending'})")
 
 
-def _choose(source: SourceFolder,
-            captions: Captions) -> tuple[Convention | None, list[str], list[str]]:
+def _choose(
+    source: SourceFolder, captions: Captions
+) -> tuple[Convention | None, list[str], list[str]]:
     """The convention, its files, and what else is to be said of the choice."""
     if captions.none:
         return NO_CAPTIONS, [], []
@@ -143,12 +162,15 @@ def _choose(source: SourceFolder,
     if wanted is not None:
         names = [one.name for one in CONVENTIONS]
         if wanted not in names:
-            raise UserError(f"--captions-from {wanted}: no such convention; "
-                            f"{nearest(wanted, names)}")
+            raise UserError(
+                f"--captions-from {wanted}: no such convention; {nearest(wanted, names)}"
+            )
         if wanted not in found:
             there = ", ".join(found) or "none that is known"
-            raise UserError(f"--captions-from {wanted}: no such captions in "
-                            f"{printable(source.path)}; found: {there}")
+            raise UserError(
+                f"--captions-from {wanted}: no such captions in "
+                f"{printable(source.path)}; found: {there}"
+            )
     elif not found:
         return None, [], []
     chosen = wanted or next(iter(found))
@@ -174,12 +196,14 @@ def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
             if one is None:
                 one = found[file or shown] = _Listed(shown, file, missing)
             elif convention.once:
-                raise UserError(f"{row.where}: {shown} is listed twice; put all its captions in "
-                                "one line")
+                raise UserError(
+                    f"{row.where}: {shown} is listed twice; put all its captions in one line"
+                )
             spelled[row.folder, row.name] = one
         elif convention.once:
-            raise UserError(f"{row.where}: {one.name} is listed twice; put all its captions in "
-                            "one line")
+            raise UserError(
+                f"{row.where}: {one.name} is listed twice; put all its captions in one line"
+            )
         one.texts += reading.report.clean(row.texts)
         one.reason = one.reason or row.reason
         one.split = "test" if "test" in (one.split, row.split) else row.split or one.split
@@ -212,8 +236,9 @@ def _by_base(source: SourceFolder) -> dict[str, list[str]]:
     return bases
 
 
-def _usable(listed: list[_Listed], source: SourceFolder, report: Report, *,
-            bare: bool) -> list[RawPicture]:
+def _usable(
+    listed: list[_Listed], source: SourceFolder, report: Report, *, bare: bool
+) -> list[RawPicture]:
     """bare: pictures without captions are wanted. Splits are '' where no file says one."""
     raws = []
     for one in listed:
@@ -222,8 +247,11 @@ def _usable(listed: list[_Listed], source: SourceFolder, report: Report, *,
         elif one.file is None:
             report.defect(WITHOUT_PICTURE, one.name, one.missing)
         else:
-            raws.append(RawPicture(one.name, one.name, source.files[one.file], tuple(one.texts),
-                                   one.split or ""))
+            raws.append(
+                RawPicture(
+                    one.name, one.name, source.files[one.file], tuple(one.texts), one.split or ""
+                )
+            )
     return raws
 
 
@@ -237,21 +265,29 @@ def _split(raws: list[RawPicture], report: Report, test_share: float) -> list[Ra
     sides = [side for side in named if side is not None]
     if len(sides) < len(raws) or "test" not in sides:
         sides = [split_of(raw.id, test_share) for raw in raws]
-        rule = f"{test_share:.0%} of file names by their hash are test" if test_share else \
-            "all are train"
+        rule = (
+            f"{test_share:.0%} of file names by their hash are test"
+            if test_share
+            else "all are train"
+        )
     else:
         rule = "by the folders named train, test or validation"
     told = [raw.split for raw in raws if raw.split]
     rules = ["as the files of the captions say"] if told else []
     report.split_rule = ", else ".join(rules if len(told) == len(raws) else [*rules, rule])
-    return [replace(raw, split=raw.split or side)
-            for raw, side in zip(raws, sides, strict=True)]
+    return [replace(raw, split=raw.split or side) for raw, side in zip(raws, sides, strict=True)]
 
 
 def _no_pictures(source: SourceFolder, report: Report) -> str:
     counts = ", ".join(f"{count} x {kind}" for kind, count in sorted(report.counts.items()))
     endings = {PurePosixPath(name).suffix.lower() for name in source.files}
-    hints = [f"; dataset_tool.py {command} reads {ending} files"
-             for ending, command in _OTHER_COMMANDS.items() if ending in endings]
-    return (f"--source {printable(source.path)}: no pictures found" +
-            (f" ({counts})" if counts else "") + "".join(hints))
+    hints = [
+        f"; dataset_tool.py {command} reads {ending} files"
+        for ending, command in _OTHER_COMMANDS.items()
+        if ending in endings
+    ]
+    return (
+        f"--source {printable(source.path)}: no pictures found"
+        + (f" ({counts})" if counts else "")
+        + "".join(hints)
+    )

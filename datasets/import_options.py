@@ -19,40 +19,77 @@ if TYPE_CHECKING:
     from datasets.picture_files import Icc
     from datasets.report import Report
 
-RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
-                          help="Size of every picture in the data set, for example 256x256.")
-DEST = click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
-                    help="Where to write: a .zip archive, or a folder. Replaced only when the new "
-                    "one is whole.")
-TRANSFORM = click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]),
-                         default="center-crop", show_default=True,
-                         help="How a picture of another shape is made to fit.")
+RESOLUTION = click.option(
+    "--resolution",
+    metavar="WxH",
+    default="64x64",
+    show_default=True,
+    help="Size of every picture in the data set, for example 256x256.",
+)
+DEST = click.option(
+    "--dest",
+    metavar="ZIP|DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Where to write: a .zip archive, or a folder. Replaced only when the new one is whole.",
+)
+TRANSFORM = click.option(
+    "--transform",
+    type=click.Choice(["center-crop", "pad", "stretch"]),
+    default="center-crop",
+    show_default=True,
+    help="How a picture of another shape is made to fit.",
+)
 
-FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Read folders that are links as "
-                            "well. Files that are links are always read.")
+FOLLOW_LINKS = click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Read folders that are links as well. Files that are links are always read.",
+)
 
 
 def import_options(command: Callable) -> Callable:
     """Decorator: what all importers of picture files take."""
-    for option in reversed((
-        DEST, RESOLUTION, TRANSFORM,
-        click.option("--max-images", metavar="N", type=click.IntRange(min=1),
-                     help="N usable pictures: a seeded draw over all, or the first ones of what is "
-                     "read as it comes (tars, LMDB, Arrow)."),
-        click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert",
-                     show_default=True, help="Embedded colour profiles: convert to sRGB, or "
-                     "ignore them as most papers' preparations do."),
-        click.option("--workers", metavar="N", type=click.IntRange(min=1),
-                     help="Decoding threads.  [default: cores]"),
-        click.option("--strict", is_flag=True,
-                     help="Stop at the first defect instead of counting and going on."),
-    )):
+    for option in reversed(
+        (
+            DEST,
+            RESOLUTION,
+            TRANSFORM,
+            click.option(
+                "--max-images",
+                metavar="N",
+                type=click.IntRange(min=1),
+                help="N usable pictures: a seeded draw over all, or the first ones of what is "
+                "read as it comes (tars, LMDB, Arrow).",
+            ),
+            click.option(
+                "--icc",
+                type=click.Choice(["convert", "ignore"]),
+                default="convert",
+                show_default=True,
+                help="Embedded colour profiles: convert to sRGB, or "
+                "ignore them as most papers' preparations do.",
+            ),
+            click.option(
+                "--workers",
+                metavar="N",
+                type=click.IntRange(min=1),
+                help="Decoding threads.  [default: cores]",
+            ),
+            click.option(
+                "--strict",
+                is_flag=True,
+                help="Stop at the first defect instead of counting and going on.",
+            ),
+        )
+    ):
         command = option(command)
     return command
 
 
-def progress(items: Iterable, label: str,
-             length: int | None = None) -> contextlib.AbstractContextManager:
+def progress(
+    items: Iterable, label: str, length: int | None = None
+) -> contextlib.AbstractContextManager:
     """A bar on a terminal, nothing in a log."""
     if not sys.stderr.isatty():
         return contextlib.nullcontext(items)
@@ -60,8 +97,9 @@ def progress(items: Iterable, label: str,
 
 
 @contextlib.contextmanager
-def import_to(dest: Path, size: tuple[int, int], strict: bool,
-              **options: Any) -> Iterator[tuple[Report, Callable[..., None]]]:
+def import_to(
+    dest: Path, size: tuple[int, int], strict: bool, **options: Any
+) -> Iterator[tuple[Report, Callable[..., None]]]:
     """A report on the source, and `import_into` with all that the options say.
 
     `dest` is checked at once, before the source is read. The report is printed when the import
@@ -84,14 +122,27 @@ def print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> No
     """One line on a data set of pictures of size = (width, height)."""
     num_test = sum(entry.split == "test" for entry in entries)
     num_captions = sum(len(entry.captions) for entry in entries)
-    click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} "
-               f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions")
+    click.echo(
+        f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} "
+        f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions"
+    )
 
 
-def import_into(raws: list[RawPicture] | Iterator[RawPicture], source: str,
-                total: int | None = None, *, report: Report, dest: Path, size: tuple[int, int],
-                transform: Transform, icc: Icc, max_images: int | None, workers: int | None,
-                box_scale: float | None = None, **more: Any) -> None:
+def import_into(
+    raws: list[RawPicture] | Iterator[RawPicture],
+    source: str,
+    total: int | None = None,
+    *,
+    report: Report,
+    dest: Path,
+    size: tuple[int, int],
+    transform: Transform,
+    icc: Icc,
+    max_images: int | None,
+    workers: int | None,
+    box_scale: float | None = None,
+    **more: Any,
+) -> None:
     """Write the data set of pictures of size = (width, height). `more` goes into dataset.json.
 
     raws: of a list, `max_images` are drawn and the splits kept apart; an iterator is read as it
@@ -109,8 +160,15 @@ def import_into(raws: list[RawPicture] | Iterator[RawPicture], source: str,
             more["part"] = f"{max_images} usable ones of {total} pictures, a seeded draw"
     info = import_info(source, transform, report, icc=icc, **more)
     with progress(raws, "Importing", total) as bar:
-        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,
-                                   icc=icc, max_images=max_images,
-                                   num_threads=workers or num_cores())
+        pictures = import_pictures(
+            bar,
+            size,
+            report,
+            transform=transform,
+            box_scale=box_scale,
+            icc=icc,
+            max_images=max_images,
+            num_threads=workers or num_cores(),
+        )
         entries = write_archive(dest, pictures, size, info, archive_faults)
     print_summary(dest, entries, size)

@@ -130,15 +130,19 @@ def keep_apart(raws: list[RawPicture], report: Report) -> list[RawPicture]:
     test = {raw.id for raw in raws if raw.split == "test"}
     kept = [raw for raw in raws if raw.split == "test" or raw.id not in test]
     if len(kept) == len(test) < len(raws):
-        raise UserError(f"all {len(raws) - len(kept)} pictures of train are in test too, such as "
-                        f"{kept[0].name}; give files of different pictures, or one split alone")
+        raise UserError(
+            f"all {len(raws) - len(kept)} pictures of train are in test too, such as "
+            f"{kept[0].name}; give files of different pictures, or one split alone"
+        )
     for raw in raws:
         if raw.split != "test" and raw.id in test:
             report.defect(BOTH_SPLITS, raw.name, f"{BOTH_SPLITS}: kept in test")
     return kept
 
 
-def crop_to_box(picture: Image.Image, box: tuple[float, float, float, float], scale: float) -> Image.Image:
+def crop_to_box(
+    picture: Image.Image, box: tuple[float, float, float, float], scale: float
+) -> Image.Image:
     """The square of half side scale * max(width, height) about the centre of `box` = (x, y, width, height), clipped.
 
     AttnGAN and its successors prepare CUB with scale 0.75, so that the bird fills most of the picture.
@@ -146,8 +150,14 @@ def crop_to_box(picture: Image.Image, box: tuple[float, float, float, float], sc
     x, y, width, height = box
     half = int(max(width, height) * scale)
     middle_x, middle_y = int((2 * x + width) / 2), int((2 * y + height) / 2)
-    return picture.crop((max(0, middle_x - half), max(0, middle_y - half),
-                         min(picture.width, middle_x + half), min(picture.height, middle_y + half)))
+    return picture.crop(
+        (
+            max(0, middle_x - half),
+            max(0, middle_y - half),
+            min(picture.width, middle_x + half),
+            min(picture.height, middle_y + half),
+        )
+    )
 
 
 def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transform) -> Image.Image:
@@ -166,21 +176,40 @@ def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transfo
     return picture.resize(resolution, Image.Resampling.LANCZOS, box=box)
 
 
-def import_info(source: str, transform: str, report: Report, *, icc: Icc = "convert",
-                **more: Any) -> dict[str, Any]:
+def import_info(
+    source: str, transform: str, report: Report, *, icc: Icc = "convert", **more: Any
+) -> dict[str, Any]:
     """Provenance for `dataset.json`; the report's own containers, which fill up during the import."""
-    origin = {key: value for key, value in (("captions_from", report.captions_from),
-                                            ("split_rule", report.split_rule)) if value}
+    origin = {
+        key: value
+        for key, value in (
+            ("captions_from", report.captions_from),
+            ("split_rule", report.split_rule),
+        )
+        if value
+    }
     return {
-        "source": source, "licence": "that of the source pictures", "attribution": "",
-        "resize_filter": RESIZE_FILTER, "transform": transform, "colour_profiles": icc,
-        **origin, **more, "statistics": report.statistics, "defects": report.counts,
-        "skipped": report.skipped
+        "source": source,
+        "licence": "that of the source pictures",
+        "attribution": "",
+        "resize_filter": RESIZE_FILTER,
+        "transform": transform,
+        "colour_profiles": icc,
+        **origin,
+        **more,
+        "statistics": report.statistics,
+        "defects": report.counts,
+        "skipped": report.skipped,
     }
 
 
-def _make(raw: RawPicture, resolution: tuple[int, int], transform: Transform,
-          box_scale: float | None, icc: Icc) -> _Made:
+def _make(
+    raw: RawPicture,
+    resolution: tuple[int, int],
+    transform: Transform,
+    box_scale: float | None,
+    icc: Icc,
+) -> _Made:
     loaded = load_rgb(raw.data, raw.name, icc=icc)
     picture = loaded.picture
     if box_scale is not None and raw.box is not None:

@@ -89,7 +89,9 @@ def training_batches(
         multiprocessing_context=multiprocessing_context if num_workers else None,
         worker_init_fn=_ignore_stop_signals,
         collate_fn=_collate,
-        generator=generator_for("loader", seed),  # else the loader would draw from the global stream
+        generator=generator_for(
+            "loader", seed
+        ),  # else the loader would draw from the global stream
     )
     return _raise_errors(loader)
 
@@ -111,4 +113,6 @@ def _collate(draws: list[dict[str, Any]] | UserError) -> Batch | UserError:
     if isinstance(draws, UserError):
         return draws
     indices = torch.tensor([draw["index"] for draw in draws])
-    return Batch(torch.stack([draw["image"] for draw in draws]), [draw["caption"] for draw in draws], indices)
+    return Batch(
+        torch.stack([draw["image"] for draw in draws]), [draw["caption"] for draw in draws], indices
+    )

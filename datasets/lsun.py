@@ -19,8 +19,9 @@ from dnnlib.names import printable
 
 _DATA_FILE = "data.mdb"
 # The official test set, test_lmdb, has no category; `train` alone is also a category of objects.
-_NAME = re.compile(r"(?:(?:(?P<category>.+)_)?(?P<split>train|val|test)|(?P<bare>.+?))(?:_lmdb)?",
-                   re.IGNORECASE)
+_NAME = re.compile(
+    r"(?:(?:(?P<category>.+)_)?(?P<split>train|val|test)|(?P<bare>.+?))(?:_lmdb)?", re.IGNORECASE
+)
 
 
 class Database:
@@ -34,14 +35,18 @@ class Database:
     def __init__(self, folder: Path, split: str, template: str | None) -> None:
         self.folder = folder
         if not (folder / _DATA_FILE).is_file():
-            raise UserError(f"--source {printable(folder)}: no {_DATA_FILE} there; unpack the "
-                            "category's zip and give the folder that ends in _lmdb")
+            raise UserError(
+                f"--source {printable(folder)}: no {_DATA_FILE} there; unpack the "
+                "category's zip and give the folder that ends in _lmdb"
+            )
         category, named = category_and_split(folder.resolve().name)
         self.split = named if split == "auto" else split
         if template and "{}" in template and category is None:
-            raise UserError(f"--source {printable(folder)}: its name says no category for "
-                            "--caption-template; rename it, such as bedroom_test_lmdb, or give "
-                            "--no-captions")
+            raise UserError(
+                f"--source {printable(folder)}: its name says no category for "
+                "--caption-template; rename it, such as bedroom_test_lmdb, or give "
+                "--no-captions"
+            )
         self.captions = (caption_of(template, category or ""),) if template else ()
         self._environment = self._open()
 
@@ -57,8 +62,13 @@ class Database:
                 if not value:
                     report.defect("damaged picture", name, "the value is empty")
                     continue
-                yield RawPicture(name, f"{printable(self.folder.name)}: {name}", bytes(value),
-                                 self.captions, self.split)
+                yield RawPicture(
+                    name,
+                    f"{printable(self.folder.name)}: {name}",
+                    bytes(value),
+                    self.captions,
+                    self.split,
+                )
 
     def _open(self) -> Any:
         try:
@@ -66,8 +76,14 @@ class Database:
         except ImportError:
             raise UserError("reading LSUN needs the package lmdb: pip install lmdb") from None
         with library_errors(self._damaged):
-            environment = lmdb.open(str(self.folder), readonly=True, lock=False, readahead=False,
-                                    create=False, max_readers=1)
+            environment = lmdb.open(
+                str(self.folder),
+                readonly=True,
+                lock=False,
+                readahead=False,
+                create=False,
+                max_readers=1,
+            )
             # the library maps the file into memory, where reading past its end kills the process
             needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
             size = (self.folder / _DATA_FILE).stat().st_size
@@ -76,8 +92,10 @@ class Database:
         return environment
 
     def _damaged(self, reason: str) -> UserError:
-        return UserError(f"{printable(self.folder / _DATA_FILE)} cannot be read as an LMDB "
-                         f"({reason}); unpack it again")
+        return UserError(
+            f"{printable(self.folder / _DATA_FILE)} cannot be read as an LMDB "
+            f"({reason}); unpack it again"
+        )
 
 
 def category_and_split(name: str) -> tuple[str | None, str]:
@@ -89,12 +107,15 @@ def category_and_split(name: str) -> tuple[str | None, str]:
     return category, "train" if named == "train" else "test"
 
 
-def open_databases(folders: Sequence[Path], split: str, template: str | None, no_captions: bool,
-                   report: Report) -> list[Database]:
+def open_databases(
+    folders: Sequence[Path], split: str, template: str | None, no_captions: bool, report: Report
+) -> list[Database]:
     """As `Database` says. Raises `UserError` unless either a template or `no_captions` is given."""
     if (template is None) != no_captions:
-        raise UserError("LSUN has no captions; give either --no-captions or --caption-template "
-                        "'a photo of a {}'")
+        raise UserError(
+            "LSUN has no captions; give either --no-captions or --caption-template "
+            "'a photo of a {}'"
+        )
     if template is not None:
         check_template(template)
     report.captions_from = f"--caption-template {template!r}" if template else "--no-captions"

@@ -25,25 +25,55 @@ from torch_utils.rng import seed_for
 CodePoints = tuple[int, ...]
 
 TEST_SHARE = 0.15
-COLOUR_SIZE_PX = 72  # colours are read at the drawings' own size, so captions are the same at every resolution
+COLOUR_SIZE_PX = (
+    72  # colours are read at the drawings' own size, so captions are the same at every resolution
+)
 
 _JOINER = 0x200D
 _VARIATION = {0xFE0E, 0xFE0F}
 _SKIN_TONES = set(range(0x1F3FB, 0x1F400))
 _MODIFIERS = {0x2640, 0x2642, *range(0x1F9B0, 0x1F9B4), 0x27A1}  # gender, hair, facing right
 _PERSON, _CHILD, _ELDER, _FAMILY = 0x1F9D1, 0x1F9D2, 0x1F9D3, 0x1F46A
-_NEUTRAL = {0x1F468: _PERSON, 0x1F469: _PERSON, 0x1F466: _CHILD, 0x1F467: _CHILD, 0x1F474: _ELDER, 0x1F475: _ELDER,
-            0x1F46B: 0x1F46D, 0x1F46C: 0x1F46D, 0x1FAF1: 0x1FAF2, 0x1F936: 0x1F385, 0x1F57A: 0x1F483}
+_NEUTRAL = {
+    0x1F468: _PERSON,
+    0x1F469: _PERSON,
+    0x1F466: _CHILD,
+    0x1F467: _CHILD,
+    0x1F474: _ELDER,
+    0x1F475: _ELDER,
+    0x1F46B: 0x1F46D,
+    0x1F46C: 0x1F46D,
+    0x1FAF1: 0x1FAF2,
+    0x1F936: 0x1F385,
+    0x1F57A: 0x1F483,
+}
 # Couples exist as one code point and as a sequence of two people (only the latter can carry two skin tones).
 _SAME: dict[CodePoints, CodePoints] = {
-    (_PERSON, 0x1F91D, _PERSON): (0x1F46D,), (_PERSON, 0x2764, _PERSON): (0x1F491,),
-    (_PERSON, 0x2764, 0x1F48B, _PERSON): (0x1F48F,), (0x1FAF2, 0x1FAF2): (0x1F91D,),
-    (_PERSON, 0x1F430, _PERSON): (0x1F46F,), (_PERSON, 0x1FAEF, _PERSON): (0x1F93C,)}
+    (_PERSON, 0x1F91D, _PERSON): (0x1F46D,),
+    (_PERSON, 0x2764, _PERSON): (0x1F491,),
+    (_PERSON, 0x2764, 0x1F48B, _PERSON): (0x1F48F,),
+    (0x1FAF2, 0x1FAF2): (0x1F91D,),
+    (_PERSON, 0x1F430, _PERSON): (0x1F46F,),
+    (_PERSON, 0x1FAEF, _PERSON): (0x1F93C,),
+}
 # Other pairs of code points with one and the same drawing: flags of dependencies and look-alikes, the empty keycap.
-_TWIN_FLAGS = {"HM": "AU", "CP": "FR", "MF": "FR", "EA": "ES", "MC": "ID", "SJ": "NO", "BV": "NO", "TD": "RO",
-               "UM": "US"}
-_SAME |= {tuple(0x1F1A5 + ord(letter) for letter in twin): tuple(0x1F1A5 + ord(letter) for letter in original)
-          for twin, original in _TWIN_FLAGS.items()} | {(0x20E3,): (0x1F7E6,)}
+_TWIN_FLAGS = {
+    "HM": "AU",
+    "CP": "FR",
+    "MF": "FR",
+    "EA": "ES",
+    "MC": "ID",
+    "SJ": "NO",
+    "BV": "NO",
+    "TD": "RO",
+    "UM": "US",
+}
+_SAME |= {
+    tuple(0x1F1A5 + ord(letter) for letter in twin): tuple(
+        0x1F1A5 + ord(letter) for letter in original
+    )
+    for twin, original in _TWIN_FLAGS.items()
+} | {(0x20E3,): (0x1F7E6,)}
 
 
 @dataclass(frozen=True)
@@ -75,8 +105,10 @@ def find_emojis(max_images: int | None = None, seed: int = 0) -> tuple[list[Emoj
         else:
             unnamed.append(path.stem)
     test = test_concepts({concept for _, _, concept in named}, seed)
-    emojis = [Emoji(path.stem, path, names, concept, "test" if concept in test else "train")
-              for path, names, concept in named]
+    emojis = [
+        Emoji(path.stem, path, names, concept, "test" if concept in test else "train")
+        for path, names, concept in named
+    ]
     if max_images is not None and max_images < len(emojis):
         emojis = [emojis[i * len(emojis) // max_images] for i in range(max_images)]
     return emojis, unnamed
@@ -112,7 +144,9 @@ def openmoji_info(emojis: Sequence[Emoji], unnamed: Sequence[str], seed: int = 0
 def concept_of(code_points: CodePoints) -> str:
     """The group that stays on one side of the split: skin tone, gender, hair, direction and family make-up dropped."""
     plain = _drop(code_points, _VARIATION | _SKIN_TONES | _MODIFIERS | {_JOINER})
-    plain = tuple(_NEUTRAL.get(c, c) for c in plain) or code_points  # a modifier on its own is a concept too
+    plain = (
+        tuple(_NEUTRAL.get(c, c) for c in plain) or code_points
+    )  # a modifier on its own is a concept too
     if len(plain) > 1 and set(plain) <= {_PERSON, _CHILD}:
         plain = (_FAMILY,)
     return "-".join(f"{c:04X}" for c in _SAME.get(plain, plain))
@@ -131,8 +165,9 @@ def render_svg(path: Path, size: tuple[int, int]) -> np.ndarray:
     width, height = size
 
     def drawn(width: int | None, height: int | None) -> np.ndarray:
-        png = resvg_py.svg_to_bytes(svg_path=str(path), width=width, height=height,
-                                    skip_system_fonts=True)
+        png = resvg_py.svg_to_bytes(
+            svg_path=str(path), width=width, height=height, skip_system_fonts=True
+        )
         mode, pixels = load_stored(png, path.name)
         assert mode == "RGBA", mode
         return pixels
@@ -144,10 +179,11 @@ def render_svg(path: Path, size: tuple[int, int]) -> np.ndarray:
     rows, columns = pixels.shape[:2]
     if columns > width or rows > height:
         raise UserError(
-            f"{path.name}: rendered at {columns}x{rows}, which does not fit {width}x{height}")
+            f"{path.name}: rendered at {columns}x{rows}, which does not fit {width}x{height}"
+        )
     canvas = np.zeros((height, width, 4), np.uint8)
     top, left = (height - rows) // 2, (width - columns) // 2
-    canvas[top:top + rows, left:left + columns] = pixels
+    canvas[top : top + rows, left : left + columns] = pixels
     return canvas
 
 
@@ -179,7 +215,9 @@ def _names(code_points: CodePoints, name: str, aliases: Iterable[str]) -> list[s
         return flag_names(clean_name(name))
     distinct: dict[str, str] = {}
     for text in map(clean_name, (name, *aliases)):
-        if re.search("[A-Za-z]", text) and not re.search("[a-z][0-9]", text):  # ':+1:' and ':clock1230:' say nothing
+        if re.search("[A-Za-z]", text) and not re.search(
+            "[a-z][0-9]", text
+        ):  # ':+1:' and ':clock1230:' say nothing
             distinct.setdefault(text.lower().replace("-", " "), text)
     return list(distinct.values())
 

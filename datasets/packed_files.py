@@ -50,7 +50,8 @@ class ZipFiles:
         self.path = Path(path)
         self._handle: tuple[int, zipfile.ZipFile] | None = None  # (process id, handle)
         self.members = {
-            _zip_name(info): info for info in self._zip().infolist()
+            _zip_name(info): info
+            for info in self._zip().infolist()
             if info.filename and not info.is_dir()  # a damaged zip may hold a member without a name
         }
 
@@ -63,8 +64,10 @@ class ZipFiles:
                 raise ValueError("it is encrypted; pack it without a password")
             if info.compress_type not in _READABLE:
                 method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
-                raise ValueError(f"it is compressed by {method}, which Python does not know; pack "
-                                 "it with deflate or none")
+                raise ValueError(
+                    f"it is compressed by {method}, which Python does not know; pack "
+                    "it with deflate or none"
+                )
             if info.file_size > MAX_UNPACKED_BYTES and info.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"it would unpack to {info.file_size >> 20} MiB")
             return archive.read(info)
@@ -74,8 +77,9 @@ class ZipFiles:
 
     def _zip(self) -> zipfile.ZipFile:
         if self._handle is None or self._handle[0] != os.getpid():
-            with library_errors(lambda reason: PackedError(str(self.path), "",
-                                                           f"not a whole zip archive: {reason}")):
+            with library_errors(
+                lambda reason: PackedError(str(self.path), "", f"not a whole zip archive: {reason}")
+            ):
                 self._handle = (os.getpid(), zipfile.ZipFile(self.path))
         return self._handle[1]
 
@@ -100,8 +104,7 @@ class TarMember:
 
 
 class _Strict(tarfile.TarInfo):
-    """The library takes damage after the first member for the end of the archive; this raises it.
-    """
+    """The library takes damage after the first member for the end of the archive; this raises it."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
@@ -111,7 +114,8 @@ class _Strict(tarfile.TarInfo):
             raise
         except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise tarfile.ReadError(
-                "the end mark is missing" if archive.offset else "the file is empty") from None
+                "the end mark is missing" if archive.offset else "the file is empty"
+            ) from None
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
 
@@ -121,8 +125,10 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
     damage.
     """
     path, info = Path(path), None
-    with library_errors(lambda reason: PackedError(str(path), info.name if info else "", reason)), \
-            tarfile.open(path, "r|*", tarinfo=_Strict) as archive:
+    with (
+        library_errors(lambda reason: PackedError(str(path), info.name if info else "", reason)),
+        tarfile.open(path, "r|*", tarinfo=_Strict) as archive,
+    ):
         while (following := archive.next()) is not None:
             info = following
             archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
@@ -132,7 +138,8 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
         while rest := archive.fileobj.read(1 << 20):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError(
-                    "more follows after the end mark, as in tars that were joined")
+                    "more follows after the end mark, as in tars that were joined"
+                )
 
 
 def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:

@@ -14,16 +14,24 @@ _TONE = re.compile(r"\b(medium-light|medium-dark|light|medium|dark) skin tone\b"
 _PEOPLE = "(?:man|men|woman|women|person|people|boy|girl|adult|child|children)"
 _GROUP = re.compile(rf"(family|kiss|couple with heart) ({_PEOPLE}(?: {_PEOPLE})*)")
 _HAIR = re.compile(r"(man|woman|person) (blond hair|red hair|curly hair|white hair|beard)(.*)")
-_HEAD_END = re.compile(r" (?:with|of|in|on|facing|and|over|at|behind|for|from|to|under|holding|blowing|showing) ")
-_MASS = frozenset("bacon badminton bald bread broccoli butter camping cheese coral dizzy dna fire fog garlic hair "
-                  "honey ice information lacrosse luggage milk money parking poultry rice sake salt scorpius soap "
-                  "softball spaghetti sushi sweat tea tennis volleyball wood yarn".split())
+_HEAD_END = re.compile(
+    r" (?:with|of|in|on|facing|and|over|at|behind|for|from|to|under|holding|blowing|showing) "
+)
+_MASS = frozenset(
+    "bacon badminton bald bread broccoli butter camping cheese coral dizzy dna fire fog garlic hair "
+    "honey ice information lacrosse luggage milk money parking poultry rice sake salt scorpius soap "
+    "softball spaghetti sushi sweat tea tennis volleyball wood yarn".split()
+)
 _SINGULAR_S = ("ss", "us", "is", "os", "arts")
 _PLURALS = frozenset({"men", "women", "people", "children", "feet", "teeth"})
-_PROPER = frozenset("Aquarius Aries Cancer Capricorn Gemini Leo Libra Ophiuchus Pisces Sagittarius Scorpio Taurus "
-                    "Virgo Mrs. Mx Santa England Scotland Wales ZZZ".split())
-_THE_COUNTRY = re.compile(r"(United |European |Democratic |Central African )|.*(Islands|Emirates|Republic|Territory|"
-                          r"Territories|Nations|Union|Netherlands|Philippines|Bahamas|Maldives|Gambia|Comoros)$")
+_PROPER = frozenset(
+    "Aquarius Aries Cancer Capricorn Gemini Leo Libra Ophiuchus Pisces Sagittarius Scorpio Taurus "
+    "Virgo Mrs. Mx Santa England Scotland Wales ZZZ".split()
+)
+_THE_COUNTRY = re.compile(
+    r"(United |European |Democratic |Central African )|.*(Islands|Emirates|Republic|Territory|"
+    r"Territories|Nations|Union|Netherlands|Philippines|Bahamas|Maldives|Gambia|Comoros)$"
+)
 
 
 def clean_name(shortcode: str) -> str:
@@ -44,7 +52,9 @@ def clean_name(shortcode: str) -> str:
         text = f"bald {match[1]}"
     if tones:
         distinct = list(dict.fromkeys(tones))
-        additions.insert(0, f"{_enumerate(distinct)} skin tone" + ("s" if len(distinct) > 1 else ""))
+        additions.insert(
+            0, f"{_enumerate(distinct)} skin tone" + ("s" if len(distinct) > 1 else "")
+        )
     joiner = " and " if " with " in text else " with "
     return text + joiner + _enumerate(additions) if additions else text
 

@@ -22,8 +22,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _WHITE_IS_ZERO = 0
 
 
-def colours_and_alpha(picture: Image.Image,
-                      data: bytes) -> tuple[Image.Image, Image.Image | None]:
+def colours_and_alpha(picture: Image.Image, data: bytes) -> tuple[Image.Image, Image.Image | None]:
     """(mode L, RGB or CMYK; alpha in mode L or None) of a decoded picture of the file `data`.
 
     Raises `ValueError` for pixels without a known range.
@@ -69,7 +68,7 @@ def _scale_transparent_colour(picture: Image.Image, data: bytes) -> None:
         return
     depth = data[24]
     if picture.mode == "L" and depth in (2, 4) and isinstance(key, int):
-        picture.info["transparency"] = key * 255 // (2 ** depth - 1)
+        picture.info["transparency"] = key * 255 // (2**depth - 1)
     if picture.mode == "RGB" and depth == 16 and isinstance(key, tuple):
         picture.info["transparency"] = tuple(value >> 8 for value in key)
 

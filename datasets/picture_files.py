@@ -32,9 +32,13 @@ MAX_FILE_BYTES = 1 << 30
 METADATA_UNREADABLE = "metadata such as EXIF that cannot be read, ignored"
 _ORIENTATION = 0x0112
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 _AVIF_HEAD_BYTES = 4096
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -78,8 +82,9 @@ def is_picture_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in picture_endings()
 
 
-def load_rgb(source: str | os.PathLike | bytes, name: str | None = None, *,
-             icc: Icc = "convert") -> Loaded:
+def load_rgb(
+    source: str | os.PathLike | bytes, name: str | None = None, *, icc: Icc = "convert"
+) -> Loaded:
     """A picture file, or its bytes, in 8-bit sRGB.
 
     Upright by EXIF, 16 bits scaled to 8, transparency over white, the first frame. icc: whether an
@@ -176,7 +181,7 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
     place = len(_PNG)
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
-        chunk = data[place:place + 12 + length]
+        chunk = data[place : place + 12 + length]
         if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
             yield chunk
         place += 12 + length
@@ -188,7 +193,7 @@ def _jpeg_segments(data: bytes) -> Iterator[bytes]:
         kind, length = struct.unpack_from(">BH", data, place + 1)
         if kind == 0xDA:  # start of scan: pixels from here on
             break
-        segment = data[place:place + 2 + length]
+        segment = data[place : place + 2 + length]
         # Of the application's segments only APP0 (JFIF), APP14 (Adobe: polarity of CMYK) and colour
         # profiles say how to decode.
         metadata = 0xE1 <= kind <= 0xEF or kind == 0xFE

@@ -38,7 +38,8 @@ class Report:
     def defect(self, kind: str, file: str, reason: object = "") -> None:
         """Leave out a picture or a caption: named in `skipped`, counted under `kind`."""
         self.skipped.append(
-            {"file": printable(file), "reason": printable(" ".join(str(reason or kind).split()))})
+            {"file": printable(file), "reason": printable(" ".join(str(reason or kind).split()))}
+        )
         self.met(kind, file, reason)
 
     def met(self, kind: str, file: str, reason: object = "") -> None:
@@ -46,8 +47,10 @@ class Report:
         self.note(kind)
         if self.strict:
             detail = f" ({' '.join(str(reason).split())})" if reason and str(reason) != kind else ""
-            raise UserError(f"{printable(file)}: {kind}{detail}; leave out --strict to count such "
-                            "files and go on")
+            raise UserError(
+                f"{printable(file)}: {kind}{detail}; leave out --strict to count such "
+                "files and go on"
+            )
 
     def left_out(self, kind: str, file: str) -> None:
         """Name and count what is no defect but may be missed, such as a linked folder."""

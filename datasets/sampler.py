@@ -33,12 +33,16 @@ class InfiniteSampler(Sampler[int]):
     Raises `UserError` when W does not divide B.
     """
 
-    def __init__(self, global_batch: int, rank: int = 0, world_size: int = 1, start_images: int = 0) -> None:
+    def __init__(
+        self, global_batch: int, rank: int = 0, world_size: int = 1, start_images: int = 0
+    ) -> None:
         super().__init__()
         assert 0 <= rank < world_size and start_images >= 0, (rank, world_size, start_images)
         if global_batch < 1 or global_batch % world_size:
-            raise UserError(f"batch {global_batch}: must be a positive multiple of the number of processes, "
-                            f"{world_size}")
+            raise UserError(
+                f"batch {global_batch}: must be a positive multiple of the number of processes, "
+                f"{world_size}"
+            )
         self.global_batch, self.start_images = global_batch, start_images
         self.rank, self.world_size = rank, world_size
 

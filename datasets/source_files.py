@@ -35,8 +35,9 @@ class SourceFolder:
     such folder.
     """
 
-    def __init__(self, path: str | os.PathLike, option: str = "--source",
-                 follow_links: bool | None = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike, option: str = "--source", follow_links: bool | None = False
+    ) -> None:
         self.path, self.follow_links = Path(path), follow_links
         if not self.path.is_dir():
             there = self.path.exists()

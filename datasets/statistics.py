@@ -68,7 +68,8 @@ class Statistics:
             "width_by_height": _named(self._aspects, _ASPECTS, 0),
             "captions_a_picture": _named(self._captions, _CAPTIONS, 1),
             "words_a_caption": _named(self._words, _WORDS, 1),
-            "duplicate_pictures": num_duplicates, "near_empty_captions": self._near_empty,
+            "duplicate_pictures": num_duplicates,
+            "near_empty_captions": self._near_empty,
         }
 
 
@@ -79,14 +80,17 @@ def table_lines(table: dict[str, Any]) -> Iterator[str]:
         total = sum(counts.values())
         if total:
             yield f"{title.format_map(table)}: " + ", ".join(
-                f"{name}: {count} ({count / total:.0%})" for name, count in counts.items())
+                f"{name}: {count} ({count / total:.0%})" for name, count in counts.items()
+            )
         if key == "shorter_side_px" and table["smallest"]:
             small, large = ("x".join(map(str, table[which])) for which in ("smallest", "largest"))
             yield f"Smallest {small}, largest {large}"
     yield f"Duplicates: {table['duplicate_pictures']} pictures repeat the pixels of an earlier one"
     if table["words_a_caption"]:
-        yield (f"Near-empty captions (fewer than {MIN_WORDS} words or {MIN_LETTERS} letters): "
-               f"{table['near_empty_captions']}")
+        yield (
+            f"Near-empty captions (fewer than {MIN_WORDS} words or {MIN_LETTERS} letters): "
+            f"{table['near_empty_captions']}"
+        )
 
 
 def pixel_digest(image: np.ndarray) -> int:

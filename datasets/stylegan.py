@@ -51,8 +51,10 @@ class LabelCaptions:
 
     def __post_init__(self) -> None:
         if self.template and _PLACE not in self.template:
-            raise UserError(f"--caption-template {self.template!r}: write {_PLACE} where the class "
-                            "goes, such as 'a photo of a {}'")
+            raise UserError(
+                f"--caption-template {self.template!r}: write {_PLACE} where the class "
+                "goes, such as 'a photo of a {}'"
+            )
         if self.names and not self.template:
             raise UserError("--class-names: needs --caption-template, such as 'a photo of a {}'")
 
@@ -84,7 +86,8 @@ class _AnyArchive(Archive):
             if self._labels.template:
                 raise UserError(
                     "--caption-template is for archives of StyleGAN's tools; captions of a data "
-                    f"set of this program, such as {printable(self.path)}, are made at its import")
+                    f"set of this program, such as {printable(self.path)}, are made at its import"
+                )
             return ours
         self.modes = ("RGB", "L")
         self._files = {name: self._files[name] for name in self._files if is_picture_name(name)}
@@ -127,15 +130,20 @@ class _AnyArchive(Archive):
         headers = {name: self._header(name) for name in self.names}
         sound = Counter(size for mode, size in headers.values() if mode in self.modes)
         usual = sound.most_common(1)[0][0] if sound else None
-        odd = [f"{name} ({_form(*header)})" for name, header in headers.items()
-               if header[0] not in self.modes or header[1] != usual]
+        odd = [
+            f"{name} ({_form(*header)})"
+            for name, header in headers.items()
+            if header[0] not in self.modes or header[1] != usual
+        ]
         form = "RGB or greyscale"
         if usual:
             form += f" of {usual[0]}x{usual[1]} as the others"
         remedy = "prepare them" if self.zip is None else "unpack and prepare them"
-        return (f"--data {printable(self.path)}: {len(odd)} of {len(headers)} pictures are not "
-                f"{form}: {listing(odd, 10)}; {remedy} with dataset_tool.py folder "
-                "--resolution WxH")
+        return (
+            f"--data {printable(self.path)}: {len(odd)} of {len(headers)} pictures are not "
+            f"{form}: {listing(odd, 10)}; {remedy} with dataset_tool.py folder "
+            "--resolution WxH"
+        )
 
 
 def _form(mode: str, size: tuple[int, int]) -> str:
@@ -154,24 +162,37 @@ def _captions(
     where = f"--caption-template: {printable(path)}: {INDEX}"
     labels = index["labels"]
     if not labels:
-        raise UserError(f"{where} holds no class labels to make captions of; of class folders, "
-                        "dataset_tool.py folder --caption-template makes them")
+        raise UserError(
+            f"{where} holds no class labels to make captions of; of class folders, "
+            "dataset_tool.py folder --caption-template makes them"
+        )
     if not isinstance(labels, list) or not all(map(_is_label, labels)):
-        raise UserError(f'{where}: labels must be a list of ["00000/img00000000.png", 3], whole '
-                        "numbers from 0 on")
+        raise UserError(
+            f'{where}: labels must be a list of ["00000/img00000000.png", 3], whole '
+            "numbers from 0 on"
+        )
     by_file: dict[str, int] = dict(labels)
-    for fault, names in (("without a label", set(files) - by_file.keys()),
-                         ("labelled but not there", by_file.keys() - set(files))):
+    for fault, names in (
+        ("without a label", set(files) - by_file.keys()),
+        ("labelled but not there", by_file.keys() - set(files)),
+    ):
         if names:
             raise UserError(f"{where}: {len(names)} pictures are {fault}: {listing(sorted(names))}")
     class_names = _class_names(wanted, index, sorted(set(by_file.values())))
-    return {name: [wanted.template.replace(_PLACE, class_names[label])]
-            for name, label in by_file.items()}
+    return {
+        name: [wanted.template.replace(_PLACE, class_names[label])]
+        for name, label in by_file.items()
+    }
 
 
 def _is_label(pair: Any) -> bool:
-    return (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
-            and type(pair[1]) is int and pair[1] >= 0)
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and isinstance(pair[0], str)
+        and type(pair[1]) is int
+        and pair[1] >= 0
+    )
 
 
 def _class_names(
@@ -187,8 +208,9 @@ def _class_names(
     if isinstance(given, list):
         given = {str(label): name for label, name in enumerate(given)}
     names = {label: given.get(str(label)) if isinstance(given, dict) else None for label in labels}
-    missing = [label for label, name in names.items()
-               if not isinstance(name, str) or not name.strip()]
+    missing = [
+        label for label, name in names.items() if not isinstance(name, str) or not name.strip()
+    ]
     if missing:
         raise UserError(f"{where}: there is no name for label {listing(map(str, missing))}")
     return {label: str(name) for label, name in names.items()}
@@ -211,8 +233,10 @@ def write_stylegan(source: Path, dest: Path, *, split: str, classes: bool) -> li
     archive = Archive(source)
     width, height = archive.resolution
     if width != height or width & (width - 1):
-        raise UserError(f"{source}: pictures are {width}x{height}, but StyleGAN takes squares of a "
-                        "power of two; import them again with such a --resolution")
+        raise UserError(
+            f"{source}: pictures are {width}x{height}, but StyleGAN takes squares of a "
+            "power of two; import them again with such a --resolution"
+        )
     as_folder = check_ending(dest)
     refuse_foreign(dest, never)
     everything = archive.entries()
@@ -229,8 +253,10 @@ def write_stylegan(source: Path, dest: Path, *, split: str, classes: bool) -> li
         for i, entry in enumerate(entries):
             mode, pixels = load_stored(archive.read(entry.file), f"{source}: {entry.file}")
             if mode != "RGB" or pixels.shape[:2] != (height, width):
-                raise UserError(f"{source}: {entry.file} is not RGB {width}x{height}; "
-                                "dataset_tool.py verify lists all faults")
+                raise UserError(
+                    f"{source}: {entry.file} is not RGB {width}x{height}; "
+                    "dataset_tool.py verify lists all faults"
+                )
             store.add(picture_name(i), png_bytes(pixels))
             if classes:
                 labels.append([picture_name(i), number[_class(entry.id)]])
@@ -256,6 +282,8 @@ def _classes(ids: Iterable[str]) -> list[str]:
     ids = list(ids)
     bare = [name for name in ids if not _class(name)]
     if bare:
-        raise UserError(f"--labels class: {len(bare)} of {len(ids)} ids have no folder CLASS/ "
-                        f"({listing(bare)}); leave --labels out")
+        raise UserError(
+            f"--labels class: {len(bare)} of {len(ids)} ids have no folder CLASS/ "
+            f"({listing(bare)}); leave --labels out"
+        )
     return sorted(set(map(_class, ids)))

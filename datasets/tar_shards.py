@@ -30,11 +30,15 @@ def find_shards(source: str) -> list[Path]:
     found = sorted(path.glob("*.tar")) if path.is_dir() else sorted(map(Path, glob.glob(source)))
     found = [shard for shard in found if not is_hidden(shard.name)]
     if not found:
-        raise UserError(f"--source {source}: no .tar files there; give a folder of img2dataset shards or a pattern")
+        raise UserError(
+            f"--source {source}: no .tar files there; give a folder of img2dataset shards or a pattern"
+        )
     return found
 
 
-def shard_pictures(shards: Sequence[str | os.PathLike], split: str, report: Report) -> Iterator[RawPicture]:
+def shard_pictures(
+    shards: Sequence[str | os.PathLike], split: str, report: Report
+) -> Iterator[RawPicture]:
     """All usable samples; a cut shard yields what comes before the cut. Ids are sample keys, made unique by shard."""
     seen: set[str] = set()
     for shard in map(Path, shards):
@@ -44,8 +48,11 @@ def shard_pictures(shards: Sequence[str | os.PathLike], split: str, report: Repo
                 if raw is not None:
                     yield raw
         except PackedError as error:
-            report.defect("damaged shard", shard.name,
-                          f"damaged shard: {printable(error.member)} {error.reason}")
+            report.defect(
+                "damaged shard",
+                shard.name,
+                f"damaged shard: {printable(error.member)} {error.reason}",
+            )
 
 
 def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -71,15 +78,21 @@ def _content(member: TarMember, ending: str, report: Report) -> bytes:
     """b'' for what is neither a picture nor a caption."""
     if ending in _TEXTS or is_picture_name(f"x.{ending}"):
         return member.read()
-    report.note(f"file of another kind (.{printable(ending)})"
-                if ending else "file of another kind (no ending)")
+    report.note(
+        f"file of another kind (.{printable(ending)})"
+        if ending
+        else "file of another kind (no ending)"
+    )
     return b""
 
 
-def _sample(shard: Path, key: str, members: dict[str, bytes], split: str, seen: set[str], report: Report) -> RawPicture | None:
+def _sample(
+    shard: Path, key: str, members: dict[str, bytes], split: str, seen: set[str], report: Report
+) -> RawPicture | None:
     name = f"{shard.name}/{key}"
-    picture = next((data for ending, data in members.items() if is_picture_name(f"x.{ending}")),
-                   None)
+    picture = next(
+        (data for ending, data in members.items() if is_picture_name(f"x.{ending}")), None
+    )
     captions = _captions(members, name, report)
     if picture is None:
         kind = "captions without picture"

@@ -36,8 +36,9 @@ class TextImageDataset(Dataset):
     damaged or has another size than `dataset.json` says.
     """
 
-    def __init__(self, path: str | os.PathLike, *, split: str = "train",
-                 labels: LabelCaptions = NO_CAPTIONS) -> None:
+    def __init__(
+        self, path: str | os.PathLike, *, split: str = "train", labels: LabelCaptions = NO_CAPTIONS
+    ) -> None:
         if split not in ("train", "test", "all"):
             raise UserError(f"split {split!r}: expected train, test or all")
         self._archive = open_archive(path, labels)
@@ -48,11 +49,14 @@ class TextImageDataset(Dataset):
         self.has_captions = any(entry.captions for entry in entries)  # then all of them have
         if not self._entries:
             found = ", ".join(sorted({entry.split for entry in entries})) or "no pictures at all"
-            remedy = ("dataset_tool.py folder --test-share 0.1 makes a test split"
-                      if split == "test"
-                      else "import pictures of that split as well")
+            remedy = (
+                "dataset_tool.py folder --test-share 0.1 makes a test split"
+                if split == "test"
+                else "import pictures of that split as well"
+            )
             raise UserError(
-                f"{path}: no picture has the split {split!r} (found: {found}); {remedy}")
+                f"{path}: no picture has the split {split!r} (found: {found}); {remedy}"
+            )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -98,9 +102,11 @@ class TextImageDataset(Dataset):
         height, width = pixels.shape[:2]
         if (width, height) != self.resolution or mode not in self._archive.modes:
             modes = " or ".join(self._archive.modes)
-            raise UserError(f"{where} is {mode} {width}x{height}, but the data set has {modes} "
-                            f"{self.resolution[0]}x{self.resolution[1]}; make the data "
-                            "set again")
+            raise UserError(
+                f"{where} is {mode} {width}x{height}, but the data set has {modes} "
+                f"{self.resolution[0]}x{self.resolution[1]}; make the data "
+                "set again"
+            )
         if mode == "L":
             pixels = np.stack([pixels] * 3, axis=2)
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

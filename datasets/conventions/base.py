@@ -94,4 +94,5 @@ def files_named(*names: str) -> Callable[[SourceFolder], list[str]]:
 
     def looks(source: SourceFolder) -> list[str]:
         return [name for name in source.files if os.path.basename(name).lower() in wanted]
+
     return looks

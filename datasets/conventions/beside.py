@@ -29,8 +29,9 @@ def _looks(ending: str, source: SourceFolder) -> list[str]:
     return [name for name in files if stem_key(name) in stems]
 
 
-def _reads(ending: str, texts_of: Callable[[Path, Report], list[Any]],
-           reading: Reading) -> Iterator[Row]:
+def _reads(
+    ending: str, texts_of: Callable[[Path, Report], list[Any]], reading: Reading
+) -> Iterator[Row]:
     files: dict[str, list[str]] = {}
     for file in reading.files:
         files.setdefault(stem_key(file), []).append(file)
@@ -38,8 +39,10 @@ def _reads(ending: str, texts_of: Callable[[Path, Report], list[Any]],
         beside = files.get(stem_key(name), [])
         stem = os.path.splitext(name)[0]
         # of names that differ in composed or decomposed Unicode alone, the picture's own
-        file = next((one for one in beside if os.path.splitext(one)[0] == stem),
-                    beside[0] if beside else None)
+        file = next(
+            (one for one in beside if os.path.splitext(one)[0] == stem),
+            beside[0] if beside else None,
+        )
         if file is None:
             yield Row(name, (), reason=f"no caption file {PurePosixPath(stem).name}{ending}")
             continue
@@ -64,17 +67,27 @@ def _from_json(path: Path, report: Report) -> list[Any]:
         data = path.read_bytes()
     record = parse_json(data, "it", mended)
     report.mended(mended)
-    key = next((key for key in JSON_KEYS if key in record), None) \
-        if isinstance(record, dict) else None
+    key = (
+        next((key for key in JSON_KEYS if key in record), None)
+        if isinstance(record, dict)
+        else None
+    )
     if key is None:
         raise TextError(f"none of the keys {', '.join(JSON_KEYS)} is there")
     return record[key] if isinstance(record[key], list) else [record[key]]
 
 
 def _beside(ending: str, texts_of: Callable[[Path, Report], list[Any]]) -> Convention:
-    return Convention(f"NAME{ending}", "beside each picture", functools.partial(_looks, ending),
-                      functools.partial(_reads, ending, texts_of))
+    return Convention(
+        f"NAME{ending}",
+        "beside each picture",
+        functools.partial(_looks, ending),
+        functools.partial(_reads, ending, texts_of),
+    )
 
 
-BESIDE = (_beside(".txt", _from_lines), _beside(".caption", _from_lines),
-          _beside(".json", _from_json))
+BESIDE = (
+    _beside(".txt", _from_lines),
+    _beside(".caption", _from_lines),
+    _beside(".json", _from_json),
+)

@@ -27,8 +27,11 @@ from dnnlib.text import split_lines
 
 _TOKEN = re.compile(r"(?P<name>.+)#\d+")
 _TABLE_COLUMNS = ("image", "image_name")
-_SPLIT_FILES = {"flickr_8k.trainimages.txt": "train", "flickr_8k.devimages.txt": "test",
-                "flickr_8k.testimages.txt": "test"}
+_SPLIT_FILES = {
+    "flickr_8k.trainimages.txt": "train",
+    "flickr_8k.devimages.txt": "test",
+    "flickr_8k.testimages.txt": "test",
+}
 _named_8k = files_named("Flickr8k.token.txt", "captions.txt")
 _named_30k = files_named("results_20130124.token", "results.csv")
 _split_files = files_named(*_SPLIT_FILES)
@@ -98,12 +101,15 @@ def _splits(reading: Reading) -> dict[str, str]:
     splits: dict[str, str] = {}
     for file in _split_files(reading.source):
         side = _SPLIT_FILES[_base(file)]
-        splits |= {line.strip(): side for line in split_lines(text_of(reading, file))
-                   if line.strip()}
+        splits |= {
+            line.strip(): side for line in split_lines(text_of(reading, file)) if line.strip()
+        }
         reading.files.append(file)
         reading.tell(f"splits of {printable(file)}")
     return splits
 
 
-FLICKR = (Convention("flickr8k", "Flickr8k's captions", _looks_8k, _reads, anywhere=True),
-          Convention("flickr30k", "Flickr30k's captions", _looks_30k, _reads, anywhere=True))
+FLICKR = (
+    Convention("flickr8k", "Flickr8k's captions", _looks_8k, _reads, anywhere=True),
+    Convention("flickr30k", "Flickr30k's captions", _looks_30k, _reads, anywhere=True),
+)

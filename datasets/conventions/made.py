@@ -21,21 +21,22 @@ TEMPLATE = "--caption-template"
 def check_template(template: str) -> None:
     """Raise `UserError` for a template without words, or with other braces than {}."""
     if not template.replace(_HOLE, "").strip() or set("{}") & set(template.replace(_HOLE, "")):
-        raise UserError(f"--caption-template {template!r}: expected words, with {{}} where the "
-                        "class belongs, such as 'a photo of a {}'")
+        raise UserError(
+            f"--caption-template {template!r}: expected words, with {{}} where the "
+            "class belongs, such as 'a photo of a {}'"
+        )
 
 
 def caption_of(template: str, folder: str) -> str:
     """The template with the class that a folder's name means: no leading number, no underscores."""
     name = printable(folder)
     number = _NUMBER.match(name)
-    words = name[number.end() if number else 0:].replace("_", " ").split()
+    words = name[number.end() if number else 0 :].replace("_", " ").split()
     return template.replace(_HOLE, " ".join(words) or name)
 
 
 def class_folder(name: str) -> str | None:
-    """The folder that a picture lies in; None at the top, and at the top of a split such as train/.
-    """
+    """The folder that a picture lies in; None at the top, and at the top of a split such as train/."""
     folders = PurePosixPath(name).parts[:-1]
     if not folders or (len(folders) == 1 and split_named(folders[0])):
         return None
@@ -45,8 +46,9 @@ def class_folder(name: str) -> str | None:
 def from_template(template: str) -> Convention:
     """A caption a picture, from the name of its folder. Raises `UserError` as `check_template`."""
     check_template(template)
-    return Convention(TEMPLATE, repr(template), _no_files,
-                      functools.partial(_from_folders, template))
+    return Convention(
+        TEMPLATE, repr(template), _no_files, functools.partial(_from_folders, template)
+    )
 
 
 def _from_folders(template: str, reading: Reading) -> Iterator[Row]:

@@ -29,8 +29,9 @@ def _reads(reading: Reading) -> Iterator[Row]:
 def _row(line: str, where: str) -> Row:
     record = parse_json(line, where)
     if not isinstance(record, dict):
-        raise UserError(f'{where}: expected {{"file": ..., "captions": [...]}}, '
-                        f'got {line.strip()[:60]}')
+        raise UserError(
+            f'{where}: expected {{"file": ..., "captions": [...]}}, got {line.strip()[:60]}'
+        )
     keys = ("file", "captions", "split")
     for key in record:
         if key not in keys:
@@ -49,5 +50,9 @@ def _row(line: str, where: str) -> Row:
 
 
 OWN_LINES = Convention(
-    CAPTIONS_FILE, CAPTIONS_FILE,
-    lambda source: [CAPTIONS_FILE] if CAPTIONS_FILE in source.files else [], _reads, once=True)
+    CAPTIONS_FILE,
+    CAPTIONS_FILE,
+    lambda source: [CAPTIONS_FILE] if CAPTIONS_FILE in source.files else [],
+    _reads,
+    once=True,
+)

@@ -70,8 +70,12 @@ class Record(NamedTuple):
     values: dict[str, Any]
 
 
-def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
-               dialect: type[csv.Dialect] | None = None) -> Iterator[Row]:
+def table_rows(
+    reading: Reading,
+    file: str,
+    file_columns: tuple[str, ...],
+    dialect: type[csv.Dialect] | None = None,
+) -> Iterator[Row]:
     """The rows of one table; names of pictures are relative to the table's folder.
 
     Raises `UserError` where no column holds file names or captions.
@@ -85,11 +89,14 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
     shown = printable(reading.source.files[file])
     picture = usual_column(columns, file_columns)
     if picture is None:
-        raise UserError(f"{shown}: none of the columns {', '.join(map(printable, columns))} is "
-                        f"named {' or '.join(file_columns)}; rename the column of the file names, "
-                        "or choose other captions with --captions-from")
-    caption = choose_column(columns, reading.caption_column, CAPTION_COLUMNS, "--caption-column",
-                            shown)
+        raise UserError(
+            f"{shown}: none of the columns {', '.join(map(printable, columns))} is "
+            f"named {' or '.join(file_columns)}; rename the column of the file names, "
+            "or choose other captions with --captions-from"
+        )
+    caption = choose_column(
+        columns, reading.caption_column, CAPTION_COLUMNS, "--caption-column", shown
+    )
     reading.tell(f"column {printable(caption)}")
     folder = os.path.dirname(file)
     for line, values in itertools.chain(first, records):
@@ -103,8 +110,13 @@ def table_rows(reading: Reading, file: str, file_columns: tuple[str, ...],
         if side is None and split not in (None, ""):
             reading.wrong_row(file, line, f"the split {split!r} is none of train, test, validation")
             continue
-        yield Row(name, texts if isinstance(texts, list) else [texts], side,
-                  f"{shown}, line {line}", folder=folder)
+        yield Row(
+            name,
+            texts if isinstance(texts, list) else [texts],
+            side,
+            f"{shown}, line {line}",
+            folder=folder,
+        )
 
 
 def text_of(reading: Reading, file: str) -> str:
@@ -125,10 +137,10 @@ def first_line(path: Path) -> str:
     return split_lines(text)[0]
 
 
-def separated(reading: Reading, file: str, text: str,
-              dialect: type[csv.Dialect]) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of all rows of the file's text that are not empty; damaged ones are counted.
-    """
+def separated(
+    reading: Reading, file: str, text: str, dialect: type[csv.Dialect]
+) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of all rows of the file's text that are not empty; damaged ones are counted."""
     rows = csv.reader(io.StringIO(text, newline=""), dialect)
     while True:
         before = rows.line_num
@@ -137,8 +149,11 @@ def separated(reading: Reading, file: str, text: str,
         except StopIteration:
             return
         except csv.Error as error:
-            reading.wrong_row(file, _lines(before + 1, rows.line_num),
-                              f"{reason_of(error)}; is a quotation mark missing?")
+            reading.wrong_row(
+                file,
+                _lines(before + 1, rows.line_num),
+                f"{reason_of(error)}; is a quotation mark missing?",
+            )
             continue
         if any(field.strip() for field in fields):
             yield rows.line_num, fields
@@ -158,8 +173,7 @@ def _records(reading: Reading, file: str, dialect: type[csv.Dialect] | None) -> 
 
 
 def _dialect(reading: Reading, file: str, text: str) -> type[csv.Dialect]:
-    """By the ending, but for .csv files whose header has no comma; tabs may come without quotation.
-    """
+    """By the ending, but for .csv files whose header has no comma; tabs may come without quotation."""
     header = split_lines(text[:_HEAD_BYTES])[0]
     if file.lower().endswith(".tsv") or ("," not in header and "\t" in header):
         try:
@@ -172,8 +186,9 @@ def _dialect(reading: Reading, file: str, text: str) -> type[csv.Dialect]:
     return Semicolons if "," not in header and ";" in header else Dialect
 
 
-def _from_separated(reading: Reading, file: str,
-                    dialect: type[csv.Dialect] | None) -> Iterator[Record]:
+def _from_separated(
+    reading: Reading, file: str, dialect: type[csv.Dialect] | None
+) -> Iterator[Record]:
     text = text_of(reading, file)
     rows = separated(reading, file, text, dialect or _dialect(reading, file, text))
     first = next(rows, (0, []))
@@ -182,8 +197,12 @@ def _from_separated(reading: Reading, file: str,
         header, rows = ["file_name", "caption"], itertools.chain([first], rows)
     for line, fields in rows:
         if len(fields) != len(header):
-            reading.wrong_row(file, line, f"{len(fields)} fields where the header has "
-                              f"{len(header)}; are quotation marks missing?")
+            reading.wrong_row(
+                file,
+                line,
+                f"{len(fields)} fields where the header has "
+                f"{len(header)}; are quotation marks missing?",
+            )
         else:
             yield Record(line, dict(zip(header, fields, strict=True)))
 
@@ -206,13 +225,19 @@ def _from_json_lines(reading: Reading, file: str) -> Iterator[Record]:
 def _from_parquet(reading: Reading, file: str) -> Iterator[Record]:
     import_pyarrow("Parquet files")
     path = reading.source.files[file]
-    with library_errors(lambda reason: UserError(
-            f"{printable(path)} cannot be read as a Parquet file ({reason}); copy it again")):
+    with library_errors(
+        lambda reason: UserError(
+            f"{printable(path)} cannot be read as a Parquet file ({reason}); copy it again"
+        )
+    ):
         from pyarrow import parquet
 
         with parquet.ParquetFile(path) as table:
-            usable = [name for name in table.schema_arrow.names
-                      if not _holds_pictures(table.schema_arrow.field(name).type)]
+            usable = [
+                name
+                for name in table.schema_arrow.names
+                if not _holds_pictures(table.schema_arrow.field(name).type)
+            ]
             line = 0
             for batch in table.iter_batches(batch_size=1024, columns=usable):
                 for values in batch.to_pylist():

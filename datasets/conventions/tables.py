@@ -13,8 +13,18 @@ from datasets.conventions.base import Convention, Reading, Row, files_named
 from datasets.conventions.records import table_rows
 
 _IMAGEFOLDER_COLUMNS = ("file_name",)
-_FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_name", "image_path", "filepath",
-                 "path", "name", "img")
+_FILE_COLUMNS = (
+    "file_name",
+    "filename",
+    "file",
+    "image",
+    "image_name",
+    "image_path",
+    "filepath",
+    "path",
+    "name",
+    "img",
+)
 
 
 def _reads(file_columns: tuple[str, ...], reading: Reading) -> Iterator[Row]:
@@ -23,11 +33,18 @@ def _reads(file_columns: tuple[str, ...], reading: Reading) -> Iterator[Row]:
 
 
 IMAGEFOLDERS = tuple(
-    Convention(name, "Hugging Face imagefolder", files_named(name),
-               functools.partial(_reads, _IMAGEFOLDER_COLUMNS))
-    for name in ("metadata.jsonl", "metadata.csv", "metadata.parquet"))
+    Convention(
+        name,
+        "Hugging Face imagefolder",
+        files_named(name),
+        functools.partial(_reads, _IMAGEFOLDER_COLUMNS),
+    )
+    for name in ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+)
 
 CAPTION_TABLES = tuple(
-    Convention(name, name, files_named(name), functools.partial(_reads, _FILE_COLUMNS),
-               anywhere=True)
-    for name in ("captions.csv", "captions.tsv"))
+    Convention(
+        name, name, files_named(name), functools.partial(_reads, _FILE_COLUMNS), anywhere=True
+    )
+    for name in ("captions.csv", "captions.tsv")
+)

@@ -59,10 +59,21 @@ sys.exit(3 if images < kimg * 1000 else 0)
 
 def rows_of(metric="swd", **trials):
     """Rows of finished runs: a list of values by trial, one a seed."""
-    return [{"trial": name, "recipe": "debug", "settings": [], "seed": seed, "kimg": 8.0 + seed,
-             "cpu_minutes_used": 60.0, "cpu_minutes_lost": 0.0, "values": {metric: value},
-             "notes": {metric: "not finite"} if value is None else {}}
-            for name, values in trials.items() for seed, value in enumerate(values)]
+    return [
+        {
+            "trial": name,
+            "recipe": "debug",
+            "settings": [],
+            "seed": seed,
+            "kimg": 8.0 + seed,
+            "cpu_minutes_used": 60.0,
+            "cpu_minutes_lost": 0.0,
+            "values": {metric: value},
+            "notes": {metric: "not finite"} if value is None else {},
+        }
+        for name, values in trials.items()
+        for seed, value in enumerate(values)
+    ]
 
 
 def test_the_least_difference_is_that_of_the_formula():
@@ -96,17 +107,25 @@ def test_one_seed_gives_no_scatter():
 def test_trials_are_parsed():
     assert parse_trial("a=debug") == Trial("a", "debug")
     assert parse_trial("b.1=debug lr_decay=0.5 'metric_num= 4'") == Trial(
-        "b.1", "debug", ("lr_decay=0.5", "metric_num= 4"))
+        "b.1", "debug", ("lr_decay=0.5", "metric_num= 4")
+    )
     assert parse_trial("b=debug lr_decay=0.5").config().lr_decay == 0.5
 
 
-@pytest.mark.parametrize("text, words", [
-    ("", "expected NAME=RECIPE"), ("debug", "expected NAME=RECIPE"), ("=debug", "expected NAME"),
-    ("../a=debug", "expected NAME=RECIPE"), ("a=debug 'x", "expected NAME=RECIPE"),
-    ("a=debug kimg=3", "kimg is the same for all trials"),
-    ("a=debgu", "--trial a: unknown recipe 'debgu'; did you mean 'debug'"),
-    ("a=debug generator.plce=false", "--trial a: --set generator.plce: no field 'plce'"),
-    ("a=debug lr_decay", "--trial a: --set lr_decay: expected NAME=VALUE")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "expected NAME=RECIPE"),
+        ("debug", "expected NAME=RECIPE"),
+        ("=debug", "expected NAME"),
+        ("../a=debug", "expected NAME=RECIPE"),
+        ("a=debug 'x", "expected NAME=RECIPE"),
+        ("a=debug kimg=3", "kimg is the same for all trials"),
+        ("a=debgu", "--trial a: unknown recipe 'debgu'; did you mean 'debug'"),
+        ("a=debug generator.plce=false", "--trial a: --set generator.plce: no field 'plce'"),
+        ("a=debug lr_decay", "--trial a: --set lr_decay: expected NAME=VALUE"),
+    ],
+)
 def test_what_is_wrong_with_a_trial_is_told_in_one_line(text, words, tmp_path):
     done = call(tmp_path / "none.zip", tmp_path / "runs", "--trial", text)
     assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
@@ -133,10 +152,16 @@ def test_the_end_is_planned_from_the_later_half():
 
 def test_processor_time_is_that_of_the_session():
     busy = "import time\nwhile time.process_time() < 0.3: pass\n"
-    code = (f"import subprocess, sys, signal\nsubprocess.run([sys.executable, '-c', {busy!r}])\n"
-            "signal.signal(signal.SIGTERM, lambda *_: None)\nprint(flush=True)\ninput()")
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, start_new_session=True) as process:
+    code = (
+        f"import subprocess, sys, signal\nsubprocess.run([sys.executable, '-c', {busy!r}])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\nprint(flush=True)\ninput()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
         process.stdout.readline()
         assert session_cpu_s(process.pid) >= 0.29 and saves_at_sigterm(process.pid)
         process.communicate(b"\n")
@@ -150,14 +175,20 @@ def stand_in(monkeypatch):
 
     def start(self, kimg, output):
         asked.append(kimg)
-        return subprocess.Popen([sys.executable, "-S", "-c", STAND_IN, str(self.folder), str(kimg),
-                                 OPTIONS], stdout=output, stderr=subprocess.STDOUT,
-                                start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, "-S", "-c", STAND_IN, str(self.folder), str(kimg), OPTIONS],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def newest(folder):
         state = folder / "state.json"
-        return (state, {"progress": {"images": json.loads(state.read_text())}}) \
-            if state.exists() else None
+        return (
+            (state, {"progress": {"images": json.loads(state.read_text())}})
+            if state.exists()
+            else None
+        )
 
     monkeypatch.setattr(trial_runs, "POLL_S", 0.01)
     monkeypatch.setattr(trial_runs, "read_newest", newest)
@@ -189,7 +220,7 @@ def test_an_interrupted_trial_goes_on(stand_in, tmp_path, monkeypatch):
     assert run.cpu_s == kept["cpu_s"] == kept["points"][-1][0] > 0
     run.train(threading.Event())
     assert run.done and stand_in[:2] == [OPEN_END, OPEN_END] and len(stand_in) == 3
-    assert run.points[:len(kept["points"])] == [tuple(point) for point in kept["points"]]
+    assert run.points[: len(kept["points"])] == [tuple(point) for point in kept["points"]]
     assert run.points == sorted(run.points) and run.points[-1] == (run.cpu_s, 1000 * stand_in[2])
     assert run.cpu_s >= 0.9 * 0.6 and run.lost_s == 0
     again = opened(tmp_path)
@@ -216,8 +247,13 @@ def test_time_of_lost_images_is_not_counted(stand_in, tmp_path):
 
 def test_a_training_that_fails_is_told(stand_in, tmp_path, monkeypatch):
     def start(code):
-        monkeypatch.setattr(TrialRun, "start", lambda self, kimg, output: subprocess.Popen(
-            [sys.executable, "-S", "-c", code], stdout=output, start_new_session=True))
+        monkeypatch.setattr(
+            TrialRun,
+            "start",
+            lambda self, kimg, output: subprocess.Popen(
+                [sys.executable, "-S", "-c", code], stdout=output, start_new_session=True
+            ),
+        )
 
     start("print('Error: no such thing'); raise SystemExit(1)")
     with pytest.raises(UserError, match=r"^a-seed0: Error: no such thing$"):
@@ -247,9 +283,11 @@ def test_records_and_folders_of_others_are_refused(stand_in, tmp_path):
 
 
 def call(data, outdir, *arguments):
-    return CliRunner().invoke(main, [
-        "--data", str(data), "--outdir", str(outdir), "--cpu-minutes", "0.01", *arguments],
-        catch_exceptions=False)
+    return CliRunner().invoke(
+        main,
+        ["--data", str(data), "--outdir", str(outdir), "--cpu-minutes", "0.01", *arguments],
+        catch_exceptions=False,
+    )
 
 
 def test_foreign_targets_and_wrong_data_are_refused_before_the_work(openmoji32, tmp_path):
@@ -260,11 +298,12 @@ def test_foreign_targets_and_wrong_data_are_refused_before_the_work(openmoji32, 
         assert done.exit_code == 1 and f"{target} " in done.stderr and target.read_text() == "mine"
         target.unlink()
     for data, arguments, words in (
-            (tmp_path / "none.zip", ["--trial", "a=debug"], "none.zip"),
-            (openmoji32, ["--trial", "a=debug", "--trial", "a=debug"], "the same name"),
-            (openmoji32, ["--trial", "a=debug", "--json", "x.md"], "must end in .json"),
-            (openmoji32, ["--trial", "a=debug", "--metrics", "sdw"], "did you mean 'swd'"),
-            (openmoji32, ["--trial", "a=eidgan-openmoji64"], "pictures are 32x32")):
+        (tmp_path / "none.zip", ["--trial", "a=debug"], "none.zip"),
+        (openmoji32, ["--trial", "a=debug", "--trial", "a=debug"], "the same name"),
+        (openmoji32, ["--trial", "a=debug", "--json", "x.md"], "must end in .json"),
+        (openmoji32, ["--trial", "a=debug", "--metrics", "sdw"], "did you mean 'swd'"),
+        (openmoji32, ["--trial", "a=eidgan-openmoji64"], "pictures are 32x32"),
+    ):
         done = call(data, runs, *arguments)
         assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
     assert not list(runs.glob("a*"))
@@ -274,12 +313,22 @@ def test_foreign_targets_and_wrong_data_are_refused_before_the_work(openmoji32, 
 def test_a_real_trial(openmoji32, tmp_path):
     """So few minutes that each training pauses as soon as it may, and is then planned to end."""
     record = tmp_path / "trials.json"
-    words = ["--trial", "a=debug lr_decay=0.1", "--seeds", "0", "--metrics", "swd", "--num-images",
-             "4", "--json", str(record)]
+    words = [
+        "--trial",
+        "a=debug lr_decay=0.1",
+        "--seeds",
+        "0",
+        "--metrics",
+        "swd",
+        "--num-images",
+        "4",
+        "--json",
+        str(record),
+    ]
     done = call(openmoji32, tmp_path / "runs", *words)
     assert done.exit_code == 0, done.stderr
     found = json.loads(record.read_text())
-    row, = found["rows"]
+    (row,) = found["rows"]
     kept = json.loads((tmp_path / "runs" / "a-seed0.json").read_text())
     assert kept["done"] and row["kimg"] == kept["points"][-1][1] / 1000 >= 0.016
     assert row["cpu_minutes_used"] == pytest.approx(kept["cpu_s"] / 60, abs=1e-3)

@@ -40,7 +40,8 @@ class RunningCommand:
         with mock.patch.dict(os.environ, _ENVIRONMENT, clear=True):
             multiprocessing.forkserver.ensure_running()
         self.process: BaseProcess = _CONTEXT.Process(
-            target=_run, args=(words, dict(os.environ) | dict(variables), *self.files))
+            target=_run, args=(words, dict(os.environ) | dict(variables), *self.files)
+        )
         self.process.start()
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -78,7 +79,9 @@ def start_command(*arguments: object, **variables: str) -> RunningCommand:
 
 
 def run_command(
-    *arguments: object, timeout: float = 300, **variables: str,
+    *arguments: object,
+    timeout: float = 300,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """`start_command`, and its result."""
     return start_command(*arguments, **variables).wait(timeout)

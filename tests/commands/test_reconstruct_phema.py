@@ -16,8 +16,21 @@ from tests.commands.forked import run_command, succeed
 def run(openmoji32, tmp_path_factory):
     """A debug run of four steps with two averages."""
     outdir = tmp_path_factory.mktemp("runs") / "debug"
-    succeed("train.py", "--outdir", outdir, "--recipe", "debug", "--data", openmoji32, "--kimg",
-            "0.032", "--report-to", "none", "--set", "ema.posthoc=[0.1, 0.2]")
+    succeed(
+        "train.py",
+        "--outdir",
+        outdir,
+        "--recipe",
+        "debug",
+        "--data",
+        openmoji32,
+        "--kimg",
+        "0.032",
+        "--report-to",
+        "none",
+        "--set",
+        "ema.posthoc=[0.1, 0.2]",
+    )
     return outdir
 
 
@@ -42,8 +55,18 @@ def test_a_run_gives_snapshots_of_other_lengths(run, openmoji32, tmp_path):
     other = tmp_path / "phema-000000-0.1500"
     succeed("generate.py", "--network", other, "--prompts", "a", "--outdir", tmp_path / "pictures")
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 1
-    done = succeed("calc_metrics.py", "calc", "--network", other, "--data", openmoji32,
-                   "--metrics", "tile_exact", "--num", 2)
+    done = succeed(
+        "calc_metrics.py",
+        "calc",
+        "--network",
+        other,
+        "--data",
+        openmoji32,
+        "--metrics",
+        "tile_exact",
+        "--num",
+        2,
+    )
     assert json.loads(done.stdout)["value"] < 1e-5
 
 

@@ -21,8 +21,20 @@ STATE = "training-state-000000.pt"
 
 
 def train(outdir, data, *more):
-    done = run_command("train.py", "--outdir", outdir, "--recipe", "debug", "--data", data,
-                       "--report-to", "none", "--metrics", "none", *more)
+    done = run_command(
+        "train.py",
+        "--outdir",
+        outdir,
+        "--recipe",
+        "debug",
+        "--data",
+        data,
+        "--report-to",
+        "none",
+        "--metrics",
+        "none",
+        *more,
+    )
     assert "Traceback" not in done.stderr
     return done
 
@@ -61,8 +73,18 @@ def test_other_pictures_under_the_same_names_are_refused(tmp_path):
             pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(photos / f"{number}.png")
             (photos / f"{number}.txt").write_text(f"picture {number}")
-        done = run_command("dataset_tool.py", "folder", "--source", photos, "--dest",
-                           tmp_path / "set", "--resolution", 32, "--test-share", 0)
+        done = run_command(
+            "dataset_tool.py",
+            "folder",
+            "--source",
+            photos,
+            "--dest",
+            tmp_path / "set",
+            "--resolution",
+            32,
+            "--test-share",
+            0,
+        )
         assert done.returncode == 0, done.stderr
 
     flags = (tmp_path / "run", tmp_path / "set", "--kimg")
@@ -83,8 +105,7 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
     line = error(train(tmp_path / "new", openmoji32, *other))
     for words in ("another loss.r1_gamma (1.0, now 50.0)", "batch (8, now 16)", "seed (0, now 9)"):
         assert words in line
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        ".lock", "log.txt", STATE]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".lock", "log.txt", STATE]
     done = train(tmp_path / "new", openmoji32, *other, *advised(line))
     assert done.returncode == 0 and f"Resumed from {STATE} at 16 images" in done.stdout
     assert "Changed since the last start: kimg (0.016, now 0.024)." in done.stdout
@@ -92,11 +113,16 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
     assert options["seed"] == 0 and options["loss"]["r1_gamma"] == 1.0
 
 
-@pytest.mark.parametrize("flags, told", [
-    (["--set", "discriminator.kind=stylegan2"],
-     "another discriminator ('wavelet', now 'stylegan2')"),
-    (["--set", "text.quantizer={}"], "another text.quantizer (None, now {"),
-])
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (
+            ["--set", "discriminator.kind=stylegan2"],
+            "another discriminator ('wavelet', now 'stylegan2')",
+        ),
+        (["--set", "text.quantizer={}"], "another text.quantizer (None, now {"),
+    ],
+)
 def test_the_advised_flags_undo_any_change(copy, openmoji32, flags, told):
     line = error(train(copy, openmoji32, "--kimg", "0.016", *flags))
     assert told in line
@@ -149,10 +175,13 @@ def test_an_older_state_alone_is_nobodys(copy, openmoji32):
     assert "but no training_options.json of ours" in line
 
 
-@pytest.mark.parametrize("kimg, words", [
-    ("0.016", "with --kimg 0.016 it is finished"),
-    ("0.008", "with --kimg 0.008 it is already further"),
-])
+@pytest.mark.parametrize(
+    "kimg, words",
+    [
+        ("0.016", "with --kimg 0.016 it is finished"),
+        ("0.008", "with --kimg 0.008 it is already further"),
+    ],
+)
 def test_a_run_that_has_nothing_to_do_says_so(copy, openmoji32, kimg, words):
     before = (copy / "stats.jsonl").read_bytes()
     done = train(copy, openmoji32, "--kimg", kimg)

@@ -28,11 +28,13 @@ def pictures(folder, *names):
 def read(folder, *, test_share=0.0, follow_links=False, **options):
     """(captions and split by id, report) of a folder."""
     report = Report()
-    raws = folder_pictures(folder, report, test_share, follow_links=follow_links,
-                           captions=Captions(**options))
+    raws = folder_pictures(
+        folder, report, test_share, follow_links=follow_links, captions=Captions(**options)
+    )
     return {raw.id: (list(raw.captions), raw.split) for raw in raws}, report
 
 
 def lines(*records):
-    return "\n".join(record if isinstance(record, str) else json.dumps(record)
-                     for record in records)
+    return "\n".join(
+        record if isinstance(record, str) else json.dumps(record) for record in records
+    )

@@ -33,6 +33,7 @@ def pinned(lines):
 
 def unmet(requirements, versions):
     """What requirements.txt asks for and constraints.txt does not pin within the bounds."""
+
     def met(wanted):
         version = versions.get(canonicalize_name(wanted.name))
         return version is not None and wanted.specifier.contains(version)
