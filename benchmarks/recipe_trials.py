@@ -60,7 +60,7 @@ def check_metrics(metrics: str, data: str) -> list[str]:
     kept, others = served(protocols, dataset.splits, dataset.has_captions)
     for lack, names in others.items():
         raise UserError(f"--metrics {', '.join(names)}: --data {data} has no {lack}; leave it out")
-    return [protocol.name for protocol in kept]
+    return [evaluation.name for evaluation in kept]
 
 
 @contextlib.contextmanager

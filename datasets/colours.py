@@ -1,13 +1,15 @@
-"""Which one or two colours a drawing has, in words: nearest named colour in CIELAB, counted over flat areas.
+"""The names of the one or two main colours of a drawing.
 
-Outlines are left out because no pixel of a thin stroke has equal neighbours; the background because it is transparent.
+Each pixel of a flat area counts for the named colour that is nearest in CIELAB. Outlines do not
+count, because no pixel of a thin stroke has equal neighbours. The background does not count,
+because it is transparent.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# Several anchors per name where one point cannot stand for the whole range that people call by it.
+# Anchor colours of each name. A name that people use for a wide range of colours has several.
 _ANCHORS = {
     "red": ("#ea5a47", "#d22f27", "#ff0000", "#e00030"),
     "dark red": ("#781e32", "#8b0000"),
@@ -30,38 +32,40 @@ _ANCHORS = {
     "white": ("#ffffff", "#f2f2f2"),
 }
 COLOUR_NAMES = tuple(_ANCHORS)
-_SECOND_SHARE = 0.2  # of the flat area, for a second colour to be worth a word
-_NEUTRAL_SHARE = (
-    0.35  # black and white are mostly eyes, teeth and thick lines, so they must earn it
-)
-_FLAT_DIFFERENCE = 6  # of 255, per channel: equal up to rounding
+# A colour is named if it covers this share of the flat area. Black and white need a larger share,
+# because they are mostly eyes, teeth and thick lines.
+_SECOND_SHARE = 0.2
+_NEUTRAL_SHARE = 0.35
+_FLAT_DIFFERENCE = 6  # of 255, per channel: neighbours that differ by less count as equal
 
 
 def dominant_colours(rgba: np.ndarray) -> tuple[str, ...]:
-    """uint8 [H, W, 4] with a transparent background -> one or two colour names, largest area first.
+    """One or two colour names, the larger area first; none if nothing is drawn.
 
-    Empty when nothing is drawn. A drawing of thin lines alone is judged by all of its opaque pixels.
+    rgba: uint8 [H, W, 4] with a transparent background. If the drawing has no flat area, as with
+    thin lines alone, all of its opaque pixels count.
     """
-    opaque = rgba[..., 3] >= 250
-    pixels = (
-        rgba[_flat(rgba) & opaque] if (_flat(rgba) & opaque).any() else rgba[rgba[..., 3] >= 128]
-    )
+    flat = _flat(rgba) & (rgba[..., 3] >= 250)
+    pixels = rgba[flat] if flat.any() else rgba[rgba[..., 3] >= 128]
     if not len(pixels):
         return ()
     shares = _shares(pixels[:, :3])
+    coloured = {name: share for name, share in shares.items() if name not in ("black", "white")}
     strong = {
-        n: s
-        for n, s in shares.items()
-        if s >= (_NEUTRAL_SHARE if n in ("black", "white") else _SECOND_SHARE)
+        name: share
+        for name, share in shares.items()
+        if share >= (_SECOND_SHARE if name in coloured else _NEUTRAL_SHARE)
     }
-    coloured = {n: s for n, s in shares.items() if n not in ("black", "white")}
     chosen = strong or coloured or shares
     ranked = sorted(chosen, key=lambda name: (-chosen[name], name))
     return tuple(ranked[:2] if strong else ranked[:1])
 
 
 def _flat(rgba: np.ndarray) -> np.ndarray:
-    """[H, W] bool: the four neighbours look the same; antialiased edges and thin strokes are False."""
+    """bool [H, W]: True where all four neighbours have the same colour up to `_FLAT_DIFFERENCE`.
+
+    Antialiased edges and thin strokes are False.
+    """
     values = np.pad(rgba.astype(np.int16), ((1, 1), (1, 1), (0, 0)), mode="edge")
     centre = values[1:-1, 1:-1]
     neighbours = (values[:-2, 1:-1], values[2:, 1:-1], values[1:-1, :-2], values[1:-1, 2:])
@@ -69,6 +73,7 @@ def _flat(rgba: np.ndarray) -> np.ndarray:
 
 
 def _shares(rgb: np.ndarray) -> dict[str, float]:
+    """Share of the pixels by colour name. rgb: uint8 [N, 3]."""
     codes, counts = np.unique(
         rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True
     )

@@ -1,9 +1,9 @@
 """Oxford-102 flowers from the official files, with ten captions a picture by Reed et al. (2016).
 
-Nilsback and Zisserman's `102flowers.tgz` holds jpg/image_00001.jpg and so on; `imagelabels.mat` has
-the class of each picture, `setid.mat` their split. Reed et al. wrote the captions,
-`text_c10/class_00001/image_06734.txt`, a caption a line, and lists of classes for a split in which
-no class of the test pictures is trained on.
+Nilsback and Zisserman's `102flowers.tgz` holds jpg/image_00001.jpg and so on; `imagelabels.mat`
+holds the class of each picture and `setid.mat` its split. Reed et al. published the captions, one a
+line, in `text_c10/class_00001/image_06734.txt`. Their lists of classes define another split, in
+which no class is in both train and test.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ def flower_pictures(
     split: str | None = None,
     follow_links: bool = False,
 ) -> list[RawPicture]:
-    """All pictures that have captions and a file, in order of their numbers.
+    """The pictures that have captions and a file, in order of their numbers.
 
-    images, captions: the folders `jpg` and `text_c10`. labels: `imagelabels.mat`, which the folders
-    of the captions are compared with. split: `setid.mat` (its train and validation parts are
-    train), or `reed:DIR` with `testclasses.txt` and `trainvalclasses.txt`, or None: all are train.
-    Ids are `class_00077/image_00001`. Raises `UserError` naming the faulty file.
+    images, captions: the folders `jpg` and `text_c10`.
+    labels: `imagelabels.mat`, to check the classes in the captions' folder names.
+    split: `setid.mat`, whose train and validation parts are train; or `reed:DIR` with the files
+        `testclasses.txt` and `trainvalclasses.txt`; or None, then all pictures are train.
+    Ids are `class_00077/image_00001`. Raises `UserError` with the faulty file.
     """
     texts = _captions(Path(captions), report, follow_links)
     _check_labels(texts, labels)
@@ -90,7 +91,7 @@ def _number(name: str) -> int | None:
 def _captions(
     source: Path, report: Report, follow_links: bool
 ) -> dict[int, tuple[str, tuple[str, ...]]]:
-    """The folder of its class and the cleaned captions by a picture's number."""
+    """(class folder, cleaned captions) by a picture's number."""
     texts: dict[int, tuple[str, tuple[str, ...]]] = {}
     files = SourceFolder(source, "--captions", follow_links)
     files.tell_left_out(report)
@@ -110,8 +111,8 @@ def _captions(
 
 
 def _numbers(path: Path, option: str, *names: str) -> dict[str, np.ndarray]:
-    """Variables of a MATLAB file, each as int64 [N]. Raises `UserError`."""
-    from scipy.io import loadmat  # here, because the commands start without scipy
+    """Variables of a MATLAB file by name, each int64 [N]. Raises `UserError` if one is missing."""
+    from scipy.io import loadmat  # imported here, so that the commands start without scipy
 
     if not path.is_file():
         raise UserError(f"{option} {path}: no such file")
@@ -131,7 +132,7 @@ def _numbers(path: Path, option: str, *names: str) -> dict[str, np.ndarray]:
 def _check_labels(
     texts: Mapping[int, tuple[str, object]], labels: str | os.PathLike | None
 ) -> None:
-    """Raise where imagelabels.mat gives a picture another class than the captions' folder."""
+    """Raise `UserError` if imagelabels.mat and the captions' folders give different classes."""
     if labels is None:
         return
     classes = _numbers(Path(labels), "--labels", "labels")["labels"]
@@ -150,7 +151,7 @@ def _check_labels(
 
 
 def _splits(split: str | None, texts: Mapping[int, tuple[str, object]]) -> dict[int, str]:
-    """`train` or `test` by a picture's number."""
+    """'train' or 'test' by a picture's number."""
     if split is None:
         return dict.fromkeys(texts, "train")
     if not split.startswith(REED):

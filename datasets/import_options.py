@@ -1,4 +1,4 @@
-"""What the importing commands of dataset_tool.py share: options, a bar, a report at the end."""
+"""What the importing commands of dataset_tool.py share: options, a progress bar and a report."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FOLLOW_LINKS = click.option(
 
 
 def import_options(command: Callable) -> Callable:
-    """Decorator: what all importers of picture files take."""
+    """Decorator: adds the options of all importers of picture files."""
     for option in reversed(
         (
             DEST,
@@ -90,7 +90,10 @@ def import_options(command: Callable) -> Callable:
 def progress(
     items: Iterable, label: str, length: int | None = None
 ) -> contextlib.AbstractContextManager:
-    """A bar on a terminal, nothing in a log."""
+    """A context that yields `items`, with a progress bar if stderr is a terminal.
+
+    length: the number of items, if it is known and `items` has no length.
+    """
     if not sys.stderr.isatty():
         return contextlib.nullcontext(items)
     return click.progressbar(items, label=label, length=length, file=sys.stderr, show_pos=True)
@@ -100,10 +103,10 @@ def progress(
 def import_to(
     dest: Path, size: tuple[int, int], strict: bool, **options: Any
 ) -> Iterator[tuple[Report, Callable[..., None]]]:
-    """A report on the source, and `import_into` with all that the options say.
+    """A context that yields a report and `import_into` with the options already given.
 
-    `dest` is checked at once, before the source is read. The report is printed when the import
-    ends, however it ends.
+    `dest` is checked before the source is read. The report is printed on leaving the context, also
+    after an error. size: (width, height) in pixels.
     """
     from datasets.archive import check_dest
     from datasets.report import Report
@@ -119,7 +122,7 @@ def import_to(
 
 
 def print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
-    """One line on a data set of pictures of size = (width, height)."""
+    """Print one line: the counts of a data set of pictures of size = (width, height)."""
     num_test = sum(entry.split == "test" for entry in entries)
     num_captions = sum(len(entry.captions) for entry in entries)
     click.echo(
@@ -143,10 +146,15 @@ def import_into(
     box_scale: float | None = None,
     **more: Any,
 ) -> None:
-    """Write the data set of pictures of size = (width, height). `more` goes into dataset.json.
+    """Import pictures, write the data set to `dest` and print its summary.
 
-    raws: of a list, `max_images` are drawn and the splits kept apart; an iterator is read as it
-    comes, and no further than needed. total: how many an iterator yields, where that is known.
+    raws: if a list, no id may be in both splits, and `max_images` pictures are a seeded draw. An
+        iterator is read in its order until `max_images` pictures are usable.
+    source: description of the source for dataset.json.
+    total: the number of pictures that an iterator yields, if known.
+    size: (width, height) in pixels. box_scale: see `datasets.importing.crop_to_box`.
+    workers: decoding threads; None takes the number of cores.
+    more: further entries of dataset.json.
     """
     from datasets.archive import write_archive
     from datasets.importing import fair_order, import_info, import_pictures, keep_apart

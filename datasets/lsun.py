@@ -1,7 +1,7 @@
 """LSUN (Yu et al. 2015): LMDB databases with an encoded picture (WebP or JPEG) under each key.
 
-A database is a folder such as church_outdoor_train_lmdb, as the official zip holds it. There are no
-captions; the name says the category and the split.
+A database is a folder such as church_outdoor_train_lmdb from the official zip. LSUN has no
+captions; the folder's name gives the category and the split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
 _DATA_FILE = "data.mdb"
-# The official test set, test_lmdb, has no category; `train` alone is also a category of objects.
+# The official test set test_lmdb has no category. `train` is a split, but also a category of LSUN:
+# a name that is `train` or `train_lmdb` means the category.
 _NAME = re.compile(
     r"(?:(?:(?P<category>.+)_)?(?P<split>train|val|test)|(?P<bare>.+?))(?:_lmdb)?", re.IGNORECASE
 )
@@ -27,9 +28,10 @@ _NAME = re.compile(
 class Database:
     """One database, open for reading without a lock file; `len` is the number of its pictures.
 
-    split: 'auto' (by the name: val and test are test), 'train' or 'test'. template: of
-    `datasets.conventions.made`, the category in place of {}; None for no captions. Raises
-    `UserError` for another folder, a damaged file, and without the package lmdb.
+    split: 'train', 'test', or 'auto': by the folder's name, where val and test are test.
+    template: a caption with {} for the category; None for no captions.
+    Raises `UserError` if the folder is no LMDB database, if its file is damaged, and if the package
+    lmdb is missing.
     """
 
     def __init__(self, folder: Path, split: str, template: str | None) -> None:
@@ -55,7 +57,7 @@ class Database:
             return self._environment.stat()["entries"]
 
     def pictures(self, report: Report) -> Iterator[RawPicture]:
-        """All of them, in the order of their keys, which become ids."""
+        """All pictures in the order of their keys; the keys become ids."""
         with library_errors(self._damaged), self._environment.begin() as transaction:
             for key, value in transaction.cursor():
                 name = printable(key.decode("utf-8", "surrogateescape"))
@@ -84,7 +86,8 @@ class Database:
                 create=False,
                 max_readers=1,
             )
-            # the library maps the file into memory, where reading past its end kills the process
+            # The library maps the file into memory. Reading past the end of a truncated file would
+            # kill the process, so compare its size with the one that its header gives.
             needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
             size = (self.folder / _DATA_FILE).stat().st_size
         if size < needed:
@@ -99,9 +102,12 @@ class Database:
 
 
 def category_and_split(name: str) -> tuple[str | None, str]:
-    """'bedroom_val_lmdb' -> ('bedroom', 'test'); no category in 'test_lmdb', no split in 'cat'."""
+    """(category, split) of a database: 'bedroom_val_lmdb' -> ('bedroom', 'test').
+
+    The category of 'test_lmdb' is None. The split of a name without one, such as 'cat', is train.
+    """
     match = _NAME.fullmatch(name)
-    assert match is not None  # any name fits
+    assert match is not None  # the pattern matches any name
     named = (match["split"] or "train").lower()
     category = match["category"] or match["bare"] or (match["split"] if named == "train" else None)
     return category, "train" if named == "train" else "test"
@@ -110,7 +116,11 @@ def category_and_split(name: str) -> tuple[str | None, str]:
 def open_databases(
     folders: Sequence[Path], split: str, template: str | None, no_captions: bool, report: Report
 ) -> list[Database]:
-    """As `Database` says. Raises `UserError` unless either a template or `no_captions` is given."""
+    """Open the databases and record the origin of the captions in the report.
+
+    split, template: as in `Database`. Raises `UserError` unless exactly one of a template and
+    `no_captions` is given.
+    """
     if (template is None) != no_captions:
         raise UserError(
             "LSUN has no captions; give either --no-captions or --caption-template "

@@ -1,8 +1,7 @@
-"""The border to zipfile and tarfile: every zip and tar of this program is read here, and whatever
-goes wrong has one form.
+"""Read zip and tar files. Every zip and tar of this program is read by this module.
 
-A damaged archive makes both libraries raise almost anything; inside the border all of it becomes a
-`PackedError` that names the archive, the member and the reason.
+With a damaged archive, zipfile and tarfile may raise almost any exception. This module turns all of
+them into a `PackedError` with the archive, the member and the reason.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from typing import Any, Self
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
-MAX_UNPACKED_BYTES = 1 << 30  # of one member; what claims to be larger is no picture
-_UTF8_NAME, _ENCRYPTED = 0x800, 0x1  # flag bits of a zip's member
+MAX_UNPACKED_BYTES = 1 << 30  # of one member; larger members are refused
+_UTF8_NAME, _ENCRYPTED = 0x800, 0x1  # flag bits of a member of a zip
 _METHODS = {6: "implode", 9: "deflate64", 93: "zstandard", 95: "xz", 98: "ppmd"}
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
 class PackedError(UserError):
-    """A zip or tar, or one member of it, that cannot be read."""
+    """A zip or tar, or one member of it, cannot be read. member: '' if the archive cannot."""
 
     def __init__(self, archive: str, member: str, reason: str) -> None:
         super().__init__(archive, member, reason)
@@ -39,11 +38,10 @@ class PackedError(UserError):
 
 
 class ZipFiles:
-    """The members of a zip by name, with forward slashes. May be pickled and may live through a
-    fork.
+    """The members of a zip by name, with forward slashes. Can be pickled and used after a fork.
 
-    Each process holds one handle, so forked and spawned workers never share a file offset. Raises
-    `PackedError`.
+    Each process opens the file itself, so that forked and spawned workers never share a file
+    offset. Raises `PackedError`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -52,11 +50,11 @@ class ZipFiles:
         self.members = {
             _zip_name(info): info
             for info in self._zip().infolist()
-            if info.filename and not info.is_dir()  # a damaged zip may hold a member without a name
+            if info.filename and not info.is_dir()  # names may be empty in a damaged zip
         }
 
     def read(self, name: str) -> bytes:
-        """The bytes of one member."""
+        """The bytes of one member. Raises `PackedError`."""
         info = self.members[name]
         archive = self._zip()
         with library_errors(lambda reason: PackedError(str(self.path), name, reason)):
@@ -86,7 +84,7 @@ class ZipFiles:
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
     name = info.filename
-    # many archivers write UTF-8 without saying so
+    # Many archivers write names in UTF-8 without the flag. zipfile then decodes them as cp437.
     if not name.isascii() and not info.flag_bits & _UTF8_NAME:
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode()
@@ -95,8 +93,9 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 @dataclass(frozen=True)
 class TarMember:
-    """A regular file of a tar; `read` works until the next member is asked for. Raises
-    `PackedError`.
+    """A regular file of a tar. `read` returns its bytes, as long as no later member was reached.
+
+    `read` raises `PackedError`.
     """
 
     name: str
@@ -104,7 +103,10 @@ class TarMember:
 
 
 class _Strict(tarfile.TarInfo):
-    """The library takes damage after the first member for the end of the archive; this raises it."""
+    """A header of a tar that raises `ReadError` if it is damaged.
+
+    tarfile takes a damaged header after the first member for the end of the archive.
+    """
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
@@ -121,8 +123,9 @@ class _Strict(tarfile.TarInfo):
 
 
 def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
-    """The regular files of a tar, compressed or not, in one pass. Raises `PackedError` at the first
-    damage.
+    """The regular files of a tar, compressed or not, in one pass.
+
+    Raises `PackedError` at the first damaged place.
     """
     path, info = Path(path), None
     with (
@@ -131,7 +134,7 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
     ):
         while (following := archive.next()) is not None:
             info = following
-            archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
+            archive.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers
             if info.isfile():
                 yield TarMember(info.name, functools.partial(_read_member, archive, info, path))
         assert archive.fileobj is not None

@@ -1,6 +1,7 @@
-"""Data sets that the Hugging Face library saved with `save_to_disk`: Arrow files read with pyarrow alone.
+"""Import data sets that the Hugging Face library `datasets` saved with `save_to_disk`.
 
-That library itself is not used: our package of the same name hides it, and its readers may run code.
+The Arrow files are read with pyarrow. The Hugging Face library is not used: this package has the
+same name and hides it, and its readers may run code.
 """
 
 from __future__ import annotations
@@ -27,26 +28,24 @@ def saved_pictures(
     image_column: str | None = None,
     caption_column: str | None = None,
 ) -> Iterator[RawPicture]:
-    """All rows of a saved data set, or of every split of a saved dictionary of splits; ids are SPLIT/ROW.
+    """The rows of a saved data set, or of every split of a saved dictionary of splits.
 
-    Splits named test, validation, val, valid or dev become test, all others train. Pictures are the {bytes, path}
-    records of the Image feature. Raises `UserError` for folders that are something else, and without pyarrow.
+    image_column, caption_column: the columns to read; None takes the first with a usual name.
+    Pictures are the {bytes, path} records of the library's Image feature. Ids are SPLIT/ROW. Splits
+    named test, validation, val, valid or dev become test, all others train.
+    Raises `UserError` for a folder that `save_to_disk` did not write, and without pyarrow.
     """
     folder = Path(folder)
     splits: list[str | None]
-    if (folder / "dataset_dict.json").is_file():
-        splits = [
-            *_names(
-                _object(folder / "dataset_dict.json").get("splits"),
-                f"{folder / 'dataset_dict.json'}: 'splits'",
-            )
-        ]
+    index = folder / "dataset_dict.json"
+    if index.is_file():
+        splits = [*_names(_object(index).get("splits"), f"{index}: 'splits'")]
     elif (folder / "state.json").is_file():
         splits = [None]
     else:
         raise UserError(
-            f"--source {folder}: neither dataset_dict.json nor state.json there; give the folder that "
-            "save_to_disk wrote"
+            f"--source {folder}: neither dataset_dict.json nor state.json there; give the folder "
+            "that save_to_disk wrote"
         )
     return _pictures(folder, splits, report, image_column, caption_column)
 
@@ -82,13 +81,13 @@ def _pictures(
 
 
 def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
-    """(number, record by column, file) of every row, in order."""
+    """(row number from 0, value by column, file) of every row, in order."""
     arrow = import_pyarrow("Arrow files")
     state = _object(part / "state.json")
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise UserError(
-            f"{part}: rows were selected or shuffled and saved as indices; call flatten_indices() before "
-            "save_to_disk"
+            f"{part}: rows were selected or shuffled and saved as indices; call flatten_indices() "
+            "before save_to_disk"
         )
     row = 0
     for path in _data_files(part, state):
@@ -98,7 +97,8 @@ def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
             arrow.ipc.open_stream(file) as stream,
         ):
             for batch in stream:
-                for index in range(batch.num_rows):  # row by row: a batch of pictures may be large
+                # One row at a time, because a batch of pictures may be large.
+                for index in range(batch.num_rows):
                     yield row, batch.slice(index, 1).to_pylist()[0], path
                     row += 1
 
@@ -135,6 +135,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _picture(
     image: Any, texts: Any, key: str, split: str, part: Path, report: Report
 ) -> RawPicture | None:
+    """The picture of one row; None and a defect if it has no picture or no captions."""
     texts = texts if isinstance(texts, list) else [texts]
     captions = report.clean(text.get("raw") if isinstance(text, dict) else text for text in texts)
     if not captions:

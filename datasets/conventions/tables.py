@@ -1,7 +1,8 @@
-"""Tables with a row a picture: Hugging Face's imagefolder (metadata.*), captions.csv, captions.tsv.
+"""Tables with a row for each picture: captions.csv, captions.tsv and Hugging Face's imagefolder.
 
-https://huggingface.co/docs/datasets/image_dataset: a metadata file lies in the folder of its
-pictures or above it, and `file_name` is relative to the metadata file.
+The tables of an imagefolder are metadata.csv, metadata.jsonl and metadata.parquet.
+A metadata file lies in the folder of its pictures or in a folder above it. Its column `file_name`
+is relative to the metadata file (https://huggingface.co/docs/datasets/image_dataset).
 """
 
 from __future__ import annotations

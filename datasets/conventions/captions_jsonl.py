@@ -1,6 +1,7 @@
-"""captions.jsonl of this program: {"file": "a/b.jpg", "captions": [...], "split": "train"} a line.
+"""captions.jsonl, this program's form: a line {"file": "a/b.jpg", "captions": [...]} a picture.
 
-Programs write this file, so a wrong line is an error and not a row to skip.
+A line may also hold "split": "train" or "test". The file is written by programs, so a malformed
+line raises an error and is not skipped.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _row(line: str, where: str) -> Row:
     return Row(file, captions, split, where)
 
 
-OWN_LINES = Convention(
+CAPTIONS_JSONL = Convention(
     CAPTIONS_FILE,
     CAPTIONS_FILE,
     lambda source: [CAPTIONS_FILE] if CAPTIONS_FILE in source.files else [],
