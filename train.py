@@ -15,11 +15,11 @@ from dnnlib.version import VERSION
 if TYPE_CHECKING:
     from training.config import TrainConfig
 
-STOPPED = 3  # exit code of a run that was asked to stop before its end; its state is saved
+STOPPED = 3  # exit code of a run that a signal stopped before its end; its state is saved
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """'a,b' -> ('a', 'b'); 'none' -> ()."""
+    """The value of a list option: 'a,b' -> ('a', 'b'); 'none' -> ()."""
     return () if text == "none" else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -29,28 +29,28 @@ def _names(text: str) -> tuple[str, ...]:
     "--outdir",
     required=True,
     metavar="DIR",
-    help="The run's folder; an existing run in it is resumed.",
+    help="Folder of the run; a run that it holds is resumed.",
 )
 @click.option(
     "--recipe",
     required=True,
     metavar="NAME",
-    help="What to train; see configs/ and docs/configs.md.",
+    help="Recipe to train; configs/ and docs/configs.md list them.",
 )
 @click.option(
     "--data",
     metavar="PATH",
-    help="Archive or folder of dataset_tool.py or StyleGAN's tools, or bare pictures.",
+    help="Data set of dataset_tool.py or StyleGAN's tools, or a zip or folder of pictures.",
 )
 @click.option(
     "--caption-template",
     metavar="TEXT",
-    help="Make captions of StyleGAN's class labels, such as 'a photo of a {}'.",
+    help="Make captions such as 'a photo of a {}', with StyleGAN's class label for {}.",
 )
 @click.option(
     "--class-names",
     metavar="FILE",
-    help="Names for {}, a line a label, or JSON.  [default: the label's number]",
+    help="Names of the class labels, one a line, or JSON.  [default: the label's number]",
 )
 @click.option(
     "--kimg",
@@ -60,69 +60,75 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
-    help="Images a step, over all processes and accumulations.",
+    help="Images in one step, over all ranks and accumulation rounds.",
 )
 @click.option(
     "--batch-gpu",
     type=click.IntRange(min=1),
-    help="Most images of one forward on a process; the rest accumulates.",
+    help="Most images in one forward pass of a rank; larger batches accumulate gradients.",
 )
 @click.option("--gamma", type=click.FloatRange(min=0), help="Weight of the R1 penalty.")
-@click.option("--seed", type=int, help="Seed of everything that is drawn.")
+@click.option("--seed", type=int, help="Seed of all random numbers.")
 @click.option(
     "--cond",
     type=bool,
     metavar="BOOL",
-    help="false: without text; no captions are read or needed.  [default: the recipe's]",
+    help="false: train without text; no captions are read.  [default: the recipe's value]",
 )
 @click.option(
-    "--aug", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation of what D sees."
+    "--aug",
+    type=click.Choice(["noaug", "ada", "fixed"]),
+    help="Augmentation of the images that D sees.",
 )
-@click.option("--mirror", type=bool, metavar="BOOL", help="Show x-flipped pictures as well.")
+@click.option(
+    "--mirror", type=bool, metavar="BOOL", help="Also train on horizontally flipped pictures."
+)
 @click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
 @click.option(
     "--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics."
 )
 @click.option(
-    "--metrics", metavar="A,B|none", help="Scores at every snapshot; see calc_metrics.py list."
+    "--metrics",
+    metavar="A,B|none",
+    help="Metrics to compute at every snapshot; calc_metrics.py list names them.",
 )
 @click.option(
     "--ops",
     type=click.Choice(["auto", "cuda", "ref"]),
-    help="Which implementation of the operators to use.",
+    help="Operators: CUDA kernels, plain PyTorch (ref), or CUDA kernels where they run (auto).",
 )
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")
 @click.option(
-    "--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written."
+    "--report-to", metavar="A,B|none", help="tensorboard, wandb. stats.jsonl is always written."
 )
 @click.option(
     "--init-from",
     metavar="PATH",
-    help="Start from the weights of a snapshot or of user/name on the Hugging Face Hub; a "
-    "run folder gives D's weights too (transfer; not resuming).",
+    help="Start a new run from the weights of a snapshot or of user/name on the Hugging Face Hub; "
+    "a run folder gives D's weights, too.",
 )
 @click.option(
     "--nan-policy",
     type=click.Choice(["stop", "skip", "rollback"]),
-    help="What to do about non-finite gradients.",
+    help="Action on non-finite gradients.",
 )
 @click.option(
     "--ranks",
     default="auto",
     show_default=True,
     metavar="N|auto",
-    help="Processes of this machine. auto: one a core of a CPU where the batch divides; "
-    "1 on a GPU or if OMP_NUM_THREADS is set.",
+    help="Processes on this machine. auto: one for each CPU core if they divide the batch; 1 on a "
+    "GPU or if OMP_NUM_THREADS is set.",
 )
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="A.B=VALUE",
-    help="Any field of the config; may be repeated.",
+    help="Set any field of the config; may be repeated.",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the config and exit.")
 @report_user_errors
 def main(
     outdir: str,
@@ -133,15 +139,15 @@ def main(
     dry_run: bool,
     **flags: Any,
 ) -> None:
-    """Train a text-to-image GAN; the same command again resumes.
+    """Train a text-to-image GAN. The same command, run again, resumes the run.
 
-    SIGINT and SIGTERM save the state first; the exit code is then 3.
+    On SIGINT and SIGTERM the state is saved before the command exits with code 3.
 
     \b
     Examples:
       python train.py --outdir runs/demo --recipe eidgan-openmoji32 --data data/openmoji32.zip
-      torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco --recipe eidgan-coco256 \\
-          --data data/coco-train256.zip
+      torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco \\
+          --recipe eidgan-coco256 --data data/coco-train256.zip
       python train.py --outdir runs/faces --recipe inrganclip-coco256 --cond false \\
           --data ffhq256.zip
     """
@@ -160,12 +166,14 @@ def main(
 
     from training.start import start
 
-    set_by_name = any(one.startswith("metrics=") for one in assignments)
-    asked = flags["metrics"] is not None or set_by_name
-    if not start(config, Path(outdir), processes=_processes(ranks), metrics_asked=asked):
+    chosen = flags["metrics"] is not None or any(
+        assignment.startswith("metrics=") for assignment in assignments
+    )
+    if not start(config, Path(outdir), processes=_processes(ranks), metrics_asked=chosen):
         sys.exit(STOPPED)
 
 
+# The field of the config that a flag sets, if its name is not the flag's.
 FIELDS = {
     "caption_template": "labels.template",
     "class_names": "labels.names",
@@ -177,7 +185,7 @@ FIELDS = {
 
 
 def _processes(text: str) -> int | None:
-    """'auto' -> None, '2' -> 2. Raises `UserError`."""
+    """The value of --ranks: 'auto' -> None, '2' -> 2. Raises `UserError` for other texts."""
     if text == "auto":
         return None
     if not (text.isascii() and text.isdecimal() and int(text)):
@@ -186,7 +194,7 @@ def _processes(text: str) -> int | None:
 
 
 def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:
-    """The recipe with or without text, as --cond says."""
+    """The config with or without text. cond: the value of --cond; None keeps the recipe's."""
     if cond and not config.reads_text:
         raise UserError(
             f"--cond true: recipe {config.recipe} reads no text; take one that does "
@@ -196,7 +204,7 @@ def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:
 
 
 def _as_assignments(flags: dict[str, Any]) -> list[str]:
-    """Flags that were given, in the form of --set."""
+    """The flags that the user gave, as assignments in the form of --set."""
     import json
 
     return [

@@ -325,11 +325,10 @@ def archive_fault(path: Path) -> str | None:
         return f"is not a data set of this program (it has no readable {INDEX} of format {FORMAT})"
     names = [item.get("file") for item in archive.metadata["items"] if isinstance(item, dict)]
     listed = {name for name in names if isinstance(name, str)}
-    if archive.zip is None:
-        files = content(path)
-    else:
-        files = [name for name in archive.zip.members if not is_junk(PurePosixPath(name).name)]
-    foreign = sorted(set(files) - listed - {INDEX})
+    files = set(content(path) if archive.zip is None else archive.zip.members)
+    foreign = sorted(
+        name for name in files - listed - {INDEX} if not is_junk(PurePosixPath(name).name)
+    )
     return f"also holds {listing(foreign)}, which {INDEX} does not list" if foreign else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,34 @@ if TYPE_CHECKING:
     from datasets.picture_files import Icc
     from datasets.report import Report
 
+
+def path_option(
+    flag: str, metavar: str, help: str, *, required: bool = True, multiple: bool = False
+) -> Callable:
+    """A click option whose value is a `Path`."""
+    return click.option(
+        flag,
+        metavar=metavar,
+        type=click.Path(path_type=Path),
+        required=required,
+        multiple=multiple,
+        help=help,
+    )
+
+
+def text_option(flag: str, metavar: str, help: str, default: str | None = None) -> Callable:
+    """A click option with a text as value."""
+    shown = default is not None
+    return click.option(flag, metavar=metavar, default=default, show_default=shown, help=help)
+
+
+def choice_option(flag: str, choices: Sequence[str], default: str, help: str) -> Callable:
+    """A click option with a fixed set of values."""
+    return click.option(
+        flag, type=click.Choice(choices), default=default, show_default=True, help=help
+    )
+
+
 RESOLUTION = click.option(
     "--resolution",
     metavar="WxH",
@@ -26,26 +54,72 @@ RESOLUTION = click.option(
     show_default=True,
     help="Size of every picture in the data set, for example 256x256.",
 )
-DEST = click.option(
+DEST = path_option(
     "--dest",
-    metavar="ZIP|DIR",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Where to write: a .zip archive, or a folder. Replaced only when the new one is whole.",
+    "ZIP|DIR",
+    "Archive (.zip) or folder to write. An existing one is replaced only when the new one is "
+    "complete.",
 )
-TRANSFORM = click.option(
+TRANSFORM = choice_option(
     "--transform",
-    type=click.Choice(["center-crop", "pad", "stretch"]),
-    default="center-crop",
-    show_default=True,
-    help="How a picture of another shape is made to fit.",
+    ["center-crop", "pad", "stretch"],
+    "center-crop",
+    "How to fit pictures of another aspect ratio.",
 )
 
 FOLLOW_LINKS = click.option(
     "--follow-links",
     is_flag=True,
-    help="Read folders that are links as well. Files that are links are always read.",
+    help="Also read folders that are symbolic links. Files that are links are always read.",
 )
+SPLIT_OF_SOURCE = choice_option(
+    "--split",
+    ["auto", "train", "test"],
+    "auto",
+    "auto: by the name of the file or folder, where val and test become test.",
+)
+NO_CAPTIONS = click.option(
+    "--no-captions",
+    is_flag=True,
+    help="Import the pictures without captions; train.py --cond false trains on them.",
+)
+
+
+def caption_options(command: Callable) -> Callable:
+    """Decorator: adds `captions`, the `datasets.folder.Captions` of four options."""
+
+    @click.option(
+        "--captions-from",
+        metavar="FORM",
+        help="Form of the captions to read.  [default: the first form that is there]",
+    )
+    @click.option(
+        "--caption-column",
+        metavar="NAME",
+        help="Column of a table with the captions.  [default: captions, caption, text, ...]",
+    )
+    @click.option(
+        "--caption-template",
+        metavar="TEXT",
+        help="Make captions such as 'a photo of a {}', with the name of the picture's folder for "
+        "{}. A leading number (001., n02085620-) is dropped and underscores become spaces. Without "
+        "{}, all pictures get the same caption.",
+    )
+    @NO_CAPTIONS
+    @functools.wraps(command)
+    def with_captions(
+        captions_from: str | None,
+        caption_column: str | None,
+        caption_template: str | None,
+        no_captions: bool,
+        **options: Any,
+    ) -> None:
+        from datasets.folder import Captions
+
+        captions = Captions(captions_from, caption_template, no_captions, caption_column)
+        command(captions=captions, **options)
+
+    return with_captions
 
 
 def import_options(command: Callable) -> Callable:
@@ -59,27 +133,26 @@ def import_options(command: Callable) -> Callable:
                 "--max-images",
                 metavar="N",
                 type=click.IntRange(min=1),
-                help="N usable pictures: a seeded draw over all, or the first ones of what is "
-                "read as it comes (tars, LMDB, Arrow).",
+                help="Import N usable pictures: a random draw, or the first ones of tars, LMDB and "
+                "Arrow files.",
             ),
-            click.option(
+            choice_option(
                 "--icc",
-                type=click.Choice(["convert", "ignore"]),
-                default="convert",
-                show_default=True,
-                help="Embedded colour profiles: convert to sRGB, or "
-                "ignore them as most papers' preparations do.",
+                ["convert", "ignore"],
+                "convert",
+                "Embedded colour profiles: convert to sRGB, or ignore, as most papers do.",
             ),
             click.option(
                 "--workers",
                 metavar="N",
                 type=click.IntRange(min=1),
-                help="Decoding threads.  [default: cores]",
+                help="Number of decoding threads.  [default: the number of cores]",
             ),
             click.option(
                 "--strict",
                 is_flag=True,
-                help="Stop at the first defect instead of counting and going on.",
+                help="Stop at the first defect. Without this option, defects are counted and "
+                "skipped.",
             ),
         )
     ):
