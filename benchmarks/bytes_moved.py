@@ -1,12 +1,14 @@
-"""Counts operators and the bytes that they move: `python -m benchmarks.bytes_moved --json FILE`.
+"""Count operators and the bytes that they move: `python -m benchmarks.bytes_moved --json FILE`.
 
-Nothing is computed and nothing is timed. The tensors are fake ones, with a shape and no numbers, so
-that any size is counted in seconds. With `--device cuda` the counts are those of a GPU, on a
+Nothing is computed or timed. Tensors are PyTorch's fake tensors, which have a shape and no data, so
+that any size is counted in seconds. With `--device cuda` the counts are those of a GPU, also on a
 machine without one: each registered operator counts as one, as if the kernels were built, and
-autocast casts what it casts on a GPU. An operator moves the bytes of its inputs and of its results,
-each once. A broadcast tensor counts with the numbers that it holds; views move none. A kernel that
-reads an input twice, or consists of several launches, moves and launches more than is counted here.
-The update by Adam is left out.
+autocast casts as on a GPU.
+
+An operator moves the bytes of its inputs and its results, each once. A broadcast tensor counts with
+the numbers that it stores; views move no bytes. A kernel that reads an input twice, or an operator
+with several launches, moves and launches more than is counted here. The update by Adam is not
+counted.
 """
 
 from __future__ import annotations
@@ -48,15 +50,16 @@ NO_WORK = {
 
 
 def held_bytes(x: torch.Tensor) -> int:
-    """Bytes of the different numbers that a tensor shows: an expanded axis holds one."""
+    """Bytes of the distinct numbers of a tensor; an expanded axis counts as one number."""
     sizes = zip(x.shape, x.stride(), strict=True)
     return x.element_size() * math.prod(size for size, stride in sizes if stride)
 
 
 class MovedBytes(TorchDispatchMode):
-    """Operators and bytes of a `with` block, in all and by source.
+    """Counts the operators and bytes of a `with` block, in total and by source.
 
-    A source is the backward node that runs an operator, and in a forward the operator's name.
+    The source of an operator is the autograd node that runs it in a backward, and the operator's
+    name in a forward.
     """
 
     def __init__(self) -> None:
@@ -87,7 +90,7 @@ class MovedBytes(TorchDispatchMode):
 
 
 class CudaAutocast(TorchFunctionMode):
-    """Autocast on a CPU, except that these functions compute in float32 as they do on a GPU."""
+    """Autocast of a CPU, in which the functions of `WIDE` compute in float32, as on a GPU."""
 
     WIDE = {
         functional.layer_norm,
@@ -108,9 +111,9 @@ class CudaAutocast(TorchFunctionMode):
 
 @contextlib.contextmanager
 def as_on(device: str) -> Iterator[None]:
-    """Fake tensors of a CPU stand for those of `device`.
+    """A context in which fake CPU tensors count as tensors of `device`.
 
-    Fake CUDA tensors would do for a forward, but autograd refuses them where there is no GPU.
+    Fake CUDA tensors would suffice for a forward, but autograd refuses them without a GPU.
     """
     if device == "cpu":
         yield
@@ -138,7 +141,7 @@ def counted(call: Callable[[], object]) -> MovedBytes:
 def generator_parts(
     generator: Generator, inputs: tuple, view: View, dtype: torch.dtype
 ) -> dict[str, MovedBytes]:
-    """Drawing without gradients, the forward with them, and the backward from the pictures."""
+    """Counts of the forward without gradients, the forward with gradients, and the backward."""
 
     def draw() -> torch.Tensor:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
@@ -153,7 +156,7 @@ def generator_parts(
 
 
 def step_parts(step: Step) -> dict[str, MovedBytes]:
-    """The parts of `benchmarks.training_step`."""
+    """Counts of the parts of `benchmarks.training_step`."""
     with contextlib.ExitStack() as stack:
         for optimizer in step.optimizers:
             stack.enter_context(mock.patch.object(optimizer, "step"))
@@ -169,8 +172,8 @@ def count(
     variant: str,
     steps: bool = False,
 ) -> dict[str, MovedBytes]:
-    """Every part of one case. variant: eager (--ops ref) or ours."""
-    # Fake parameters cannot be moved, and are where they belong.
+    """Counts of every part of one case. variant: 'eager' (--ops ref) or 'ours'."""
+    # Fake parameters cannot be moved to a device, and need not be moved.
     stay = mock.patch.object(torch.nn.Module, "to", lambda network, *_: network)
     with FakeTensorMode(), as_on(device), using("ref" if variant == "eager" else "auto"), stay:
         config = preset(name)
@@ -204,7 +207,7 @@ def main(
     bench = Bench("bytes_moved", dict(locals()) | {"device": "cpu"})
     for variant in variants.split(","):
         if variant == "compile":
-            continue  # its operators are the compiler's
+            continue  # the compiler chooses its operators, which are not counted here
         for dtype in dtypes.split(","):
             for resolution in numbers(resolutions):
                 for batch in numbers(batches):

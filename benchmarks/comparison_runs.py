@@ -1,7 +1,10 @@
-"""Train every system and ablation alike, for `benchmarks.comparison`: one train.py a recipe and seed, some at a time.
+"""Train every system and ablation with the same settings, for `benchmarks.comparison`.
 
-`python -m benchmarks.comparison_runs --data data/openmoji64.zip --outdir runs/comparison --kimg 400 -- --batch 8`: what follows `--` goes to
-each train.py. A finished run is left as it is and a stopped one goes on, so the command may be interrupted and repeated.
+    python -m benchmarks.comparison_runs --data data/openmoji64.zip --outdir runs/comparison \\
+        --kimg 400 -- --batch 8
+
+Each recipe and seed is one run of train.py, which gets the arguments after `--`. The command can be
+interrupted and repeated: finished runs stay as they are, and stopped runs resume.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ RECIPES = ",".join(f"{system}-openmoji64" for system in ("eidgan", *SYSTEMS))
 
 
 def train(recipe: str, seed: int, outdir: Path, arguments: list[str], threads: int) -> str | None:
-    """One training to its end; None, or why it ended early (the last line it wrote)."""
+    """Train one run to its end. Returns None, or the last line of a run that ended with an error.
+
+    arguments: for train.py. threads: OMP_NUM_THREADS of the run.
+    """
     folder = outdir / f"{recipe}-seed{seed}"
     command = [
         sys.executable,
@@ -63,7 +69,7 @@ def train(recipe: str, seed: int, outdir: Path, arguments: list[str], threads: i
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Run folders RECIPE-seedN go there.",
+    help="Folder of the run folders RECIPE-seedN.",
 )
 @click.option("--kimg", required=True, type=float, help="Length of every training.")
 @click.option("--seeds", default="0,1", show_default=True, metavar="N,N")
@@ -75,7 +81,7 @@ def train(recipe: str, seed: int, outdir: Path, arguments: list[str], threads: i
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Trainings at a time; they share the cores.",
+    help="Number of trainings at the same time; they share the cores.",
 )
 @report_user_errors
 def main(
@@ -87,7 +93,9 @@ def main(
     recipes: str,
     jobs: int,
 ) -> None:
-    """Train each recipe with each seed, all recipes with the first seed first. What follows -- goes to train.py."""
+    """Train each recipe with each seed; all recipes with the first seed come first. train.py gets
+    the arguments after --.
+    """
     threads = max(1, num_cores() // jobs)
     passed = ["--data", str(Path(data).resolve()), "--kimg", str(kimg), *arguments]
     stop, problems = threading.Event(), []

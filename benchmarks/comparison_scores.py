@@ -1,6 +1,7 @@
-"""Run folders as data for `benchmarks.comparison`: what each was asked, its curve, its scores, and what it changed of its recipe.
+"""Read run folders for `benchmarks.comparison`: options, learning curves, scores, changed fields.
 
-Scores are kept in each folder (comparison.jsonl) and used again only for the same snapshot, evaluation, version of the table and data.
+Scores are kept in comparison.jsonl in each run folder. They are used again only for the same
+snapshot, evaluation, version of the evaluations and data set.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from metrics.runner import evaluate, load_subject
 from networks.snapshot import Snapshot
 from networks.text_encoders import encoder_widths
 
-# What all runs must share, whatever their recipes say.
+# Fields of the config that must be equal in all runs, even if their recipes differ.
 SETTINGS = (
     "kimg",
     "batch",
@@ -37,13 +38,17 @@ SETTINGS = (
     "text_encoder",
     "metric_num",
 )
-# What a run may be asked otherwise without being another training.
+# Fields of the config that do not change what a run learns, but for the seed.
 FREE = ("data", "seed", "device", "ops", "workers", "report_to", "text_cache")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its curve of one metric as (kimg, value), its records by evaluation, its options by dotted name without `FREE`."""
+    """A finished run.
+
+    images: real images seen. hours: elapsed time of training. curve: (kimg, value) of one metric.
+    scores: records by evaluation. options: fields of the config by dotted name, without `FREE`.
+    """
 
     folder: Path
     recipe: str
@@ -60,23 +65,27 @@ class Run:
 def read_run(
     folder: Path, data: str, metrics: list[str], num: int | None, curve: str, device: torch.device
 ) -> Run:
-    """Read a run and score its newest snapshot where that is not done yet. Raises `UserError`."""
-    options, ticks = (
-        read_json(folder / "training_options.json"),
-        read_json_lines(folder / "stats.jsonl"),
-    )
+    """Read a run, and compute the scores of its newest snapshot that do not exist yet.
+
+    num: number of generated pictures; None takes the evaluation's. curve: metric of the learning
+    curve. Raises `UserError` for an unfinished run and for a run of other data.
+    """
+    options = read_json(folder / "training_options.json")
+    ticks = read_json_lines(folder / "stats.jsonl")
     if not ticks:
         raise UserError(f"{folder}: no stats.jsonl with ticks; it has not trained yet")
     snapshot = Snapshot.from_pretrained(folder)
     if round(snapshot.info["kimg"] * 1000) != ticks[-1]["images"]:
         raise UserError(
-            f"{folder}: its newest snapshot is of {snapshot.info['kimg']} kimg, its log ends at {ticks[-1]['kimg']}; finish the run"
+            f"{folder}: its newest snapshot is of {snapshot.info['kimg']} kimg, its log ends at "
+            f"{ticks[-1]['kimg']}; finish the run"
         )
     content_hash = TextImageDataset(data, split="test").content_hash
     if snapshot.info["dataset_hash"] != content_hash:
         raise UserError(
-            f"{folder} was trained on other data than --data {data} ({snapshot.info['dataset_hash'][:12]}, not {content_hash[:12]}); "
-            "give the data set of the runs, or leave this run out"
+            f"{folder} was trained on other data than --data {data} "
+            f"({snapshot.info['dataset_hash'][:12]}, not {content_hash[:12]}); give the data set "
+            "of the runs, or leave this run out"
         )
     points = [
         (record["images"] / 1000, record["value"])
@@ -107,9 +116,13 @@ def scores_of(
     num: int | None,
     device: torch.device,
 ) -> dict[str, dict[str, Any]]:
-    """Records by evaluation, of comparison.jsonl where they are of this snapshot, data and evaluation; what is missing is computed."""
+    """Records by evaluation, from comparison.jsonl or computed now.
+
+    A record of comparison.jsonl is used if its snapshot, data set and evaluation are the given
+    ones.
+    """
     path = folder / "comparison.jsonl"
-    asked = {row.name: row.with_overrides(num=num).record() for row in evaluations_named(metrics)}
+    wanted = {row.name: row.with_overrides(num=num).record() for row in evaluations_named(metrics)}
 
     def known() -> dict[str, dict[str, Any]]:
         return {
@@ -118,10 +131,10 @@ def scores_of(
             if record["snapshot_sha256"] == sha256
             and record["dataset"]["content_hash"] == content_hash
             and record["versions"]["protocols"] == PROTOCOLS_VERSION
-            and record["protocol"] == asked.get(record["metric"])
+            and record["protocol"] == wanted.get(record["metric"])
         }
 
-    missing = [name for name in asked if name not in known()]
+    missing = [name for name in wanted if name not in known()]
     if missing:
         click.echo(f"{folder}: {', '.join(missing)}", err=True)
         for record in evaluate(
@@ -137,7 +150,7 @@ def scores_of(
 
 
 def settled(options: dict[str, Any]) -> dict[str, Any]:
-    """Options by dotted name, without `FREE`."""
+    """The options by dotted name, without `FREE`."""
     return {
         name: value for name, value in leaves(options).items() if name.split(".")[0] not in FREE
     }
@@ -145,31 +158,42 @@ def settled(options: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def recipe_options(name: str, text_encoder: str) -> dict[str, Any]:
-    """What a recipe asks today with that encoder's widths, without `FREE`."""
+    """The options of a recipe of this version with the encoder's widths, without `FREE`."""
     return settled(to_dict(recipe(name).for_encoder(*encoder_widths(text_encoder))))
 
 
 def changes(run: Run) -> dict[str, Any] | None:
-    """What the run was asked otherwise than its recipe says today, by dotted name; None where there is no such recipe any more."""
+    """The options of a run that differ from its recipe in this version, by dotted name.
+
+    None if this version has no recipe of that name.
+    """
     if run.recipe not in RECIPES:
         return None
-    own = recipe_options(run.recipe, run.options["text_encoder"])
+    defaults = recipe_options(run.recipe, run.options["text_encoder"])
     return {
-        name: value for name, value in run.options.items() if name not in own or own[name] != value
+        name: value
+        for name, value in run.options.items()
+        if name not in defaults or defaults[name] != value
     }
 
 
 def check_comparable(runs: list[Run]) -> None:
-    """Raises `UserError` where two runs differ in data, images seen, settings or the measure of their scores, or seeds in any option."""
+    """Raise `UserError` if runs cannot be compared.
+
+    All runs must agree in data set, images seen, `SETTINGS`, evaluations and detectors. Runs of one
+    recipe must agree in all options but the seed, and may not have the same seed.
+    """
     first = runs[0]
     for run in runs[1:]:
         if run.dataset_hash != first.dataset_hash:
             raise UserError(
-                f"{run.folder} was trained on other data than {first.folder}; compare runs of one data set"
+                f"{run.folder} was trained on other data than {first.folder}; compare runs of one "
+                "data set"
             )
         if run.images != first.images:
             raise UserError(
-                f"{run.folder} has seen {run.images} images, {first.folder} {first.images}; train all to the same --kimg"
+                f"{run.folder} has seen {run.images} images, {first.folder} {first.images}; train "
+                "all to the same --kimg"
             )
         _check_options(run, first, SETTINGS, "train all alike")
         for name, record in run.scores.items():
@@ -177,7 +201,8 @@ def check_comparable(runs: list[Run]) -> None:
                 record[field] != first.scores[name][field] for field in ("protocol", "detector")
             ):
                 raise UserError(
-                    f"{run.folder}: {name} was measured otherwise than in {first.folder}; delete its comparison.jsonl"
+                    f"{run.folder}: {name} was measured otherwise than in {first.folder}; delete "
+                    "its comparison.jsonl"
                 )
     for index, run in enumerate(runs):
         for other in runs[:index]:
@@ -196,15 +221,16 @@ def check_comparable(runs: list[Run]) -> None:
 
 def _check_options(run: Run, other: Run, names: tuple[str, ...] | list[str], remedy: str) -> None:
     for name in names:
-        mine, theirs = (each.options.get(name, "(not set)") for each in (run, other))
-        if mine != theirs:
+        value, other_value = (each.options.get(name, "(not set)") for each in (run, other))
+        if value != other_value:
             raise UserError(
-                f"{run.folder} was trained with {name} {mine}, {other.folder} with {theirs}; {remedy}"
+                f"{run.folder} was trained with {name} {value}, {other.folder} with {other_value}; "
+                f"{remedy}"
             )
 
 
 def by_recipe(runs: list[Run]) -> dict[str, list[Run]]:
-    """Runs by recipe and seed, both in order."""
+    """Runs by recipe, sorted by recipe and seed."""
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.recipe, run.seed)):
         groups.setdefault(run.recipe, []).append(run)

@@ -1,8 +1,11 @@
-"""Times a generator's forward, text features to picture: `python -m benchmarks.generator --device cuda --json FILE`.
+"""Time a generator's forward, from text features to pictures.
 
-Variants: literal (the equations as written, benchmarks/literal.py), eager (plain PyTorch with everything folded: --ops ref),
-compile (torch.compile of that), ours, and on CUDA graph (ours, replayed as one CUDA graph). `deviation` is the largest
-difference from the first variant's pictures over their root mean square.
+    python -m benchmarks.generator --device cuda --json FILE
+
+Variants: `literal` computes the equations as they are written (benchmarks/literal.py); `eager` is
+plain PyTorch with folded constants (--ops ref); `compile` is torch.compile of `eager`; `ours` uses
+our kernels; `graph` replays `ours` as one CUDA graph. The deviation of a variant is the largest
+difference from the pictures of the first variant, divided by their root mean square.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from torch_utils.ops.backend import using
 
 
 def text_for(config, batch: int, device) -> TextFeatures:
-    """Random features of 77 tokens: the towers are not what is timed."""
+    """Random text features of 77 tokens, because the text encoder is not timed."""
     return TextFeatures(
         torch.randn(batch, config.sentence_dim, device=device),
         torch.randn(batch, 77, config.word_dim, device=device),
@@ -32,7 +35,7 @@ def text_for(config, batch: int, device) -> TextFeatures:
 
 
 def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, literal: bool = False):
-    """A call of no arguments that draws the pictures."""
+    """A function without arguments that generates the pictures."""
     device = inputs[0].device.type
 
     def run():
@@ -49,7 +52,7 @@ def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, lite
 
 
 def as_graph(call):
-    """`call` as a CUDA graph: captured the first time, replayed from then on."""
+    """A function that captures `call` as a CUDA graph at first, and replays the graph later."""
     graph: list[torch.cuda.CUDAGraph] = []
 
     def run():

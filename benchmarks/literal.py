@@ -1,5 +1,7 @@
-"""The generator as its equations are written, unfused: an FFT over every position, one tensor for each of bias, activation
-and gain, attention with explicit queries, keys and values. The baseline that a direct implementation would be.
+"""The generator's layers as their equations are written, without fusion: a baseline for timings.
+
+Every position gets its FFT, bias, activation and gain make one tensor each, and attention has
+explicit queries, keys and values.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def attention(layer, x, tokens, mask=None):
 
 
 def pixel_mlp(features, weights, biases):
-    """The gain that is folded into weights and biases is taken out and applied behind the activation."""
+    """The layers of a pixel MLP, with the gain after the activation and not in the weights."""
     for weight, bias in zip(weights, biases, strict=True):
         features = activated(functional.linear(features, weight / LEAKY_GAIN) + bias / LEAKY_GAIN)
     return features
@@ -80,7 +82,7 @@ def biline_decode(features, rows, columns, weights, biases):
 
 @contextlib.contextmanager
 def literal() -> Iterator[None]:
-    """Generators run these forms inside the block; use with --ops ref."""
+    """A context in which generators use the functions of this module; needs --ops ref."""
     with contextlib.ExitStack() as stack:
         for target, form in (
             ("networks.layers.modulated.modulated_linear", modulated_linear),

@@ -1,6 +1,9 @@
-"""Times the operators: eager plain PyTorch, torch.compile of it, ours. `python -m benchmarks.ops --device cuda --json FILE`.
+"""Time the operators: plain PyTorch, torch.compile of it, and our kernels.
 
-FLOPs are those of the matrix products; bytes are the least that must move: every input read and every result written once.
+    python -m benchmarks.ops --device cuda --json FILE
+
+FLOPs are those of the matrix products. Bytes are the least that must be moved: every input is read
+once and every result is written once.
 """
 
 from __future__ import annotations
@@ -28,15 +31,18 @@ def in_mode(ops: str, call, *, grad: bool):
 
 
 def variants_of(call, wanted: list[str], *, grad: bool = False) -> dict:
-    """eager and compile run plain PyTorch; compile is the same function through torch.compile."""
-    found = {}
+    """The wanted variants of a call, by name.
+
+    'eager' is plain PyTorch, 'compile' is torch.compile of it, and 'ours' uses our kernels.
+    """
+    variants = {}
     if "eager" in wanted:
-        found["eager"] = in_mode("ref", call, grad=grad)
+        variants["eager"] = in_mode("ref", call, grad=grad)
     if "compile" in wanted:
-        found["compile"] = in_mode("ref", torch.compile(call), grad=grad)
+        variants["compile"] = in_mode("ref", torch.compile(call), grad=grad)
     if "ours" in wanted:
-        found["ours"] = in_mode("auto", call, grad=grad)
-    return found
+        variants["ours"] = in_mode("auto", call, grad=grad)
+    return variants
 
 
 def with_backward(call, inputs: list[torch.Tensor], cotangent: torch.Tensor):
@@ -46,7 +52,7 @@ def with_backward(call, inputs: list[torch.Tensor], cotangent: torch.Tensor):
 def time_linear(
     bench: Bench, config, resolution: int, batch: int, name: str, wanted: list[str]
 ) -> None:
-    """The widest trunk layer with spectral fold, at the line positions of this resolution."""
+    """Time the widest trunk layer with spectral fold, at the line positions of this resolution."""
     dtype, device = DTYPES[name], bench.device
     channels, positions = max(config.channels), 2 * resolution * config.thickness
     x = torch.randn(batch, positions, channels, device=device, dtype=dtype, requires_grad=True)
@@ -92,7 +98,7 @@ def time_linear(
 def time_pixels(
     bench: Bench, config, resolution: int, batch: int, name: str, wanted: list[str]
 ) -> None:
-    """One level, one level with its backward, and everything from lines to RGB."""
+    """Time one level, one level with its backward, and the whole chain from lines to RGB."""
     dtype, device = DTYPES[name], bench.device
     widths, depth = [config.features, *config.decoder_hidden, config.features], config.thickness
     k, levels, labels = widths[0], len(config.channels), {"resolution": resolution, "batch": batch}
@@ -127,22 +133,19 @@ def time_pixels(
     step = with_backward(
         level, [features, lines[0][0], lines[1][0], *weights, *biases], rand(*features.shape)
     )
+    # The FLOPs are those of the forward, its recomputation, and two matrix products for each layer.
     bench.case(
         {"op": "biline_decode+backward"} | labels,
         variants_of(step, [v for v in wanted if v != "compile"], grad=True),
         flops=4 * flops,
         bytes_moved=2.5 * moved,
         dtype=name,
-    )  # forward, recomputation and two products a layer
+    )
 
     shapes = refinement_shapes(k, config.refinement)
     refinement = layers(shapes, batch)
-    case = (
-        *lines,
-        decoders,
-        [tuple(zip(*refinement[i : i + 2], strict=False)) for i in range(1, len(refinement), 3)],
-        refinement[0::3],
-    )
+    pairs = [refinement[i : i + 2] for i in range(1, len(refinement), 3)]
+    case = (*lines, decoders, [tuple(zip(*pair, strict=False)) for pair in pairs], refinement[0::3])
     total = flops * levels + 2.0 * pixels * sum(o * c for o, c in shapes)
 
     def plain():
@@ -173,7 +176,9 @@ def time_pixels(
 
 @click.command()
 @benchmark_options("256,1024", "1,8")
-@click.option("--generator", default="eidgan", show_default=True, help="Whose widths to use.")
+@click.option(
+    "--generator", default="eidgan", show_default=True, help="Preset whose widths are used."
+)
 def main(
     generator: str,
     device: str,

@@ -1,7 +1,10 @@
-"""How each measure answers to known damage, on OpenMoji: `python -m benchmarks.sensitivity --data data/openmoji64.zip --write`.
+"""Compute the response of each measure to known damage of OpenMoji pictures.
 
-One half of the pictures is the reference. Pictures of the other half are damaged, written as a folder with their captions, and
-scored by the very code of `calc_metrics.py calc --images`. The table goes into docs/evaluation.md between its marks.
+    python -m benchmarks.sensitivity --data data/openmoji64.zip --write
+
+One half of the pictures is the reference. The pictures of the other half are damaged, written as a
+folder with their captions, and scored by the code of `calc_metrics.py calc --images`. With --write,
+the table goes into docs/evaluation.md between its marks.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ BEGIN, END = "<!-- benchmarks/sensitivity.py writes from here", "<!-- to here --
 NUM_MODES = 8
 CPU = torch.device("cpu")
 
-# Two measures without a row of their own here: their formulas on the embedded detectors.
+# The formulas of fid* and cmmd* on detectors that need no download, and named evaluations.
 ROWS = [
     Evaluation(
         name="Frechet, lite2", summary="the formula of fid*", measure=Frechet(detector="lite2")
@@ -65,7 +68,7 @@ ROWS = [
         ]
     ),
 ]
-COLUMNS = {  # heading: (row, field)
+COLUMNS = {  # heading: (evaluation, field of its record)
     "Frechet": ("Frechet, lite2", "value"),
     "KID": ("kid_lite2", "value"),
     "CMMD": ("CMMD, small", "value"),
@@ -86,7 +89,11 @@ Damaged = tuple[list[torch.Tensor], list[str]]  # pictures and captions
 
 @dataclass(frozen=True)
 class Damage:
-    """`change` takes the judged pictures, the reference pictures and a caption each, and gives pictures and captions."""
+    """A kind of damage.
+
+    change: maps the pictures to score, the reference pictures and the captions of the first to
+    damaged pictures and captions. Pictures are uint8 [3, H, W].
+    """
 
     name: str
     change: Callable[[list[torch.Tensor], list[torch.Tensor], list[str]], Damaged]
@@ -120,21 +127,26 @@ def noisy(deviation: float) -> Damage:
 
 
 def modes_dropped(kept: int) -> Damage:
-    """Only pictures of the first `kept` of 8 k-means clusters, largest first, repeated up to the old number."""
+    """Keep only the pictures of the `kept` largest of 8 k-means clusters.
+
+    The remaining pictures are repeated up to the former number.
+    """
 
     def drop(
         images: list[torch.Tensor], reference: list[torch.Tensor], captions: list[str]
     ) -> Damaged:
         detector = load_detector("lite2", CPU)
-        rows = [
+        reference_features, features = (
             torch.cat(
                 [detector(torch.stack(part[i : i + 32])) for i in range(0, len(part), 32)]
             ).numpy()
             for part in (reference, images)
-        ]
-        centres, members = kmeans2(rows[0].astype(np.float64), NUM_MODES, minit="++", seed=0)
+        )
+        centres, members = kmeans2(
+            reference_features.astype(np.float64), NUM_MODES, minit="++", seed=0
+        )
         order = np.argsort(-np.bincount(members, minlength=NUM_MODES))[:kept]
-        nearest = ((rows[1][:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+        nearest = ((features[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
         chosen = np.resize(np.flatnonzero(np.isin(nearest, order)), len(images))
         return [images[i] for i in chosen], [captions[i] for i in chosen]
 
@@ -142,7 +154,7 @@ def modes_dropped(kept: int) -> Damage:
 
 
 def ruled(amplitude: float) -> Damage:
-    """Two waves of 8 pixels, one along the rows and one along the columns, darken every picture."""
+    """Darken every picture by two waves of 8 pixels, along the rows and along the columns."""
 
     def add(image: torch.Tensor) -> torch.Tensor:
         side = torch.arange(max(image.shape[1:]))
@@ -157,7 +169,7 @@ def ruled(amplitude: float) -> Damage:
 
 
 def one_motif(share: float) -> Damage:
-    """Into every picture the first one is mixed, moved by up to an eighth of the side."""
+    """Mix the first picture, moved by up to an eighth of the side, into every picture."""
 
     def mix(index: int, image: torch.Tensor, motif: torch.Tensor) -> torch.Tensor:
         reach = image.shape[1] // 8
@@ -175,7 +187,10 @@ def one_motif(share: float) -> Damage:
 
 
 def captions_shuffled(percent: int) -> Damage:
-    """Every caption of the first `percent` goes to the next of them in a seeded order, so none of these keeps its own."""
+    """Give a share of the pictures the captions of other pictures.
+
+    In a seeded order, each of the first `percent` per cent gets the caption of the next one.
+    """
 
     def shuffle(images: list[torch.Tensor], _: list[torch.Tensor], captions: list[str]) -> Damaged:
         moved = torch.randperm(
@@ -219,17 +234,20 @@ def measure(
     folder: Path,
     rows: Sequence[Evaluation] = ROWS,
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """(damage, number by column) of each: `num` records against `num` others, as folders of pictures below `folder`."""
+    """Yield (name, value by column) for each damage.
+
+    `num` damaged records are scored against `num` others. Both are written as folders of pictures
+    below `folder`. rows: the evaluations to compute.
+    """
+    # Draw the two halves, and compute the reference statistics.
     order = torch.randperm(len(records), generator=generator_for("sensitivity halves")).tolist()
     reference, judged = ([records[i] for i in order[start : start + num]] for start in (0, num))
-    images, captions = (
-        [record.image for record in judged],
-        [record.captions[0] for record in judged],
-    )
+    images = [record.image for record in judged]
+    captions = [record.captions[0] for record in judged]
     others = [record.image for record in reference]
     write_folder(folder / "reference", others, [record.captions[0] for record in reference])
     statistics = folder / "reference.npz"
-    # Without a number of captions the text measures have no reference.
+    # The text measures compare pictures with captions and need no reference.
     make_reference(
         folder / "reference",
         [row for row in rows if not row.name.startswith("clip")],
@@ -243,10 +261,12 @@ def measure(
         encoder = load_encoder(spec)
         assert isinstance(encoder, ImageTextEncoder)
         encoders[spec] = encoder
+
+    # Score the pictures after each damage.
     for number, damage in enumerate(damages):
         place = folder / f"damage{number}"
         write_folder(place, *damage.change(images, others, captions))
-        found = {
+        scores = {
             record["metric"]: record
             for record in evaluate(
                 FolderSubject(PictureFolder(place)),
@@ -257,12 +277,12 @@ def measure(
         }
         yield (
             damage.name,
-            {head: found[row][field] for head, (row, field) in COLUMNS.items() if row in found},
+            {head: scores[row][field] for head, (row, field) in COLUMNS.items() if row in scores},
         )
 
 
 def write_folder(folder: Path, images: Sequence[torch.Tensor], captions: Sequence[str]) -> None:
-    """Pictures as a new folder of PNG files with `captions.jsonl`."""
+    """Write pictures, uint8 [3, H, W], and captions as a new folder of PNGs with captions.jsonl."""
     folder.mkdir()
     names = [f"{index:05d}.png" for index in range(len(images))]
     for name, image in zip(names, images, strict=True):
@@ -275,7 +295,7 @@ def write_folder(folder: Path, images: Sequence[torch.Tensor], captions: Sequenc
 
 
 def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
-    """Markdown."""
+    """The table in Markdown. rows: (name of a damage, value by column)."""
     heads = list(rows[0][1])
     lines = ["| Damage | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     lines += [
@@ -289,11 +309,11 @@ def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
 @click.option(
     "--data", type=click.Path(path_type=Path), default="data/openmoji64.zip", show_default=True
 )
-@click.option("--num-images", "num", default=1000, show_default=True, help="Pictures on each side.")
+@click.option("--num-images", "num", default=1000, show_default=True, help="Pictures in each half.")
 @click.option("--write", "target", is_flag=True, help="Put the table into docs/evaluation.md.")
 @report_user_errors
 def main(data: Path, num: int, target: bool) -> None:
-    """Print the table of damages and measures."""
+    """Print a table with the value of each measure after each damage."""
     rows = []
     dataset = TextImageDataset(data, split="all")
     with tempfile.TemporaryDirectory() as folder:
@@ -309,8 +329,8 @@ def main(data: Path, num: int, target: bool) -> None:
         before, rest = page.read_text(encoding="utf-8").split(BEGIN)
         width, height = dataset[0].image.shape[2], dataset[0].image.shape[1]
         note = (
-            f"{BEGIN}: {datetime.date.today()}, {width}x{height}, {num} against {num} others, torch {torch.__version__}, "
-            "CPU -->"
+            f"{BEGIN}: {datetime.date.today()}, {width}x{height}, {num} against {num} others, "
+            f"torch {torch.__version__}, CPU -->"
         )
         write_text(page, f"{before}{note}\n{text}\n{END}{rest.split(END)[1]}", ours=in_our_folder)
 

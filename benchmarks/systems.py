@@ -1,9 +1,12 @@
-"""Every system side by side: parameters, multiply-adds, seconds and memory of a forward, seconds of a training step.
+"""Compare all systems: parameters, multiply-adds, time and memory of a forward and a training step.
 
-`python -m benchmarks.systems --json benchmarks/results/NAME.json`. All timings of a kind are interleaved, round by round, in one process,
-so that load of the machine falls on all alike; the median of the rounds counts. A forward is what generate.py runs: text
-features to one picture, float32, in the device's tiles. Memory is what a forward adds at its peak, measured in a process of its
-own on a CPU. A training step is `Trainer.step` of the 64 x 64 recipe, R1 steps left out and the texts encoded beforehand.
+    python -m benchmarks.systems --json benchmarks/results/NAME.json
+
+Timings are interleaved, round by round, in one process, so that load by other processes affects all
+systems alike. A time is the median over the rounds. A forward is that of generate.py: from text
+features to pictures, float32, in the device's tiles. Memory is what a forward adds at its peak; on
+a CPU it is measured in a separate process. A training step is `Trainer.step` of the 64 x 64 recipe
+without R1 and with texts that are encoded before.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ SYSTEMS = ("eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vq
 def forward(
     name: str, resolution: int, batch: int, device: torch.device
 ) -> Callable[[], torch.Tensor]:
-    """A call that draws `batch` pictures."""
+    """A function that generates `batch` pictures."""
     torch.manual_seed(0)
     config = preset(name)
     generator = config.build().eval().requires_grad_(False).to(device)
@@ -58,7 +61,7 @@ def forward(
 
 
 class EncodedTexts:
-    """A text encoder of another one's widths that always gives the same features."""
+    """A text encoder with the widths of the encoder `spec` that returns constant features."""
 
     id = "encoded"
 
@@ -75,7 +78,7 @@ class EncodedTexts:
 
 
 def training_step(name: str, batch: int, device: torch.device) -> Callable[[], None]:
-    """A call that trains one step of the 64 x 64 recipe on noise, R1 left out."""
+    """A function that runs one training step of the 64 x 64 recipe on noise, without R1."""
     base = recipe(f"{name}-openmoji64")
     config = replace(base, batch=batch, device=str(device), loss=replace(base.loss, r1_gamma=0.0))
     encoder = EncodedTexts(config.text_encoder, batch)
@@ -86,7 +89,10 @@ def training_step(name: str, batch: int, device: torch.device) -> Callable[[], N
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Elapsed seconds, and processor seconds of this process: those hardly feel what else the machine does."""
+    """(elapsed seconds, processor seconds of this process) of one call.
+
+    Other processes hardly change the processor seconds.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize()
     began, began_cpu = time.perf_counter(), time.process_time()
@@ -99,15 +105,18 @@ def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, fl
 def interleaved(
     calls: dict[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Seconds of each call over the rounds, after one untimed call of each: median, least and greatest, and processor seconds."""
+    """Time the calls in turn, after one untimed call of each.
+
+    Returns the median, least and greatest elapsed seconds and the median processor seconds by name.
+    """
     for call in calls.values():
         call()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append(seconds(call, device))
+            times[name].append(seconds(call, device))
     result = {}
-    for name, pairs in found.items():
+    for name, pairs in times.items():
         elapsed, processor = zip(*pairs, strict=True)
         result[name] = {
             "median_s": statistics.median(elapsed),
@@ -119,7 +128,7 @@ def interleaved(
 
 
 def peak_bytes(name: str, resolution: int, batch: int, device: torch.device) -> int:
-    """What one forward adds to the memory of a process that has built the network."""
+    """The most bytes that one forward adds to the memory of a process with the network."""
     if device.type == "cuda":
         draw = forward(name, resolution, batch, device)
         before = torch.cuda.memory_allocated(device)
@@ -145,8 +154,11 @@ def peak_bytes(name: str, resolution: int, batch: int, device: torch.device) -> 
     return int(done.stdout)
 
 
-def own_peak(name: str, resolution: int, batch: int) -> int:
-    """Linux: reset the kernel's high-water mark, draw, read it."""
+def peak_of_process(name: str, resolution: int, batch: int) -> int:
+    """The most bytes that one forward on the CPU adds to the memory of this process (Linux).
+
+    Resets the kernel's high-water mark of the resident set before the forward.
+    """
     draw = forward(name, resolution, batch, torch.device("cpu"))
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_kib("VmRSS")
@@ -168,14 +180,18 @@ def measure(
     train_batch: int,
     device: torch.device,
 ) -> Iterator[dict]:
-    """The result so far, after the training steps and after every resolution, so that a run that is ended keeps what it has."""
+    """Yield the result so far, after the training steps and after every resolution.
+
+    Forwards of more than `limit_gmac` billions of multiply-adds are not run. train_batch: 0 leaves
+    the training steps out.
+    """
     records: list[dict] = []
     steps: list[dict] = []
-    where = machine(device)
+    facts = machine(device)
     result = {
         "date": datetime.date.today().isoformat(),
-        "hardware": f"{where['device']}, {where['threads']} threads",
-        "torch": where["torch"],
+        "hardware": f"{facts['device']}, {facts['threads']} threads",
+        "torch": facts["torch"],
         "rounds": rounds,
         "batch": batch,
         "forwards": records,
@@ -214,24 +230,28 @@ def measure(
 
 
 def line(row: dict) -> str:
+    """A row of the table of forwards, in Markdown."""
+    counts = f"{row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f}" if "params" in row else "|"
     if "median_s" not in row:
-        counts = (
-            f"{row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f}" if "params" in row else "|"
-        )
         return f"| {row['system']} | {row['resolution']} | {counts} | {row['note']} | | |"
-    return (
-        f"| {row['system']} | {row['resolution']} | {row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f} | {row['median_s']:.3f} "
-        f"({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} | {row['peak_bytes'] / 2**20:.0f} |"
-    )
+    peak_mib = row["peak_bytes"] / 2**20
+    return f"| {row['system']} | {row['resolution']} | {counts} | {_times(row)} | {peak_mib:.0f} |"
+
+
+def _times(row: dict) -> str:
+    """'median (least to greatest) | processor seconds'."""
+    spread = f"({row['min_s']:.3f} to {row['max_s']:.3f})"
+    return f"{row['median_s']:.3f} {spread} | {row['cpu_s']:.3f}"
 
 
 def table(result: dict) -> str:
     """The result as Markdown."""
     lines = [
-        f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of {result['rounds']} interleaved rounds, "
-        f"{result['batch']} pictures a forward.",
+        f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of "
+        f"{result['rounds']} interleaved rounds, {result['batch']} pictures a forward.",
         "",
-        "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | Peak memory, MiB |",
+        "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | "
+        "Peak memory, MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [line(row) for row in result["forwards"]]
@@ -242,7 +262,7 @@ def table(result: dict) -> str:
             "|---|---|---|---|",
         ]
         lines += [
-            f"| {row['recipe']} | {row['batch']} | {row['median_s']:.3f} ({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} |"
+            f"| {row['recipe']} | {row['batch']} | {_times(row)} |"
             for row in result["training_steps"]
         ]
     return "\n".join(lines)
@@ -258,20 +278,23 @@ def table(result: dict) -> str:
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Pictures of a forward.",
+    help="Pictures in one forward.",
 )
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option(
     "--limit-gmac",
     default=2000.0,
     show_default=True,
-    help="Forwards of more multiply-adds are counted, not run.",
+    help="Forwards of more multiply-adds are not run.",
 )
 @click.option(
-    "--train-batch", default=8, show_default=True, help="Pictures of a training step; 0 = none."
+    "--train-batch",
+    default=8,
+    show_default=True,
+    help="Pictures in one training step; 0 leaves training out.",
 )
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--json", "path", metavar="FILE", help="Write the result here as well.")
+@click.option("--json", "path", metavar="FILE", help="Also write the result to this file.")
 @click.option("--memory-of", hidden=True)
 @report_user_errors
 def main(
@@ -288,7 +311,7 @@ def main(
     """Measure every system in one interleaved run."""
     sizes = [int(size) for size in resolutions.split(",")]
     if memory_of:
-        click.echo(own_peak(memory_of, sizes[0], batch))
+        click.echo(peak_of_process(memory_of, sizes[0], batch))
         return
     record = json_with("forwards", "training_steps")
     if path:

@@ -1,9 +1,14 @@
-"""Times the training step of G and D with lazy R1: `python -m benchmarks.training_step --device cuda --json FILE`.
+"""Time the training step of G and D with lazy R1.
 
-Forward, backward and Adam of each; R1 every 16 D steps, so a step's time is G + 15/16 D + 1/16 (D with R1). Text features are
-random; loading, augmentation and logging are not in it. Variants: eager (--ops ref), compile (torch.compile of that; R1 stays
-eager, for torch.compile has no double backward) and ours. FLOPs are counted in the eager step, the recomputation of ours is
-not among them; bytes are those that Adam moves.
+    python -m benchmarks.training_step --device cuda --json FILE
+
+A step consists of forward, backward and Adam of G and of D. R1 is computed every 16 D steps, so the
+time of a step is G + 15/16 D + 1/16 (D with R1). Text features are random. Loading, augmentation
+and logging are not included.
+
+Variants: `eager` is plain PyTorch (--ops ref); `compile` is torch.compile of it, but for R1,
+because torch.compile has no double backward; `ours` uses our kernels. FLOPs are those of the eager
+step; the recomputation in our kernels is not included. Bytes are those that Adam moves.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ R1_INTERVAL = 16
 
 
 class Step:
-    """Networks, optimisers and one batch."""
+    """The networks, their optimisers and one batch of a variant."""
 
     def __init__(
         self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str
@@ -97,7 +102,11 @@ PARTS = {
 
 
 class FlopCounter(TorchDispatchMode):
-    """FLOPs of matrix products and convolutions; PyTorch's own counter hooks modules, which R1's gradient of a leaf breaks."""
+    """Counts the FLOPs of matrix products and convolutions.
+
+    PyTorch's FlopCounterMode cannot be used: it hooks modules, which fails with R1's gradient with
+    respect to a leaf tensor.
+    """
 
     total = 0.0
 
@@ -116,7 +125,10 @@ def work(
     dtype: torch.dtype,
     call: Callable[[Step], None],
 ) -> tuple[float, float]:
-    """FLOPs of the matrix products of one eager call, and the bytes that Adam moves: seven floats a parameter."""
+    """(FLOPs of the matrix products of one eager call, bytes that Adam moves).
+
+    Adam moves seven floats for each parameter.
+    """
     step = Step(name, resolution, batch, device, dtype, "eager")
     with FlopCounter() as counter:
         call(step)
@@ -165,6 +177,7 @@ def main(
 def add_whole_step(
     bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int
 ) -> None:
+    """Add the row of a whole step, computed from the rows of its parts."""
     parts = {row["part"]: row for row in rows if row["variant"] == variant}
     if any("problem" in row for row in parts.values()):
         return

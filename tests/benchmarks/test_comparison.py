@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from benchmarks import comparison_runs
 from benchmarks.comparison import main
 from benchmarks.comparison_page import (
-    asked,
+    training_settings,
     cautions,
     notes,
     ranking,
@@ -307,7 +307,7 @@ def test_a_run_is_held_against_its_recipe():
     gone = one("r", recipe="gone")
     assert changes(
         gone
-    ) is None and "No recipes of this version, so not held against one: `gone`" in asked(
+    ) is None and "Not compared with a recipe, because this version has none of that name: `gone`" in training_settings(
         {"gone": [gone]}
     )
 

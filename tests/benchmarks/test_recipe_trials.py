@@ -259,7 +259,7 @@ def test_a_training_that_fails_is_told(stand_in, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^a-seed0: Error: no such thing$"):
         opened(tmp_path).train(threading.Event())
     start("raise SystemExit(3)")
-    with pytest.raises(UserError, match="somebody has stopped its training"):
+    with pytest.raises(UserError, match="another process stopped its training"):
         opened(tmp_path).train(threading.Event())
 
 
