@@ -1,4 +1,4 @@
-"""Every benchmark runs and writes a record; what it times is equal. No time is judged."""
+"""Every benchmark runs and writes a record, and its variants give equal results."""
 
 from __future__ import annotations
 
@@ -29,16 +29,8 @@ from networks.generators import preset
 from torch_utils.ops.backend import using
 
 SHORT = [
-    "--device",
-    "cpu",
-    "--batches",
-    "2",
-    "--generator",
-    "eidgan-tiny",
-    "--rounds",
-    "3",
-    "--seconds",
-    "0",
+    *"--device cpu --batches 2 --generator eidgan-tiny --rounds 3".split(),
+    *"--seconds 0".split(),
 ]
 
 
@@ -69,7 +61,7 @@ def test_it_runs_and_writes_its_record(
 ):
     monkeypatch.setattr(
         harness.Bench, "limit_s", lambda self, flops, moved, dtype: flops / 1e9 + moved / 1e9
-    )  # ceilings take a second
+    )  # measuring the limits of the machine takes a second
     done = CliRunner().invoke(
         module.main,
         [*SHORT, *arguments, "--json", str(tmp_path / "r.json")],
@@ -114,7 +106,7 @@ def test_the_literal_form_is_the_same_function():
         folded = network(*inputs, View(height=9, width=7))
         with literal():
             direct = network(*inputs, View(height=9, width=7))
-    assert not torch.equal(direct, folded)  # the patches took
+    assert not torch.equal(direct, folded)  # `literal` replaced these functions
     torch.testing.assert_close(direct, folded, rtol=1e-4, atol=1e-4)
 
 
@@ -127,7 +119,7 @@ def test_flops_of_r1_are_counted(small_discriminator):
 
 
 def refused(module, *arguments):
-    """The one line of a benchmark that refuses to start."""
+    """The error line of a benchmark that refuses to start."""
     done = CliRunner().invoke(module.main, [str(argument) for argument in arguments])
     assert isinstance(done.exception, SystemExit) and done.exit_code == 1, done.exception
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1, done.stderr
@@ -170,5 +162,5 @@ def test_an_unknown_network_is_refused_before_a_side_starts(part, tmp_path):
 
 @pytest.mark.multi_process
 def test_a_way_that_fails_ends_the_measurement(tmp_path):
-    with pytest.raises(click.ClickException, match="one thread: its process has failed"):
+    with pytest.raises(click.ClickException, match="one thread: its process failed"):
         ranks.of_batch(str(tmp_path / "none.zip"), str(tmp_path), 8, 0.1, 1)

@@ -1,4 +1,4 @@
-"""The comparison page from real (tiny) runs, and the measuring script's table."""
+"""The comparison page from real but tiny runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-import torch
 from click.testing import CliRunner
 
-from benchmarks import comparison_runs
 from benchmarks.comparison import main
 from benchmarks.comparison_page import (
-    training_settings,
     cautions,
     notes,
     ranking,
@@ -23,9 +20,9 @@ from benchmarks.comparison_page import (
     scatter,
     score_table,
     spread,
+    training_settings,
 )
 from benchmarks.comparison_scores import SETTINGS, Run, changes, check_comparable, recipe_options
-from benchmarks.systems import interleaved, table
 from configs import RECIPES, recipe
 from dnnlib.errors import UserError
 from networks.generators import preset
@@ -34,7 +31,11 @@ from training.launch import run
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, openmoji32):
-    """Two seeds of a bi-line system and one of a system with one size, 8 images each, with a curve of scale_x2; both are recipes meanwhile."""
+    """Folders of three runs of 8 images each, with a learning curve of scale_x2.
+
+    There are two seeds of a bi-line system and one of a system with one size. Both systems are
+    recipes while the fixture is in use.
+    """
     root, patch = tmp_path_factory.mktemp("runs"), pytest.MonkeyPatch()
     patch.setattr("faulthandler.enable", lambda: None)
     own = {
@@ -69,10 +70,7 @@ def compare(openmoji32, out, *folders, metrics="scale_x2,tile_exact"):
             str(openmoji32),
             "--metrics",
             metrics,
-            "--num-images",
-            "2",
-            "--curve",
-            "scale_x2",
+            *"--num-images 2 --curve scale_x2".split(),
             "--note",
             "Of today.",
             "--out",
@@ -91,7 +89,7 @@ def rows_of(text):
 
 
 def one(folder, **fields):
-    """A run that was never made."""
+    """A `Run` without a training."""
     fields = {
         "folder": folder,
         "recipe": "a",
@@ -108,7 +106,7 @@ def one(folder, **fields):
 
 
 def scored(metric, **recipes):
-    """Groups of runs that have these records (or values) of one metric."""
+    """Groups of runs with the given records, or values, of one metric."""
     return {
         name: [
             one(
@@ -135,12 +133,11 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
         and rows["`creps`"][0] == "0, 1"
         and rows["`stylegan2`"][0] == "0"
     )
+    # stylegan2 has one size only, so scale_x2 has no value.
+    assert " to " in rows["`creps`"][3] and rows["`stylegan2`"][3] == "none [1]"
     assert (
-        " to " in rows["`creps`"][3] and rows["`stylegan2`"][3] == "none [1]"
-    )  # scale_x2: one size only
-    assert (
-        "[1] `stylegan2`, seed 0, `scale_x2`: a stylegan2 network draws 32x32 of the whole frame only"
-        in text
+        "[1] `stylegan2`, seed 0, `scale_x2`: a stylegan2 network draws 32x32 of the whole frame "
+        "only" in text
     )
     assert (
         "All saw 8 images" in text
@@ -153,15 +150,17 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
     )
     changed = text.split("Changed from the recipes for all: ")[1].split("\n")[0]
     assert changed.startswith(
-        '`kimg` 0.008, `tick_kimg` 0.008, `metrics` ["scale_x2"], `metric_num` 2. For `creps` alone: `loss.r1_gamma` 2.0. Disc'
+        '`kimg` 0.008, `tick_kimg` 0.008, `metrics` ["scale_x2"], `metric_num` 2. '
+        "For `creps` alone: `loss.r1_gamma` 2.0. Disc"
     )
     curves = [
         json.loads((folder / "metric-scale_x2.jsonl").read_text().splitlines()[0])
         for folder in folders[:2]
     ]
+    start = spread([record["value"] for record in curves])
     assert (
-        f"`scale_x2` of the untrained networks (2 runs, pictures as in the curves below): {spread([c['value'] for c in curves])}"
-        in text
+        "`scale_x2` of the untrained networks (2 runs, pictures as in the curves below): "
+        f"{start}" in text
     )
     assert (
         "in place of the large render, a ceiling" in text
@@ -189,7 +188,7 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
     ],
 )
 def test_foreign_pictures_are_refused_before_the_work(tmp_path, name, words):
-    """The SVG begins as those of other programs do; the run that is named is not looked for."""
+    """The SVG begins like those of other programs. The run, which does not exist, is not read."""
     picture = tmp_path / "pictures" / name
     picture.parent.mkdir()
     drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 420">mine</svg>'
@@ -201,7 +200,10 @@ def test_foreign_pictures_are_refused_before_the_work(tmp_path, name, words):
 
 @pytest.fixture
 def creps(runs, openmoji32, tmp_path):
-    """A copy of the bi-line system's two folders, scored by scale_x2, and a function that changes the first one's records."""
+    """Copies of the bi-line system's two run folders with scores of scale_x2.
+
+    Also returns a function that changes the records of the first folder.
+    """
     folders = [
         shutil.copytree(runs / f"creps-{seed}", tmp_path / f"creps-{seed}") for seed in (0, 1)
     ]
@@ -305,10 +307,10 @@ def test_a_run_is_held_against_its_recipe():
         "batch": 8,
     }
     gone = one("r", recipe="gone")
-    assert changes(
-        gone
-    ) is None and "Not compared with a recipe, because this version has none of that name: `gone`" in training_settings(
-        {"gone": [gone]}
+    assert (
+        changes(gone) is None
+        and "Not compared with a recipe, because this version has none of that name: `gone`"
+        in training_settings({"gone": [gone]})
     )
 
 
@@ -343,7 +345,10 @@ def test_scatter_is_pooled_and_decides_what_is_told_apart():
         ranking(groups, ["clip_s"])[0]
         == "- `clip_s` (more is better): c 16; not told apart from the best: d 15; then b 13, a 11"
     )
-    assert "tells nothing" in ranking(scored("fid10k", a=[1.0], b=[2.0]), ["fid10k"])[-1]
+    assert (
+        "differences here may be chance"
+        in ranking(scored("fid10k", a=[1.0], b=[2.0]), ["fid10k"])[-1]
+    )
 
 
 def test_a_system_that_reads_no_text_has_no_text_scores(runs):
@@ -368,78 +373,9 @@ def test_a_system_that_reads_no_text_has_no_text_scores(runs):
     beside = "- `clip_r_small`: the real pictures of the same captions 0.9; guessing 0.01"
     assert references(groups, ["clip_r_small"], "scale_x2")[-1] == beside
     assert any(
-        "`clip_r_small` is scored by the encoder that the networks" in line
+        "`clip_r_small` uses the text encoder that the networks were" in line
         for line in cautions(groups, ["clip_r_small"])
     )
     assert not any(
         "trained with" in line for line in cautions({"c": groups["c"]}, ["clip_r_small"])
-    )
-
-
-def test_calls_are_interleaved_and_the_table_names_what_did_not_run():
-    order: list[str] = []
-    calls = {name: partial(order.append, name) for name in "ab"}
-    found = interleaved(calls, 2, torch.device("cpu"))
-    assert (
-        order == list("ababab")
-        and found["a"]["min_s"] <= found["a"]["median_s"] <= found["a"]["max_s"]
-    )
-    row = {"system": "x", "resolution": 8, "params": 2e6, "macs": 1e9, "peak_bytes": 2**20} | found[
-        "a"
-    ]
-    text = table(
-        {
-            "date": "d",
-            "hardware": "h",
-            "torch": "t",
-            "rounds": 2,
-            "batch": 1,
-            "training_steps": [],
-            "forwards": [row, {"system": "y", "resolution": 9, "note": "one size only"}],
-        }
-    )
-    assert "| x | 8 | 2.0 M | 1.0 |" in text and "one size only" in text
-
-
-def test_trainings_are_started_side_by_side_once_and_stop_at_a_failure(openmoji32, tmp_path):
-    def train_all(seeds, jobs, *arguments):
-        return CliRunner().invoke(
-            comparison_runs.main,
-            [
-                "--data",
-                str(openmoji32),
-                "--outdir",
-                str(tmp_path),
-                "--kimg",
-                "0.008",
-                "--recipes",
-                "debug",
-                "--seeds",
-                seeds,
-                "--jobs",
-                jobs,
-                "--",
-                "--device",
-                "cpu",
-                "--report-to",
-                "none",
-                *arguments,
-            ],
-        )
-
-    assert train_all("0,1", "2").exit_code == 0
-    logs = [tmp_path / f"debug-seed{seed}" / "stats.jsonl" for seed in (0, 1)]
-    before = [log.read_text() for log in logs]
-    assert (
-        train_all("0", "1").exit_code == 0
-        and [log.read_text() for log in logs] == before
-        and before[0] != before[1]
-    )
-    failed = train_all("0,2", "1", "--batch", "0")
-    assert not (tmp_path / "debug-seed2").exists()  # the next one is not started
-    assert (
-        failed.exit_code == 1
-        and "debug-seed0: " in failed.stderr
-        and "--batch" in failed.stderr
-        and "Traceback" not in failed.stderr
     )

@@ -1,6 +1,6 @@
-"""The tables of docs/ops.md are those of the kernels' code, and no forward kernel spills.
+"""The tables of docs/ops.md belong to the kernels' code, and no kernel of a forward spills.
 
-Where nvcc is, one file is compiled anew and gives the figures of the record.
+If nvcc is installed, one file is compiled and must give the figures of the record.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def test_one_file_compiled_anew_gives_the_recorded_figures():
 
 
 def test_a_second_interruption_loses_no_row(tmp_path, monkeypatch):
-    """Before it a.cu has changed: of the others, the rows that the first one left are kept."""
+    """Between the interruptions a.cu changes. The rows of the other files must be kept."""
     ptx = {"a": "a1", "b": "b1", "c": "c1", "d": "d1"}
     stops: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Real pictures are scored against real ones: every row is there, and copies are not called new."""
+"""Real pictures are scored against real ones: all rows exist, and copies are recognised."""
 
 import json
 

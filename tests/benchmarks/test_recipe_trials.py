@@ -1,4 +1,4 @@
-"""Trials at equal processor minutes: statistics by hand, parsing, resuming, a real small one."""
+"""Trials at equal processor time: statistics by hand, parsing, resuming, and a real small trial."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from benchmarks.trial_runs import (
 )
 from dnnlib.errors import UserError
 
-# It trains like train.py: a tick of 8 images, a state at the end, SIGTERM saves and leaves with 3.
+# Behaves like train.py: a tick of 8 images, a state at the end; SIGTERM saves, exit code 3.
 OPTIONS = '{"recipe": "debug", "generator": {}, "text_encoder": "hashed"}'
 STAND_IN = """
 import json, pathlib, signal, sys, time
@@ -58,7 +58,7 @@ sys.exit(3 if images < kimg * 1000 else 0)
 
 
 def rows_of(metric="swd", **trials):
-    """Rows of finished runs: a list of values by trial, one a seed."""
+    """Rows of finished runs. trials: by name, a list with one value for each seed."""
     return [
         {
             "trial": name,
@@ -77,12 +77,12 @@ def rows_of(metric="swd", **trials):
 
 
 def test_the_least_difference_is_that_of_the_formula():
-    rows = rows_of(a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])  # both deviate by 1
+    rows = rows_of(a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])  # both have the standard deviation 1
     found = least_difference(rows, "swd")
     assert (found.deviation, found.freedom, found.seeds) == (1.0, 4, 3)
     assert found.least == pytest.approx(2.776445 * (2 / 3) ** 0.5, abs=1e-5)
     assert differing(rows, "swd") == ["`a` is better than `b` by 3"]
-    near = rows_of(a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2])  # 2.2 apart, 2.267 can be read
+    near = rows_of(a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2])  # 2.2 apart; the least difference is 2.267
     assert least_difference(near, "swd").least == pytest.approx(found.least)
     assert differing(near, "swd") == []
     assert "| `swd` (less is better) | 1 | 4 | 2.27 | none |" in differences(near, ["swd"])
@@ -144,7 +144,7 @@ def test_the_end_is_planned_from_the_later_half():
     points = [(0.0, 0), (14.0, 80), (30.0, 240), (50.0, 400), (60.0, 480)]  # 8 images/s, start 4 s
     assert rate(points, 0) == pytest.approx(8.0)
     assert planned_images(points, 100.0, 16, 0) == 480 + 288  # 36 s left: 288 images
-    assert planned_images(points, 50.0, 16, 0) == 496  # over time: one batch more
+    assert planned_images(points, 50.0, 16, 0) == 496  # the time is used: one batch more
     assert rate([(0.0, 0), (4.0, 8)], 0) == 2.0
     slower = [*points, (70.0, 500), (80.0, 520)]  # at the final side
     assert rate(slower, 480) == 2.0 and rate(points, 480) == pytest.approx(8.0)
@@ -170,7 +170,7 @@ def test_processor_time_is_that_of_the_session():
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """`TrialRun` with the small process above in place of train.py; a list of the --kimg asked."""
+    """Let `TrialRun` start the small process above; returns a list of the values of --kimg."""
     asked = []
 
     def start(self, kimg, output):
@@ -197,7 +197,7 @@ def stand_in(monkeypatch):
 
 
 def opened(tmp_path, **fields):
-    """A run of 0.6 processor seconds that has read its record."""
+    """A run of 0.6 processor seconds after `open`."""
     run = TrialRun(Trial("a", "debug", **fields), 0, 0.01, "none.zip", tmp_path)
     run.open()
     return run
@@ -240,7 +240,9 @@ def test_time_of_lost_images_is_not_counted(stand_in, tmp_path):
     assert (run.cpu_s, run.lost_s, run.points[-1]) == (2.0, 1.5, (2.0, 16))
     assert run.images() == 16 and opened(tmp_path).lost_s == 1.5
     run.cpu_s = 2.5
-    (run.folder / "state.json").write_text("20")  # train.py saved after this process was killed
+    (run.folder / "state.json").write_text(
+        "20"
+    )  # train.py saved a state after this process was killed
     run.settle()
     assert (run.cpu_s, run.lost_s, run.points[-1]) == (2.5, 1.5, (2.5, 20))
 
@@ -311,17 +313,12 @@ def test_foreign_targets_and_wrong_data_are_refused_before_the_work(openmoji32, 
 
 @pytest.mark.slow
 def test_a_real_trial(openmoji32, tmp_path):
-    """So few minutes that each training pauses as soon as it may, and is then planned to end."""
+    """The time is so short that each training pauses as soon as it can and then ends."""
     record = tmp_path / "trials.json"
     words = [
         "--trial",
         "a=debug lr_decay=0.1",
-        "--seeds",
-        "0",
-        "--metrics",
-        "swd",
-        "--num-images",
-        "4",
+        *"--seeds 0 --metrics swd --num-images 4".split(),
         "--json",
         str(record),
     ]

@@ -1,4 +1,4 @@
-"""Each measure moves the right way when pictures are blurred, made noisy, fewer in kind, or given foreign captions."""
+"""Each measure responds to blur, noise, dropped modes and exchanged captions as it should."""
 
 import numpy as np
 import pytest
@@ -62,11 +62,11 @@ def test_measures_move_the_right_way(found):
     assert modes["recall"] < clean["recall"] and modes["coverage"] < clean["coverage"]
     assert (
         modes["precision"] > blur["precision"] and modes["density"] > 0.8 * clean["density"]
-    )  # what is left is as good as before
+    )  # the remaining pictures are as good as before
     assert captions["CLIP-S"] < 0.5 * clean["CLIP-S"]
     assert {name: value for name, value in captions.items() if name != "CLIP-S"} == {
         name: value for name, value in clean.items() if name != "CLIP-S"
-    }  # the others do not read
+    }  # the other measures do not use captions
 
 
 def test_planted_lines_and_a_planted_motif_are_for_their_measures():

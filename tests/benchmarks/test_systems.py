@@ -1,10 +1,12 @@
-"""The measuring script on miniature networks: what it runs, what it leaves out and says so."""
+"""benchmarks/systems.py on tiny networks: what it measures, and the notes on what it leaves out."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
-from benchmarks.systems import EncodedTexts, measure, table, training_step
+from benchmarks.systems import EncodedTexts, interleaved, measure, table, training_step
 
 CPU = torch.device("cpu")
 
@@ -46,3 +48,28 @@ def test_a_step_trains_the_recipe_with_texts_of_its_own_widths():
         and features.words.shape == (2, 16, 384)
         and features.mask.all()
     )
+
+
+def test_calls_are_interleaved_and_the_table_names_what_did_not_run():
+    order: list[str] = []
+    calls = {name: partial(order.append, name) for name in "ab"}
+    found = interleaved(calls, 2, torch.device("cpu"))
+    assert (
+        order == list("ababab")
+        and found["a"]["min_s"] <= found["a"]["median_s"] <= found["a"]["max_s"]
+    )
+    row = {"system": "x", "resolution": 8, "params": 2e6, "macs": 1e9, "peak_bytes": 2**20} | found[
+        "a"
+    ]
+    text = table(
+        {
+            "date": "d",
+            "hardware": "h",
+            "torch": "t",
+            "rounds": 2,
+            "batch": 1,
+            "training_steps": [],
+            "forwards": [row, {"system": "y", "resolution": 9, "note": "one size only"}],
+        }
+    )
+    assert "| x | 8 | 2.0 M | 1.0 |" in text and "one size only" in text

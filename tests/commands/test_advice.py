@@ -1,4 +1,4 @@
-"""Messages lead somewhere: what they advise is done and helps; every flag that one names exists."""
+"""The remedies in messages: following them helps, and all flags that they name exist."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 
 
 def run(script, *arguments):
-    """In this process, but training, which wants a real stderr."""
+    """Run a command in this process; train.py in a forked one, because it needs a real stderr."""
     words = [str(argument) for argument in arguments]
     if script == "train":
         done = run_command("train.py", *words)
@@ -72,7 +72,7 @@ def found(pattern, line):
 
 @pytest.fixture(scope="module")
 def trained(openmoji32, tmp_path_factory):
-    """A debug run of eight images, which tests copy."""
+    """A debug run of eight images. Tests change copies of it."""
     outdir = tmp_path_factory.mktemp("advice") / "run"
     succeed("train", *training(outdir, openmoji32))
     return outdir
@@ -91,14 +91,7 @@ def training(outdir, data, *more):
         "debug",
         "--data",
         data,
-        "--report-to",
-        "none",
-        "--metrics",
-        "none",
-        "--kimg",
-        "0.008",
-        "--device",
-        "cpu",
+        *"--report-to none --metrics none --kimg 0.008 --device cpu".split(),
         *more,
     )
 
@@ -311,7 +304,7 @@ def every_option():
 
 
 def texts(tree):
-    """Every text of a module but docstrings; '{}' where something is put in."""
+    """All texts of a module but its docstrings, with '{}' for inserted values."""
     inside, docstrings = set(), set()
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -331,7 +324,7 @@ def texts(tree):
 
 
 def wrong_advice(text, known):
-    """What a text names that is not there: a flag, a subcommand, a flag of a subcommand."""
+    """The flags and subcommands in a text that do not exist."""
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text):
         if flag not in known:
             yield f"no command has {flag}"
@@ -351,7 +344,7 @@ def test_every_command_and_flag_that_a_text_names_exists():
     listed = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    # Those two speak to nvcc, compute-sanitizer and a test runner.
+    # These two modules name flags of nvcc, compute-sanitizer and pytest.
     sources = [
         name
         for name in listed

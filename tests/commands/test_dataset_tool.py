@@ -1,4 +1,4 @@
-"""dataset_tool.py as a user runs it: exit codes, messages, verify's faults, a stopped run."""
+"""dataset_tool.py as users run it: exit codes, messages, faults of `verify`, a stopped run."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_nothing_usable_names_the_files_and_fails(tmp_path, photos):
 
 
 def damaged(path, *, index=None, files=None):
-    """Write the archive anew with a changed index or changed files (None removes one)."""
+    """Write a copy of the archive with a changed index or changed files (None removes a file)."""
     with zipfile.ZipFile(path) as old:
         content = {name: old.read(name) for name in old.namelist()}
     metadata = json.loads(content["dataset.json"])
@@ -185,7 +185,7 @@ def start(*args):
     command = [sys.executable, "dataset_tool.py", *map(str, args)]
     heed = partial(
         signal.signal, signal.SIGINT, signal.default_int_handler
-    )  # a shell's background job ignores it
+    )  # background jobs of a shell ignore SIGINT
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -216,7 +216,7 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path, number):
         time.sleep(0.02)
     assert [p.name.startswith(".a.zip.") for p in tmp_path.iterdir()] == [
         True
-    ]  # it was in the middle of writing
+    ]  # the archive was being written
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode != 0 and "Traceback" not in err, err

@@ -1,4 +1,4 @@
-"""doctor.py: what a bug report holds, on machines that lack one thing or another."""
+"""doctor.py: its report on machines that lack compilers, tools or GPUs."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_a_build_that_fails_is_told_and_counts(cache, monkeypatch):
     monkeypatch.setattr(build, "load", fail)
     done = run("--build")
     assert done.exit_code == 1 and "FAILED" in done.output and "nvcc was not found" in done.output
-    assert "GiB free" in done.output  # goes on
+    assert "GiB free" in done.output  # the report continues
 
 
 def test_without_any_tool_it_still_speaks(tmp_path):
-    """No compiler, no ninja, no git on PATH."""
+    """The report is complete without a compiler, ninja and git on PATH."""
     quiet = {
         name: value
         for name, value in os.environ.items()

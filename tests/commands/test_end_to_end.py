@@ -1,22 +1,20 @@
-"""The real commands on small real data: train, generate, score; and one clear line for every wrong input."""
+"""The real commands on small real data: train, generate, score; one line for each wrong input."""
 
 from __future__ import annotations
 
 import json
-import shutil
 
-import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from datasets.archive import Picture, write_archive
 from tests.commands.forked import run_command, succeed
+from tests.commands.wrong_inputs import WRONG, Inputs
 
 
 @pytest.fixture(scope="module")
 def run(openmoji32, tmp_path_factory):
-    """A debug run of 64 images, from the command line."""
+    """The folder of a debug run of 64 images."""
     outdir = tmp_path_factory.mktemp("runs") / "debug"
     succeed(
         "train.py",
@@ -26,14 +24,7 @@ def run(openmoji32, tmp_path_factory):
         "debug",
         "--data",
         openmoji32,
-        "--tick",
-        "0.016",
-        "--snap",
-        "2",
-        "--metrics",
-        "kid_lite2",
-        "--set",
-        "metric_num=8",
+        *"--tick 0.016 --snap 2 --metrics kid_lite2 --set metric_num=8".split(),
     )
     return outdir
 
@@ -96,13 +87,8 @@ def test_a_dry_run_prints_what_would_run(tmp_path):
         "train.py",
         "--outdir",
         tmp_path / "x",
-        "--recipe",
-        "eidgan-coco256",
-        "-n",
-        "--set",
-        "text_encoder=hashed",
-        "--set",
-        "discriminator.kind=stylegan2",
+        *"--recipe eidgan-coco256 -n --set text_encoder=hashed".split(),
+        *"--set discriminator.kind=stylegan2".split(),
     )
     config = json.loads(done.stdout)
     assert (
@@ -128,14 +114,7 @@ def test_a_finished_run_started_again_does_nothing(run, openmoji32):
         "debug",
         "--data",
         openmoji32,
-        "--tick",
-        "0.016",
-        "--snap",
-        "2",
-        "--metrics",
-        "kid_lite2",
-        "--set",
-        "metric_num=8",
+        *"--tick 0.016 --snap 2 --metrics kid_lite2 --set metric_num=8".split(),
     )
     assert "Resumed from training-state-000000.pt at 64 images" in done.stdout
     assert (run / "stats.jsonl").read_text() == before
@@ -150,11 +129,7 @@ def test_pictures_carry_their_origin_and_do_not_depend_on_batch_or_tile(run, tmp
         "a red apple",
         "--prompts",
         "Flag: Chad!",
-        "--seeds",
-        "0-1,7",
-        "--size",
-        "50x30",
-        "--grid",
+        *"--seeds 0-1,7 --size 50x30 --grid".split(),
     )
     succeed(*base, "--outdir", tmp_path / "a")
     succeed(*base, "--outdir", tmp_path / "b", "--batch-gpu", 1, "--tile", 101)
@@ -199,12 +174,7 @@ def test_windows_prompt_files_and_truncation(run, tmp_path):
         *base,
         "--outdir",
         tmp_path / "outside",
-        "--window",
-        "-0.5,0,1.5,1",
-        "--trunc",
-        "0.5",
-        "--size",
-        "24x12",
+        *"--window -0.5,0,1.5,1 --trunc 0.5 --size 24x12".split(),
     )
     with (
         Image.open(tmp_path / "whole/1-a-dog-seed0000.png") as whole,
@@ -248,10 +218,7 @@ def test_transfer_starts_from_weights_but_at_image_zero(run, openmoji32, tmp_pat
         openmoji32,
         "--init-from",
         run,
-        "--kimg",
-        "0.008",
-        "--report-to",
-        "none",
+        *"--kimg 0.008 --report-to none".split(),
     )
     assert (
         "Started from" in done.stdout
@@ -270,266 +237,10 @@ def test_a_start_that_failed_does_not_bind_the_next(openmoji32, tmp_path):
         "debug",
         "--data",
         openmoji32,
-        "--kimg",
-        "0.008",
-        "--report-to",
-        "none",
+        *"--kimg 0.008 --report-to none".split(),
     )
     assert "does not exist" in run_command(*base, "--init-from", tmp_path / "nothing").stderr
     succeed(*base)
-
-
-def damaged_snapshot(run, where, change):
-    folder = where / "snapshot"
-    shutil.copytree(run / "network-snapshot-000000", folder)
-    change(folder)
-    return folder
-
-
-WRONG = {
-    "missing data": (
-        1,
-        lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "--data", "data/none.zip"),
-        "data/none.zip",
-    ),
-    "outdir that cannot be": (
-        1,
-        lambda f: ("train.py", "--outdir", f.data / "run", "--recipe", "debug", "--data", f.data),
-        "openmoji32.zip/run: cannot be written (Not a directory)",
-    ),
-    "pictures that cannot be": (
-        1,
-        lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--outdir", f.data / "out"),
-        "seed0000.png: cannot be written (Not a directory)",
-    ),
-    "metric without its split": (
-        1,
-        lambda f: (
-            "train.py",
-            "--outdir",
-            f.out,
-            "--recipe",
-            "debug",
-            "--data",
-            f.train_only(),
-            "--metrics",
-            "kid_lite2",
-        ),
-        "--test-share 0.1), or train with --metrics none",
-    ),
-    "infinite rate": (
-        1,
-        lambda f: (
-            "train.py",
-            "--outdir",
-            f.out,
-            "--recipe",
-            "debug",
-            "-n",
-            "--set",
-            "optimizer_g.lr=Infinity",
-        ),
-        "config.optimizer_g.lr: must be a finite number",
-    ),
-    "no data": (
-        1,
-        lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug"),
-        "--data is missing",
-    ),
-    "truncated zip": (
-        1,
-        lambda f: ("train.py", "--outdir", f.out, "--recipe", "debug", "--data", f.cut_zip()),
-        "cut.zip",
-    ),
-    "unknown recipe": (
-        1,
-        lambda f: ("train.py", "--outdir", f.out, "--recipe", "eidgan-coc256"),
-        "did you mean 'eidgan-coco256'",
-    ),
-    "unknown --set key": (
-        1,
-        lambda f: (
-            "train.py",
-            "--outdir",
-            f.out,
-            "--recipe",
-            "debug",
-            "-n",
-            "--set",
-            "loss.r1_gama=1",
-        ),
-        "did you mean 'r1_gamma'",
-    ),
-    "wrong resolution": (
-        1,
-        lambda f: (
-            "train.py",
-            "--outdir",
-            f.out,
-            "--recipe",
-            "eidgan-openmoji64",
-            "--data",
-            f.data,
-        ),
-        "64x64",
-    ),
-    "cuda ops": (
-        1,
-        lambda f: (
-            "train.py",
-            "--outdir",
-            f.out,
-            "--recipe",
-            "debug",
-            "--data",
-            f.data,
-            "--ops",
-            "cuda",
-        ),
-        "--ops",
-    ),
-    "unknown flag": (2, lambda f: ("train.py", "--outdri", f.out), "--outdri"),
-    "empty size": (
-        1,
-        lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--size", "0x5"),
-        "0x5",
-    ),
-    "boundless size": (
-        1,
-        lambda f: (
-            "generate.py",
-            "--network",
-            f.run,
-            "--prompts",
-            "x",
-            "--size",
-            "2000000x2000000",
-        ),
-        "at most 65536",
-    ),
-    "boundless grid": (
-        1,
-        lambda f: (
-            "generate.py",
-            "--network",
-            f.run,
-            "--prompts",
-            "x",
-            "--seeds",
-            "0-9999",
-            "--grid",
-        ),
-        "at most 65536",
-    ),
-    "no prompt": (1, lambda f: ("generate.py", "--network", f.run), "--prompts"),
-    "bad seeds": (
-        1,
-        lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--seeds", "3-1"),
-        "backwards",
-    ),
-    "bad window": (
-        1,
-        lambda f: ("generate.py", "--network", f.run, "--prompts", "x", "--window", "0,0,1"),
-        "x0,y0,x1,y1",
-    ),
-    "no snapshot": (
-        1,
-        lambda f: ("generate.py", "--network", f.out, "--prompts", "x"),
-        "does not exist",
-    ),
-    "snapshot without config": (
-        1,
-        lambda f: (
-            "generate.py",
-            "--network",
-            f.broken(lambda s: (s / "config.json").unlink()),
-            "--prompts",
-            "x",
-        ),
-        "config.json does not exist",
-    ),
-    "text as weights": (
-        1,
-        lambda f: (
-            "generate.py",
-            "--network",
-            f.broken(lambda s: (s / "model.safetensors").write_text("hello")),
-            "--prompts",
-            "x",
-        ),
-        "is not a safetensors file",
-    ),
-    "unknown metric": (
-        1,
-        lambda f: (
-            "calc_metrics.py",
-            "calc",
-            "--network",
-            f.run,
-            "--data",
-            f.data,
-            "--metrics",
-            "kid_lit2",
-        ),
-        "did you mean 'kid_lite2'",
-    ),
-    "boundless pictures": (
-        1,
-        lambda f: (
-            "dataset_tool.py",
-            "folder",
-            "--source",
-            f.captions('{"file": "a.png", "captions": ["a"]}'),
-            "--dest",
-            f.out / "x.zip",
-            "--resolution",
-            "100000x9",
-        ),
-        "at most 4096",
-    ),
-    "caption file with a wrong key": (
-        1,
-        lambda f: (
-            "dataset_tool.py",
-            "folder",
-            "--source",
-            f.captions('{"fiel": "a.png"}'),
-            "--dest",
-            f.out / "x.zip",
-            "--resolution",
-            "8x8",
-        ),
-        "fiel",
-    ),
-}
-
-
-class Inputs:
-    """Wrong and right inputs for one case."""
-
-    def __init__(self, run, data, where):
-        self.run, self.data, self.where, self.out = run, data, where, where / "out"
-
-    def cut_zip(self):
-        path = self.where / "cut.zip"
-        path.write_bytes(self.data.read_bytes()[:-2000])
-        return path
-
-    def train_only(self):
-        path = self.where / "train.zip"
-        image = np.zeros((32, 32, 3), np.uint8)
-        write_archive(path, [Picture(image, "a", ("a",), "train")], (32, 32), {})
-        return path
-
-    def broken(self, change):
-        return damaged_snapshot(self.run, self.where, change)
-
-    def captions(self, line):
-        folder = self.where / "pictures"
-        folder.mkdir()
-        Image.new("RGB", (9, 9)).save(folder / "a.png")
-        (folder / "captions.jsonl").write_text(line + "\n")
-        return folder
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -538,8 +249,7 @@ def test_wrong_inputs_get_one_clear_line(case, run, openmoji32, tmp_path):
     done = run_command(*arguments(Inputs(run, openmoji32, tmp_path)))
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr and words in done.stderr
-    if (
-        code == 1 and case != "pictures that cannot be"
-    ):  # there it shows at the first picture, after a line on what is drawn
+    # generate.py prints a line before the first picture, which then cannot be written.
+    if code == 1 and case != "pictures that cannot be":
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.glob("out/*.zip"))

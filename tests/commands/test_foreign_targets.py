@@ -1,4 +1,4 @@
-"""train.py, generate.py and dataset_tool.py never replace, clear or extend what is not theirs."""
+"""train.py, generate.py and dataset_tool.py never change files of other programs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def photos(tmp_path):
 
 
 OURS, STYLEGAN = "ours", '{"labels": [["a.png", 3]]}'
-# Name of the destination, whether a data set of ours lies there, and what else does.
+# (name of the destination, whether it is a data set of ours, other files in it)
 FOREIGN = {
     "a data set of StyleGAN": ("set", None, {"dataset.json": STYLEGAN, "notes.txt": "mine"}),
     "pictures": ("set", None, {"a.png": "picture"}),
@@ -259,10 +259,7 @@ def draw(network, outdir, *more):
         network,
         "--outdir",
         outdir,
-        "--device",
-        "cpu",
-        "--size",
-        "8x8",
+        *"--device cpu --size 8x8".split(),
         *more,
     )
 

@@ -1,4 +1,4 @@
-"""What generate.py makes of seeds, prompts and sizes before anything is loaded."""
+"""How generate.py parses and checks seeds, prompts and sizes."""
 
 import pytest
 from click.testing import CliRunner
@@ -64,10 +64,7 @@ def test_a_system_with_one_size_refuses_another_in_one_line(tmp_path):
         [
             "--network",
             str(tmp_path / "s"),
-            "--prompts",
-            "x",
-            "--size",
-            "48x32",
+            *"--prompts x --size 48x32".split(),
             "--outdir",
             str(tmp_path / "out"),
         ],

@@ -1,5 +1,6 @@
-"""dataset_tool.py on files as others write them: read with the right value, or left out with a
-count and a reason.
+"""dataset_tool.py on files of other programs and systems.
+
+Each file is read with the right value, or left out with a count and a reason.
 """
 
 import json
@@ -20,7 +21,7 @@ from tests.datasets.tool import run
 
 
 def imported(dest, *arguments, exit_code=0):
-    """(captions by id, stdout)."""
+    """Import a folder and return (captions by id, stdout)."""
     result = run(*arguments, "--dest", dest, "--resolution", 16, "--workers", 1)
     assert result.exit_code == exit_code, result.output
     if exit_code:

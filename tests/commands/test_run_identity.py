@@ -1,7 +1,4 @@
-"""Which run and which data a folder holds: what train.py refuses to go on with, and what it says.
-
-Every advice in a message is followed.
-"""
+"""train.py refuses to resume a run with other settings or data; following its advice helps."""
 
 from __future__ import annotations
 
@@ -29,10 +26,7 @@ def train(outdir, data, *more):
         "debug",
         "--data",
         data,
-        "--report-to",
-        "none",
-        "--metrics",
-        "none",
+        *"--report-to none --metrics none".split(),
         *more,
     )
     assert "Traceback" not in done.stderr
@@ -46,7 +40,7 @@ def error(done):
 
 
 def advised(line):
-    """The flags between 'add' and the comma of a refusal."""
+    """The flags that a refusal advises: those between 'add' and the next comma."""
     found = re.search("to resume it, add (.*), else give another --outdir", line)
     assert found is not None, line
     return shlex.split(found[1])
@@ -151,7 +145,7 @@ def test_a_field_that_an_older_run_lacks_has_its_default(copy, openmoji32):
     done = train(copy, openmoji32, "--kimg", "0.016")
     assert done.returncode == 0, done.stderr
 
-    del options["loss"]["style_mixing"]  # 0 is the default, 0.5 what the recipe asks for
+    del options["loss"]["style_mixing"]  # the default is 0, the recipe has 0.5
     path.write_text(json.dumps(options))
     line = error(train(copy, openmoji32, "--kimg", "0.016"))
     assert "another loss.style_mixing (0.0, now 0.5)" in line

@@ -1,5 +1,6 @@
-"""Data without captions and data of StyleGAN's tools, by the real commands: converted, trained on,
-drawn and scored.
+"""The real commands on data without captions and on data of StyleGAN's tools.
+
+The data are converted and trained on, and pictures are generated and scored.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def ours(path, captions=(), side=32, splits=("test", "train", "train"), count=12
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """A deflated zip of pictures and nothing else."""
+    """A compressed zip that holds only pictures."""
     path = tmp_path_factory.mktemp("bare") / "faces.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for i in range(10):
@@ -50,7 +51,7 @@ def bare(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(bare, tmp_path_factory):
-    """An unconditional run of one tick on bare pictures, scored against all of them."""
+    """An unconditional run of one tick, trained on and scored against pictures without captions."""
     outdir = tmp_path_factory.mktemp("runs") / "faces"
     done = succeed(
         "train.py",
@@ -61,19 +62,15 @@ def run(bare, tmp_path_factory):
         "false",
         "--data",
         bare,
-        "--metrics",
-        "kid_full_lite2",
-        "--set",
-        "metric_num=4",
-        "--set",
-        "text_encoder=open_clip:none/none",
+        *"--metrics kid_full_lite2 --set metric_num=4".split(),
+        *"--set text_encoder=open_clip:none/none".split(),
     )
     assert "10 pictures of faces" in done.stdout and "kid_full_lite2: " in done.stdout
     return outdir
 
 
 def test_an_unconditional_run_loads_no_encoder_and_says_so(run):
-    """The encoder that was named does not exist, so loading it would have failed."""
+    """The named encoder does not exist, so loading it would fail."""
     config = json.loads((run / "network-snapshot-000000/config.json").read_text())
     assert config["text_encoder"] == config["text_encoder_id"] == ""
     assert config["generator"]["sentence_dim"] == config["generator"]["word_dim"] == 0
@@ -157,7 +154,7 @@ def test_a_recipe_that_reads_no_text_cannot_be_told_to(tmp_path):
 
 
 def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path):
-    """The default flags on a training split alone, as COCO's train pictures are."""
+    """Train with the default flags on data with only a train split, such as COCO's train set."""
     data = ours(tmp_path / "train.zip", ("a cat",), side=64, splits=("train",), count=4)
     base = (
         "train.py",
@@ -169,10 +166,7 @@ def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path)
         data,
         "--batch",
         2,
-        "--kimg",
-        "0.002",
-        "--report-to",
-        "none",
+        *"--kimg 0.002 --report-to none".split(),
         "--workers",
         0,
         "--set",
@@ -196,12 +190,7 @@ def test_labels_of_a_conversion_become_captions_of_a_run(tmp_path):
         data,
         "--dest",
         converted,
-        "--format",
-        "stylegan",
-        "--split",
-        "all",
-        "--labels",
-        "class",
+        *"--format stylegan --split all --labels class".split(),
     )
     assert "pictures of 32x32 for StyleGAN, labels of 2 classes\nLeft out 12 capt" in done.stdout
     assert (

@@ -1,4 +1,4 @@
-"""Tiny folders in the official layouts of COCO and CUB, each with the defects that the real ones have."""
+"""Tiny folders in the official layouts of COCO and CUB, with the defects of the real data sets."""
 
 import json
 
@@ -15,7 +15,9 @@ def picture(path, colour=(200, 0, 0), size=(24, 16), mode="RGB"):
 
 @pytest.fixture
 def coco_root(tmp_path):
-    """train2014 with 4 good pictures (one greyscale), one corrupt, one without captions; captions without picture."""
+    """COCO with 4 good pictures (one greyscale), one corrupt, one without captions, and captions
+    without a picture.
+    """
     images = tmp_path / "train2014"
     for number in (9, 25, 30, 34, 36, 49):
         picture(
@@ -62,7 +64,7 @@ NAMES = [
 
 @pytest.fixture
 def cub_root(tmp_path):
-    """CUB_200_2011 with four pictures, the last one greyscale as some of the real ones are."""
+    """CUB_200_2011 with four pictures; the last one is greyscale, as some real ones are."""
     root = tmp_path / "CUB_200_2011"
     for number, name in enumerate(NAMES):
         picture(
@@ -82,7 +84,7 @@ def cub_root(tmp_path):
 
 @pytest.fixture
 def cub_text(tmp_path):
-    """AttnGAN's text/CLASS/NAME.txt: ten captions a line, with carriage returns, an empty line and a Latin-1 byte."""
+    """AttnGAN's text/CLASS/NAME.txt with carriage returns, an empty line and a Latin-1 byte."""
     for number, name in enumerate(NAMES):
         path = (tmp_path / "text" / name).with_suffix(".txt")
         path.parent.mkdir(parents=True, exist_ok=True)

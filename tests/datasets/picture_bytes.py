@@ -1,4 +1,4 @@
-"""Files made byte by byte, as Pillow reads but does not write them; odd metadata; tars."""
+"""Make picture files that Pillow reads but cannot write, unusual metadata, and tars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(values, depth, colour_type, transparent=None, extra=b""):
-    """A PNG of these samples [H, W] or [H, W, C]; `transparent` is the content of tRNS."""
+    """A PNG of the samples [H, W] or [H, W, C]. transparent: content of the chunk tRNS."""
     values = np.asarray(values)
     rows = b""
     for row in values:
@@ -41,7 +41,7 @@ def png(values, depth, colour_type, transparent=None, extra=b""):
 
 
 def grey_tiff(values, photometric, depth, extra=()):
-    """A little-endian TIFF of one sample a pixel; `extra` holds (tag, type, value)."""
+    """A little-endian TIFF with one sample a pixel. extra: further (tag, type, value)."""
     data, (height, width) = values.tobytes(), values.shape
     tags = sorted(
         [
@@ -66,7 +66,7 @@ def grey_tiff(values, photometric, depth, extra=()):
 
 
 def with_tag(profile: bytes, first: bytes, second: bytes) -> bytes:
-    """A colour profile whose two tags are exchanged, such as the primaries of red and green."""
+    """A colour profile with two tags exchanged, such as the primaries of red and green."""
     places = {
         profile[132 + 12 * i : 136 + 12 * i]: 136 + 12 * i
         for i in range(int.from_bytes(profile[128:132], "big"))
@@ -79,7 +79,7 @@ def with_tag(profile: bytes, first: bytes, second: bytes) -> bytes:
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SWAPPED = with_tag(SRGB, b"rXYZ", b"gXYZ")  # red means green
-# Orientation 6, and text where EXIF has a fraction (XResolution), as some phones write it.
+# Orientation 6, and a text instead of a fraction for XResolution, as some phones write it.
 BAD_FRACTION = (
     b"Exif\0\0II*\0"
     + struct.pack("<IH", 8, 2)
@@ -87,7 +87,7 @@ BAD_FRACTION = (
     + struct.pack("<HHI4s", 282, 2, 3, b"72\0\0")
     + struct.pack("<I", 0)
 )
-# A PNG that says it has 60,000 x 60,000 pixels, and has none.
+# A PNG with a header of 60,000 x 60,000 pixels and no pixel data.
 BOMB = (
     b"\x89PNG\r\n\x1a\n"
     + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
@@ -96,14 +96,14 @@ BOMB = (
 
 
 def saved(picture: Image.Image, kind: str, **options) -> bytes:
-    """The file that Pillow makes of a picture."""
+    """The bytes of the file that Pillow writes of a picture."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def tarred(path, *members, mode="w"):
-    """A tar of these (name, bytes) at `path`; returns `path`."""
+    """Write a tar of (name, bytes) to `path` and return the path."""
     with tarfile.open(path, mode) as tar:
         for name, data in members:
             info = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""Archive: round trip as zip and folder, determinism, atomic writing, clear errors for damaged files."""
+"""Archive: round trip as zip and folder, determinism, atomic writing, errors for damaged files."""
 
 import json
 import os
@@ -152,7 +152,7 @@ def test_damaged_member_names_itself(tmp_path):
     path = tmp_path / "a.zip"
     write_archive(path, pictures(), SIZE, {})
     data = bytearray(path.read_bytes())
-    data[100] ^= 0xFF  # within the first picture
+    data[100] ^= 0xFF  # inside the first picture
     path.write_bytes(data)
     with pytest.raises(UserError, match="img00000000.png cannot be read"):
         Archive(path).read("00000/img00000000.png")

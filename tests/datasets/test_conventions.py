@@ -1,5 +1,6 @@
-"""Captions as people keep them with their pictures: files beside them, names of folders, or none;
-and which of several forms is taken.
+"""Conventions of captions: files beside pictures, names of folders, no captions.
+
+Also which of several conventions in one folder is read.
 """
 
 import shutil
@@ -65,7 +66,7 @@ def test_json_beside_pictures(tmp_path, content, captions):
         assert captions in report.skipped[0]["reason"] and list(found) == ["b.png"]
 
 
-# which convention
+# choice of the convention
 
 
 def every_form(folder):
@@ -212,7 +213,7 @@ def test_folders_are_splits_only_where_all_are(tmp_path):
     assert found == {"train/1.png": ([], "test")} and "100% of file names" in report.split_rule
 
 
-# links, endings, and what other commands read
+# links, file endings, and files for other commands
 
 
 def test_linked_files_are_read_and_linked_folders_named(tmp_path):

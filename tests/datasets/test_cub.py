@@ -1,4 +1,4 @@
-"""CUB import: three caption layouts, both splits, the box crop, and pickles that are only ever lists of strings."""
+"""CUB import: three caption layouts, both splits, the box crop, and safe reading of pickles."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Oxford-102 from files of the official layout, drawn small."""
+"""Import of Oxford-102 from small files in the official layout."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CLASSES = (77, 77, 1, 102)  # of image_00001 and so on
 
 @pytest.fixture
 def official(tmp_path):
-    """Four pictures of three classes, two captions each, both kinds of split."""
+    """Four pictures of three classes with two captions each, and files of both kinds of split."""
     (tmp_path / "jpg").mkdir()
     for number, label in enumerate(CLASSES, 1):
         colour = (60 * number, 20, 255 - 60 * number)

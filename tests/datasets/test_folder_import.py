@@ -14,7 +14,7 @@ from dnnlib.errors import UserError
 
 
 def ramp(width=16, height=8):
-    """A picture whose red grows to the right and green downwards."""
+    """A picture in which red increases to the right and green downwards."""
     red, green = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([red, green, np.full_like(red, 50)], -1).astype(np.uint8))
 
@@ -32,7 +32,7 @@ def run_import(folder, resolution=(8, 8), **options):
 
 def test_transforms():
     wide = Image.new("RGB", (30, 10), "red")
-    wide.paste("blue", (10, 0, 20, 10))  # exactly the centred square
+    wide.paste("blue", (10, 0, 20, 10))  # the centred square
     assert (pixels(resize(wide, (10, 10), "center-crop")) == [0, 0, 255]).all()
     padded = pixels(resize(wide, (30, 30), "pad"))
     assert (

@@ -1,4 +1,4 @@
-"""dataset_tool.py coco, cub, webdataset, hf and encode-text as a user runs them."""
+"""dataset_tool.py coco, cub, webdataset, hf and encode-text as users run them."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sampler and loader: purity in (seed, position), ranks, resuming, and workers that share one archive."""
+"""Sampler and loader: same pictures for (seed, position), ranks, resuming, workers."""
 
 import itertools
 
@@ -83,7 +83,7 @@ def test_ranks_together_see_what_one_process_sees(dataset):
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_four_workers_read_what_no_workers_read(dataset, context):
-    dataset[0]  # the parent holds an open handle when the workers start
+    dataset[0]  # the parent has an open handle when the workers start
     options = {"global_batch": 6, "seed": 5, "mirror": True}
     alone = take(training_batches(dataset, **options), 20)
     together = take(

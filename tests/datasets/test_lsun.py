@@ -52,7 +52,9 @@ def test_pictures_without_captions(tmp_path):
     assert "Skipped bedroom_train_lmdb: 0c: cannot identify" in result.stdout
     assert archive.metadata["source"] == "LSUN bedroom_train_lmdb"
     assert run("verify", "--source", tmp_path / "x.zip").exit_code == 0
-    assert {path.name: path.read_bytes() for path in source.iterdir()} == before  # nor a lock file
+    assert {
+        path.name: path.read_bytes() for path in source.iterdir()
+    } == before  # no lock file is written
 
 
 def test_categories_become_captions_and_names_give_splits(tmp_path):
@@ -146,7 +148,7 @@ def test_max_images_takes_the_first_and_reads_little_more(tmp_path, monkeypatch)
     archive = Archive(tmp_path / "x.zip")
     assert [one.id for one in archive.entries()] == ["0000", "0001", "0002"]
     assert "part" not in archive.metadata
-    assert 3 <= len(made) <= 3 + 2 * 4, len(made)  # two threads, four pictures ahead each
+    assert 3 <= len(made) <= 3 + 2 * 4, len(made)  # two threads, each four pictures ahead
 
 
 def test_of_a_picture_in_both_splits_the_first_one_stays(tmp_path):

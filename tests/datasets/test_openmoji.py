@@ -1,4 +1,4 @@
-"""OpenMoji: names, concepts, split, colour words, phrases and rendering on the installed drawings."""
+"""OpenMoji: names, concepts, split, colours, phrases and rendering of the installed drawings."""
 
 import collections
 
@@ -38,11 +38,13 @@ def emojis():
             ("red",),
         ),
         (
-            '<rect width="40" height="72" fill="#0a0"/><rect x="40" width="32" height="72" fill="#f00"/>',
+            '<rect width="40" height="72" fill="#0a0"/>'
+            '<rect x="40" width="32" height="72" fill="#f00"/>',
             ("green", "red"),
         ),
         (
-            '<rect width="66" height="72" fill="#fcea2b"/><rect x="66" width="6" height="72" fill="#00f"/>',
+            '<rect width="66" height="72" fill="#fcea2b"/>'
+            '<rect x="66" width="6" height="72" fill="#00f"/>',
             ("yellow",),
         ),
         (
@@ -53,7 +55,8 @@ def emojis():
         ('<path d="M10 10 L60 60" stroke="#1060ff" stroke-width="2"/>', ("blue",)),
         ('<circle cx="36" cy="36" r="30" fill="#fff" stroke="#000" stroke-width="2"/>', ("white",)),
         (
-            '<rect width="36" height="72" fill="#000"/><rect x="36" width="36" height="72" fill="#fff"/>',
+            '<rect width="36" height="72" fill="#000"/>'
+            '<rect x="36" width="36" height="72" fill="#fff"/>',
             ("black", "white"),
         ),
         ('<rect width="72" height="72" fill="#8b5a2b"/>', ("brown",)),
@@ -192,7 +195,9 @@ def test_split(emojis):
     assert all(len(side) == 1 for side in sides.values())
     assert sum(side == {"test"} for side in sides.values()) == round(0.15 * len(sides))
     few = find_emojis(max_images=50)[0]
-    assert len(few) == 50 and set(few) <= set(emojis)  # a trial keeps the split of the whole
+    assert len(few) == 50 and set(few) <= set(
+        emojis
+    )  # with max_images, each drawing keeps its split
     assert [e.split for e in find_emojis(seed=1)[0]] != [e.split for e in emojis]
 
 

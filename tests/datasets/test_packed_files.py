@@ -1,4 +1,4 @@
-"""Zips and tars: every kind of damage is one line that names archive, member and reason."""
+"""Zips and tars: every kind of damage is one error with archive, member and reason."""
 
 import gzip
 import pickle
@@ -20,7 +20,7 @@ def zipped(path, compression=zipfile.ZIP_DEFLATED, **members):
 
 
 def patched(path, offsets, value):
-    """Set bytes of the local header (30 bytes and the name) and of the central directory alike."""
+    """Change the same bytes of the local header and of the central directory."""
     data = bytearray(path.read_bytes())
     local, central = data.index(b"PK\x03\x04"), data.index(b"PK\x01\x02")
     data[local + offsets[0]] = data[central + offsets[1]] = value
@@ -85,12 +85,12 @@ def test_each_damage_of_a_zip(tmp_path):
 
 def test_a_member_without_a_name_is_none(tmp_path):
     path = zipped(tmp_path / "x.zip", qq=b"x", b=b"y")
-    path.write_bytes(path.read_bytes().replace(b"qq", b"\0q"))  # a name ends at the first zero
+    path.write_bytes(path.read_bytes().replace(b"qq", b"\0q"))  # a name ends at the first zero byte
     assert list(ZipFiles(path).members) == ["b"]
 
 
 def contents(path):
-    """(members that could be read, the damage)."""
+    """(contents of the members that can be read, the message on the damage)."""
     found = []
     try:
         for member in tar_members(path):

@@ -1,4 +1,4 @@
-"""Pictures of every kind to the right 8-bit RGB, and one form for whatever is wrong with them."""
+"""Pictures of every kind are decoded to the right 8-bit RGB; all faults are one kind of error."""
 
 import pickle
 import struct
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 
 
 def ramp(width=16, height=8):
-    """A picture whose red grows to the right and green downwards."""
+    """A picture in which red increases to the right and green downwards."""
     red, green = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([red, green, np.full_like(red, 50)], -1).astype(np.uint8))
 
@@ -169,7 +169,7 @@ def test_adobes_cmyk_is_inverted_and_others_are_not():
     start = adobe.index(b"\xff\xee")
     other = adobe[:start] + adobe[start + 2 + int.from_bytes(adobe[start + 2 : start + 4], "big") :]
     assert abs(pixels(rgb(adobe, name="x")) - [255, 0, 0]).max() <= 4
-    # what it stores: cyan and black full
+    # it stores full cyan and black
     assert abs(pixels(rgb(other, name="x")) - [0, 0, 0]).max() <= 4
 
 
@@ -195,7 +195,7 @@ def test_unreadable_exif_is_counted_and_a_turned_avif_is_kept():
     exif = Image.Exif()
     exif[0x0112], exif[0x011A] = 6, 72.0
     good = saved(ramp(), "AVIF", exif=exif.tobytes())
-    bad = good.replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")  # the fraction becomes a text
+    bad = good.replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")  # replace the fraction by a text
     assert bad != good and load_rgb(good, "x").met == ()
     loaded = load_rgb(bad, "x")
     assert loaded.met == (METADATA_UNREADABLE,) and loaded.picture.size == (8, 16)
@@ -204,7 +204,7 @@ def test_unreadable_exif_is_counted_and_a_turned_avif_is_kept():
 def test_tiffs_are_turned_once_and_by_their_own_tags():
     values = np.array([[0, 40, 80], [120, 160, 200]], np.uint8)
     assert greys(grey_tiff(values, 1, 8, [(274, 3, 6)])) == [[120, 0], [160, 40], [200, 80]]
-    # EXIF that is not there
+    # an offset beyond the EXIF data
     assert greys(grey_tiff(values, 1, 8, [(34665, 4, 99_999_999)])) == values.tolist()
 
 
@@ -244,7 +244,7 @@ def test_profiles_and_transparency_greys_and_palettes():
         abs(pixels(rgb(saved(palette, "PNG", icc_profile=SWAPPED), name="x")) - [30, 200, 60]).max()
         <= 2
     )
-    # an RGB profile on greys
+    # an RGB profile in a grey picture
     grey = load_rgb(saved(Image.new("L", (1, 1), 100), "PNG", icc_profile=SWAPPED), "x")
     assert grey.met == (CONVERTED,) and grey.grey and abs(pixels(grey.picture) - 100).max() <= 1
 
@@ -296,7 +296,7 @@ def test_pages_films_and_measurements_are_left_out(tmp_path):
         & picture_endings().keys()
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "x.eps")
-    # and never given to the interpreter of its language
+    # PostScript is never interpreted
     with pytest.raises(PictureError, match="cannot identify"):
         load_rgb(tmp_path / "x.eps")
 

@@ -17,7 +17,7 @@ def png(colour):
 
 
 def save_part(folder, rows, **state):
-    """What `Dataset.save_to_disk` leaves: state.json, dataset_info.json, one Arrow stream."""
+    """Write the files of `Dataset.save_to_disk`: state.json, dataset_info.json, an Arrow stream."""
     arrow = pytest.importorskip("pyarrow")
     folder.mkdir(parents=True)
     table = arrow.Table.from_pylist(rows)

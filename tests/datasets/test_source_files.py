@@ -1,4 +1,4 @@
-"""Folders of users: hidden files, links, and names that mean a file on another system."""
+"""Folders of users: hidden files, links, and names that another system spells differently."""
 
 import os
 import unicodedata
@@ -69,7 +69,7 @@ def test_links(tmp_path):
 
 @pytest.mark.parametrize("link", ["a", "z"])
 def test_a_linked_folder_that_is_there_itself_is_read_once(tmp_path, link):
-    """Whether the system lists the link first or last."""
+    """This does not depend on whether the system lists the link first or last."""
     fill(tmp_path, "m/x.png", "elsewhere/deep/y.png", "m/n/z.png")
     folder = tmp_path / "m"
     (folder / link).symlink_to(folder / "n")

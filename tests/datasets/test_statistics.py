@@ -1,4 +1,4 @@
-"""The table of an import and of a data set: bins, duplicates, near-empty captions."""
+"""The statistics of an import and of a data set: bins, duplicates, near-empty captions."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_nothing_added():
 
 @pytest.fixture
 def photos(tmp_path):
-    """Four pictures, two of them the same at 16 x 16; four captions, one of them near-empty."""
+    """Four pictures, two of them equal at 16 x 16; four captions, one of them near-empty."""
     for name, colour, size, text in (
         ("train/a", "red", (30, 30), "a red thing\nred"),
         ("train/b", "red", (60, 40), "another red thing on a table"),
@@ -140,12 +140,14 @@ def test_show_draws_a_sheet_and_prints_the_same_table(photos, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stdout == TABLE + f"{sheet}: 3 of 3 pictures\n"
     drawn = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
-    for colour in ([255, 0, 0], [0, 0, 255]):  # the pictures, enlarged to 224 x 224
+    for colour in ([255, 0, 0], [0, 0, 255]):  # the pictures are enlarged to 224 x 224
         area = (abs(drawn - colour).max(-1) <= 4).sum()
         assert area == 224 * 224 * (2 if colour[0] else 1)
     assert (drawn == 0).all(-1).sum() > 100  # captions in black
     first = sheet.read_bytes()
-    assert run("show", "--source", path, "--dest", sheet).exit_code == 0  # ours is replaced
+    assert (
+        run("show", "--source", path, "--dest", sheet).exit_code == 0
+    )  # an earlier sheet is replaced
     assert sheet.read_bytes() == first
 
 

@@ -1,4 +1,4 @@
-"""WebDataset import: shards as img2dataset writes them, with what goes wrong in them."""
+"""WebDataset import: shards as img2dataset writes them, and their defects."""
 
 import json
 
@@ -17,7 +17,7 @@ def jpeg(colour, mode="RGB"):
 
 
 def write_shard(path, members):
-    """Contents are bytes, text or what becomes JSON."""
+    """Write a shard. contents: bytes, text, or a value that is written as JSON."""
 
     def encoded(data):
         return (

@@ -1,4 +1,4 @@
-"""TextImageDataset: pixels, captions, splits and the errors a user may meet."""
+"""TextImageDataset: pixels, captions, splits and errors."""
 
 import json
 import zipfile

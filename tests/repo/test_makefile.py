@@ -1,4 +1,4 @@
-"""`make setup` on a machine as users have them: no environment, a broken one, an old Python. Nothing is downloaded."""
+"""`make setup` without an environment, with a broken one and with an old Python; no download."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def test_a_half_made_environment_is_made_anew(project):
 def test_an_old_python_is_named(project):
     old = project / "python3.10"
     old.write_text(
-        f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 10, 2); exec(sys.argv[2])" "$@"\n'
+        f'#!/bin/sh\nexec {sys.executable} -c "import sys; '
+        'sys.version_info = (3, 10, 2); exec(sys.argv[2])" "$@"\n'
     )
     old.chmod(0o755)
     done = setup(project, old)
