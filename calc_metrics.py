@@ -1,4 +1,4 @@
-"""Scores of snapshots and of folders of pictures: JSON records on stdout, progress on stderr."""
+"""Score snapshots and folders of pictures. Records go to stdout as JSON, progress to stderr."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def main() -> None:
 @click.option(
     "--images",
     metavar="DIR",
-    help="Instead of a network: a folder of pictures, from any model; --num-images takes "
-    "a seeded draw over all of them.",
+    help="Instead of a network: a folder of pictures from any model; --num-images takes a "
+    "random draw of them.",
 )
 @click.option(
     "--data", metavar="ZIP|DIR", help="Data set whose captions and real pictures are used."
@@ -63,8 +63,8 @@ def main() -> None:
 @click.option(
     "--ref",
     metavar="NPZ|DIR|ZIP",
-    help="Real pictures in place of those of --data: what `ref` wrote, a folder, a "
-    "data set, or another tool's .npz with mu and sigma.",
+    help="Real pictures instead of those of --data: a file of `ref`, a folder, a data set, or "
+    "another tool's .npz with mu and sigma.",
 )
 @click.option(
     "--data-large",
@@ -76,7 +76,7 @@ def main() -> None:
 @click.option(
     "--seed",
     metavar="LIST",
-    help="Blocks of captions and latents, such as 0-2.  [default: the evaluation's own]",
+    help="Blocks of captions and latents, such as 0-2.  [default: the evaluation's block]",
 )
 @TRUNC
 @on_device
@@ -87,15 +87,15 @@ def main() -> None:
     default="data/.cache",
     show_default=True,
     metavar="DIR",
-    help="Where features of real pictures are kept; the user's cache folder if one cannot write "
-    "there.",
+    help="Folder that keeps features of real pictures; the user's cache folder if it cannot be "
+    "written.",
 )
-@click.option("--out", metavar="FILE.jsonl", help="Append the records to this file as well.")
+@click.option("--out", metavar="FILE.jsonl", help="Also append the records to this file.")
 @click.option(
     "--nearest-sheet",
     metavar="FILE.png",
-    help="Picture that nearest_train_lite2 draws: the generated pictures nearest to "
-    "training pictures, each beside that one.",
+    help="Sheet of nearest_train_lite2: the generated pictures that are nearest to training "
+    "pictures, each beside its nearest training picture.",
 )
 @report_user_errors
 @labels_of_data
@@ -118,33 +118,37 @@ def calc(
     nearest_sheet: str | None,
     labels: LabelCaptions,
 ) -> None:
-    """Compute scores, one JSON line each. Under torchrun write --num-images in full.
+    """Compute scores and print each as a JSON line. Under torchrun, write --num-images in full.
 
-    An evaluation that cannot be computed is named on stderr with what it lacks; the others go on,
-    and the exit code is 1. With --network and without --metrics, those that the data cannot serve
-    are left out with a line.
+    If an evaluation cannot be computed, stderr says what is missing, the other evaluations are
+    computed, and the exit code is 1. With --network and without --metrics, the evaluations that
+    --data does not suffice for are left out, and stderr names them.
 
     \b
+    Examples:
       python calc_metrics.py calc --network runs/x --data coco256.zip --metrics clip_s --seed 0-2
       python calc_metrics.py calc --images pictures --ref coco256.npz --metrics fid30k_coco256
     """
+    # Check the options before anything heavy is imported.
     evaluations, blocks = named_evaluations(metrics), seed_blocks(seed)
     _check_choice(network, images, data, ref, seed is not None or trunc is not None)
 
     from metrics.pictures.nearest_sheet import asked_sheet
     from metrics.runner import evaluate
 
-    where, output = chosen_device(device, ops), Output(out)
+    torch_device, output = chosen_device(device, ops), Output(out)
     sources = named_sources(data, ref, data_large, weights, labels)
     is_drawn = any(one.measure.draws_sheet for one in evaluations)
     sheet = asked_sheet(nearest_sheet, is_drawn, ref, len(blocks))
-    with computing(where, batch_gpu) as compute:
+
+    # Score each block of captions and latents.
+    with computing(torch_device, batch_gpu) as compute:
         if network and _is_default("metrics"):
             evaluations = served_defaults(evaluations, sources)
         common: dict[str, Any] = {
             "num": num,
             "truncation": trunc,
-            "device": where,
+            "device": torch_device,
             "batch_size": batch_gpu,
             "progress": compute.progress,
             "cache_dir": _cache_dir(cache),
@@ -152,7 +156,7 @@ def calc(
             "on_cut": output.cut,
             "nearest_sheet": sheet,
         }
-        subject = _subject(network, images, where)
+        subject = _subject(network, images, torch_device)
         for block in blocks:
             for record in evaluate(subject, sources, evaluations, seed=block, **common):
                 output.write(record)
@@ -167,13 +171,13 @@ def calc(
     "--metrics",
     required=True,
     metavar="A,B,...",
-    help="Evaluations that will be compared with these pictures.",
+    help="Evaluations whose scores will be computed against these pictures.",
 )
 @click.option(
     "--dest",
     required=True,
     metavar="FILE.npz",
-    help="Where to write; replaced only when the new one is whole.",
+    help="File to write; an existing one is replaced only when the new one is complete.",
 )
 @on_device
 @local_weights
@@ -181,10 +185,11 @@ def calc(
 def ref(
     data: str, metrics: str, dest: str, device: str, batch_gpu: int, weights: tuple[str, ...]
 ) -> None:
-    """Compute statistics of real pictures for `calc --ref`, where the pictures are not at hand.
+    """Compute statistics of real pictures. `calc --ref` reads them where the pictures are not
+    available.
 
-    They are mean and covariance in float64 (ddof 1), or features where an evaluation needs them,
-    each under the detector's name, weights and resize.
+    The file holds mean and covariance in float64 (ddof 1), or features if an evaluation needs them,
+    for each detector with its weights and resize filter.
 
     Example: python calc_metrics.py ref --data coco256.zip --metrics fid30k_coco256 --dest coco.npz
     """
@@ -218,7 +223,7 @@ def ref(
     default="fid10k",
     show_default=True,
     metavar="NAME",
-    help="Evaluation whose pictures to make.",
+    help="Evaluation whose pictures are made.",
 )
 @click.option(
     "--outdir", required=True, metavar="DIR", help="Folder for the pictures and their captions."
@@ -228,7 +233,7 @@ def ref(
     "--seed",
     type=int,
     metavar="N",
-    help="Block of captions and latents.  [default: the evaluation's own]",
+    help="Block of captions and latents.  [default: the evaluation's block]",
 )
 @TRUNC
 @on_device
@@ -250,7 +255,7 @@ def gen(
 ) -> None:
     """Write the pictures that an evaluation scores as PNG files, for other tools.
 
-    `calc --images` gives the same numbers for them. captions.jsonl holds the captions, and
+    `calc --images` computes the same scores from them. captions.jsonl holds the captions, and
     pictures.json the origin of each picture.
     """
     (evaluation,) = named_evaluations(metric)[:1]
@@ -262,20 +267,24 @@ def gen(
     from metrics.write_pictures import write_pictures
     from torch_utils.distributed import is_main
 
-    where = chosen_device(device, ops)
+    torch_device = chosen_device(device, ops)
     sources = Sources(data=Path(data), labels=labels)
-    with computing(where, batch_gpu) as compute:
-        write_pictures(load_subject(network, where), sources, evaluation, Path(outdir), compute)
+    with computing(torch_device, batch_gpu) as compute:
+        subject = load_subject(network, torch_device)
+        write_pictures(subject, sources, evaluation, Path(outdir), compute)
         if is_main():
-            count = evaluation.pictures.num_images
-            done = {"outdir": outdir, "num_images": count, "protocol": evaluation.name}
-            print(json.dumps(done))
+            num_images = evaluation.pictures.num_images
+            summary = {"outdir": outdir, "num_images": num_images, "protocol": evaluation.name}
+            print(json.dumps(summary))
 
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, metavar="[NAME=]RUN|FILE.jsonl ...")
 @click.option(
-    "--metrics", default="", metavar="A,B,...", help="Columns.  [default: all that are there]"
+    "--metrics",
+    default="",
+    metavar="A,B,...",
+    help="Columns of the table.  [default: all metrics of the runs]",
 )
 @click.option(
     "--format",
@@ -288,8 +297,9 @@ def gen(
 def compare(runs: tuple[str, ...], metrics: str, style: str) -> None:
     """Print a table of runs: mean and standard deviation over the seed blocks of each evaluation.
 
-    RUN is a run folder or what `calc --out` wrote. Numbers that were not measured alike are named
-    on stderr and below the table, with the conditions that differ; their column has no best.
+    RUN is a run folder or a file of `calc --out`. If scores of one column were measured under
+    different conditions, stderr and a note below the table name these conditions, and no score of
+    the column is marked as the best.
     """
     from metrics.evaluations import evaluations_named
     from metrics.report import differences, latex, markdown, read_runs, tabulate
@@ -321,7 +331,7 @@ def compare(runs: tuple[str, ...], metrics: str, style: str) -> None:
 
 @main.command("list")
 def list_evaluations() -> None:
-    """Name the evaluations, their number of pictures, split and meaning."""
+    """List the evaluations with their number of pictures, split and meaning."""
     from metrics.evaluations import EVALUATIONS
 
     width = max(map(len, EVALUATIONS))
@@ -334,14 +344,16 @@ def list_evaluations() -> None:
 def _check_choice(
     network: str | None, images: str | None, data: str | None, ref: str | None, sampling: bool
 ) -> None:
-    """Whether the options of `calc` go together. sampling: --seed or --trunc is there."""
+    """Raise an error if options of `calc` exclude each other or one is missing.
+
+    sampling: whether --seed or --trunc is given.
+    """
     if (network is None) == (images is None):
         raise click.UsageError("give either --network or --images")
     if images is not None and sampling:
         raise UserError(
-            "--seed and --trunc choose what a network makes; pictures of a folder are "
-            "what they are: score one folder a seed block, and give them to compare as "
-            "NAME=FILE"
+            "--seed and --trunc choose what a network makes; they do not apply to a folder of "
+            "pictures: score one folder a seed block, and give them to compare as NAME=FILE"
         )
     if data is None and (network is not None or ref is None):
         raise click.UsageError(
@@ -350,7 +362,7 @@ def _check_choice(
 
 
 def _subject(network: str | None, images: str | None, device: torch.device) -> Subject:
-    """What is scored: a network on the device, or a folder of pictures."""
+    """The pictures to score: those of a network on the device, or those of the folder `images`."""
     from metrics.pictures.folder_subject import FolderSubject
     from metrics.pictures.picture_folder import PictureFolder
     from metrics.runner import load_subject
@@ -359,7 +371,7 @@ def _subject(network: str | None, images: str | None, device: torch.device) -> S
 
 
 def _cache_dir(cache: str) -> Path | None:
-    """The folder of `--cache`, or the user's cache folder, the same on every rank."""
+    """The folder of --cache, or the user's cache folder; the same on every rank."""
     from dnnlib.files import cache_folder, user_cache_folder
     from torch_utils.distributed import from_main, is_main
 
@@ -367,6 +379,7 @@ def _cache_dir(cache: str) -> Path | None:
 
 
 def _is_default(option: str) -> bool:
+    """Whether the user did not give this option."""
     context = click.get_current_context()
     return context.get_parameter_source(option) is ParameterSource.DEFAULT
 

@@ -1,4 +1,4 @@
-"""Draw pictures of prompts with a trained snapshot, at any size and of any part of the plane."""
+"""Generate pictures of prompts with a snapshot, at any size and of any part of the plane."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ from dnnlib.names import listing
 from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
+    from networks.coordinates import View
     from networks.sampling import ImageStream, TruncationCenter
 
 MAX_SEEDS = 1_000_000
-NO_PROMPT = ('no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
-             "with one a line")
+NO_PROMPT = (
+    'no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
+    "with one a line"
+)
 GRID = "grid.png"
 PICTURE_NAME = r"\d+-(.*-)?seed\d{4,}\.png|" + re.escape(GRID)
-# PNG texts of every picture that this command draws
+# Keys of the PNG texts by which we recognise the pictures of this command.
 MARKS = ("snapshot", "size", "window", "truncation")
 
 
 def parse_seeds(text: str) -> list[int]:
-    """'0-3,7' -> [0, 1, 2, 3, 7]; at most `MAX_SEEDS`. Raises `UserError`."""
+    """The value of --seeds: '0-3,7' -> [0, 1, 2, 3, 7].
+
+    Raises `UserError` for a malformed text and for more than `MAX_SEEDS` seeds.
+    """
     ranges: list[range] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
@@ -44,81 +50,168 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str]:
-    """Prompts of the command line, then those of the file (one a line, blank lines skipped).
+    """The prompts of the command line, then those of the file (one a line, blank lines skipped).
 
-    Empty where neither is given. Raises `UserError`.
+    The list is empty if neither is given. Raises `UserError` for an empty prompt, and for a file
+    that cannot be read as UTF-8.
     """
-    found = [prompt.strip() for prompt in prompts]
+    texts = [prompt.strip() for prompt in prompts]
     if prompts_file is not None:
         try:
-            found += [line.strip() for line in Path(prompts_file).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            lines = Path(prompts_file).read_text(encoding="utf-8-sig").splitlines()
+            texts += [line.strip() for line in lines if line.strip()]
         except UnicodeDecodeError as error:
-            raise UserError(f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+            raise UserError(
+                f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file "
+                "as UTF-8 text"
+            ) from None
         except OSError as error:
-            raise UserError(f"--prompts-file {prompts_file}: cannot be read ({error.strerror})") from None
-    if not all(found) or not found and prompts_file is not None:
+            raise UserError(
+                f"--prompts-file {prompts_file}: cannot be read ({error.strerror})"
+            ) from None
+    if not all(texts) or not texts and prompts_file is not None:
         raise UserError(NO_PROMPT)
-    for prompt in found:
+    for prompt in texts:
         if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise UserError(f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use --prompts-file")
-    return found
+            raise UserError(
+                f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use "
+                "--prompts-file"
+            )
+    return texts
 
 
 def fitting_prompts(texts: list[str], reads_text: bool, network: str) -> list[str]:
-    """The prompts of a network that reads text; one empty prompt for an unconditional network.
+    """The given prompts for a network that reads text; one empty prompt for any other network.
 
-    Raises `UserError` where the network and the prompts do not fit.
+    network: the network's path, for messages. Raises `UserError` if a network that reads text gets
+    no prompt, or another network gets one.
     """
     if reads_text and not texts:
         raise UserError(NO_PROMPT)
     if texts and not reads_text:
         raise UserError(
-            f"--prompts: {network} was trained without text and reads no prompt; leave prompts out")
+            f"--prompts: {network} was trained without text and reads no prompt; leave prompts out"
+        )
     return texts or [""]
 
 
 def slug(prompt: str) -> str:
-    """A short form of a prompt for file names: its letters and digits, of any script, and hyphens."""
-    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower()).strip("-")[:48].strip("-") or "prompt"
+    """A prompt as part of a file name: up to 48 letters and digits of any script, and hyphens."""
+    words = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower())
+    return words.strip("-")[:48].strip("-") or "prompt"
 
 
 @click.command(context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--network", required=True, metavar="PATH",
-              help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging "
-                   "Face Hub.")
-@click.option("--prompts", multiple=True, metavar="TEXT",
-              help="What to draw; may be repeated. Networks trained without text take none.")
-@click.option("--prompts-file", metavar="FILE", help="Text file with a prompt a line.")
-@click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Latent seeds of every prompt, e.g. 0-3,7.")
+@click.option(
+    "--network",
+    required=True,
+    metavar="PATH",
+    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+)
+@click.option(
+    "--prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="Prompt; may be repeated. Networks that were trained without text take none.",
+)
+@click.option("--prompts-file", metavar="FILE", help="Text file with one prompt a line.")
+@click.option(
+    "--seeds",
+    default="0",
+    show_default=True,
+    metavar="LIST",
+    help="Seeds of the latents, such as 0-3,7; each prompt is generated with each seed.",
+)
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
-@click.option("--window", default="0,0,1,1", show_default=True, metavar="X0,Y0,X1,Y1",
-              help="Part of the plane in frame units; beyond 0..1 is extrapolation.")
-@click.option("--trunc", default=1.0, show_default=True, help="Truncation psi; below 1 trades variety for typicality.")
-@click.option("--trunc-center", type=click.Choice(["prompt", "global"]), default="prompt", show_default=True,
-              help="Truncate towards the mean of the same prompt, or of all training.")
-@click.option("--text-noise", type=click.FloatRange(min=0), metavar="F",
-              help="Noise on the sentence, relative to its length: more gives more varied pictures "
-              "of a prompt.  [default: what the network was trained to be drawn with]")
-@click.option("--grid", is_flag=True, help="Also write grid.png: a row a prompt, a column a seed.")
-@click.option("--outdir", default="out", show_default=True, metavar="DIR", help="Where the pictures go.")
-@click.option("--batch-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures made at once.")
-@click.option("--tile", type=click.IntRange(min=1), help="Most pixels rendered at once; bounds memory, changes nothing else."
-              "  [default: what suits the device]")
-@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), default="auto", show_default=True,
-              help="Which implementation of the operators to use.")
+@click.option(
+    "--window",
+    default="0,0,1,1",
+    show_default=True,
+    metavar="X0,Y0,X1,Y1",
+    help="Part of the plane, in units of the frame; outside 0..1 the network extrapolates.",
+)
+@click.option(
+    "--trunc",
+    default=1.0,
+    show_default=True,
+    help="Truncation psi; values below 1 give more typical and less varied pictures.",
+)
+@click.option(
+    "--trunc-center",
+    type=click.Choice(["prompt", "global"]),
+    default="prompt",
+    show_default=True,
+    help="Truncate towards the mean of the same prompt, or towards the mean of all training.",
+)
+@click.option(
+    "--text-noise",
+    type=click.FloatRange(min=0),
+    metavar="F",
+    help="Noise on the sentence feature, relative to its length; more noise gives more varied "
+    "pictures of a prompt.  [default: the network's value]",
+)
+@click.option(
+    "--grid",
+    is_flag=True,
+    help="Also write grid.png: a row for each prompt, a column for each seed.",
+)
+@click.option(
+    "--outdir", default="out", show_default=True, metavar="DIR", help="Folder of the pictures."
+)
+@click.option(
+    "--batch-gpu",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Pictures in one batch.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(min=1),
+    help="Maximum number of pixels that are rendered at once; bounds memory and does not change "
+    "the pictures.  [default: by device]",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, cpu, cuda, cuda:N or mps.",
+)
+@click.option(
+    "--ops",
+    type=click.Choice(["auto", "cuda", "ref"]),
+    default="auto",
+    show_default=True,
+    help="Operators: CUDA kernels, plain PyTorch (ref), or CUDA kernels where they run (auto).",
+)
 @report_user_errors
-def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
-         trunc: float, trunc_center: TruncationCenter, text_noise: float | None, grid: bool, outdir: str,
-         batch_gpu: int, tile: int | None, device: str,
-         ops: str) -> None:
-    """Draw every prompt with every seed; an unconditional network takes seeds alone.
+def main(
+    network: str,
+    prompts: tuple[str, ...],
+    prompts_file: str | None,
+    seeds: str,
+    size: str | None,
+    window: str,
+    trunc: float,
+    trunc_center: TruncationCenter,
+    text_noise: float | None,
+    grid: bool,
+    outdir: str,
+    batch_gpu: int,
+    tile: int | None,
+    device: str,
+    ops: str,
+) -> None:
+    """Generate a picture of each prompt with each seed. A network without text takes only seeds.
 
     \b
     Example:
-      python generate.py --network runs/demo --prompts "a red apple" --seeds 0-3 --size 1000x600 --grid
+      python generate.py --network runs/demo --prompts "a red apple" --seeds 0-3 \\
+          --size 1000x600 --grid
     """
+    # Check the options before anything heavy is imported.
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
 
     from networks.coordinates import View, check_picture_size, parse_size, parse_window
@@ -130,37 +223,64 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
 
-    where = resolve_device(device)
+    torch_device = resolve_device(device)
     use_one_thread()
-    implementation = check_backend(ops, where)
+    implementation = check_backend(ops, torch_device)
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
+
+    # Load the network, and check prompts, picture size and folder.
     snapshot = Snapshot.from_pretrained(network)
     texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
     view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
-    check_picture_size(*((view.width * len(numbers), view.height * len(texts)) if grid else (view.width, view.height)))
+    num_columns, num_rows = (len(numbers), len(texts)) if grid else (1, 1)
+    check_picture_size(view.width * num_columns, view.height * num_rows)
     names = picture_names(texts, numbers)
     check_folder(Path(outdir), [*names, GRID] if grid else names)
     remove_leftovers(outdir)
-    encoder = snapshot.load_encoder(where)
-    cut = cut_line(encoder, texts)
-    if cut:
-        click.echo(cut, err=True)
+    encoder = snapshot.load_encoder(torch_device)
+    if warning := cut_line(encoder, texts):
+        click.echo(warning, err=True)
+
+    # Generate the pictures and write each when it is done.
     stream = iterate_images(
-        snapshot.generator.to(where), encoder, [text for text in texts for _ in numbers], numbers * len(texts), view,
-        truncation=trunc, center=trunc_center, text_noise=text_noise, batch_size=batch_gpu, tile_px=tile, device=where)
-    facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", "window": ",".join(map(str, view.box)),
-             "truncation": f"{trunc} ({trunc_center})"}
-    if text_noise is not None:
-        facts["text_noise"] = str(text_noise)
-    click.echo(f"{len(stream)} pictures of {view.width}x{view.height} on {where}, operators: {implementation}", err=True)
+        snapshot.generator.to(torch_device),
+        encoder,
+        [text for text in texts for _ in numbers],
+        numbers * len(texts),
+        view,
+        truncation=trunc,
+        center=trunc_center,
+        text_noise=text_noise,
+        batch_size=batch_gpu,
+        tile_px=tile,
+        device=torch_device,
+    )
+    facts = _facts(snapshot.sha256, view, f"{trunc} ({trunc_center})", text_noise)
+    click.echo(
+        f"{len(stream)} pictures of {view.width}x{view.height} on {torch_device}, "
+        f"operators: {implementation}",
+        err=True,
+    )
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
 
+def _facts(sha256: str, view: View, truncation: str, text_noise: float | None) -> dict[str, str]:
+    """PNG texts that all pictures of a call share."""
+    facts = {
+        "snapshot": sha256,
+        "size": f"{view.width}x{view.height}",
+        "window": ",".join(map(str, view.box)),
+        "truncation": truncation,
+    }
+    return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
+
+
 def picture_names(texts: list[str], seeds: list[int]) -> list[str]:
-    """File names of all pictures, in the order in which they are drawn: every prompt with every
-    seed. An empty prompt is left out of the name.
+    """The file names of all pictures, in the order in which they are generated.
+
+    For each prompt there is a picture for each seed. An empty prompt is left out of the name.
     """
     digits = len(str(len(texts) * len(seeds) - 1))
     pairs = [(text, seed) for text in texts for seed in seeds]
@@ -171,10 +291,10 @@ def picture_names(texts: list[str], seeds: list[int]) -> list[str]:
 
 
 def check_folder(outdir: Path, names: list[str]) -> None:
-    """Name the pictures of an earlier call that stay in `outdir`.
+    """Name, on stderr, the pictures of an earlier call that stay in `outdir`.
 
-    Raises `UserError` where a file of one of these names lies there that `generate.py` did not
-    draw.
+    names: file names that will be written. Raises `UserError` if a file with one of these names
+    exists that `generate.py` did not write.
     """
     from dnnlib.ownership import refuse_foreign
     from torch_utils.pictures import png_with
@@ -183,27 +303,40 @@ def check_folder(outdir: Path, names: list[str]) -> None:
     for name in names:
         refuse_foreign(outdir / name, ours)
     if outdir.is_dir():
-        alike = {path.name for path in outdir.iterdir() if re.fullmatch(PICTURE_NAME, path.name)}
-        stay = sorted(name for name in alike - set(names) if ours(outdir / name) is None)
-        if stay:
-            shown = listing(stay, 20)
-            click.echo(f"{outdir} keeps {len(stay)} pictures of an earlier call: {shown}", err=True)
+        similar = {path.name for path in outdir.iterdir() if re.fullmatch(PICTURE_NAME, path.name)}
+        kept = sorted(name for name in similar - set(names) if ours(outdir / name) is None)
+        if kept:
+            shown = listing(kept, 20)
+            click.echo(f"{outdir} keeps {len(kept)} pictures of an earlier call: {shown}", err=True)
 
 
-def _write(stream: ImageStream, names: list[str], outdir: Path, facts: dict[str, str],
-           num_columns: int | None) -> None:
+def _write(
+    stream: ImageStream,
+    names: list[str],
+    outdir: Path,
+    facts: dict[str, str],
+    num_columns: int | None,
+) -> None:
+    """Write the pictures of a stream, and a grid of them if `num_columns` is given.
+
+    facts: PNG texts of every picture. Raises `UserError` for a picture that is not finite.
+    """
     from torch_utils.pictures import grid, png_with, save_png
     from torch_utils.tensors import to_uint8
 
     images = []
     for name, sample in zip(names, stream, strict=True):
         if not sample.image.isfinite().all():
-            raise UserError(f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
-                            "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame")
+            raise UserError(
+                f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the "
+                "network overflows there; take an earlier snapshot, a --trunc nearer 1 or a "
+                "--window nearer the frame"
+            )
         image = to_uint8(sample.image)
         prompt = {"prompt": sample.prompt} if sample.prompt else {}
-        save_png(outdir / name, image, prompt | {"seed": str(sample.seed)} | facts,
-                 ours=png_with(*MARKS))
+        save_png(
+            outdir / name, image, prompt | {"seed": str(sample.seed)} | facts, ours=png_with(*MARKS)
+        )
         click.echo(outdir / name)
         if num_columns:
             images.append(image)

@@ -1,5 +1,6 @@
-"""Choose the length of the weight average after training: snapshots of any length from a run that
-was trained with `ema.posthoc` (Karras et al. 2024, section 3).
+"""Choose the length of the EMA of the weights after training (Karras et al. 2024, section 3).
+
+The run must have been trained with `ema.posthoc`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dnnlib.version import VERSION
 
 
 def parse_lengths(text: str) -> list[float]:
-    """'0.03,0.08' -> [0.03, 0.08]. Raises `UserError`."""
+    """The value of --std: '0.03,0.08' -> [0.03, 0.08]. Raises `UserError` for other lengths."""
     from training.power_profiles import LONGEST, SHORTEST
 
     lengths = []
@@ -24,31 +25,48 @@ def parse_lengths(text: str) -> list[float]:
         except ValueError:
             length = math.nan
         if not SHORTEST <= length < LONGEST:
-            raise UserError(f"--std {text}: expected relative lengths between {SHORTEST} and "
-                            f"{LONGEST:.4f}, such as 0.03,0.08")
+            raise UserError(
+                f"--std {text}: expected relative lengths between {SHORTEST} and "
+                f"{LONGEST:.4f}, such as 0.03,0.08"
+            )
         lengths.append(length)
     return lengths
 
 
 @click.command()
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--network", required=True, metavar="RUN",
-              help="Folder of a run that was trained with ema.posthoc.")
-@click.option("--std", "lengths", required=True, metavar="A,B,...",
-              help="Relative lengths sigma_rel of the wanted averages, such as 0.03,0.08.")
-@click.option("--kimg", type=click.IntRange(min=0), metavar="N",
-              help="End of the averages, one of averages-<N>.safetensors.  [default: the newest]")
-@click.option("--outdir", required=True, metavar="DIR",
-              help="Where the snapshots phema-<kimg>-<length> go.")
+@click.option(
+    "--network",
+    required=True,
+    metavar="RUN",
+    help="Folder of a run that was trained with ema.posthoc.",
+)
+@click.option(
+    "--std",
+    "lengths",
+    required=True,
+    metavar="A,B,...",
+    help="Relative lengths sigma_rel of the wanted averages, such as 0.03,0.08.",
+)
+@click.option(
+    "--kimg",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="kimg at which the averages end; averages-<N>.safetensors must exist.  [default: the "
+    "newest]",
+)
+@click.option(
+    "--outdir", required=True, metavar="DIR", help="Folder of the snapshots phema-<kimg>-<length>."
+)
 @report_user_errors
 def main(network: str, lengths: str, kimg: int | None, outdir: str) -> None:
-    """Write snapshots whose weights are averages of other lengths than the run kept.
+    """Write snapshots whose weights are averages of other lengths than those that the run kept.
 
-    generate.py and calc_metrics.py take them as --network. Buffers and the centre of truncation are
-    not averaged: they come from the run's snapshot of that moment, or from the newest one where
-    that is gone. Prints a JSON line for each length; residual is how far the weighted profiles lie
-    from the wanted one, relative to its norm. A length that would be missed by more than 10 % is
-    refused.
+    generate.py and calc_metrics.py read them by --network. Buffers and the centre of truncation are
+    not averaged: they come from the run's snapshot at the same kimg, or from the newest snapshot if
+    that one is gone. A JSON line is printed for each length; its residual is the distance of the
+    weighted averaging profiles from the wanted profile, relative to the norm of the latter. A
+    length with a residual of more than 10 % is refused.
 
     \b
     Example:

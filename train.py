@@ -15,61 +15,139 @@ from dnnlib.version import VERSION
 if TYPE_CHECKING:
     from training.config import TrainConfig
 
-STOPPED = 3  # exit code of a run that was asked to stop before its end; its state is saved
+STOPPED = 3  # exit code of a run that a signal stopped before its end; its state is saved
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """'a,b' -> ('a', 'b'); 'none' -> ()."""
+    """The value of a list option: 'a,b' -> ('a', 'b'); 'none' -> ()."""
     return () if text == "none" else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @click.command(context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--outdir", required=True, metavar="DIR", help="The run's folder; an existing run in it is resumed.")
-@click.option("--recipe", required=True, metavar="NAME", help="What to train; see configs/ and docs/configs.md.")
-@click.option("--data", metavar="PATH",
-              help="Archive or folder of dataset_tool.py or StyleGAN's tools, or bare pictures.")
-@click.option("--caption-template", metavar="TEXT",
-              help="Make captions of StyleGAN's class labels, such as 'a photo of a {}'.")
-@click.option("--class-names", metavar="FILE",
-              help="Names for {}, a line a label, or JSON.  [default: the label's number]")
-@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of real images.")
-@click.option("--batch", type=click.IntRange(min=1), help="Images a step, over all processes and accumulations.")
-@click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images of one forward on a process; the rest accumulates.")
+@click.option(
+    "--outdir",
+    required=True,
+    metavar="DIR",
+    help="Folder of the run; a run that it holds is resumed.",
+)
+@click.option(
+    "--recipe",
+    required=True,
+    metavar="NAME",
+    help="Recipe to train; configs/ and docs/configs.md list them.",
+)
+@click.option(
+    "--data",
+    metavar="PATH",
+    help="Data set of dataset_tool.py or StyleGAN's tools, or a zip or folder of pictures.",
+)
+@click.option(
+    "--caption-template",
+    metavar="TEXT",
+    help="Make captions such as 'a photo of a {}', with StyleGAN's class label for {}.",
+)
+@click.option(
+    "--class-names",
+    metavar="FILE",
+    help="Names of the class labels, one a line, or JSON.  [default: the label's number]",
+)
+@click.option(
+    "--kimg",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Length of training in thousands of real images.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Images in one step, over all ranks and accumulation rounds.",
+)
+@click.option(
+    "--batch-gpu",
+    type=click.IntRange(min=1),
+    help="Most images in one forward pass of a rank; larger batches accumulate gradients.",
+)
 @click.option("--gamma", type=click.FloatRange(min=0), help="Weight of the R1 penalty.")
-@click.option("--seed", type=int, help="Seed of everything that is drawn.")
-@click.option("--cond", type=bool, metavar="BOOL",
-              help="false: without text; no captions are read or needed.  [default: the recipe's]")
-@click.option("--aug", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation of what D sees.")
-@click.option("--mirror", type=bool, metavar="BOOL", help="Show x-flipped pictures as well.")
+@click.option("--seed", type=int, help="Seed of all random numbers.")
+@click.option(
+    "--cond",
+    type=bool,
+    metavar="BOOL",
+    help="false: train without text; no captions are read.  [default: the recipe's value]",
+)
+@click.option(
+    "--aug",
+    type=click.Choice(["noaug", "ada", "fixed"]),
+    help="Augmentation of the images that D sees.",
+)
+@click.option(
+    "--mirror", type=bool, metavar="BOOL", help="Also train on horizontally flipped pictures."
+)
 @click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
-@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics.")
-@click.option("--metrics", metavar="A,B|none", help="Scores at every snapshot; see calc_metrics.py list.")
-@click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), help="Which implementation of the operators to use.")
+@click.option(
+    "--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics."
+)
+@click.option(
+    "--metrics",
+    metavar="A,B|none",
+    help="Metrics to compute at every snapshot; calc_metrics.py list names them.",
+)
+@click.option(
+    "--ops",
+    type=click.Choice(["auto", "cuda", "ref"]),
+    help="Operators: CUDA kernels, plain PyTorch (ref), or CUDA kernels where they run (auto).",
+)
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")
-@click.option("--report-to", metavar="A,B|none", help="tensorboard, wandb; stats.jsonl is always written.")
-@click.option("--init-from", metavar="PATH",
-              help="Start from the weights of a snapshot or of user/name on the Hugging Face Hub; a "
-              "run folder gives D's weights too (transfer; not resuming).")
-@click.option("--nan-policy", type=click.Choice(["stop", "skip", "rollback"]), help="What to do about non-finite gradients.")
-@click.option("--ranks", default="auto", show_default=True, metavar="N|auto",
-              help="Processes of this machine. auto: one a core of a CPU where the batch divides; "
-              "1 on a GPU or if OMP_NUM_THREADS is set.")
-@click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="Any field of the config; may be repeated.")
-@click.option("-n", "--dry-run", is_flag=True, help="Print the config that would run and leave.")
+@click.option(
+    "--report-to", metavar="A,B|none", help="tensorboard, wandb. stats.jsonl is always written."
+)
+@click.option(
+    "--init-from",
+    metavar="PATH",
+    help="Start a new run from the weights of a snapshot or of user/name on the Hugging Face Hub; "
+    "a run folder gives D's weights, too.",
+)
+@click.option(
+    "--nan-policy",
+    type=click.Choice(["stop", "skip", "rollback"]),
+    help="Action on non-finite gradients.",
+)
+@click.option(
+    "--ranks",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="Processes on this machine. auto: one for each CPU core if they divide the batch; 1 on a "
+    "GPU or if OMP_NUM_THREADS is set.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="Set any field of the config; may be repeated.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Print the config and exit.")
 @report_user_errors
-def main(outdir: str, recipe: str, cond: bool | None, ranks: str, assignments: tuple[str, ...],
-         dry_run: bool, **flags: Any) -> None:
-    """Train a text-to-image GAN; the same command again resumes.
+def main(
+    outdir: str,
+    recipe: str,
+    cond: bool | None,
+    ranks: str,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    **flags: Any,
+) -> None:
+    """Train a text-to-image GAN. The same command, run again, resumes the run.
 
-    SIGINT and SIGTERM save the state first; the exit code is then 3.
+    On SIGINT and SIGTERM the state is saved before the command exits with code 3.
 
     \b
     Examples:
       python train.py --outdir runs/demo --recipe eidgan-openmoji32 --data data/openmoji32.zip
-      torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco --recipe eidgan-coco256 \\
-          --data data/coco-train256.zip
+      torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco \\
+          --recipe eidgan-coco256 --data data/coco-train256.zip
       python train.py --outdir runs/faces --recipe inrganclip-coco256 --cond false \\
           --data ffhq256.zip
     """
@@ -88,19 +166,26 @@ def main(outdir: str, recipe: str, cond: bool | None, ranks: str, assignments: t
 
     from training.start import start
 
-    set_by_name = any(one.startswith("metrics=") for one in assignments)
-    asked = flags["metrics"] is not None or set_by_name
-    if not start(config, Path(outdir), processes=_processes(ranks), metrics_asked=asked):
+    chosen = flags["metrics"] is not None or any(
+        assignment.startswith("metrics=") for assignment in assignments
+    )
+    if not start(config, Path(outdir), processes=_processes(ranks), metrics_asked=chosen):
         sys.exit(STOPPED)
 
 
-FIELDS = {"caption_template": "labels.template", "class_names": "labels.names",
-          "gamma": "loss.r1_gamma", "aug": "augment.mode", "tick": "tick_kimg",
-          "snap": "snapshot_ticks"}
+# The field of the config that a flag sets, if its name is not the flag's.
+FIELDS = {
+    "caption_template": "labels.template",
+    "class_names": "labels.names",
+    "gamma": "loss.r1_gamma",
+    "aug": "augment.mode",
+    "tick": "tick_kimg",
+    "snap": "snapshot_ticks",
+}
 
 
 def _processes(text: str) -> int | None:
-    """'auto' -> None, '2' -> 2. Raises `UserError`."""
+    """The value of --ranks: 'auto' -> None, '2' -> 2. Raises `UserError` for other texts."""
     if text == "auto":
         return None
     if not (text.isascii() and text.isdecimal() and int(text)):
@@ -109,18 +194,24 @@ def _processes(text: str) -> int | None:
 
 
 def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:
-    """The recipe with or without text, as --cond says."""
+    """The config with or without text. cond: the value of --cond; None keeps the recipe's."""
     if cond and not config.reads_text:
-        raise UserError(f"--cond true: recipe {config.recipe} reads no text; take one that does "
-                        "(docs/configs.md)")
+        raise UserError(
+            f"--cond true: recipe {config.recipe} reads no text; take one that does "
+            "(docs/configs.md)"
+        )
     return config.without_text() if cond is False else config
 
 
 def _as_assignments(flags: dict[str, Any]) -> list[str]:
-    """Flags that were given, in the form of --set."""
+    """The flags that the user gave, as assignments in the form of --set."""
     import json
 
-    return [f"{FIELDS.get(name, name)}={json.dumps(value)}" for name, value in flags.items() if value is not None]
+    return [
+        f"{FIELDS.get(name, name)}={json.dumps(value)}"
+        for name, value in flags.items()
+        if value is not None
+    ]
 
 
 if __name__ == "__main__":

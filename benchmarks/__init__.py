@@ -1,1 +1,1 @@
-"""Scripts that measure; each takes --device --resolutions --batches --dtypes --json FILE. Results are dated in results/."""
+"""Benchmark scripts. `python -m benchmarks.NAME --json FILE` writes a record; see results/."""

@@ -1,9 +1,10 @@
-"""Times this checkout against another: `python -m benchmarks.against OTHER --json FILE`, on a CPU.
+"""Compare the speed of two checkouts: `python -m benchmarks.against OTHER --json FILE`, on a CPU.
 
-OTHER is a folder with the commit to compare with (`git worktree add OTHER COMMIT`). Each side is a
-process that imports its sources and makes its networks once. The two run one call each in turn, so
-that a change of clock or neighbours meets both. What counts is the processor time of a call, all
-threads together: medians over rounds, and the median of the rounds' ratios.
+OTHER is a folder with the commit to compare with (`git worktree add OTHER COMMIT`). For each
+checkout, a process imports the sources and builds the networks once. The processes run one call
+each in turn, so that changes of the clock rate and load by other processes affect both alike. The
+time of a call is its processor time over all threads. The record has the medians over rounds and
+the median of the ratios of each round.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ import click
 CASES = ("forward", "backward", "G", "D", "D+R1")
 
 
-def call_of(part: str, generator: str, resolution: int, batch: int,
-            dtype: str) -> Callable[[], object]:
-    """A case on the sources that are imported: `forward` of the preset; `backward`, that and
-    its gradients, without D; a part of a training step; or `step`, where `generator` is the name of
-    a recipe: the whole step of `training.trainer`, R1 and other lazy terms at their intervals.
+def call_of(
+    part: str, generator: str, resolution: int, batch: int, dtype: str
+) -> Callable[[], object]:
+    """A call that runs one case with the sources that this process imports.
+
+    part: 'forward', the forward of a preset; 'backward', its forward and backward without D; a part
+        of `benchmarks.training_step`; or 'step', the steps of one R1 interval of
+        `training.trainer`, with R1 and other lazy terms at their intervals.
+    generator: name of a preset, or of a recipe for 'step'.
     """
     import torch
 
@@ -60,7 +65,7 @@ def call_of(part: str, generator: str, resolution: int, batch: int,
 
 
 def training_step(recipe_name: str, batch: int) -> Callable[[], object]:
-    """All that `train.py` does in the steps of one R1 interval, but for reading pictures."""
+    """A call that runs the training steps of one R1 interval, without reading pictures."""
     from dataclasses import replace
 
     import torch
@@ -73,12 +78,14 @@ def training_step(recipe_name: str, batch: int) -> Callable[[], object]:
     config = replace(recipe(recipe_name), batch=batch)
     config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
     captions = [f"a red icon of apple number {i}" for i in range(batch)]
-    text, told = encoder.encode_text(captions), copy.copy(encoder)
-    told.encode_text = lambda captions: text  # type: ignore  # training reads a cache
-    trainer = Trainer(config, encoder, torch.device("cpu"), told)
+    # Encode the captions once, because training reads their features from a cache.
+    text, cached = encoder.encode_text(captions), copy.copy(encoder)
+    cached.encode_text = lambda captions: text  # type: ignore
+    trainer = Trainer(config, encoder, torch.device("cpu"), cached)
     side = config.resolution
-    images = torch.randint(256, (batch, 3, side, side), dtype=torch.uint8,
-                           generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        256, (batch, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
     def steps() -> None:
         for _ in range(config.loss.r1_interval):
@@ -88,9 +95,10 @@ def training_step(recipe_name: str, batch: int) -> Callable[[], object]:
 
 
 def work() -> None:
-    """A side: reads a case a line, runs it, answers with the processor seconds that it took."""
-    here = str(Path(__file__).resolve().parent)
-    sys.path[:] = [path for path in sys.path if path != here]  # its metrics.py is not the package
+    """The process of one checkout: reads a case a line, runs it, prints its processor seconds."""
+    # The folder of this script holds a metrics.py, which would hide the package metrics.
+    script_folder = str(Path(__file__).resolve().parent)
+    sys.path[:] = [path for path in sys.path if path != script_folder]
     calls: dict[str, Callable[[], object]] = {}
     for line in sys.stdin:
         if line not in calls:
@@ -103,15 +111,20 @@ def work() -> None:
 
 
 class Side:
-    """A process that works on the sources of one folder."""
+    """The process that runs cases with the sources of one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())], cwd=folder, text=True,
+            [sys.executable, str(Path(__file__).resolve())],
+            cwd=folder,
+            text=True,
             env=os.environ | {"PYTHONPATH": str(folder.resolve())},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def seconds(self, case: dict) -> float:
+        """The processor seconds of one call of a case."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps(case) + "\n")
         self.process.stdin.flush()
@@ -132,16 +145,27 @@ class Side:
 @click.option("--batches", default="4", show_default=True, metavar="N,N")
 @click.option("--dtypes", default="fp32,bf16", show_default=True, metavar="A,B")
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Add the rows there.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Add the rows to this record."
+)
 def main(**options: Any) -> None:
     """Time a generator and the parts of its training step here and in the checkout OTHER."""
-    from dnnlib.console import report_user_errors  # not above: a side imports other sources
+    # Imported here, because `work` imports the sources of another checkout.
+    from dnnlib.console import report_user_errors
 
     report_user_errors(compare)(**options)
 
 
-def compare(other: Path, generator: str, parts: str, resolution: int, batches: str, dtypes: str,
-            rounds: int, json_path: Path | None) -> None:
+def compare(
+    other: Path,
+    generator: str,
+    parts: str,
+    resolution: int,
+    batches: str,
+    dtypes: str,
+    rounds: int,
+    json_path: Path | None,
+) -> None:
     """Time both sides, print a row for each case and add the rows to the record."""
     import torch
 
@@ -153,28 +177,41 @@ def compare(other: Path, generator: str, parts: str, resolution: int, batches: s
 
     if json_path:
         refuse_foreign(json_path, RECORD)
-    for part in parts.split(","):  # an unknown name is refused before a side meets it
+    for part in parts.split(","):  # refuse unknown names before the processes start
         (recipe if part == "step" else preset)(generator)
     sides = [Side(other), Side(Path(__file__).parents[1])]
     rows = []
     for dtype in dtypes.split(","):
         for batch in map(int, batches.split(",")):
             for part in parts.split(","):
-                case = {"part": part, "generator": generator, "resolution": resolution,
-                        "batch": batch, "dtype": dtype}
+                case = {
+                    "part": part,
+                    "generator": generator,
+                    "resolution": resolution,
+                    "batch": batch,
+                    "dtype": dtype,
+                }
                 times = [[side.seconds(case) for side in sides] for _ in range(rounds)]
                 before, now = (statistics.median(column) for column in zip(*times, strict=True))
-                row = case | {"rounds": rounds, "other_cpu_s": before, "cpu_s": now,
-                              "ratio": statistics.median(a / b for a, b in times)}
+                row = case | {
+                    "rounds": rounds,
+                    "other_cpu_s": before,
+                    "cpu_s": now,
+                    "ratio": statistics.median(a / b for a, b in times),
+                }
                 rows.append(row | {"load": os.getloadavg()[0]})
-                click.echo("  ".join(f"{key}={value:.4g}" if isinstance(value, float)
-                                     else f"{key}={value}" for key, value in row.items()))
+                click.echo(
+                    "  ".join(
+                        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                        for key, value in row.items()
+                    )
+                )
     for side in sides:
         side.close()
     if json_path:
-        found = read_json(json_path)["rows"] if json_path.exists() else []
-        write_json(json_path, {"benchmark": "against", "machine": machine(torch.device("cpu")),
-                               "rows": [*found, *rows]}, ours=RECORD)
+        earlier = read_json(json_path)["rows"] if json_path.exists() else []
+        facts = {"benchmark": "against", "machine": machine(torch.device("cpu"))}
+        write_json(json_path, facts | {"rows": [*earlier, *rows]}, ours=RECORD)
 
 
 if __name__ == "__main__":

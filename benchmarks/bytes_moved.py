@@ -1,12 +1,14 @@
-"""Counts operators and the bytes that they move: `python -m benchmarks.bytes_moved --json FILE`.
+"""Count operators and the bytes that they move: `python -m benchmarks.bytes_moved --json FILE`.
 
-Nothing is computed and nothing is timed. The tensors are fake ones, with a shape and no numbers, so
-that any size is counted in seconds. With `--device cuda` the counts are those of a GPU, on a
+Nothing is computed or timed. Tensors are PyTorch's fake tensors, which have a shape and no data, so
+that any size is counted in seconds. With `--device cuda` the counts are those of a GPU, also on a
 machine without one: each registered operator counts as one, as if the kernels were built, and
-autocast casts what it casts on a GPU. An operator moves the bytes of its inputs and of its results,
-each once. A broadcast tensor counts with the numbers that it holds; views move none. A kernel that
-reads an input twice, or consists of several launches, moves and launches more than is counted here.
-The update by Adam is left out.
+autocast casts as on a GPU.
+
+An operator moves the bytes of its inputs and its results, each once. A broadcast tensor counts with
+the numbers that it stores; views move no bytes. A kernel that reads an input twice, or an operator
+with several launches, moves and launches more than is counted here. The update by Adam is not
+counted.
 """
 
 from __future__ import annotations
@@ -36,20 +38,28 @@ from networks.interfaces import Generator
 from torch_utils.ops.backend import chosen, using
 
 WRITES_ONLY = {"copy_", "fill_", "zero_"}  # they do not read what they overwrite
-NO_WORK = {"_unsafe_view", "detach", "empty", "new_empty", "empty_like", "empty_strided",
-           "new_empty_strided"}
+NO_WORK = {
+    "_unsafe_view",
+    "detach",
+    "empty",
+    "new_empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty_strided",
+}
 
 
 def held_bytes(x: torch.Tensor) -> int:
-    """Bytes of the different numbers that a tensor shows: an expanded axis holds one."""
+    """Bytes of the distinct numbers of a tensor; an expanded axis counts as one number."""
     sizes = zip(x.shape, x.stride(), strict=True)
     return x.element_size() * math.prod(size for size, stride in sizes if stride)
 
 
 class MovedBytes(TorchDispatchMode):
-    """Operators and bytes of a `with` block, in all and by source.
+    """Counts the operators and bytes of a `with` block, in total and by source.
 
-    A source is the backward node that runs an operator, and in a forward the operator's name.
+    The source of an operator is the autograd node that runs it in a backward, and the operator's
+    name in a forward.
     """
 
     def __init__(self) -> None:
@@ -80,10 +90,18 @@ class MovedBytes(TorchDispatchMode):
 
 
 class CudaAutocast(TorchFunctionMode):
-    """Autocast on a CPU, except that these functions compute in float32 as they do on a GPU."""
+    """Autocast of a CPU, in which the functions of `WIDE` compute in float32, as on a GPU."""
 
-    WIDE = {functional.layer_norm, functional.softplus, torch.softmax, torch.Tensor.softmax,
-            torch.Tensor.pow, torch.Tensor.square, torch.Tensor.rsqrt, torch.Tensor.sum}
+    WIDE = {
+        functional.layer_norm,
+        functional.softplus,
+        torch.softmax,
+        torch.Tensor.softmax,
+        torch.Tensor.pow,
+        torch.Tensor.square,
+        torch.Tensor.rsqrt,
+        torch.Tensor.sum,
+    }
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in self.WIDE and torch.is_autocast_enabled("cpu"):
@@ -93,9 +111,9 @@ class CudaAutocast(TorchFunctionMode):
 
 @contextlib.contextmanager
 def as_on(device: str) -> Iterator[None]:
-    """Fake tensors of a CPU stand for those of `device`.
+    """A context in which fake CPU tensors count as tensors of `device`.
 
-    Fake CUDA tensors would do for a forward, but autograd refuses them where there is no GPU.
+    Fake CUDA tensors would suffice for a forward, but autograd refuses them without a GPU.
     """
     if device == "cpu":
         yield
@@ -105,9 +123,12 @@ def as_on(device: str) -> Iterator[None]:
         return operator != "biline_decode_backward" or dtype != torch.float32
 
     op = "torch_utils.ops"
-    with CudaAutocast(), mock.patch(f"{op}.biline.formula.covers", covers), \
-            mock.patch(f"{op}.modulated_linear.registered", lambda *_, **__: chosen() != "ref"), \
-            mock.patch(f"{op}.modulated_linear.samples.GROUP_NUMBERS", 0):
+    with (
+        CudaAutocast(),
+        mock.patch(f"{op}.biline.formula.covers", covers),
+        mock.patch(f"{op}.modulated_linear.registered", lambda *_, **__: chosen() != "ref"),
+        mock.patch(f"{op}.modulated_linear.samples.GROUP_NUMBERS", 0),
+    ):
         yield
 
 
@@ -117,9 +138,11 @@ def counted(call: Callable[[], object]) -> MovedBytes:
     return counter
 
 
-def generator_parts(generator: Generator, inputs: tuple, view: View,
-                    dtype: torch.dtype) -> dict[str, MovedBytes]:
-    """Drawing without gradients, the forward with them, and the backward from the pictures."""
+def generator_parts(
+    generator: Generator, inputs: tuple, view: View, dtype: torch.dtype
+) -> dict[str, MovedBytes]:
+    """Counts of the forward without gradients, the forward with gradients, and the backward."""
+
     def draw() -> torch.Tensor:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             return generator(*inputs, view)
@@ -133,17 +156,24 @@ def generator_parts(generator: Generator, inputs: tuple, view: View,
 
 
 def step_parts(step: Step) -> dict[str, MovedBytes]:
-    """The parts of `benchmarks.training_step`."""
+    """Counts of the parts of `benchmarks.training_step`."""
     with contextlib.ExitStack() as stack:
         for optimizer in step.optimizers:
             stack.enter_context(mock.patch.object(optimizer, "step"))
         return {f"step: {part}": counted(partial(call, step)) for part, call in PARTS.items()}
 
 
-def count(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str,
-          steps: bool = False) -> dict[str, MovedBytes]:
-    """Every part of one case. variant: eager (--ops ref) or ours."""
-    # Fake parameters cannot be moved, and are where they belong.
+def count(
+    name: str,
+    resolution: int,
+    batch: int,
+    device: str,
+    dtype: torch.dtype,
+    variant: str,
+    steps: bool = False,
+) -> dict[str, MovedBytes]:
+    """Counts of every part of one case. variant: 'eager' (--ops ref) or 'ours'."""
+    # Fake parameters cannot be moved to a device, and need not be moved.
     stay = mock.patch.object(torch.nn.Module, "to", lambda network, *_: network)
     with FakeTensorMode(), as_on(device), using("ref" if variant == "eager" else "auto"), stay:
         config = preset(name)
@@ -160,18 +190,35 @@ def count(name: str, resolution: int, batch: int, device: str, dtype: torch.dtyp
 @click.option("--generator", "name", default="eidgan", show_default=True, help="The preset.")
 @click.option("--steps/--no-steps", default=True, show_default=True, help="Also steps of G and D.")
 @click.option("--sources", default=8, show_default=True, help="Sources to list for each part.")
-def main(name: str, steps: bool, sources: int, device: str, resolutions: str, batches: str,
-         dtypes: str, variants: str, rounds: int, seconds: float, json_path: Path | None) -> None:
+def main(
+    name: str,
+    steps: bool,
+    sources: int,
+    device: str,
+    resolutions: str,
+    batches: str,
+    dtypes: str,
+    variants: str,
+    rounds: int,
+    seconds: float,
+    json_path: Path | None,
+) -> None:
     """Count operators and bytes of a generator's forward and backward, and of a training step."""
     bench = Bench("bytes_moved", dict(locals()) | {"device": "cpu"})
     for variant in variants.split(","):
         if variant == "compile":
-            continue  # its operators are the compiler's
+            continue  # the compiler chooses its operators, which are not counted here
         for dtype in dtypes.split(","):
             for resolution in numbers(resolutions):
                 for batch in numbers(batches):
-                    labels = {"generator": name, "resolution": resolution, "batch": batch,
-                              "device": device, "dtype": dtype, "variant": variant}
+                    labels = {
+                        "generator": name,
+                        "resolution": resolution,
+                        "batch": batch,
+                        "device": device,
+                        "dtype": dtype,
+                        "variant": variant,
+                    }
                     parts = count(name, resolution, batch, device, DTYPES[dtype], variant, steps)
                     for part, counter in parts.items():
                         add(bench, {"part": part} | labels, counter, sources)
@@ -180,8 +227,10 @@ def main(name: str, steps: bool, sources: int, device: str, resolutions: str, ba
 
 def add(bench: Bench, labels: dict, counter: MovedBytes, sources: int) -> None:
     bench.add(labels | {"operators": counter.operators, "gbyte": counter.bytes / 1e9})
-    largest = {source: {"operators": counter.operators_of[source], "gbyte": moved / 1e9}
-               for source, moved in counter.bytes_of.most_common(sources)}
+    largest = {
+        source: {"operators": counter.operators_of[source], "gbyte": moved / 1e9}
+        for source, moved in counter.bytes_of.most_common(sources)
+    }
     for source, row in largest.items():
         click.echo(f"    {source}: {row['operators']} operators, {row['gbyte']:.3g} GB")
     bench.rows[-1]["largest"] = largest

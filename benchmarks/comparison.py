@@ -1,8 +1,11 @@
-"""From run folders to docs/comparison.md: one evaluation for all, spread over seeds, learning curves, sample grids side by side.
+"""Compare finished runs and write docs/comparison.md: scores, learning curves and sample grids.
 
-`python -m benchmarks.comparison --data data/openmoji64.zip runs/compare/*`. Every folder is a run of train.py; runs of one recipe are its
-seeds. A second call computes what is new. Runs must have seen the same number of images of --data under the same settings: anything
-else is refused. `comparison_scores` reads and checks the runs, `comparison_page` writes what is said of them; curves and pictures are made here.
+    python -m benchmarks.comparison --data data/openmoji64.zip runs/compare/*
+
+Every folder is a run of train.py. Runs of the same recipe differ in their seed. All runs must have
+seen the same number of images of --data under the same settings; other runs are refused. Scores
+that exist from an earlier call are not computed again. `comparison_scores` reads and checks the
+runs, `comparison_page` writes the text, and this module draws curves and pictures.
 """
 
 from __future__ import annotations
@@ -28,86 +31,168 @@ from torch_utils.pictures import grid, png_with, save_png
 from torch_utils.tensors import to_uint8
 
 METRICS = "kid_lite2,clip_s_small_heldout,clip_r_small,scale_x2"
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
-           "#393b79", "#637939", "#843c39", "#7b4173")
+COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#7f7f7f",
+    "#bcbd22",
+    "#17becf",
+    "#393b79",
+    "#637939",
+    "#843c39",
+    "#7b4173",
+)
 
-WIDTH, HEIGHT, LEFT = 900, 420, 60  # of the curves, and of what is left of them
-# The head of `curves_svg`, up to the title: so a file begins that may be replaced.
-SVG_HEAD = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-            'font-family="sans-serif" font-size="12">\n'
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/><text x="{LEFT}" y="18">')
+WIDTH, HEIGHT, LEFT = 900, 420, 60  # of the drawing in pixels, and its left margin
+# The start of every file of `curves_svg`, by which we recognise a file that may be replaced.
+SVG_HEAD = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+    'font-family="sans-serif" font-size="12">\n'
+    f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/><text x="{LEFT}" y="18">'
+)
 IS_CURVES, IS_GRID = starting_with(SVG_HEAD), png_with("rows", "prompts")
 
 
 def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
-    """Learning curves as SVG: a thin line a run, one colour a recipe."""
-    width, height, left, bottom, top, right = WIDTH, HEIGHT, LEFT, 40, 30, 220
+    """Learning curves as SVG, with a line for each run and a colour for each recipe.
+
+    groups: runs by recipe. title: the metric. Raises `UserError` if no run has a curve.
+    """
+    bottom, top, right = 40, 30, 220  # margins in pixels
+    width, height = WIDTH - LEFT - right, HEIGHT - top - bottom
     points = [point for runs in groups.values() for run in runs for point in run.curve]
     if not points:
-        raise UserError("no run has a learning curve; train with --metrics, or name another one by --curve")
-    most_x, low, high = max(x for x, _ in points) or 1, min(0, *(y for _, y in points)), max(y for _, y in points)
+        raise UserError(
+            "no run has a learning curve; train with --metrics, or name another one by --curve"
+        )
+    longest = max(x for x, _ in points) or 1
+    low, high = min(0, *(y for _, y in points)), max(y for _, y in points)
     high = high if high > low else low + 1
 
     def place(x: float, y: float) -> str:
-        return f"{left + x / most_x * (width - left - right):.1f},{height - bottom - (y - low) / (high - low) * (height - bottom - top):.1f}"
+        px = LEFT + x / longest * width
+        py = HEIGHT - bottom - (y - low) / (high - low) * height
+        return f"{px:.1f},{py:.1f}"
 
+    # The axes.
     parts = [f"{SVG_HEAD}{title}</text>"]
+    end = WIDTH - right
     for step in range(5):
-        x, y = most_x * step / 4, low + (high - low) * step / 4
+        x, y = longest * step / 4, low + (high - low) * step / 4
         px, py = place(x, low).split(",")[0], place(0, y).split(",")[1]
-        parts.append(f'<text x="{px}" y="{height - 15}" text-anchor="middle">{x:.4g}</text>'
-                     f'<text x="{left - 8}" y="{py}" text-anchor="end">{y:.3g}</text>'
-                     f'<line x1="{left}" x2="{width - right}" y1="{py}" y2="{py}" stroke="#ddd"/>')
+        parts.append(
+            f'<text x="{px}" y="{HEIGHT - 15}" text-anchor="middle">{x:.4g}</text>'
+            f'<text x="{LEFT - 8}" y="{py}" text-anchor="end">{y:.3g}</text>'
+            f'<line x1="{LEFT}" x2="{end}" y1="{py}" y2="{py}" stroke="#ddd"/>'
+        )
+    # The curves and the legend.
     for index, (name, runs) in enumerate(groups.items()):
         colour = COLOURS[index % len(COLOURS)]
         for run in runs:
-            parts.append(f'<polyline fill="none" stroke="{colour}" points="{" ".join(place(*point) for point in run.curve)}"/>')
+            curve = " ".join(place(*point) for point in run.curve)
+            parts.append(f'<polyline fill="none" stroke="{colour}" points="{curve}"/>')
         y = top + 16 * index
-        parts.append(f'<line x1="{width - right + 12}" x2="{width - right + 32}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
-                     f'<text x="{width - right + 38}" y="{y + 4}">{name}</text>')
-    return "\n".join([*parts, f'<text x="{(width - right) / 2}" y="{height - 2}">kimg</text></svg>', ""])
+        parts.append(
+            f'<line x1="{end + 12}" x2="{end + 32}" y1="{y}" y2="{y}" '
+            f'stroke="{colour}" stroke-width="3"/>'
+            f'<text x="{end + 38}" y="{y + 4}">{name}</text>'
+        )
+    parts.append(f'<text x="{end / 2}" y="{HEIGHT - 2}">kimg</text></svg>')
+    return "\n".join([*parts, ""])
 
 
-def sample_grid(groups: dict[str, list[Run]], data: str, path: Path, device: torch.device) -> list[str]:
-    """A row a recipe (its first seed), a column a prompt, the real pictures on top; same prompts and seeds. Returns the prompts."""
+def sample_grid(
+    groups: dict[str, list[Run]], data: str, path: Path, device: torch.device
+) -> list[str]:
+    """Write a grid of samples and return its prompts.
+
+    The first row has real pictures, each further row samples of one recipe (its first run). All
+    rows have the same prompts and latent seeds, one in each column.
+    """
     dataset = TextImageDataset(data, split="test")
     chosen = image_set(dataset, num_images=10, seed=0)
     images = [dataset[item].image for item in chosen.items]
     for runs in groups.values():
         snapshot = Snapshot.from_pretrained(runs[0].folder)
-        stream = iterate_images(snapshot.generator.to(device), snapshot.load_encoder(device), chosen.prompts, chosen.seeds,
-                                View.square(snapshot.resolution), device=device)
+        stream = iterate_images(
+            snapshot.generator.to(device),
+            snapshot.load_encoder(device),
+            chosen.prompts,
+            chosen.seeds,
+            View.square(snapshot.resolution),
+            device=device,
+        )
         images += [to_uint8(sample.image) for sample in stream]
-    save_png(path, grid(images, len(chosen)),
-             {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
-             ours=IS_GRID)
+    save_png(
+        path,
+        grid(images, len(chosen)),
+        {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
+        ours=IS_GRID,
+    )
     return list(chosen.prompts)
 
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="RUN...")
-@click.option("--data", required=True, metavar="ZIP", help="The data set of the runs; its test split is scored.")
-@click.option("--metrics", default=METRICS, show_default=True, help="Evaluations; see calc_metrics.py list.")
-@click.option("--num-images", type=int, help="Generated pictures an evaluation.  [default: the evaluation's own]")
-@click.option("--curve", default="kid_lite2", show_default=True, help="Metric that the runs computed while training.")
-@click.option("--note", default="", help="A line on these runs for the page: date, hardware, commit.")
-@click.option("--out", default="docs/comparison.md", show_default=True, help="The page; pictures go to pictures/ beside it.")
+@click.option(
+    "--data",
+    required=True,
+    metavar="ZIP",
+    help="The data set of the runs; its test split is scored.",
+)
+@click.option(
+    "--metrics", default=METRICS, show_default=True, help="Evaluations; see calc_metrics.py list."
+)
+@click.option(
+    "--num-images",
+    type=int,
+    help="Number of generated pictures.  [default: the evaluation's number]",
+)
+@click.option(
+    "--curve",
+    default="kid_lite2",
+    show_default=True,
+    help="Metric of the learning curves, which the runs computed in training.",
+)
+@click.option("--note", default="", help="A line for the page, such as date, hardware and commit.")
+@click.option(
+    "--out",
+    default="docs/comparison.md",
+    show_default=True,
+    help="The page to write; its pictures go to the folder pictures beside it.",
+)
 @click.option("--device", default="cpu", show_default=True)
 @report_user_errors
-def main(folders: tuple[str, ...], data: str, metrics: str, num_images: int | None, curve: str, note: str, out: str, device: str) -> None:
+def main(
+    folders: tuple[str, ...],
+    data: str,
+    metrics: str,
+    num_images: int | None,
+    curve: str,
+    note: str,
+    out: str,
+    device: str,
+) -> None:
     """Compare finished runs and write the page."""
     is_page, pictures = starting_with(TITLE), Path(out).parent / "pictures"
     curves_path, grid_path = pictures / "comparison-curves.svg", pictures / "comparison.png"
     for target, ours in ((Path(out), is_page), (curves_path, IS_CURVES), (grid_path, IS_GRID)):
         refuse_foreign(target, ours)
     names = [row.name for row in evaluations_named([name.strip() for name in metrics.split(",")])]
-    where = torch.device(device)
-    runs = [read_run(Path(folder), data, names, num_images, curve, where) for folder in folders]
+    torch_device = torch.device(device)
+    runs = [
+        read_run(Path(folder), data, names, num_images, curve, torch_device) for folder in folders
+    ]
     check_comparable(runs)
     groups = by_recipe(runs)
     make_folder(pictures)
     curves = curves_svg(groups, curve)
-    prompts = sample_grid(groups, data, grid_path, where)
+    prompts = sample_grid(groups, data, grid_path, torch_device)
     write_text(curves_path, curves, ours=IS_CURVES)
     write_text(Path(out), page(groups, names, curve, prompts, "pictures", note), ours=is_page)
     click.echo(out)

@@ -1,11 +1,11 @@
-"""Feeds damaged files to the readers of pictures, archives and text.
+"""Feed damaged files to the readers of pictures, archives and text: a fuzz test.
 
-`python -m benchmarks.fuzz_imports` runs it. An input is a small sound file, some of whose bytes are
-drawn anew, turned, cut out, doubled or overwritten. Each input goes through the reader that an
-import uses for its kind. A reader may accept the file, leave it out with a reason, or raise
-`UserError`. Anything else is a traceback for a user: this script counts it, names the seed that
-makes the input again, and leaves with exit code 1. Inputs are read in child processes, so that a
-crash of a library is counted too.
+`python -m benchmarks.fuzz_imports` runs it. An input is a small valid file of which some bytes are
+replaced, flipped, cut out, repeated or overwritten. Each input goes through the reader that an
+import uses for its kind. A reader may accept the file, skip it with a reason, or raise `UserError`.
+Any other exception would be a traceback for a user: this script counts it, prints the seed that
+reproduces the input, and exits with code 1. Inputs are read in child processes, so that crashes of
+a library are counted as well.
 """
 
 from __future__ import annotations
@@ -51,19 +51,22 @@ from dnnlib.ownership import refuse_foreign
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 TABLES = {
-    "captions.jsonl":
-        '{"file": "a.png", "captions": ["a red cat", "caf\u00e9"], "split": "test"}\n',
+    "captions.jsonl": '{"file": "a.png", "captions": ["a red cat", "caf\u00e9"], '
+    '"split": "test"}\n',
     "metadata.jsonl": '{"file_name": "a.png", "text": "a red cat on a mat"}\n',
     "metadata.csv": 'file_name,text\na.png,"a red cat, on a mat"\n',
     "captions.tsv": "file\tcaption\na.png\ta red cat on a mat\n",
     "results.csv": "image_name| comment_number| comment\na.png| 0| a red cat on a mat .\n",
     "a.json": '{"captions": ["a red cat", "half an emoji \\ud83d"], "prompt": "no"}',
-    "a.txt": "a red cat\r\na cat on a mat\r\n"}
+    "a.txt": "a red cat\r\na cat on a mat\r\n",
+}
 
 
 class Kind(NamedTuple):
-    """made: a file's name and bytes from random numbers; whole: it is damaged afterwards, else it
-    is damaged already; read: what an import does with the file.
+    """A kind of input.
+
+    made: makes a file's name and bytes from random numbers. read: reads the file as an import does.
+    whole: whether `made` returns a valid file, which must be damaged before it is read.
     """
 
     made: Callable[[random.Random], tuple[str, bytes]]
@@ -72,6 +75,7 @@ class Kind(NamedTuple):
 
 
 def picture(draw: random.Random, form: str | None = None) -> tuple[str, bytes]:
+    """A picture of noise. form: Pillow's name of the format; None draws one."""
     form = form or draw.choice(FORMATS)
     rich = form in ("PNG", "TIFF")
     mode = draw.choice(("RGB", "L", "RGBA", "P", "I;16") if rich else ("RGB", "L"))
@@ -87,12 +91,18 @@ def picture(draw: random.Random, form: str | None = None) -> tuple[str, bytes]:
 
 
 def exif(draw: random.Random) -> tuple[str, bytes]:
-    """A sound picture with a damaged EXIF block."""
+    """A valid picture with a damaged EXIF block."""
     block, base = Image.Exif(), ExifTags.Base
-    fitting = {base.Orientation: draw.randint(0, 9), base.XResolution: 72.5, base.Software: "fuzz",
-               base.DateTime: "2026:11:25 00:00:00", base.ColorSpace: 1, base.Make: "nobody"}
-    for tag in draw.sample(sorted(fitting), 4):
-        block[tag] = fitting[tag]
+    values = {
+        base.Orientation: draw.randint(0, 9),
+        base.XResolution: 72.5,
+        base.Software: "fuzz",
+        base.DateTime: "2026:11:25 00:00:00",
+        base.ColorSpace: 1,
+        base.Make: "nobody",
+    }
+    for tag in draw.sample(sorted(values), 4):
+        block[tag] = values[tag]
     buffer, form = io.BytesIO(), draw.choice(("JPEG", "PNG", "WEBP"))
     damaged = mutated(block.tobytes(), draw)
     Image.new("RGB", (16, 12), (200, 30, 30)).save(buffer, form, exif=damaged)
@@ -100,13 +110,17 @@ def exif(draw: random.Random) -> tuple[str, bytes]:
 
 
 def zipped(draw: random.Random) -> tuple[str, bytes]:
-    """A data set of this program, or the pictures of StyleGAN's tools."""
+    """A data set of this program, or one of StyleGAN's tools."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.zip")
         if draw.random() < 0.5:
             noise = np.frombuffer(draw.randbytes(8 * 8 * 3), np.uint8).reshape(8, 8, 3)
-            write_archive(path, iter([Picture(noise, "a", ("a red cat",), "train")]), (8, 8),
-                          {"source": "fuzz"})
+            write_archive(
+                path,
+                iter([Picture(noise, "a", ("a red cat",), "train")]),
+                (8, 8),
+                {"source": "fuzz"},
+            )
         else:
             method = draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
             with zipfile.ZipFile(path, "w", method) as archive:
@@ -139,7 +153,7 @@ def read_picture(path: Path) -> None:
 
 
 def read_zip(path: Path) -> None:
-    """As `verify`, `train.py --data` and `--source X.zip` read it."""
+    """Read a zip as `verify`, `train.py --data` and `--source X.zip` do."""
     for _ in archive_faults(path):
         pass
     files = ZipFiles(path)
@@ -167,14 +181,17 @@ def read_table(path: Path) -> None:
         pass
 
 
-KINDS = {"EXIF block": Kind(exif, read_picture, whole=False),
-         "picture": Kind(picture, read_picture),
-         "zip": Kind(zipped, read_zip), "tar": Kind(tarred, read_tar),
-         "captions": Kind(table, read_table)}
+KINDS = {
+    "EXIF block": Kind(exif, read_picture, whole=False),
+    "picture": Kind(picture, read_picture),
+    "zip": Kind(zipped, read_zip),
+    "tar": Kind(tarred, read_tar),
+    "captions": Kind(table, read_table),
+}
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:
-    """One to four changes: bytes drawn anew, a bit turned, a part cut, doubled or overwritten."""
+    """The data after one to four changes: bytes replaced, a bit flipped, a part cut or repeated."""
     result = bytearray(data)
     for _ in range(draw.randint(1, 4)):
         if not result:
@@ -200,7 +217,7 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
 
 
 def outcome(name: str, seed: int) -> tuple[str, str]:
-    """What becomes of one input: `read`, `refused` or `traceback`, and the reason."""
+    """The result of one input: 'read', 'refused' or 'traceback', and the reason."""
     kind, draw = KINDS[name], random.Random(f"{name} {seed}")
     with tempfile.TemporaryDirectory() as folder:
         file, data = kind.made(draw)
@@ -210,70 +227,84 @@ def outcome(name: str, seed: int) -> tuple[str, str]:
             kind.read(path)
         except UserError as error:
             return "refused", str(error)
-        except Exception:  # whatever it is, this script is here to count it
+        except Exception:  # this script counts exceptions of every type
             return "traceback", traceback.format_exc(limit=-3)
     return "read", ""
 
 
 def many(name: str, seeds: range) -> tuple[Counter[str], list[tuple[int, str]]]:
-    """Outcomes counted, and the seeds of tracebacks with their texts."""
-    warnings.simplefilter("ignore")  # a bomb warning is no traceback
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff prints there
+    """The counts of results, and the seeds of tracebacks with their texts."""
+    warnings.simplefilter("ignore")  # Pillow's warnings of decompression bombs are no errors
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # silence libtiff, which prints to stderr
     counts: Counter[str] = Counter()
-    wrong = []
+    failures = []
     for seed in seeds:
-        what, reason = outcome(name, seed)
-        counts[what] += 1
-        if what == "traceback":
-            wrong.append((seed, reason))
-    return counts, wrong
+        result, reason = outcome(name, seed)
+        counts[result] += 1
+        if result == "traceback":
+            failures.append((seed, reason))
+    return counts, failures
 
 
 def run(name: str, seeds: range, chunk: int = 500) -> tuple[Counter[str], list[tuple[int, str]]]:
-    """`many` in child processes. One that dies counts as `crash` for all that it had to read."""
+    """`many` in child processes. If a process dies, all of its inputs count as 'crash'."""
     counts: Counter[str] = Counter()
-    wrong: list[tuple[int, str]] = []
+    failures: list[tuple[int, str]] = []
     pool = ProcessPoolExecutor(1)
     for start in range(seeds.start, seeds.stop, chunk):
         part = range(start, min(start + chunk, seeds.stop))
         try:
-            some, bad = pool.submit(many, name, part).result()
+            part_counts, part_failures = pool.submit(many, name, part).result()
         except BrokenProcessPool:
-            some, bad = Counter({"crash": len(part)}), [(start, "the process died")]
+            part_counts = Counter({"crash": len(part)})
+            part_failures = [(start, "the process died")]
             pool = ProcessPoolExecutor(1)
-        counts += some
-        wrong += bad
+        counts += part_counts
+        failures += part_failures
     pool.shutdown()
-    return counts, wrong
+    return counts, failures
 
 
 @click.command()
-@click.option("--num", default=100_000, show_default=True, help="Inputs in all, a fifth a kind.")
-@click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True,
-              help="This kind alone; may be repeated.")
+@click.option(
+    "--num", default=100_000, show_default=True, help="Number of inputs, a fifth for each kind."
+)
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(list(KINDS)),
+    multiple=True,
+    help="Read only this kind; may be repeated.",
+)
 @click.option("--seed", default=0, show_default=True, help="The first seed of each kind.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path),
-              help="Write the record there.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the record to this file."
+)
 @report_user_errors
 def main(num: int, kinds: tuple[str, ...], seed: int, json_path: Path | None) -> None:
-    """Read damaged files of every kind and count what becomes of them."""
+    """Read damaged files of every kind and count the results."""
     if json_path is not None:
         refuse_foreign(json_path, RECORD)
     rows, failed = [], False
     for name in kinds or KINDS:
         began = time.monotonic()
         share = num // len(KINDS)
-        counts, wrong = run(name, range(seed, seed + share))
+        counts, failures = run(name, range(seed, seed + share))
         row = {"kind": name, "inputs": share} | {
-            key: counts[key] for key in ("read", "refused", "traceback", "crash")}
+            key: counts[key] for key in ("read", "refused", "traceback", "crash")
+        }
         rows.append(row | {"seconds": round(time.monotonic() - began, 1)})
         click.echo("  ".join(f"{key}={value}" for key, value in rows[-1].items()))
-        for number, text in wrong[:5]:
+        for number, text in failures[:5]:
             click.echo(f"    seed {number}: {text}")
-        failed = failed or bool(wrong)
+        failed = failed or bool(failures)
         if json_path is not None:
-            record = {"benchmark": "fuzz_imports", "date": date.today().isoformat(),
-                      "seed": seed, "rows": rows}
+            record = {
+                "benchmark": "fuzz_imports",
+                "date": date.today().isoformat(),
+                "seed": seed,
+                "rows": rows,
+            }
             write_json(json_path, record, ours=RECORD)
     sys.exit(failed)
 

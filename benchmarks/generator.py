@@ -1,8 +1,11 @@
-"""Times a generator's forward, text features to picture: `python -m benchmarks.generator --device cuda --json FILE`.
+"""Time a generator's forward, from text features to pictures.
 
-Variants: literal (the equations as written, benchmarks/literal.py), eager (plain PyTorch with everything folded: --ops ref),
-compile (torch.compile of that), ours, and on CUDA graph (ours, replayed as one CUDA graph). `deviation` is the largest
-difference from the first variant's pictures over their root mean square.
+    python -m benchmarks.generator --device cuda --json FILE
+
+Variants: `literal` computes the equations as they are written (benchmarks/literal.py); `eager` is
+plain PyTorch with folded constants (--ops ref); `compile` is torch.compile of `eager`; `ours` uses
+our kernels; `graph` replays `ours` as one CUDA graph. The deviation of a variant is the largest
+difference from the pictures of the first variant, divided by their root mean square.
 """
 
 from __future__ import annotations
@@ -23,30 +26,40 @@ from torch_utils.ops.backend import using
 
 
 def text_for(config, batch: int, device) -> TextFeatures:
-    """Random features of 77 tokens: the towers are not what is timed."""
-    return TextFeatures(torch.randn(batch, config.sentence_dim, device=device), torch.randn(batch, 77, config.word_dim, device=device),
-                        torch.ones(batch, 77, dtype=torch.bool, device=device))
+    """Random text features of 77 tokens, because the text encoder is not timed."""
+    return TextFeatures(
+        torch.randn(batch, config.sentence_dim, device=device),
+        torch.randn(batch, 77, config.word_dim, device=device),
+        torch.ones(batch, 77, dtype=torch.bool, device=device),
+    )
 
 
 def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, literal: bool = False):
-    """A call of no arguments that draws the pictures."""
+    """A function without arguments that generates the pictures."""
     device = inputs[0].device.type
 
     def run():
         form = unfused() if literal else contextlib.nullcontext()
-        with using(ops), torch.no_grad(), form, torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with (
+            using(ops),
+            torch.no_grad(),
+            form,
+            torch.autocast(device, dtype, enabled=dtype != torch.float32),
+        ):
             return generator(*inputs, view)
+
     return run
 
 
 def as_graph(call):
-    """`call` as a CUDA graph: captured the first time, replayed from then on."""
+    """A function that captures `call` as a CUDA graph at first, and replays the graph later."""
     graph: list[torch.cuda.CUDAGraph] = []
 
     def run():
         if not graph:
             graph.append(captured(call))
         graph[0].replay()
+
     return run
 
 
@@ -75,9 +88,25 @@ def variants_of(generator, inputs, view: View, dtype: torch.dtype, wanted: list[
 
 @click.command()
 @benchmark_options("256,1024", "1,8")
-@click.option("--generator", "names", default="eidgan", show_default=True, metavar="A,B", help="Presets to time.")
-def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, variants: str, rounds: int, seconds: float,
-         json_path: Path | None) -> None:
+@click.option(
+    "--generator",
+    "names",
+    default="eidgan",
+    show_default=True,
+    metavar="A,B",
+    help="Presets to time.",
+)
+def main(
+    names: str,
+    device: str,
+    resolutions: str,
+    batches: str,
+    dtypes: str,
+    variants: str,
+    rounds: int,
+    seconds: float,
+    json_path: Path | None,
+) -> None:
     """Time a generator's forward."""
     arguments = dict(locals())
     bench, wanted = Bench("generator", arguments), variants.split(",")
@@ -89,11 +118,20 @@ def main(names: str, device: str, resolutions: str, batches: str, dtypes: str, v
         for resolution in numbers(resolutions):
             view, macs = View.square(resolution), describe(config, View.square(resolution))["macs"]
             for batch in numbers(batches):
-                inputs = torch.randn(batch, *generator.latent_shape, device=device), text_for(config, batch, device)
+                inputs = (
+                    torch.randn(batch, *generator.latent_shape, device=device),
+                    text_for(config, batch, device),
+                )
                 for dtype in dtypes.split(","):
-                    bench.case({"generator": name, "resolution": resolution, "batch": batch},
-                               variants_of(generator, inputs, view, DTYPES[dtype], wanted), images=batch, dtype=dtype,
-                               flops=2.0 * macs * batch, bytes_moved=parameter_bytes + 12.0 * batch * resolution ** 2, compare=True)
+                    bench.case(
+                        {"generator": name, "resolution": resolution, "batch": batch},
+                        variants_of(generator, inputs, view, DTYPES[dtype], wanted),
+                        images=batch,
+                        dtype=dtype,
+                        flops=2.0 * macs * batch,
+                        bytes_moved=parameter_bytes + 12.0 * batch * resolution**2,
+                        compare=True,
+                    )
                     torch._dynamo.reset()
 
 

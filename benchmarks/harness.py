@@ -1,9 +1,12 @@
-"""What the benchmarks share: flags, interleaved timing, ceilings of the machine, peak memory, the JSON record.
+"""What the benchmarks share: options, interleaved timing, peak memory and the JSON record.
 
-Variants run in turn, round by round, in one process, so that a change of clock or neighbours meets all of them. A time is the
-median over rounds; spread is the distance between the quartiles over the median. On CPUs `cpu_ms` is the processor time of all
-threads: with one thread it is what the wall clock would show without neighbours, and what ratios are made of. Shares are of what this machine was
-measured to copy and to multiply in the same run: limit = max(bytes / bandwidth, FLOPs / rate).
+Variants run in turn, round by round, in one process, so that changes of the clock rate and load by
+other processes affect all of them alike. A time is the median over rounds, and its spread is the
+interquartile range divided by the median. On CPUs, `cpu_ms` is the processor time of all threads;
+with one thread, ratios are computed from it, because other processes hardly change it.
+
+`share_of_limit` is limit / time with limit = max(bytes / bandwidth, FLOPs / rate). The bandwidth of
+a copy and the rate of a matrix product are measured on the same machine in the same run.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from dnnlib.ownership import json_with, refuse_foreign
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 VARIANTS = ("eager", "compile", "ours")
-RECORD = json_with("benchmark", "rows")  # a file that --json may replace
+RECORD = json_with("benchmark", "rows")  # the rule for files that --json may replace
 
 
 def numbers(text: str) -> list[int]:
@@ -34,30 +37,72 @@ def numbers(text: str) -> list[int]:
 
 
 def benchmark_options(resolutions: str, batches: str):
-    """The flags of every benchmark, with these defaults. A `UserError` becomes one line."""
+    """Decorator: adds the options of every benchmark, with these defaults.
+
+    A `UserError` of the command is printed as one line.
+    """
+
     def decorate(function):
         function = report_user_errors(function)
         for option in (
-            click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True),
-            click.option("--resolutions", default=resolutions, show_default=True, metavar="R,R", help="Side of the pictures."),
+            click.option(
+                "--device",
+                default="cuda" if torch.cuda.is_available() else "cpu",
+                show_default=True,
+            ),
+            click.option(
+                "--resolutions",
+                default=resolutions,
+                show_default=True,
+                metavar="R,R",
+                help="Sides of the pictures in pixels.",
+            ),
             click.option("--batches", default=batches, show_default=True, metavar="N,N"),
-            click.option("--dtypes", default="bf16,fp32", show_default=True, metavar="A,B", help="fp32, bf16 (autocast), fp16."),
-            click.option("--variants", default=",".join(VARIANTS), show_default=True, metavar="A,B"),
-            click.option("--rounds", default=20, show_default=True, help="Rounds at most; a case takes about --seconds."),
-            click.option("--seconds", default=2.0, show_default=True, help="Time for one case."),
-            click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."),
+            click.option(
+                "--dtypes",
+                default="bf16,fp32",
+                show_default=True,
+                metavar="A,B",
+                help="fp32, bf16 (autocast), fp16.",
+            ),
+            click.option(
+                "--variants", default=",".join(VARIANTS), show_default=True, metavar="A,B"
+            ),
+            click.option(
+                "--rounds",
+                default=20,
+                show_default=True,
+                help="Most rounds of one case.",
+            ),
+            click.option(
+                "--seconds", default=2.0, show_default=True, help="Approximate time for one case."
+            ),
+            click.option(
+                "--json",
+                "json_path",
+                type=click.Path(path_type=Path),
+                help="Write the record to this file.",
+            ),
         ):
             function = option(function)
         return function
+
     return decorate
 
 
 class Bench:
-    """Times variants of a case, collects rows and writes them to --json after every case. `arguments` are the flags."""
+    """Times the variants of cases, and writes all rows to --json after every case.
+
+    title: name of the benchmark. arguments: the values of the options, by name.
+    """
 
     def __init__(self, title: str, arguments: dict) -> None:
         self.title, self.arguments, self.path = title, arguments, arguments["json_path"]
-        self.device, self.rounds, self.seconds = torch.device(arguments["device"]), arguments["rounds"], arguments["seconds"]
+        self.device, self.rounds, self.seconds = (
+            torch.device(arguments["device"]),
+            arguments["rounds"],
+            arguments["seconds"],
+        )
         self.rows: list[dict] = []
         if self.path:
             refuse_foreign(self.path, RECORD)
@@ -68,15 +113,31 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def once(self, call: Callable[[], object]) -> float:
+        """Elapsed seconds of one call, including its work on the GPU."""
         self.sync()
         start = time.perf_counter()
         call()
         self.sync()
         return time.perf_counter() - start
 
-    def case(self, labels: dict, variants: dict[str, Callable[[], object]], *, flops: float = 0, bytes_moved: float = 0,
-             images: int = 0, dtype: str = "fp32", compare: bool = False) -> None:
-        """Time every variant and print one row each. A variant that fails is recorded with what it said."""
+    def case(
+        self,
+        labels: dict,
+        variants: dict[str, Callable[[], object]],
+        *,
+        flops: float = 0,
+        bytes_moved: float = 0,
+        images: int = 0,
+        dtype: str = "fp32",
+        compare: bool = False,
+    ) -> None:
+        """Time the variants of one case and print a row for each.
+
+        labels: entries of each row. flops, bytes_moved, images: of one call, for shares and rates.
+        compare: whether to compute the deviation from the first variant's result. If a variant
+        raises an error, its row holds the error's message.
+        """
+        # Call each variant to warm up, and measure its memory.
         alive: dict[str, float] = {}
         problems: dict[str, str] = {}
         peaks: dict[str, int] = {}
@@ -87,56 +148,85 @@ class Bench:
                 result = call()
                 if compare and isinstance(result, torch.Tensor):
                     expected = result.float() if expected is None else expected
-                    deviations[name] = {"deviation": float((result - expected).abs().max() / expected.square().mean().sqrt())}
+                    deviations[name] = {
+                        "deviation": float(
+                            (result - expected).abs().max() / expected.square().mean().sqrt()
+                        )
+                    }
                 del result
                 self.once(call)
                 peaks[name] = self.peak_bytes(call)
                 alive[name] = max(self.once(call), 1e-7)
-            except RuntimeError as error:  # out of memory, a launch, a capture or a compilation that failed
+            except RuntimeError as error:  # of memory, a launch, a capture or a compilation
                 problems[name] = _problem(error)
+
+        # Time the variants in turn. Repeat short calls, because the clock has a limited resolution.
         rounds = max(3, min(self.rounds, int(self.seconds / max(sum(alive.values()), 1e-7))))
-        # Short calls are repeated within a round, so that the clock is not what is measured.
         repeats = {name: max(1, min(100, int(0.002 / seconds))) for name, seconds in alive.items()}
         times: dict[str, list[float]] = {name: [] for name in alive}
         busy: dict[str, list[float]] = {name: [] for name in alive}
         for _ in range(rounds):
             for name in alive:
+
                 def many(name=name):
                     for _ in range(repeats[name]):
                         variants[name]()
+
                 before = time.process_time()
                 times[name].append(self.once(many) / repeats[name])
                 busy[name].append((time.process_time() - before) / repeats[name])
+
+        # Add the rows.
         limit = self.limit_s(flops, bytes_moved, dtype) if alive else 0.0
         for name in variants:
             row = labels | {"dtype": dtype, "variant": name}
             if name in problems:
                 self.add(row | {"problem": problems[name]})
                 continue
-            self.add(row | {"rounds": rounds} | self.figures(times, busy, name) | {
-                "peak_mib": peaks[name] / 2**20, "gflop": flops / 1e9, "gbyte": bytes_moved / 1e9,
-                "share_of_limit": limit / self.chosen(times, busy, name)} | deviations.get(name, {})
-                | ({"ms_per_image": self.chosen(times, busy, name) * 1e3 / images} if images else {}))
+            time_s = self.chosen(times, busy, name)
+            row |= {"rounds": rounds} | self.figures(times, busy, name)
+            row |= {"peak_mib": peaks[name] / 2**20}
+            row |= {"gflop": flops / 1e9, "gbyte": bytes_moved / 1e9}
+            row |= {"share_of_limit": limit / time_s} | deviations.get(name, {})
+            self.add(row | ({"ms_per_image": time_s * 1e3 / images} if images else {}))
         self.write()
 
-    def chosen(self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str) -> float:
-        """Seconds that shares and ratios stand on: processor time on one CPU thread, else the clock."""
+    def chosen(
+        self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str
+    ) -> float:
+        """The seconds for shares and ratios: processor time with one CPU thread, else elapsed."""
         single = self.device.type == "cpu" and torch.get_num_threads() == 1
         return statistics.median((busy if single else times)[name])
 
-    def figures(self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str) -> dict[str, float]:
+    def figures(
+        self, times: dict[str, list[float]], busy: dict[str, list[float]], name: str
+    ) -> dict[str, float]:
         low, _, high = statistics.quantiles(times[name], n=4)
         cpu = {"cpu_ms": statistics.median(busy[name]) * 1e3} if self.device.type == "cpu" else {}
         first = self.chosen(times, busy, next(iter(times)))
-        return {"ms": statistics.median(times[name]) * 1e3, "spread": (high - low) / statistics.median(times[name])} | cpu | {
-            "speedup": first / self.chosen(times, busy, name)}
+        return (
+            {
+                "ms": statistics.median(times[name]) * 1e3,
+                "spread": (high - low) / statistics.median(times[name]),
+            }
+            | cpu
+            | {"speedup": first / self.chosen(times, busy, name)}
+        )
 
     def add(self, row: dict) -> None:
         self.rows.append(row)
-        click.echo("  ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
+        click.echo(
+            "  ".join(
+                f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                for key, value in row.items()
+            )
+        )
 
     def peak_bytes(self, call: Callable[[], object]) -> int:
-        """Most memory above the start during one call: the allocator's on CUDA, the resident set on CPUs (Linux)."""
+        """The most memory in bytes that one call adds.
+
+        On CUDA it is that of PyTorch's allocator, on CPUs the resident set (Linux only, else 0).
+        """
         if self.device.type == "cuda":
             self.sync()
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -162,6 +252,7 @@ class Bench:
         return max(seen) - seen[0]
 
     def limit_s(self, flops: float, bytes_moved: float, dtype: str) -> float:
+        """The least seconds in which this machine can move and compute that much."""
         if not self.ceilings:
             self.ceilings["bytes_per_s"] = self._copy_rate()
         if dtype not in self.ceilings:
@@ -169,11 +260,13 @@ class Bench:
         return max(flops / self.ceilings[dtype], bytes_moved / self.ceilings["bytes_per_s"])
 
     def fastest(self, call: Callable[[], object]) -> float:
-        """Of five calls, in the seconds of `chosen`."""
+        """The least time of five calls, in the seconds of `chosen`."""
+
         def one() -> float:
             before = time.process_time()
             wall = self.once(call)
             return self.chosen({"": [wall]}, {"": [time.process_time() - before]}, "")
+
         return min(one() for _ in range(5))
 
     def _copy_rate(self) -> float:
@@ -184,20 +277,29 @@ class Bench:
     def _gemm_rate(self, dtype: torch.dtype) -> float:
         side = 8192 if self.device.type == "cuda" else 1024
         a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
-        return 2 * side ** 3 / self.fastest(lambda: a @ b)
+        return 2 * side**3 / self.fastest(lambda: a @ b)
 
     def write(self) -> None:
-        """All rows so far, where --json asks for a record."""
-        record = {"benchmark": self.title, "date": datetime.date.today().isoformat(), "machine": machine(self.device),
-                  "arguments": {key: str(value) for key, value in self.arguments.items() if key != "json_path"},
-                  "ceilings": self.ceilings, "rows": self.rows}
+        """Write all rows so far, if --json is given."""
+        record = {
+            "benchmark": self.title,
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(self.device),
+            "arguments": {
+                key: str(value) for key, value in self.arguments.items() if key != "json_path"
+            },
+            "ceilings": self.ceilings,
+            "rows": self.rows,
+        }
         if self.path:
             write_json(self.path, record, ours=RECORD)
 
 
 def _problem(error: RuntimeError) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
     lines = str(error).strip().splitlines()
-    return "out of memory" if isinstance(error, torch.OutOfMemoryError) else f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _resident() -> int:
@@ -205,12 +307,22 @@ def _resident() -> int:
 
 
 def machine(device: torch.device) -> dict:
+    """What a record says of the machine."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(), "load": os.getloadavg()[0]}
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "load": os.getloadavg()[0],
+    }
 
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

@@ -1,11 +1,11 @@
-"""Compiles every CUDA kernel and records what the compiler made of it. No GPU is needed.
+"""Compile every CUDA kernel and record registers, spills and instructions. No GPU is needed.
 
 `python -m benchmarks.kernel_resources` writes benchmarks/results/<date>-kernel-resources.json and
-the tables of docs/ops.md between its markers, and exits with 1 where a kernel of a forward pass
-that the presets launch spills registers. A record holds a hash of the kernels' code and flags, so a
-test notices kernels that changed without a new record. `--ops DIRECTORY` records the kernels of
-another checkout, as a state to compare with. Files whose intermediate code (PTX) a record knows are
-not compiled again, so a run that was interrupted goes on where it was.
+the tables of docs/ops.md between its markers. It exits with code 1 if a kernel of a forward pass
+that the presets launch spills registers. A record holds a hash of the kernels' code and flags, by
+which a test finds kernels that changed without a new record. `--ops DIRECTORY` records the kernels
+of another checkout, to compare with. Files whose intermediate code (PTX) is in a record are not
+compiled again, so an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ ROOT = Path(__file__).parents[1]
 PAGE, RESULTS = ROOT / "docs" / "ops.md", ROOT / "benchmarks" / "results"
 LAUNCHES = ROOT / "benchmarks" / "launches"
 BEGIN, END = "<!-- kernel-resources:begin -->\n", "<!-- kernel-resources:end -->\n"
-SHARED_KIB = {"8.0": 163, "8.6": 99, "9.0": 227, "12.0": 99}  # architecture -> most of a block
-# As C++ names types in symbols -> what we call them, and their number in dtypes.h.
+# Most shared memory of a block, in KiB, by architecture.
+SHARED_KIB = {"8.0": 163, "8.6": 99, "9.0": 227, "12.0": 99}
+# Name of a type in C++ symbols -> our name, and its number in dtypes.h.
 DTYPES = {"f": ("fp32", 0), "3f16": ("fp16", 1), "4bf16": ("bf16", 2), "4tf32": ("TF32", 3)}
 BACKWARD = ("backward", "lines", "act_backward", "weights_backward", "sum")
 NOT_COMPILED = ("emulate.h", "torch_glue.h")  # headers that nvcc does not read
@@ -50,7 +51,7 @@ def sources(ops: Path = OPS) -> list[Path]:
 
 
 def source_hash(ops: Path = OPS) -> str:
-    """Of what decides about compiled kernels but the compiler: code without comments, and flags."""
+    """A hash of the kernels' code without comments and of the compiler's flags."""
     key = hashlib.sha256(" ".join(NVCC_FLAGS).encode())
     for path in sorted(ops.glob("**/cuda/*")):
         if path.suffix in (".cu", ".h") and path.name not in NOT_COMPILED:
@@ -60,84 +61,97 @@ def source_hash(ops: Path = OPS) -> str:
 
 
 def cuobjdump(home: Path) -> Path:
-    """Of the toolkit, else of PATH, else the one that triton brings. Raises `UserError`."""
+    """The path of cuobjdump: of the toolkit, or else of PATH, or else of the package triton.
+
+    home: folder of the CUDA toolkit. Raises `UserError` if there is none.
+    """
     triton, on_path = find_spec("triton"), shutil.which("cuobjdump")
     folders = triton.submodule_search_locations if triton else None
-    brought = [Path(folder) / "backends/nvidia/bin/cuobjdump" for folder in folders or []]
-    for tool in [home / "bin/cuobjdump", *([Path(on_path)] if on_path else []), *brought]:
+    of_triton = [Path(folder) / "backends/nvidia/bin/cuobjdump" for folder in folders or []]
+    for tool in [home / "bin/cuobjdump", *([Path(on_path)] if on_path else []), *of_triton]:
         if tool.exists():
             return tool
-    raise UserError(f"cuobjdump: neither in {home / 'bin'} nor on PATH nor beside triton; "
-                    "install the CUDA toolkit's binary utilities")
+    raise UserError(
+        f"cuobjdump: neither in {home / 'bin'} nor on PATH nor beside triton; "
+        "install the CUDA toolkit's binary utilities"
+    )
 
 
 def named(symbol: str) -> dict:
-    """A kernel's symbol -> kernel, dtype and template numbers.
+    """The kernel, dtype and template arguments of a mangled symbol.
 
-    packs: the widths, then those of the refinement; numbers: the single ones.
+    Of the arguments, `packs` has the lists (the widths, then those of the refinement) and `numbers`
+    the single numbers.
     """
-    found = re.search(r"\d([a-z_]+)_kernel(?:I(.*))?", symbol)
-    assert found, f"{symbol} is not called NAME_kernel or NAME_kernel<dtype, ...>"
-    kernel, rest = found[1], found[2] or "f"
+    match = re.search(r"\d([a-z_]+)_kernel(?:I(.*))?", symbol)
+    assert match, f"{symbol} is not called NAME_kernel or NAME_kernel<dtype, ...>"
+    kernel, rest = match[1], match[2] or "f"
     dtype = next(dtype for dtype in DTYPES if rest.startswith(dtype))
 
     def numbers(text: str) -> list[int]:
         return [int(number) for number in re.findall(r"Li(\d+)E", text)]
 
     pack = r"J((?:Li\d+E)+)E"
-    return {"kernel": kernel, "dtype": DTYPES[dtype][0],
-            "packs": [numbers(text) for text in re.findall(pack, rest)],
-            "numbers": numbers(re.sub(pack, "", rest))}
+    return {
+        "kernel": kernel,
+        "dtype": DTYPES[dtype][0],
+        "packs": [numbers(text) for text in re.findall(pack, rest)],
+        "numbers": numbers(re.sub(pack, "", rest)),
+    }
 
 
-def compiled(source: Path, architecture: str, ops: Path = OPS,
-             known: dict[str, list[Row]] | None = None) -> list[Row]:
-    """Every kernel of one file for one architecture, sorted. known: rows of PTX compiled before.
+def compiled(
+    source: Path, architecture: str, ops: Path = OPS, known: dict[str, list[Row]] | None = None
+) -> list[Row]:
+    """The rows of all kernels of one file for one architecture, sorted.
 
-    Raises `UserError` with the compiler's first words.
+    known: rows of earlier records by PTX hash, which are not compiled again.
+    Raises `UserError` with the beginning of the compiler's message.
     """
     home, number = cuda_home(), architecture.replace(".", "")
     with tempfile.TemporaryDirectory() as folder:
         ptx, binary = Path(folder) / "kernels.ptx", Path(folder) / "kernels.cubin"
 
         def nvcc(*arguments: str | Path) -> str:
-            done = subprocess.run([home / "bin/nvcc", "-w", *arguments], capture_output=True,
-                                  text=True, check=False)
+            done = subprocess.run(
+                [home / "bin/nvcc", "-w", *arguments], capture_output=True, text=True, check=False
+            )
             if done.returncode:
-                said = done.stderr[:500]
-                raise UserError(f"{source.name} does not compile for {architecture}: {said}")
+                message = done.stderr[:500]
+                raise UserError(f"{source.name} does not compile for {architecture}: {message}")
             return done.stderr
 
         nvcc(*NVCC_FLAGS, f"-arch=compute_{number}", f"-I{ops}", "-ptx", source, "-o", ptx)
-        # Symbols hold hashes of where the file lies.
+        # Remove the hashes of the file's path from the symbols.
         text = re.sub(r"_GLOBAL__N__\w{8}_|_cu_\w{8}", "", ptx.read_text())
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         if known and digest in known:
             return known[digest]
-        said = resources(nvcc(f"-arch=sm_{number}", "-Xptxas", "-v", "-cubin", ptx, "-o", binary))
-        done = subprocess.run([cuobjdump(home), "-sass", binary], capture_output=True, text=True,
-                              check=True)
+        used = resources(nvcc(f"-arch=sm_{number}", "-Xptxas", "-v", "-cubin", ptx, "-o", binary))
+        done = subprocess.run(
+            [cuobjdump(home), "-sass", binary], capture_output=True, text=True, check=True
+        )
         code = functions(done.stdout)
     facts = {"arch": architecture, "ptx": digest}
-    rows = [named(symbol) | facts | said[symbol] | counts(code[symbol]) for symbol in said]
+    rows = [named(symbol) | facts | used[symbol] | counts(code[symbol]) for symbol in used]
     order = ("kernel", "dtype", "packs", "numbers")
     return sorted(rows, key=lambda row: [row[name] for name in order])
 
 
 def known_rows(records: list[Path]) -> dict[str, list[Row]]:
-    """PTX hash -> its rows, of all these records that exist."""
+    """The rows of all these records that exist, by PTX hash."""
     known: dict[str, list[Row]] = {}
     for path in filter(Path.exists, records):
         groups = defaultdict(list)
         for row in read_json(path)["rows"]:
-            if "ptx" in row:  # else a record of another benchmark
+            if "ptx" in row:  # records of other benchmarks have no PTX
                 groups[row["ptx"]].append(row)
         known |= groups
     return known
 
 
 def launches_program(folder: Path, ops: Path = OPS) -> Path:
-    """Compile launchers that print threads and shared memory and start nothing; needs no nvcc."""
+    """Compile a program that prints the threads and shared memory of launches; needs no nvcc."""
     compiler, objects = shutil.which("c++"), []
     if compiler is None:
         raise UserError("c++: no C++ compiler on PATH; install one")
@@ -153,7 +167,10 @@ def launches_program(folder: Path, ops: Path = OPS) -> Path:
 
 
 def add_launches(rows: list[Row], program: Path) -> None:
-    """Add threads and dynamic shared memory of the presets' launches; None for other kernels."""
+    """Add `threads` and `dynamic_shared` of the presets' launches to the rows.
+
+    Both are None for kernels that the presets do not launch.
+    """
     config, codes = EidganConfig(), dict(DTYPES.values())
     for row in rows:
         kernel, packs, numbers = row["kernel"], [*row["packs"], [], []], row["numbers"]
@@ -161,28 +178,43 @@ def add_launches(rows: list[Row], program: Path) -> None:
         if kernel == "lines":
             depth, channels = numbers[0], config.features
         widths = [",".join(map(str, pack)) or "-" for pack in packs[:2]]
-        asked = [SHARED_KIB[row["arch"]], kernel, codes[row["dtype"]], depth, channels, *widths]
-        said = subprocess.run([program, *map(str, asked)], capture_output=True, text=True,
-                              check=True).stdout.split()
-        threads, shared = (int(said[0]), int(said[1])) if said else (None, None)
-        # One of several is launched: of the pixels' backward the one with as many warps as fit, of
-        # the others the one for many channels.
-        other = {"backward": numbers[:1] != [threads and threads // 32], "act": numbers == [1],
-                 "weights": numbers != [4], "weights_backward": numbers != [4]}.get(kernel)
-        row |= {"threads": None if other else threads, "dynamic_shared": None if other else shared}
+        words = [SHARED_KIB[row["arch"]], kernel, codes[row["dtype"]], depth, channels, *widths]
+        printed = subprocess.run(
+            [program, *map(str, words)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        threads, shared = (int(printed[0]), int(printed[1])) if printed else (None, None)
+        # Of several variants of a kernel, one is launched: for the pixels' backward the variant
+        # with as many warps as fit, for other kernels the variant for many channels.
+        not_launched = {
+            "backward": numbers[:1] != [threads and threads // 32],
+            "act": numbers == [1],
+            "weights": numbers != [4],
+            "weights_backward": numbers != [4],
+        }.get(kernel)
+        row |= {
+            "threads": None if not_launched else threads,
+            "dynamic_shared": None if not_launched else shared,
+        }
 
 
 def spills(rows: list[Row]) -> list[str]:
-    """Kernels of a forward pass that the presets launch and that spill, in words."""
-    return [f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}"
-            for row in rows
-            if row["spilled"] and row["threads"] and row["kernel"] not in BACKWARD]
+    """A line for each kernel of a forward pass that the presets launch and that spills."""
+    return [
+        f"{label(row)}, {row['dtype']}, spills {row['spilled']} bytes on {row['arch']}"
+        for row in rows
+        if row["spilled"] and row["threads"] and row["kernel"] not in BACKWARD
+    ]
 
 
 def label(row: Row) -> str:
-    """The kernel and what tells it from its sisters."""
-    more = {"backward": "{} warps", "lines": "D = {}", "weights": "{} pairs of rows",
-            "weights_backward": "{} pairs of rows", "act": "{} numbers a thread"}.get(row["kernel"])
+    """The kernel's name with the template arguments that distinguish its variants."""
+    more = {
+        "backward": "{} warps",
+        "lines": "D = {}",
+        "weights": "{} pairs of rows",
+        "weights_backward": "{} pairs of rows",
+        "act": "{} numbers a thread",
+    }.get(row["kernel"])
     parts = [f"`{row['kernel']}`", *("-".join(map(str, pack)) for pack in row["packs"])]
     return ", ".join([*parts, more.format(*row["numbers"])] if more else parts)
 
@@ -192,10 +224,19 @@ def key(row: Row) -> tuple[str, str, str]:
 
 
 def shown(rows: list[Row]) -> list[tuple[str, str]]:
-    """Label and dtype of the tables' kernels: launched, in bf16 or fp32, the lines at D = 8."""
-    return list(dict.fromkeys((label(row), row["dtype"]) for row in rows
-                              if row["threads"] and row["dtype"] in ("bf16", "fp32")
-                              and (row["kernel"] != "lines" or row["numbers"] == [8])))
+    """Label and dtype of the kernels in the tables.
+
+    These are the kernels that are launched, in bf16 or fp32; of `lines` only that for D = 8.
+    """
+    return list(
+        dict.fromkeys(
+            (label(row), row["dtype"])
+            for row in rows
+            if row["threads"]
+            and row["dtype"] in ("bf16", "fp32")
+            and (row["kernel"] != "lines" or row["numbers"] == [8])
+        )
+    )
 
 
 def _registers(row: Row) -> str:
@@ -213,19 +254,20 @@ def _number(what: str):
 def _widths(what: str):
     def figure(row: Row) -> str:
         return ", ".join(f"{number} x {bits}" for bits, number in row[what].items()) or "none"
+
     return figure
 
 
 def tables(record: dict, before: dict) -> str:
-    """What the page holds between its markers; `old -> new` where `before` has another figure."""
+    """The tables of docs/ops.md. A figure that differs from `before` is shown as 'old -> new'."""
     new, old = ({key(row): row for row in r["rows"]} for r in (record, before))
 
     def cells(name: str, dtype: str, columns: list) -> str:
         texts = []
         for arch, figure in columns:
-            now = figure(new[name, dtype, arch])
-            was = figure(old[name, dtype, arch]) if (name, dtype, arch) in old else now
-            texts.append(now if was == now else f"{was} -> {now}")
+            value = figure(new[name, dtype, arch])
+            old_value = figure(old[name, dtype, arch]) if (name, dtype, arch) in old else value
+            texts.append(value if old_value == value else f"{old_value} -> {value}")
         return f"| {name} | {dtype} | {' | '.join(texts)} |"
 
     def table(head: str, columns: list) -> list[str]:
@@ -234,39 +276,49 @@ def tables(record: dict, before: dict) -> str:
 
     archs = list(SHARED_KIB)
     names = ["Kernel", "Numbers", *archs, *(f"KiB, {arch}" for arch in archs)]
-    lines = table(f"| {' | '.join(names)} |",
-                  [(arch, figure) for figure in (_registers, _shared) for arch in archs])
-    figures = [_number("instructions"), _number("hmma"), _number("lds"), _widths("loads"),
-               _widths("in_flight")]
+    lines = table(
+        f"| {' | '.join(names)} |",
+        [(arch, figure) for figure in (_registers, _shared) for arch in archs],
+    )
+    figures = [
+        _number("instructions"),
+        _number("hmma"),
+        _number("lds"),
+        _widths("loads"),
+        _widths("in_flight"),
+    ]
     head = "| Kernel, 9.0 | Numbers | Instructions | HMMA | LDS | Global loads | Most in flight |"
     lines += ["", *table(head, [("9.0", figure) for figure in figures])]
     return "\n".join(lines) + "\n"
 
 
 def updated(text: str, records: tuple[Path, Path]) -> str:
-    """The page with the tables of (the record, the record of the state before)."""
+    """The page `text` with new tables. records: the record, and an earlier one to compare with."""
     head, rest = text.split(BEGIN)
     now, then = records
-    said = (f"Records in `benchmarks/results/`: now `{now.name}`, before\n"
-            f"`{then.name}`.\n\n")
-    return head + BEGIN + said + tables(read_json(now), read_json(then)) + END + rest.split(END)[1]
+    note = f"Records in `benchmarks/results/`: now `{now.name}`, before\n`{then.name}`.\n\n"
+    return head + BEGIN + note + tables(read_json(now), read_json(then)) + END + rest.split(END)[1]
 
 
 def recorded_before(text: str) -> Path:
-    """The record that the page names as the state before."""
+    """The earlier record that the page names."""
     return RESULTS / re.findall(r"before\s`([\w.-]+)`", text.split(BEGIN)[1])[0]
 
 
 def record(ops: Path, path: Path) -> dict:
-    """Compile everything below `ops` for all architectures; the record grows as files are done.
+    """Compile all kernels below `ops` for all architectures, and write the record after each file.
 
-    Rows that an interrupted run left there stay until all is done.
+    The rows of an interrupted run stay in the record until the end.
     """
-    facts = {"benchmark": "kernel_resources", "date": datetime.date.today().isoformat(),
-             "sources": "not all", "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
-             "flags": NVCC_FLAGS}
-    left = known_rows([path])
-    rows, known = [], known_rows([*RESULTS.glob("*kernel-resources*.json")]) | left
+    facts = {
+        "benchmark": "kernel_resources",
+        "date": datetime.date.today().isoformat(),
+        "sources": "not all",
+        "nvcc": ".".join(map(str, compiler_version(cuda_home()))),
+        "flags": NVCC_FLAGS,
+    }
+    earlier = known_rows([path])
+    rows, known = [], known_rows([*RESULTS.glob("*kernel-resources*.json")]) | earlier
     with tempfile.TemporaryDirectory() as folder:
         program = launches_program(Path(folder), ops)
         for source in sources(ops):
@@ -276,7 +328,7 @@ def record(ops: Path, path: Path) -> dict:
                 rows += more
                 if any(row["ptx"] not in known for row in more):
                     done = {row["ptx"] for row in rows}
-                    kept = [row for ptx in left if ptx not in done for row in left[ptx]]
+                    kept = [row for ptx in earlier if ptx not in done for row in earlier[ptx]]
                     write_record(path, facts | {"rows": rows + kept})
                 click.echo(f"{source.name} {architecture}: {len(rows)} kernels so far")
     whole = facts | {"sources": source_hash(ops), "rows": rows}
@@ -285,7 +337,7 @@ def record(ops: Path, path: Path) -> dict:
 
 
 def write_record(path: Path, record: dict) -> None:
-    """As JSON with a line for each row."""
+    """Write a record as JSON with one line for each row."""
     facts = {name: value for name, value in record.items() if name != "rows"}
     rows = ",\n".join("  " + json.dumps(row) for row in record["rows"])
     text = json.dumps(facts, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'
@@ -293,13 +345,21 @@ def write_record(path: Path, record: dict) -> None:
 
 
 @click.command()
-@click.option("--ops", type=click.Path(exists=True, file_okay=False, path_type=Path), default=OPS,
-              help="torch_utils/ops of another checkout; its record is written, the page is not.")
-@click.option("--json", "path", type=click.Path(path_type=Path),
-              help="Where the record goes; default: a dated file in benchmarks/results.")
+@click.option(
+    "--ops",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=OPS,
+    help="torch_utils/ops of another checkout: write its record, but not docs/ops.md.",
+)
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    help="File of the record.  [default: a dated file in benchmarks/results]",
+)
 @report_user_errors
 def main(ops: Path, path: Path | None) -> None:
-    """Record what the compiler makes of every kernel."""
+    """Record the registers, spills and instructions of every kernel."""
     path = path or RESULTS / f"{datetime.date.today().isoformat()}-kernel-resources.json"
     refuse_foreign(path, RECORD)
     rows = record(ops, path)["rows"]

@@ -1,5 +1,7 @@
-"""The generator as its equations are written, unfused: an FFT over every position, one tensor for each of bias, activation
-and gain, attention with explicit queries, keys and values. The baseline that a direct implementation would be.
+"""The generator's layers as their equations are written, without fusion: a baseline for timings.
+
+Every position gets its FFT, bias, activation and gain make one tensor each, and attention has
+explicit queries, keys and values.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ import torch
 from torch.nn import functional
 
 from torch_utils.ops.biline.reference import biline_compose
-from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE, spectral_fold
+from torch_utils.ops.modulated_linear.reference import (
+    DEMODULATION_EPS,
+    LEAKY_GAIN,
+    LEAKY_SLOPE,
+    spectral_fold,
+)
 
 
 def activated(y: torch.Tensor) -> torch.Tensor:
@@ -37,17 +44,24 @@ def modulated_linear(x, weight, style, bias, *, spectrum=None, demodulate=True, 
 
 def equal_linear(layer, x):
     gain = LEAKY_GAIN if layer.activate else 1.0
-    y = functional.linear(x, layer.weight * (layer.weight_gain / gain)) + layer.bias * (layer.bias_gain / gain)
+    y = functional.linear(x, layer.weight * (layer.weight_gain / gain)) + layer.bias * (
+        layer.bias_gain / gain
+    )
     return activated(y) if layer.activate else y
 
 
 def attention(layer, x, tokens, mask=None):
     """softmax(Q K^T / sqrt(d)) V, then gamma * LN(x) + beta, for every position."""
+
     def heads(y):
         return y.unflatten(-1, (layer.num_heads, layer.head_dim)).transpose(1, 2)
 
     normalised = functional.layer_norm(x, x.shape[-1:])
-    query, key, value = heads(layer.query(normalised)), heads(layer.key(tokens)), heads(layer.value(tokens))
+    query, key, value = (
+        heads(layer.query(normalised)),
+        heads(layer.key(tokens)),
+        heads(layer.value(tokens)),
+    )
     scores = query @ key.transpose(2, 3) / math.sqrt(layer.head_dim)
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
@@ -56,7 +70,7 @@ def attention(layer, x, tokens, mask=None):
 
 
 def pixel_mlp(features, weights, biases):
-    """The gain that is folded into weights and biases is taken out and applied behind the activation."""
+    """The layers of a pixel MLP, with the gain after the activation and not in the weights."""
     for weight, bias in zip(weights, biases, strict=True):
         features = activated(functional.linear(features, weight / LEAKY_GAIN) + bias / LEAKY_GAIN)
     return features
@@ -68,12 +82,14 @@ def biline_decode(features, rows, columns, weights, biases):
 
 @contextlib.contextmanager
 def literal() -> Iterator[None]:
-    """Generators run these forms inside the block; use with --ops ref."""
+    """A context in which generators use the functions of this module; needs --ops ref."""
     with contextlib.ExitStack() as stack:
-        for target, form in (("networks.layers.modulated.modulated_linear", modulated_linear),
-                             ("networks.layers.linear.EqualLinear.forward", equal_linear),
-                             ("networks.layers.cross_attention.CrossAttentionModulation.forward", attention),
-                             ("networks.generators.biline.pixel_mlp", pixel_mlp),
-                             ("networks.generators.biline.biline_decode", biline_decode)):
+        for target, form in (
+            ("networks.layers.modulated.modulated_linear", modulated_linear),
+            ("networks.layers.linear.EqualLinear.forward", equal_linear),
+            ("networks.layers.cross_attention.CrossAttentionModulation.forward", attention),
+            ("networks.generators.biline.pixel_mlp", pixel_mlp),
+            ("networks.generators.biline.biline_decode", biline_decode),
+        ):
             stack.enter_context(mock.patch(target, form))
         yield

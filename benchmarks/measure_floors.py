@@ -1,11 +1,11 @@
-"""What real pictures score.
+"""Compute the scores of real pictures, which a perfect generator would have.
 
     python -m benchmarks.measure_floors --data data/flowers64.zip --json FILE
 
-Training pictures stand in for a perfect generator of the training classes, one half of the test
-pictures for a perfect generator of the test classes. They are written as folders with their first
+Training pictures represent a perfect generator of the training classes, one half of the test
+pictures a perfect generator of the test classes. They are written as folders with their first
 captions and scored by the code of `calc_metrics.py calc --images`. `cpu_seconds` is processor time
-with one thread; that of the first row of a detector includes reading the pictures.
+with one thread. For the first row of a detector it includes reading the pictures.
 """
 
 from __future__ import annotations
@@ -37,29 +37,47 @@ COPIES = ("nearest_train_lite2",)
 
 
 def drawn(data: Path, split: str, num: int | None = None) -> list[Record]:
-    """The pictures of a split in a seeded order: the first `num`, or all."""
+    """The first `num` pictures of a split in a seeded order; all if `num` is None."""
     dataset = TextImageDataset(data, split=split)
     order = torch.randperm(len(dataset), generator=generator_for("measure floors", split))
     return [dataset[index] for index in order[:num].tolist()]
 
 
 def written(place: Path, records: Sequence[Record]) -> Path:
-    """These pictures, with their first captions, as a new folder."""
-    write_folder(place, [record.image for record in records],
-                 [record.captions[0] for record in records])
+    """Write the pictures with their first captions into a new folder `place` and return it."""
+    write_folder(
+        place, [record.image for record in records], [record.captions[0] for record in records]
+    )
     return place
 
 
-def scored(name: str, place: Path, sources: Sources, measures: Sequence[str],
-           cache: Path) -> list[dict]:
-    """A row of the record for each measure of the pictures in the folder `place`."""
+def scored(
+    name: str, place: Path, sources: Sources, measures: Sequence[str], cache: Path
+) -> list[dict]:
+    """The record's rows, one for each measure of the pictures in the folder `place`."""
     pictures, rows, started = PictureFolder(place), [], time.process_time()
-    for found in evaluate(FolderSubject(pictures), sources, evaluations_named(measures),
-                          num=len(pictures), cache_dir=cache):
-        kept = ("metric", "value", "recall", "coverage", "parts", "real_pairs", "num_generated",
-                "num_real")
-        rows.append({"pictures": name} | {key: found[key] for key in kept if key in found}
-                    | {"cpu_seconds": round(time.process_time() - started, 2)})
+    for score in evaluate(
+        FolderSubject(pictures),
+        sources,
+        evaluations_named(measures),
+        num=len(pictures),
+        cache_dir=cache,
+    ):
+        kept = (
+            "metric",
+            "value",
+            "recall",
+            "coverage",
+            "parts",
+            "real_pairs",
+            "num_generated",
+            "num_real",
+        )
+        rows.append(
+            {"pictures": name}
+            | {key: score[key] for key in kept if key in score}
+            | {"cpu_seconds": round(time.process_time() - started, 2)}
+        )
         click.echo(rows[-1], err=True)
         started = time.process_time()
     return rows
@@ -67,12 +85,19 @@ def scored(name: str, place: Path, sources: Sources, measures: Sequence[str],
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR")
-@click.option("--num-images", "num", default=1000, show_default=True, help="Training pictures.")
-@click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write the record there.")
+@click.option(
+    "--num-images", "num", default=1000, show_default=True, help="Number of training pictures."
+)
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the record to this file.",
+)
 @report_user_errors
 def main(data: Path, num: int, path: Path | None) -> None:
-    """Score real pictures against real ones."""
+    """Score real pictures against other real pictures."""
     if path:
         refuse_foreign(path, RECORD)
     torch.set_num_threads(1)
@@ -81,19 +106,32 @@ def main(data: Path, num: int, path: Path | None) -> None:
         folder = Path(name)
         cache = folder / "cache"
         cache.mkdir()
-        half = written(folder / "half", test[:len(test) // 2])
-        other = written(folder / "other_half", test[len(test) // 2:])
+        half = written(folder / "half", test[: len(test) // 2])
+        other = written(folder / "other_half", test[len(test) // 2 :])
         whole = Sources(data=data)
         rows = [
             *scored("train against test", written(folder / "train", train), whole, MEASURES, cache),
-            *scored("half of test against the other half", half,
-                    Sources(data=data, reference=other), MEASURES, cache),
+            *scored(
+                "half of test against the other half",
+                half,
+                Sources(data=data, reference=other),
+                MEASURES,
+                cache,
+            ),
             *scored("half of test beside train", half, whole, COPIES, cache),
         ]
     if path:
-        write_json(path, {"benchmark": "measure floors", "date": datetime.date.today().isoformat(),
-                          "data": data.stem, "rows": rows,
-                          "machine": machine(torch.device("cpu"))}, ours=RECORD)
+        write_json(
+            path,
+            {
+                "benchmark": "measure floors",
+                "date": datetime.date.today().isoformat(),
+                "data": data.stem,
+                "rows": rows,
+                "machine": machine(torch.device("cpu")),
+            },
+            ours=RECORD,
+        )
 
 
 if __name__ == "__main__":

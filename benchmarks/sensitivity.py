@@ -1,7 +1,10 @@
-"""How each measure answers to known damage, on OpenMoji: `python -m benchmarks.sensitivity --data data/openmoji64.zip --write`.
+"""Compute the response of each measure to known damage of OpenMoji pictures.
 
-One half of the pictures is the reference. Pictures of the other half are damaged, written as a folder with their captions, and
-scored by the very code of `calc_metrics.py calc --images`. The table goes into docs/evaluation.md between its marks.
+    python -m benchmarks.sensitivity --data data/openmoji64.zip --write
+
+One half of the pictures is the reference. The pictures of the other half are damaged, written as a
+folder with their captions, and scored by the code of `calc_metrics.py calc --images`. With --write,
+the table goes into docs/evaluation.md between its marks.
 """
 
 from __future__ import annotations
@@ -44,19 +47,40 @@ BEGIN, END = "<!-- benchmarks/sensitivity.py writes from here", "<!-- to here --
 NUM_MODES = 8
 CPU = torch.device("cpu")
 
-# Two measures without a row of their own here: their formulas on the embedded detectors.
+# The formulas of fid* and cmmd* on detectors that need no download, and named evaluations.
 ROWS = [
-    Evaluation(name="Frechet, lite2", summary="the formula of fid*", measure=Frechet(detector="lite2")),
-    Evaluation(name="CMMD, small", summary="the formula of cmmd*", measure=Cmmd(detector="small-heldout")),
-    *evaluations_named(["kid_lite2", "pr_lite2", "dc_lite2", "swd", "lattice", "motif",
-                      "clip_s_small_heldout", "clip_r_small"]),
+    Evaluation(
+        name="Frechet, lite2", summary="the formula of fid*", measure=Frechet(detector="lite2")
+    ),
+    Evaluation(
+        name="CMMD, small", summary="the formula of cmmd*", measure=Cmmd(detector="small-heldout")
+    ),
+    *evaluations_named(
+        [
+            "kid_lite2",
+            "pr_lite2",
+            "dc_lite2",
+            "swd",
+            "lattice",
+            "motif",
+            "clip_s_small_heldout",
+            "clip_r_small",
+        ]
+    ),
 ]
-COLUMNS = {  # heading: (row, field)
-    "Frechet": ("Frechet, lite2", "value"), "KID": ("kid_lite2", "value"), "CMMD": ("CMMD, small", "value"),
-    "precision": ("pr_lite2", "value"), "recall": ("pr_lite2", "recall"), "density": ("dc_lite2", "value"),
-    "coverage": ("dc_lite2", "coverage"), "swd": ("swd", "value"),
-    "lattice": ("lattice", "value"), "motif": ("motif", "value"),
-    "CLIP-S": ("clip_s_small_heldout", "value"), "CLIP-R": ("clip_r_small", "value"),
+COLUMNS = {  # heading: (evaluation, field of its record)
+    "Frechet": ("Frechet, lite2", "value"),
+    "KID": ("kid_lite2", "value"),
+    "CMMD": ("CMMD, small", "value"),
+    "precision": ("pr_lite2", "value"),
+    "recall": ("pr_lite2", "recall"),
+    "density": ("dc_lite2", "value"),
+    "coverage": ("dc_lite2", "coverage"),
+    "swd": ("swd", "value"),
+    "lattice": ("lattice", "value"),
+    "motif": ("motif", "value"),
+    "CLIP-S": ("clip_s_small_heldout", "value"),
+    "CLIP-R": ("clip_r_small", "value"),
 }
 
 
@@ -65,7 +89,11 @@ Damaged = tuple[list[torch.Tensor], list[str]]  # pictures and captions
 
 @dataclass(frozen=True)
 class Damage:
-    """`change` takes the judged pictures, the reference pictures and a caption each, and gives pictures and captions."""
+    """A kind of damage.
+
+    change: maps the pictures to score, the reference pictures and the captions of the first to
+    damaged pictures and captions. Pictures are uint8 [3, H, W].
+    """
 
     name: str
     change: Callable[[list[torch.Tensor], list[torch.Tensor], list[str]], Damaged]
@@ -73,30 +101,52 @@ class Damage:
 
 def blurred(sigma: float) -> Damage:
     def blur(image: torch.Tensor) -> torch.Tensor:
-        picture = Image.fromarray(image.permute(1, 2, 0).numpy()).filter(ImageFilter.GaussianBlur(sigma))
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy()).filter(
+            ImageFilter.GaussianBlur(sigma)
+        )
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
-    return Damage(f"blur, sigma {sigma:g} px", lambda images, _, captions: ([blur(image) for image in images], captions))
+    return Damage(
+        f"blur, sigma {sigma:g} px",
+        lambda images, _, captions: ([blur(image) for image in images], captions),
+    )
 
 
 def noisy(deviation: float) -> Damage:
     def add(index: int, image: torch.Tensor) -> torch.Tensor:
-        noise = torch.randn(image.shape, generator=generator_for("sensitivity noise", index)) * deviation
+        noise = (
+            torch.randn(image.shape, generator=generator_for("sensitivity noise", index))
+            * deviation
+        )
         return (image + noise).round().clamp(0, 255).to(torch.uint8)
 
-    return Damage(f"noise, deviation {deviation:g} of 255",
-                  lambda images, _, captions: ([add(i, image) for i, image in enumerate(images)], captions))
+    return Damage(
+        f"noise, deviation {deviation:g} of 255",
+        lambda images, _, captions: ([add(i, image) for i, image in enumerate(images)], captions),
+    )
 
 
 def modes_dropped(kept: int) -> Damage:
-    """Only pictures of the first `kept` of 8 k-means clusters, largest first, repeated up to the old number."""
-    def drop(images: list[torch.Tensor], reference: list[torch.Tensor], captions: list[str]) -> Damaged:
+    """Keep only the pictures of the `kept` largest of 8 k-means clusters.
+
+    The remaining pictures are repeated up to the former number.
+    """
+
+    def drop(
+        images: list[torch.Tensor], reference: list[torch.Tensor], captions: list[str]
+    ) -> Damaged:
         detector = load_detector("lite2", CPU)
-        rows = [torch.cat([detector(torch.stack(part[i:i + 32])) for i in range(0, len(part), 32)]).numpy()
-                for part in (reference, images)]
-        centres, members = kmeans2(rows[0].astype(np.float64), NUM_MODES, minit="++", seed=0)
+        reference_features, features = (
+            torch.cat(
+                [detector(torch.stack(part[i : i + 32])) for i in range(0, len(part), 32)]
+            ).numpy()
+            for part in (reference, images)
+        )
+        centres, members = kmeans2(
+            reference_features.astype(np.float64), NUM_MODES, minit="++", seed=0
+        )
         order = np.argsort(-np.bincount(members, minlength=NUM_MODES))[:kept]
-        nearest = ((rows[1][:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+        nearest = ((features[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
         chosen = np.resize(np.flatnonzero(np.isin(nearest, order)), len(images))
         return [images[i] for i in chosen], [captions[i] for i in chosen]
 
@@ -104,34 +154,49 @@ def modes_dropped(kept: int) -> Damage:
 
 
 def ruled(amplitude: float) -> Damage:
-    """Two waves of 8 pixels, one along the rows and one along the columns, darken every picture."""
+    """Darken every picture by two waves of 8 pixels, along the rows and along the columns."""
+
     def add(image: torch.Tensor) -> torch.Tensor:
         side = torch.arange(max(image.shape[1:]))
         wave = amplitude * (1 + torch.sin(2 * torch.pi * side / 8))
-        lines = wave[:image.shape[1], None] + wave[:image.shape[2]]
+        lines = wave[: image.shape[1], None] + wave[: image.shape[2]]
         return (image - lines).round().clamp(0, 255).to(torch.uint8)
 
-    return Damage(f"lattice, amplitude {amplitude:g} of 255",
-                  lambda images, _, captions: ([add(image) for image in images], captions))
+    return Damage(
+        f"lattice, amplitude {amplitude:g} of 255",
+        lambda images, _, captions: ([add(image) for image in images], captions),
+    )
 
 
 def one_motif(share: float) -> Damage:
-    """Into every picture the first one is mixed, moved by up to an eighth of the side."""
+    """Mix the first picture, moved by up to an eighth of the side, into every picture."""
+
     def mix(index: int, image: torch.Tensor, motif: torch.Tensor) -> torch.Tensor:
         reach = image.shape[1] // 8
         by = torch.randint(-reach, reach + 1, (2,), generator=generator_for("motif", index))
         moved = motif.roll(tuple(by.tolist()), (1, 2)).float()
         return (image + share * (moved - image)).round().to(torch.uint8)
 
-    return Damage(f"one motif in all, {share:.0%}", lambda images, _, captions: (
-        [mix(index, image, images[0]) for index, image in enumerate(images)], captions))
+    return Damage(
+        f"one motif in all, {share:.0%}",
+        lambda images, _, captions: (
+            [mix(index, image, images[0]) for index, image in enumerate(images)],
+            captions,
+        ),
+    )
 
 
 def captions_shuffled(percent: int) -> Damage:
-    """Every caption of the first `percent` goes to the next of them in a seeded order, so none of these keeps its own."""
+    """Give a share of the pictures the captions of other pictures.
+
+    In a seeded order, each of the first `percent` per cent gets the caption of the next one.
+    """
+
     def shuffle(images: list[torch.Tensor], _: list[torch.Tensor], captions: list[str]) -> Damaged:
-        moved = torch.randperm(len(captions), generator=generator_for("sensitivity captions")).tolist()
-        moved = moved[:len(captions) * percent // 100]
+        moved = torch.randperm(
+            len(captions), generator=generator_for("sensitivity captions")
+        ).tolist()
+        moved = moved[: len(captions) * percent // 100]
         changed = list(captions)
         for to, source in zip(moved, moved[1:] + moved[:1], strict=True):
             changed[to] = captions[source]
@@ -141,67 +206,120 @@ def captions_shuffled(percent: int) -> Damage:
 
 
 NOTHING = Damage("nothing", lambda images, _, captions: (images, captions))
-DAMAGES = (NOTHING, blurred(0.5), blurred(1), blurred(2), noisy(5), noisy(15), noisy(40), ruled(5),
-           ruled(20), one_motif(0.3), one_motif(0.6), modes_dropped(4), modes_dropped(2),
-           modes_dropped(1), captions_shuffled(25), captions_shuffled(50), captions_shuffled(100))
+DAMAGES = (
+    NOTHING,
+    blurred(0.5),
+    blurred(1),
+    blurred(2),
+    noisy(5),
+    noisy(15),
+    noisy(40),
+    ruled(5),
+    ruled(20),
+    one_motif(0.3),
+    one_motif(0.6),
+    modes_dropped(4),
+    modes_dropped(2),
+    modes_dropped(1),
+    captions_shuffled(25),
+    captions_shuffled(50),
+    captions_shuffled(100),
+)
 
 
-def measure(records: Sequence[Record], damages: Sequence[Damage], num: int, folder: Path,
-            rows: Sequence[Evaluation] = ROWS) -> Iterator[tuple[str, dict[str, float]]]:
-    """(damage, number by column) of each: `num` records against `num` others, as folders of pictures below `folder`."""
+def measure(
+    records: Sequence[Record],
+    damages: Sequence[Damage],
+    num: int,
+    folder: Path,
+    rows: Sequence[Evaluation] = ROWS,
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield (name, value by column) for each damage.
+
+    `num` damaged records are scored against `num` others. Both are written as folders of pictures
+    below `folder`. rows: the evaluations to compute.
+    """
+    # Draw the two halves, and compute the reference statistics.
     order = torch.randperm(len(records), generator=generator_for("sensitivity halves")).tolist()
-    reference, judged = ([records[i] for i in order[start:start + num]] for start in (0, num))
-    images, captions = [record.image for record in judged], [record.captions[0] for record in judged]
+    reference, judged = ([records[i] for i in order[start : start + num]] for start in (0, num))
+    images = [record.image for record in judged]
+    captions = [record.captions[0] for record in judged]
     others = [record.image for record in reference]
     write_folder(folder / "reference", others, [record.captions[0] for record in reference])
     statistics = folder / "reference.npz"
-    # Without a number of captions the text measures have no reference.
-    make_reference(folder / "reference", [row for row in rows if not row.name.startswith("clip")], statistics, Compute(CPU, 32), {})
+    # The text measures compare pictures with captions and need no reference.
+    make_reference(
+        folder / "reference",
+        [row for row in rows if not row.name.startswith("clip")],
+        statistics,
+        Compute(CPU, 32),
+        {},
+    )
     rows = [replace(row, pictures=replace(row.pictures, num_images=num)) for row in rows]
     encoders: dict[str, ImageTextEncoder] = {}
     for spec in {"small", "small-heldout"} & {row.measure.detector for row in rows}:
         encoder = load_encoder(spec)
         assert isinstance(encoder, ImageTextEncoder)
         encoders[spec] = encoder
+
+    # Score the pictures after each damage.
     for number, damage in enumerate(damages):
         place = folder / f"damage{number}"
         write_folder(place, *damage.change(images, others, captions))
-        found = {record["metric"]: record for record in
-                 evaluate(FolderSubject(PictureFolder(place)), Sources(reference=statistics), rows,
-                          encoders=encoders)}
-        yield damage.name, {head: found[row][field] for head, (row, field) in COLUMNS.items() if row in found}
+        scores = {
+            record["metric"]: record
+            for record in evaluate(
+                FolderSubject(PictureFolder(place)),
+                Sources(reference=statistics),
+                rows,
+                encoders=encoders,
+            )
+        }
+        yield (
+            damage.name,
+            {head: scores[row][field] for head, (row, field) in COLUMNS.items() if row in scores},
+        )
 
 
 def write_folder(folder: Path, images: Sequence[torch.Tensor], captions: Sequence[str]) -> None:
-    """Pictures as a new folder of PNG files with `captions.jsonl`."""
+    """Write pictures, uint8 [3, H, W], and captions as a new folder of PNGs with captions.jsonl."""
     folder.mkdir()
     names = [f"{index:05d}.png" for index in range(len(images))]
     for name, image in zip(names, images, strict=True):
         save_png(folder / name, image, ours=never)
-    lines = [json.dumps({"file": name, "captions": [caption]})
-             for name, caption in zip(names, captions, strict=True)]
+    lines = [
+        json.dumps({"file": name, "captions": [caption]})
+        for name, caption in zip(names, captions, strict=True)
+    ]
     write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n", ours=never)
 
 
 def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
-    """Markdown."""
+    """The table in Markdown. rows: (name of a damage, value by column)."""
     heads = list(rows[0][1])
     lines = ["| Damage | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(f"{value:.3g}" for value in numbers.values()) + " |" for name, numbers in rows]
+    lines += [
+        f"| {name} | " + " | ".join(f"{value:.3g}" for value in numbers.values()) + " |"
+        for name, numbers in rows
+    ]
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default="data/openmoji64.zip", show_default=True)
-@click.option("--num-images", "num", default=1000, show_default=True, help="Pictures on each side.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), default="data/openmoji64.zip", show_default=True
+)
+@click.option("--num-images", "num", default=1000, show_default=True, help="Pictures in each half.")
 @click.option("--write", "target", is_flag=True, help="Put the table into docs/evaluation.md.")
 @report_user_errors
 def main(data: Path, num: int, target: bool) -> None:
-    """Print the table of damages and measures."""
+    """Print a table with the value of each measure after each damage."""
     rows = []
     dataset = TextImageDataset(data, split="all")
     with tempfile.TemporaryDirectory() as folder:
-        for name, numbers in measure([dataset[i] for i in range(len(dataset))], DAMAGES, num, Path(folder)):
+        for name, numbers in measure(
+            [dataset[i] for i in range(len(dataset))], DAMAGES, num, Path(folder)
+        ):
             rows.append((name, numbers))
             click.echo(f"{name}: {numbers}", err=True)
     text = table(rows)
@@ -210,8 +328,10 @@ def main(data: Path, num: int, target: bool) -> None:
         page = Path(__file__).parents[1] / "docs" / "evaluation.md"
         before, rest = page.read_text(encoding="utf-8").split(BEGIN)
         width, height = dataset[0].image.shape[2], dataset[0].image.shape[1]
-        note = (f"{BEGIN}: {datetime.date.today()}, {width}x{height}, {num} against {num} others, torch {torch.__version__}, "
-                "CPU -->")
+        note = (
+            f"{BEGIN}: {datetime.date.today()}, {width}x{height}, {num} against {num} others, "
+            f"torch {torch.__version__}, CPU -->"
+        )
         write_text(page, f"{before}{note}\n{text}\n{END}{rest.split(END)[1]}", ours=in_our_folder)
 
 

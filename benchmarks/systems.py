@@ -1,9 +1,12 @@
-"""Every system side by side: parameters, multiply-adds, seconds and memory of a forward, seconds of a training step.
+"""Compare all systems: parameters, multiply-adds, time and memory of a forward and a training step.
 
-`python -m benchmarks.systems --json benchmarks/results/NAME.json`. All timings of a kind are interleaved, round by round, in one process,
-so that load of the machine falls on all alike; the median of the rounds counts. A forward is what generate.py runs: text
-features to one picture, float32, in the device's tiles. Memory is what a forward adds at its peak, measured in a process of its
-own on a CPU. A training step is `Trainer.step` of the 64 x 64 recipe, R1 steps left out and the texts encoded beforehand.
+    python -m benchmarks.systems --json benchmarks/results/NAME.json
+
+Timings are interleaved, round by round, in one process, so that load by other processes affects all
+systems alike. A time is the median over the rounds. A forward is that of generate.py: from text
+features to pictures, float32, in the device's tiles. Memory is what a forward adds at its peak; on
+a CPU it is measured in a separate process. A training step is `Trainer.step` of the 64 x 64 recipe
+without R1 and with texts that are encoded before.
 """
 
 from __future__ import annotations
@@ -36,37 +39,46 @@ from training.trainer import Trainer
 SYSTEMS = ("eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
 
 
-def forward(name: str, resolution: int, batch: int, device: torch.device) -> Callable[[], torch.Tensor]:
-    """A call that draws `batch` pictures."""
+def forward(
+    name: str, resolution: int, batch: int, device: torch.device
+) -> Callable[[], torch.Tensor]:
+    """A function that generates `batch` pictures."""
     torch.manual_seed(0)
     config = preset(name)
     generator = config.build().eval().requires_grad_(False).to(device)
     z = torch.randn(batch, *generator.latent_shape, device=device)
-    text = TextFeatures(torch.randn(batch, config.sentence_dim), torch.randn(batch, 77, config.word_dim),
-                        torch.ones(batch, 77, dtype=torch.bool)).to(device)
+    text = TextFeatures(
+        torch.randn(batch, config.sentence_dim),
+        torch.randn(batch, 77, config.word_dim),
+        torch.ones(batch, 77, dtype=torch.bool),
+    ).to(device)
 
     def draw() -> torch.Tensor:
         with torch.no_grad():
             return render_tiled(generator, generator.mapping(z, text), View.square(resolution))
+
     return draw
 
 
 class EncodedTexts:
-    """A text encoder of another one's widths that always gives the same features."""
+    """A text encoder with the widths of the encoder `spec` that returns constant features."""
 
     id = "encoded"
 
     def __init__(self, spec: str, batch: int) -> None:
         self.sentence_dim, self.word_dim = encoder_widths(spec)
-        self.features = TextFeatures(torch.randn(batch, self.sentence_dim), torch.randn(batch, 16, self.word_dim),
-                                     torch.ones(batch, 16, dtype=torch.bool))
+        self.features = TextFeatures(
+            torch.randn(batch, self.sentence_dim),
+            torch.randn(batch, 16, self.word_dim),
+            torch.ones(batch, 16, dtype=torch.bool),
+        )
 
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
-        return self.features[:len(captions)]
+        return self.features[: len(captions)]
 
 
 def training_step(name: str, batch: int, device: torch.device) -> Callable[[], None]:
-    """A call that trains one step of the 64 x 64 recipe on noise, R1 left out."""
+    """A function that runs one training step of the 64 x 64 recipe on noise, without R1."""
     base = recipe(f"{name}-openmoji64")
     config = replace(base, batch=batch, device=str(device), loss=replace(base.loss, r1_gamma=0.0))
     encoder = EncodedTexts(config.text_encoder, batch)
@@ -77,7 +89,10 @@ def training_step(name: str, batch: int, device: torch.device) -> Callable[[], N
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Elapsed seconds, and processor seconds of this process: those hardly feel what else the machine does."""
+    """(elapsed seconds, processor seconds of this process) of one call.
+
+    Other processes hardly change the processor seconds.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize()
     began, began_cpu = time.perf_counter(), time.process_time()
@@ -87,37 +102,63 @@ def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, fl
     return time.perf_counter() - began, time.process_time() - began_cpu
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, dict[str, float]]:
-    """Seconds of each call over the rounds, after one untimed call of each: median, least and greatest, and processor seconds."""
+def interleaved(
+    calls: dict[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """Time the calls in turn, after one untimed call of each.
+
+    Returns the median, least and greatest elapsed seconds and the median processor seconds by name.
+    """
     for call in calls.values():
         call()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append(seconds(call, device))
+            times[name].append(seconds(call, device))
     result = {}
-    for name, pairs in found.items():
+    for name, pairs in times.items():
         elapsed, processor = zip(*pairs, strict=True)
-        result[name] = {"median_s": statistics.median(elapsed), "min_s": min(elapsed), "max_s": max(elapsed),
-                        "cpu_s": statistics.median(processor)}
+        result[name] = {
+            "median_s": statistics.median(elapsed),
+            "min_s": min(elapsed),
+            "max_s": max(elapsed),
+            "cpu_s": statistics.median(processor),
+        }
     return result
 
 
 def peak_bytes(name: str, resolution: int, batch: int, device: torch.device) -> int:
-    """What one forward adds to the memory of a process that has built the network."""
+    """The most bytes that one forward adds to the memory of a process with the network."""
     if device.type == "cuda":
         draw = forward(name, resolution, batch, device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         draw()
         return torch.cuda.max_memory_allocated(device) - before
-    done = subprocess.run([sys.executable, "-m", "benchmarks.systems", "--memory-of", name, "--resolutions", str(resolution),
-                           "--batch", str(batch)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.systems",
+            "--memory-of",
+            name,
+            "--resolutions",
+            str(resolution),
+            "--batch",
+            str(batch),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return int(done.stdout)
 
 
-def own_peak(name: str, resolution: int, batch: int) -> int:
-    """Linux: reset the kernel's high-water mark, draw, read it."""
+def peak_of_process(name: str, resolution: int, batch: int) -> int:
+    """The most bytes that one forward on the CPU adds to the memory of this process (Linux).
+
+    Resets the kernel's high-water mark of the resident set before the forward.
+    """
     draw = forward(name, resolution, batch, torch.device("cpu"))
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_kib("VmRSS")
@@ -130,17 +171,40 @@ def _status_kib(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int, limit_gmac: float, train_batch: int,
-            device: torch.device) -> Iterator[dict]:
-    """The result so far, after the training steps and after every resolution, so that a run that is ended keeps what it has."""
+def measure(
+    systems: list[str],
+    resolutions: list[int],
+    batch: int,
+    rounds: int,
+    limit_gmac: float,
+    train_batch: int,
+    device: torch.device,
+) -> Iterator[dict]:
+    """Yield the result so far, after the training steps and after every resolution.
+
+    Forwards of more than `limit_gmac` billions of multiply-adds are not run. train_batch: 0 leaves
+    the training steps out.
+    """
     records: list[dict] = []
     steps: list[dict] = []
-    where = machine(device)
-    result = {"date": datetime.date.today().isoformat(), "hardware": f"{where['device']}, {where['threads']} threads",
-              "torch": where["torch"], "rounds": rounds, "batch": batch, "forwards": records, "training_steps": steps}
+    facts = machine(device)
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "hardware": f"{facts['device']}, {facts['threads']} threads",
+        "torch": facts["torch"],
+        "rounds": rounds,
+        "batch": batch,
+        "forwards": records,
+        "training_steps": steps,
+    }
     if train_batch:
-        timed = interleaved({name: training_step(name, train_batch, device) for name in systems}, rounds, device)
-        steps += [{"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times for name, times in timed.items()]
+        timed = interleaved(
+            {name: training_step(name, train_batch, device) for name in systems}, rounds, device
+        )
+        steps += [
+            {"system": name, "recipe": f"{name}-openmoji64", "batch": train_batch} | times
+            for name, times in timed.items()
+        ]
         yield result
     for resolution in resolutions:
         rows = {}
@@ -156,7 +220,9 @@ def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int,
             except ViewError:
                 row["note"] = "one size only"
             records.append(row)
-        timed = interleaved({name: forward(name, resolution, batch, device) for name in rows}, rounds, device)
+        timed = interleaved(
+            {name: forward(name, resolution, batch, device) for name in rows}, rounds, device
+        )
         for name, row in rows.items():
             row |= timed[name] | {"peak_bytes": peak_bytes(name, resolution, batch, device)}
             click.echo(line(row), err=True)
@@ -164,49 +230,95 @@ def measure(systems: list[str], resolutions: list[int], batch: int, rounds: int,
 
 
 def line(row: dict) -> str:
+    """A row of the table of forwards, in Markdown."""
+    counts = f"{row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f}" if "params" in row else "|"
     if "median_s" not in row:
-        counts = f"{row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f}" if "params" in row else "|"
         return f"| {row['system']} | {row['resolution']} | {counts} | {row['note']} | | |"
-    return (f"| {row['system']} | {row['resolution']} | {row['params'] / 1e6:.1f} M | {row['macs'] / 1e9:.1f} | {row['median_s']:.3f} "
-            f"({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} | {row['peak_bytes'] / 2**20:.0f} |")
+    peak_mib = row["peak_bytes"] / 2**20
+    return f"| {row['system']} | {row['resolution']} | {counts} | {_times(row)} | {peak_mib:.0f} |"
+
+
+def _times(row: dict) -> str:
+    """'median (least to greatest) | processor seconds'."""
+    spread = f"({row['min_s']:.3f} to {row['max_s']:.3f})"
+    return f"{row['median_s']:.3f} {spread} | {row['cpu_s']:.3f}"
 
 
 def table(result: dict) -> str:
     """The result as Markdown."""
-    lines = [f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of {result['rounds']} interleaved rounds, "
-             f"{result['batch']} pictures a forward.", "",
-             "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | Peak memory, MiB |",
-             "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"{result['date']}, {result['hardware']}, torch {result['torch']}, median of "
+        f"{result['rounds']} interleaved rounds, {result['batch']} pictures a forward.",
+        "",
+        "| System | Side | Parameters | GMAC | Forward, s (least to most) | processor s | "
+        "Peak memory, MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [line(row) for row in result["forwards"]]
     if result["training_steps"]:
-        lines += ["", "| Recipe | Batch | Training step, s (least to most) | processor s |", "|---|---|---|---|"]
-        lines += [f"| {row['recipe']} | {row['batch']} | {row['median_s']:.3f} ({row['min_s']:.3f} to {row['max_s']:.3f}) | {row['cpu_s']:.3f} |"
-                  for row in result["training_steps"]]
+        lines += [
+            "",
+            "| Recipe | Batch | Training step, s (least to most) | processor s |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['recipe']} | {row['batch']} | {_times(row)} |"
+            for row in result["training_steps"]
+        ]
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--systems", default=",".join(SYSTEMS), show_default=True, help="Presets at 256 x 256.")
+@click.option(
+    "--systems", default=",".join(SYSTEMS), show_default=True, help="Presets at 256 x 256."
+)
 @click.option("--resolutions", default="256,512,1024,2048", show_default=True)
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures of a forward.")
+@click.option(
+    "--batch",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Pictures in one forward.",
+)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
-@click.option("--limit-gmac", default=2000.0, show_default=True, help="Forwards of more multiply-adds are counted, not run.")
-@click.option("--train-batch", default=8, show_default=True, help="Pictures of a training step; 0 = none.")
+@click.option(
+    "--limit-gmac",
+    default=2000.0,
+    show_default=True,
+    help="Forwards of more multiply-adds are not run.",
+)
+@click.option(
+    "--train-batch",
+    default=8,
+    show_default=True,
+    help="Pictures in one training step; 0 leaves training out.",
+)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--json", "path", metavar="FILE", help="Write the result here as well.")
+@click.option("--json", "path", metavar="FILE", help="Also write the result to this file.")
 @click.option("--memory-of", hidden=True)
 @report_user_errors
-def main(systems: str, resolutions: str, batch: int, rounds: int, limit_gmac: float, train_batch: int, device: str,
-         path: str | None, memory_of: str | None) -> None:
+def main(
+    systems: str,
+    resolutions: str,
+    batch: int,
+    rounds: int,
+    limit_gmac: float,
+    train_batch: int,
+    device: str,
+    path: str | None,
+    memory_of: str | None,
+) -> None:
     """Measure every system in one interleaved run."""
     sizes = [int(size) for size in resolutions.split(",")]
     if memory_of:
-        click.echo(own_peak(memory_of, sizes[0], batch))
+        click.echo(peak_of_process(memory_of, sizes[0], batch))
         return
     record = json_with("forwards", "training_steps")
     if path:
         refuse_foreign(path, record)
-    for result in measure(systems.split(","), sizes, batch, rounds, limit_gmac, train_batch, torch.device(device)):
+    for result in measure(
+        systems.split(","), sizes, batch, rounds, limit_gmac, train_batch, torch.device(device)
+    ):
         if path:
             write_json(Path(path), result, ours=record)
     click.echo(table(result))

@@ -1,9 +1,14 @@
-"""Times the training step of G and D with lazy R1: `python -m benchmarks.training_step --device cuda --json FILE`.
+"""Time the training step of G and D with lazy R1.
 
-Forward, backward and Adam of each; R1 every 16 D steps, so a step's time is G + 15/16 D + 1/16 (D with R1). Text features are
-random; loading, augmentation and logging are not in it. Variants: eager (--ops ref), compile (torch.compile of that; R1 stays
-eager, for torch.compile has no double backward) and ours. FLOPs are counted in the eager step, the recomputation of ours is
-not among them; bytes are those that Adam moves.
+    python -m benchmarks.training_step --device cuda --json FILE
+
+A step consists of forward, backward and Adam of G and of D. R1 is computed every 16 D steps, so the
+time of a step is G + 15/16 D + 1/16 (D with R1). Text features are random. Loading, augmentation
+and logging are not included.
+
+Variants: `eager` is plain PyTorch (--ops ref); `compile` is torch.compile of it, but for R1,
+because torch.compile has no double backward; `ours` uses our kernels. FLOPs are those of the eager
+step; the recomputation in our kernels is not included. Bytes are those that Adam moves.
 """
 
 from __future__ import annotations
@@ -31,17 +36,34 @@ R1_INTERVAL = 16
 
 
 class Step:
-    """Networks, optimisers and one batch."""
+    """The networks, their optimisers and one batch of a variant."""
 
-    def __init__(self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str) -> None:
+    def __init__(
+        self, name: str, resolution: int, batch: int, device: str, dtype: torch.dtype, variant: str
+    ) -> None:
         torch.manual_seed(0)
         config = preset(name)
         self.generator = config.build().to(device)
-        self.discriminator = WaveletDiscriminatorConfig(resolution=resolution, sentence_dim=config.sentence_dim).build().to(device)
-        self.optimizers = [torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.0, 0.99)) for net in (self.generator, self.discriminator)]
-        self.z, self.text = torch.randn(batch, *self.generator.latent_shape, device=device), text_for(config, batch, device)
-        self.real, self.view = torch.randn(batch, 3, resolution, resolution, device=device), View.square(resolution)
-        self.context = lambda: torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+        self.discriminator = (
+            WaveletDiscriminatorConfig(resolution=resolution, sentence_dim=config.sentence_dim)
+            .build()
+            .to(device)
+        )
+        self.optimizers = [
+            torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.0, 0.99))
+            for net in (self.generator, self.discriminator)
+        ]
+        self.z, self.text = (
+            torch.randn(batch, *self.generator.latent_shape, device=device),
+            text_for(config, batch, device),
+        )
+        self.real, self.view = (
+            torch.randn(batch, 3, resolution, resolution, device=device),
+            View.square(resolution),
+        )
+        self.context = lambda: torch.autocast(
+            torch.device(device).type, dtype, enabled=dtype != torch.float32
+        )
         self.ops = "auto" if variant == "ours" else "ref"
         form: Callable[[Any], Any] = torch.compile if variant == "compile" else lambda net: net
         self.draw, self.judge = form(self.generator), form(self.discriminator)
@@ -72,11 +94,19 @@ class Step:
         optimizer.step()
 
 
-PARTS = {"G": Step.generator_step, "D": Step.discriminator_step, "D+R1": lambda step: step.discriminator_step(True)}
+PARTS = {
+    "G": Step.generator_step,
+    "D": Step.discriminator_step,
+    "D+R1": lambda step: step.discriminator_step(True),
+}
 
 
 class FlopCounter(TorchDispatchMode):
-    """FLOPs of matrix products and convolutions; PyTorch's own counter hooks modules, which R1's gradient of a leaf breaks."""
+    """Counts the FLOPs of matrix products and convolutions.
+
+    PyTorch's FlopCounterMode cannot be used: it hooks modules, which fails with R1's gradient with
+    respect to a leaf tensor.
+    """
 
     total = 0.0
 
@@ -87,9 +117,18 @@ class FlopCounter(TorchDispatchMode):
         return out
 
 
-def work(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype,
-         call: Callable[[Step], None]) -> tuple[float, float]:
-    """FLOPs of the matrix products of one eager call, and the bytes that Adam moves: seven floats a parameter."""
+def work(
+    name: str,
+    resolution: int,
+    batch: int,
+    device: str,
+    dtype: torch.dtype,
+    call: Callable[[Step], None],
+) -> tuple[float, float]:
+    """(FLOPs of the matrix products of one eager call, bytes that Adam moves).
+
+    Adam moves seven floats for each parameter.
+    """
     step = Step(name, resolution, batch, device, dtype, "eager")
     with FlopCounter() as counter:
         call(step)
@@ -99,9 +138,20 @@ def work(name: str, resolution: int, batch: int, device: str, dtype: torch.dtype
 
 @click.command()
 @benchmark_options("256", "8")
-@click.option("--generator", "name", default="eidgan", show_default=True, help="The preset to train.")
-def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, variants: str, rounds: int, seconds: float,
-         json_path: Path | None) -> None:
+@click.option(
+    "--generator", "name", default="eidgan", show_default=True, help="The preset to train."
+)
+def main(
+    name: str,
+    device: str,
+    resolutions: str,
+    batches: str,
+    dtypes: str,
+    variants: str,
+    rounds: int,
+    seconds: float,
+    json_path: Path | None,
+) -> None:
     """Time the training step."""
     arguments = dict(locals())
     bench, wanted = Bench("training_step", arguments), variants.split(",")
@@ -112,25 +162,42 @@ def main(name: str, device: str, resolutions: str, batches: str, dtypes: str, va
                 start, labels = len(bench.rows), {"resolution": resolution, "batch": batch}
                 for part, call in PARTS.items():
                     flops, moved = work(name, resolution, batch, device, DTYPES[dtype], call)
-                    bench.case({"part": part} | labels, {v: partial(call, s) for v, s in steps.items()}, dtype=dtype,
-                               flops=flops, bytes_moved=moved)
+                    bench.case(
+                        {"part": part} | labels,
+                        {v: partial(call, s) for v, s in steps.items()},
+                        dtype=dtype,
+                        flops=flops,
+                        bytes_moved=moved,
+                    )
                 for variant in wanted:
                     add_whole_step(bench, bench.rows[start:], variant, labels, dtype, batch)
                 bench.write()
 
 
-def add_whole_step(bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int) -> None:
+def add_whole_step(
+    bench: Bench, rows: list[dict], variant: str, labels: dict, dtype: str, batch: int
+) -> None:
+    """Add the row of a whole step, computed from the rows of its parts."""
     parts = {row["part"]: row for row in rows if row["variant"] == variant}
     if any("problem" in row for row in parts.values()):
         return
+
     def whole(key: str) -> float:
         g, d, regularised = (parts[part][key] for part in PARTS)
         return g + d * (R1_INTERVAL - 1) / R1_INTERVAL + regularised / R1_INTERVAL
 
     times = {key: whole(key) for key in ("ms", "cpu_ms") if key in parts["G"]}
-    bench.add({"part": "step"} | labels | {"dtype": dtype, "variant": variant} | times | {
-        "images_per_s": batch / times["ms"] * 1e3, "spread": statistics.mean(row["spread"] for row in parts.values()),
-        "peak_mib": max(row["peak_mib"] for row in parts.values())})
+    bench.add(
+        {"part": "step"}
+        | labels
+        | {"dtype": dtype, "variant": variant}
+        | times
+        | {
+            "images_per_s": batch / times["ms"] * 1e3,
+            "spread": statistics.mean(row["spread"] for row in parts.values()),
+            "peak_mib": max(row["peak_mib"] for row in parts.values()),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
-"""One training that gets a number of processor minutes, for `benchmarks.recipe_trials`.
+"""Train a run for a given processor time, for `benchmarks.recipe_trials`.
 
-train.py runs as a process with one thread on the CPU. Its processor time (user and system, with its
-loader processes) is read from /proc while it runs, and from the kernel's account at its end. Where
-the time ends, the run must end with a snapshot, and a learning rate that falls (`lr_decay`) must
-have fallen. Both need `--kimg` beforehand, so a run pauses (SIGTERM, the state is saved) and goes
-on with a length that is planned from the images per processor second of the later half so far
-(with `start_resolution`: so far at the final side, as soon as there are ticks of it):
+train.py runs as a process with one thread on the CPU. Its processor time (user and system time of
+the process and its loaders) is read from /proc while it runs, and from the kernel's accounting at
+its end. When the time is used, the run must end with a snapshot, and a falling learning rate
+(`lr_decay`) must have reached its end. train.py needs `--kimg` for both. Therefore a run is paused
+(SIGTERM, the state is saved) and resumed with a length that is planned from its speed so far. The
+speed is the number of images per processor second in the later half of the time so far; with
+`start_resolution`, only ticks at the final side count as soon as there are some. The pauses are:
 
-- first at the share of the minutes where the learning rate begins to fall, within 5 % and 90 %;
-- then half-way to 90 % and at 90 %, so that a changed speed moves the end by little.
+- at the share of the time at which the learning rate begins to fall, between 5 % and 90 %;
+- half-way between this share and 90 %, and at 90 %, so that a change of speed hardly changes the
+  time of the end.
 
-Before the first pause the learning rate does not fall; at the others it steps by what the plan was
-off. Each pause costs a start of train.py, some 6 processor seconds, which count. `start_kimg` is
-left as it is set, so a trial with a start side should have shown those images by half-time.
+Before the first pause the learning rate is constant; at each later pause it jumps by the error of
+the plan before. Each pause costs a start of train.py, about 6 processor seconds, which count as
+used. `start_kimg` is not changed, so a trial with a start side should have finished these images by
+half of the time.
 
-Of the recipe `debug`, runs of 0.4 and 0.5 minutes took 15 to 28 % more than they were given, and
-one of `eidgan-openmoji32` of 3 minutes 4.8 % (9 s) more: about a start of train.py. The table gives
-the minutes that each trial took. The record beside the run holds the processor seconds, written
-atomically at every tick, so an interrupted run goes on.
+With the recipe `debug`, runs of 0.4 and 0.5 minutes took 15 to 28 % more than the given time; a run
+of `eidgan-openmoji32` of 3 minutes took 4.8 % (9 s) more, about one start of train.py. The table
+shows the minutes that each trial took. A record beside the run folder holds the processor seconds.
+It is written atomically at every tick, so that an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -52,54 +55,64 @@ from training.run_log import drop_records_after
 
 ROOT = Path(__file__).parent.parent
 IS_RECORD = json_with("asked", "points", "cpu_s")
-POLL_S, KEEP_S = 0.5, 5.0  # between looks at a training, and between records without a tick
-OPEN_END = 1e6  # kimg of a training whose end is not planned yet: its learning rate does not fall
+POLL_S = 0.5  # between two readings of a training's processor time
+KEEP_S = 5.0  # between two records without a new tick
+OPEN_END = 1e6  # --kimg before the first pause; the learning rate is then constant
 LAST_PAUSE = 0.9
 FIXED = ("recipe", "data", "seed", "kimg", "metrics", "report_to", "device")
-# Become train.py, with a signal to save and leave should the parent process be killed (PDEATHSIG).
-_START = ("import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
-          "os.execv(sys.executable, [sys.executable, 'train.py', *sys.argv[1:]])")
+# Replaces the process by train.py, after a request to get SIGTERM if the parent process is killed
+# (PDEATHSIG). train.py then saves its state.
+_START = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
+    "os.execv(sys.executable, [sys.executable, 'train.py', *sys.argv[1:]])"
+)
 
 Point = tuple[float, int]  # processor seconds, images
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe with changed fields, under a name. settings: FIELD=VALUE as for train.py --set."""
+    """A named recipe with changed fields. settings: FIELD=VALUE as for train.py --set."""
 
     name: str
     recipe: str
     settings: tuple[str, ...] = ()
 
     def config(self) -> TrainConfig:
-        """What train.py will make of it. Raises `UserError`."""
+        """The config that train.py will use. Raises `UserError` for a wrong recipe or field."""
         try:
             return override(recipe(self.recipe), self.settings)
         except UserError as error:
             raise UserError(f"--trial {self.name}: {error}") from None
 
     def prepare(self, data: str, folder: Path) -> None:
-        """Check the data, and encode its captions, so that no training pays for that.
+        """Check the data and encode its captions, so that this takes no time of the trainings.
 
-        Raises `UserError`.
+        folder: where text features are cached. Raises `UserError` for faulty data.
         """
         config = replace(self.config(), data=data)
         dataset = open_dataset(config)
         if config.needs_encoder:
-            cached(load_encoder(config.text_encoder), config, dataset,
-                   feature_cache(config, folder))
+            cached(
+                load_encoder(config.text_encoder), config, dataset, feature_cache(config, folder)
+            )
 
 
 def parse_trial(text: str) -> Trial:
-    """'NAME=RECIPE FIELD=VALUE ...'; quotes as in a shell. Raises `UserError`."""
+    """The value of --trial, 'NAME=RECIPE FIELD=VALUE ...', with quotes as in a shell.
+
+    Raises `UserError`.
+    """
     try:
         first, *settings = shlex.split(text)
-    except ValueError:  # nothing, or a quote without its end
+    except ValueError:  # the text is empty, or a quote is not closed
         first, settings = "", []
     name, _, recipe_name = first.partition("=")
     if not recipe_name or not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise UserError(f"--trial {text!r}: expected NAME=RECIPE and then FIELD=VALUE settings, "
-                        "with a NAME of letters, digits, '.', '_' and '-'")
+        raise UserError(
+            f"--trial {text!r}: expected NAME=RECIPE and then FIELD=VALUE settings, "
+            "with a NAME of letters, digits, '.', '_' and '-'"
+        )
     for setting in settings:
         field = setting.partition("=")[0]
         if field in FIXED:
@@ -108,18 +121,18 @@ def parse_trial(text: str) -> Trial:
 
 
 def pauses(lr_decay: float) -> list[float]:
-    """Shares of the minutes at which the end of a run is planned."""
+    """The shares of the time at which a run is paused, see above."""
     first = min(max(1 - lr_decay, 0.05), LAST_PAUSE)
     return sorted({first, (first + LAST_PAUSE) / 2, LAST_PAUSE})
 
 
 def rate(points: Sequence[Point], start_images: int) -> float:
-    """Images per processor second of the later half of the processor time so far.
+    """Images per processor second in the later half of the processor time so far.
 
-    Without that of the first `start_images`, where there are two points beyond them.
+    The time of the first `start_images` is left out if there are two points after them.
     """
-    beyond = [point for point in points if point[1] >= start_images]
-    points = beyond if len(beyond) > 1 else points
+    later = [point for point in points if point[1] >= start_images]
+    points = later if len(later) > 1 else points
     seconds, images = points[-1]
     half = (points[0][0] + seconds) / 2
     before = next(point for point in points if point[0] >= half)
@@ -129,9 +142,10 @@ def rate(points: Sequence[Point], start_images: int) -> float:
 
 
 def planned_images(points: Sequence[Point], budget_s: float, batch: int, start_images: int) -> int:
-    """Images at which a run that goes on now ends with its processor time: at least a batch more.
+    """The number of images that a resumed run can see in its time, at least one batch more.
 
-    The next start takes as long as the first: the time of the first tick beyond that of its images.
+    The time of a start of train.py is subtracted. It is estimated from the first tick: its time
+    minus that of its images at the current speed.
     """
     seconds, images = points[-1]
     per_s = rate(points, start_images)
@@ -140,10 +154,13 @@ def planned_images(points: Sequence[Point], budget_s: float, batch: int, start_i
 
 
 def session_cpu_s(leader: int) -> float:
-    """Processor seconds of all processes of a session, and of those that they have waited for."""
+    """Processor seconds of all processes of a session and of their ended children.
+
+    leader: process id of the session's leader.
+    """
     ticks = 0
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process may have ended
             fields = path.read_text(errors="replace").rpartition(")")[2].split()
             if int(fields[3]) == leader:
                 ticks += sum(map(int, fields[11:15]))
@@ -151,8 +168,8 @@ def session_cpu_s(leader: int) -> float:
 
 
 def saves_at_sigterm(process: int) -> bool:
-    """Whether a process has a handler for SIGTERM yet, as train.py has once it trains."""
-    with contextlib.suppress(OSError):  # it has just ended
+    """Whether a process has a handler for SIGTERM. train.py has one as soon as it trains."""
+    with contextlib.suppress(OSError):  # the process may have ended
         for line in Path(f"/proc/{process}/status").read_text(errors="replace").splitlines():
             name, _, mask = line.partition(":")
             if name == "SigCgt":
@@ -161,46 +178,66 @@ def saves_at_sigterm(process: int) -> bool:
 
 
 class TrialRun:
-    """A trial with a seed: the run folder NAME-seedN of train.py, and the record NAME-seedN.json.
+    """A trial with a seed: the run folder NAME-seedN of train.py and its record NAME-seedN.json.
 
-    points: (processor seconds, images) at the start, at each tick and at each pause; cpu_s: the
-    newest processor seconds; lost_s: those spent on images that a killed process did not save.
+    points: (processor seconds, images) at the start, at each tick and at each pause.
+    cpu_s: processor seconds so far.
+    lost_s: processor seconds of images that a killed process did not save.
     """
 
     def __init__(self, trial: Trial, seed: int, minutes: float, data: str, outdir: Path) -> None:
         self.trial, self.seed, self.data, self.budget_s = trial, seed, data, minutes * 60
         self.name = f"{trial.name}-seed{seed}"
         self.folder, self.path = outdir / self.name, outdir / f"{self.name}.json"
-        self.asked = {"recipe": trial.recipe, "settings": list(trial.settings), "seed": seed,
-                      "cpu_minutes": minutes}
+        self.asked = {
+            "recipe": trial.recipe,
+            "settings": list(trial.settings),
+            "seed": seed,
+            "cpu_minutes": minutes,
+        }
         self.points: list[Point] = [(0.0, 0)]
         self.cpu_s, self.lost_s, self.done = 0.0, 0.0, False
         self.kept_at = 0.0
 
     def open(self) -> None:
-        """Read the record, where there is one. Raises `UserError` for files that are not ours, for
-        a run that was asked otherwise, and for one whose processor time nobody knows.
+        """Read the record, if there is one.
+
+        Raises `UserError` for files of other programs, for a run with other settings, and for a run
+        without a record, whose processor time is not known.
         """
         refuse_foreign(self.path, IS_RECORD)
         refuse_foreign(self.folder, run_folder_fault)
         if not self.path.exists():
             if checkpoints(self.folder):
-                raise UserError(f"{self.folder} holds a run without {self.path.name}, so its "
-                                "processor time is not known; move it away or change --outdir")
+                raise UserError(
+                    f"{self.folder} holds a run without {self.path.name}, so its "
+                    "processor time is not known; move it away or change --outdir"
+                )
             return
-        kept = read_json(self.path)
+        record = read_json(self.path)
         for name, value in self.asked.items():
-            if kept["asked"].get(name) != value:
-                raise UserError(f"{self.path}: its run has {name} {kept['asked'].get(name)}, now "
-                                f"{value} is asked; rename the trial, or change --outdir")
-        self.points = [(seconds, images) for seconds, images in kept["points"]]
-        self.cpu_s, self.lost_s, self.done = kept["cpu_s"], kept["lost_s"], kept["done"]
+            if record["asked"].get(name) != value:
+                raise UserError(
+                    f"{self.path}: its run has {name} {record['asked'].get(name)}, now "
+                    f"{value} is asked; rename the trial, or change --outdir"
+                )
+        self.points = [(seconds, images) for seconds, images in record["points"]]
+        self.cpu_s, self.lost_s, self.done = record["cpu_s"], record["lost_s"], record["done"]
 
     def keep(self) -> None:
         """Write the record."""
         self.kept_at = time.monotonic()
-        write_json(self.path, {"asked": self.asked, "cpu_s": self.cpu_s, "lost_s": self.lost_s,
-                               "done": self.done, "points": self.points}, ours=IS_RECORD)
+        write_json(
+            self.path,
+            {
+                "asked": self.asked,
+                "cpu_s": self.cpu_s,
+                "lost_s": self.lost_s,
+                "done": self.done,
+                "points": self.points,
+            },
+            ours=IS_RECORD,
+        )
 
     def train(self, stop: threading.Event) -> None:
         """Train until the processor time is used, or until `stop` is set. Raises `UserError`."""
@@ -210,17 +247,20 @@ class TrialRun:
         while not self.done and not stop.is_set():
             self.settle()
             ahead = [end for end in ends if end > self.cpu_s]
-            kimg = (OPEN_END if len(ahead) == len(ends) else
-                    planned_images(self.points, self.budget_s, config.batch, start_images) / 1000)
-            code, said = self.leg(kimg, ahead[0] if ahead else math.inf, stop)
+            kimg = (
+                OPEN_END
+                if len(ahead) == len(ends)
+                else planned_images(self.points, self.budget_s, config.batch, start_images) / 1000
+            )
+            code, last_line = self.leg(kimg, ahead[0] if ahead else math.inf, stop)
             self.done = code == 0
             self.keep()
             if not (stop.is_set() and code == -signal.SIGTERM) and code not in (0, STOPPED):
-                raise UserError(f"{self.name}: {said or f'train.py ended with exit code {code}'}")
+                reason = last_line or f"train.py ended with exit code {code}"
+                raise UserError(f"{self.name}: {reason}")
 
     def settle(self) -> None:
-        """Go back to what the newest saved state holds: time of images that were lost is lost too.
-        """
+        """Go back to the newest saved state. The time of images after it counts as lost."""
         images = 0
         if self.folder.exists():
             with locked(self.folder):
@@ -228,17 +268,20 @@ class TrialRun:
                 images = newest[1]["progress"]["images"] if newest else 0
                 drop_records_after(self.folder / "stats.jsonl", images)
         self.points = [point for point in self.points if point[1] <= images]
-        if images > self.points[-1][1]:  # this process was killed, and train.py saved afterwards
+        # If this process was killed, train.py may have saved a state that has no point yet.
+        if images > self.points[-1][1]:
             self.points.append((self.cpu_s, images))
         self.lost_s = round(self.lost_s + self.cpu_s - self.points[-1][0], 2)
         self.cpu_s = self.points[-1][0]
         self.keep()
 
     def leg(self, kimg: float, until_s: float, stop: threading.Event) -> tuple[int, str]:
-        """One process of train.py -> its exit code and last line. It is asked to save and leave
-        when the processor time reaches `until_s`, but not before it trains, or when `stop` is set.
+        """Run train.py once. Returns its exit code and the last line that it printed.
+
+        It gets SIGTERM, on which it saves its state and exits, when `stop` is set or the processor
+        time reaches `until_s`; in the latter case not before it trains.
         """
-        before, asked = self.cpu_s, False
+        before, signalled = self.cpu_s, False
         with tempfile.TemporaryFile("w+") as output:
             process = self.start(kimg, output)
             try:
@@ -248,44 +291,51 @@ class TrialRun:
                         break
                     self.observe(before + session_cpu_s(process.pid))
                     late = self.cpu_s >= until_s and saves_at_sigterm(process.pid)
-                    if not asked and (late or stop.is_set()):
+                    if not signalled and (late or stop.is_set()):
                         os.kill(process.pid, signal.SIGTERM)
-                        asked = True
+                        signalled = True
                     time.sleep(POLL_S)
-            except BaseException:  # the disk is full, say: the training must not go on alone
+            except BaseException:  # such as a full disk: do not leave the training running
                 os.kill(process.pid, signal.SIGTERM)
                 process.wait()
                 raise
             process.returncode = code = os.waitstatus_to_exitcode(status)
             self.observe(max(self.cpu_s, before + usage.ru_utime + usage.ru_stime))
             output.seek(0)
-            said = (output.read().strip().splitlines() or [""])[-1]
+            last_line = (output.read().strip().splitlines() or [""])[-1]
         if code in (0, STOPPED):
-            if self.points[-1][1] == self.images():  # of the last tick, before the state was saved
+            # Replace the point of the last tick by one that includes the time of saving the state.
+            if self.points[-1][1] == self.images():
                 self.points.pop()
             self.points.append((self.cpu_s, self.images()))
-        if code == STOPPED and not asked:
-            raise UserError(f"{self.name}: somebody has stopped its training; the same command "
-                            "goes on")
-        return code, said
+        if code == STOPPED and not signalled:
+            raise UserError(
+                f"{self.name}: another process stopped its training; the same command goes on"
+            )
+        return code, last_line
 
     def start(self, kimg: float, output: IO[str]) -> subprocess.Popen:
-        words = ["--outdir", str(self.folder.resolve()), "--recipe", self.trial.recipe, "--data",
-                 self.data, "--seed", str(self.seed), "--kimg", repr(kimg), "--metrics", "none",
-                 "--report-to", "none", "--device", "cpu", "--ranks", "1"]
+        """Start train.py as the leader of a new session. output: file of what it prints."""
+        words = ["--outdir", str(self.folder.resolve()), "--recipe", self.trial.recipe]
+        words += ["--data", self.data, "--seed", str(self.seed), "--kimg", repr(kimg)]
+        words += "--metrics none --report-to none --device cpu --ranks 1".split()
         words += [word for setting in self.trial.settings for word in ("--set", setting)]
         return subprocess.Popen(
-            [sys.executable, "-c", _START, *words], cwd=ROOT, stdout=output,
-            stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-            start_new_session=True)
+            [sys.executable, "-c", _START, *words],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
 
     def images(self) -> int:
-        """Of the last tick."""
+        """The number of images at the last tick."""
         ticks = read_json_lines(self.folder / "stats.jsonl")
         return ticks[-1]["images"] if ticks else 0
 
     def observe(self, cpu_s: float) -> None:
-        """Note the processor seconds, and a point where there is a new tick."""
+        """Store the processor seconds, and a point if there is a new tick; write the record."""
         self.cpu_s, images = round(cpu_s, 2), self.images()
         if images > self.points[-1][1]:
             self.points.append((self.cpu_s, images))
@@ -294,7 +344,13 @@ class TrialRun:
         self.keep()
 
     def row(self) -> dict[str, Any]:
-        """What the record of the benchmark says of the training."""
-        return {"trial": self.trial.name} | self.asked | {
-            "kimg": self.points[-1][1] / 1000, "cpu_minutes_used": self.cpu_s / 60,
-            "cpu_minutes_lost": self.lost_s / 60}
+        """The entries of the benchmark's record on this training."""
+        return (
+            {"trial": self.trial.name}
+            | self.asked
+            | {
+                "kimg": self.points[-1][1] / 1000,
+                "cpu_minutes_used": self.cpu_s / 60,
+                "cpu_minutes_lost": self.lost_s / 60,
+            }
+        )

@@ -1,17 +1,17 @@
-"""Count how many pictures show the two colours that their caption names, petals and centre.
+"""Count the pictures of flowers that show the colours of petals and centre in their caption.
 
     python -m benchmarks.two_colour_captions --network runs/flowers64 --data data/flowers64.zip
 
-The captions are those of the data set that name one colour of petals and another of the centre,
-such as "this flower has purple petals with a yellow center". One picture is drawn for each. Each
-pixel gets the name of a colour from its hue, saturation and value. The petals are as asked where
-no other flower colour is more frequent in the ring around the middle. The centre is as asked where
-its colour covers at least `CENTRE_SHARE` of the disc in the middle and a larger share there than
-in the ring.
+The captions are those of the data set that name a colour of the petals and another colour of the
+centre, such as "this flower has purple petals with a yellow center". One picture is generated for
+each. Each pixel gets a colour name by its hue, saturation and value. The petals match the caption
+if no other petal colour is more frequent in a ring around the middle of the picture. The centre
+matches the caption if its colour covers at least `CENTRE_SHARE` of a disc in the middle, and a
+larger share there than in the ring.
 
-Two rows show what the count means: real pictures with their own captions (how often the rule
-agrees with the people who wrote them; many centres are small or off the middle, so it is far
-from all), and the drawn pictures with captions of one another (chance).
+Two further rows give references. Real pictures with their captions show how often the rule agrees
+with people; the rule misses many of them, because centres are small or not in the middle. The
+generated pictures with captions of other pictures show the chance level.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ COLOURS = (
     "black",
     "grey",
 )
-HUES = (15, 42, 70, 165, 240, 300, 345)  # degrees at which the first seven names change
+HUES = (15, 42, 70, 165, 240, 300, 345)  # hues in degrees between the first seven colours
 PETALS = ("red", "orange", "yellow", "blue", "purple", "pink", "white")
 SYNONYMS = {"violet": "purple", "lavender": "purple", "maroon": "red", "gold": "yellow"}
-CENTRE_RADIUS = 0.13  # of the disc in the middle, in sides of the picture
-RING = (0.17, 0.4)  # inner and outer radius of the ring around it
+CENTRE_RADIUS = 0.13  # radius of the disc in the middle, as a share of the picture's side
+RING = (0.17, 0.4)  # inner and outer radius of the ring, as shares of the picture's side
 CENTRE_SHARE = 0.15
 
 _NAMES = "|".join((*COLOURS[:-1], *SYNONYMS))
@@ -66,7 +66,7 @@ _CENTRE = re.compile(rf"\b({_NAMES})(?: colou?red)? (?:center|centre|middle|disc
 
 @dataclass(frozen=True)
 class TwoColours:
-    """A caption with the colours that it names; index: of its picture in the data set."""
+    """A caption and the colours that it names. index: that of its picture in the data set."""
 
     caption: str
     petals: str
@@ -75,7 +75,10 @@ class TwoColours:
 
 
 def two_colours(caption: str, index: int = -1) -> TwoColours | None:
-    """The colours of petals and centre, where the caption names one of each and they differ."""
+    """The colours of petals and centre in a caption.
+
+    None unless the caption names exactly one colour of each and the two differ.
+    """
     petals, centre = (
         {SYNONYMS.get(name, name) for name in pattern.findall(caption.lower())}
         for pattern in (_PETALS, _CENTRE)
@@ -86,7 +89,7 @@ def two_colours(caption: str, index: int = -1) -> TwoColours | None:
 
 
 def colour_names(picture: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] sRGB -> [H, W], the index in `COLOURS` of every pixel."""
+    """The index in `COLOURS` of every pixel, int [H, W]. picture: uint8 [H, W, 3], sRGB."""
     hsv = np.asarray(Image.fromarray(picture).convert("HSV")).astype(np.float32) / 255
     hue, saturation, value = hsv[..., 0] * 360, hsv[..., 1], hsv[..., 2]
     names = np.searchsorted(HUES, hue, side="right") % len(HUES)
@@ -103,7 +106,7 @@ def colour_names(picture: np.ndarray) -> np.ndarray:
 
 
 def shares(picture: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """Share of each colour in the disc in the middle, and in the ring around it."""
+    """The share of each colour in the disc in the middle, and in the ring around it."""
     names = colour_names(picture)
     height, width = names.shape
     y = (np.arange(height) + 0.5) / height - 0.5
@@ -117,41 +120,46 @@ def shares(picture: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
     return of(radius < CENTRE_RADIUS), of((radius >= RING[0]) & (radius < RING[1]))
 
 
-def judged(picture: np.ndarray, asked: TwoColours) -> dict[str, bool]:
-    """Whether petals, centre and both are as asked; picture: uint8 [H, W, 3]."""
+def judged(picture: np.ndarray, caption: TwoColours) -> dict[str, bool]:
+    """Whether petals, centre and both match the caption. picture: uint8 [H, W, 3]."""
     disc, ring = shares(picture)
-    petals = ring[asked.petals] > 0 and ring[asked.petals] == max(ring[name] for name in PETALS)
-    centre = disc[asked.centre] >= CENTRE_SHARE and disc[asked.centre] > ring[asked.centre]
+    petal_share = ring[caption.petals]
+    petals = petal_share > 0 and petal_share == max(ring[name] for name in PETALS)
+    centre_share = disc[caption.centre]
+    centre = centre_share >= CENTRE_SHARE and centre_share > ring[caption.centre]
     return {"petals": petals, "centre": centre, "both": petals and centre}
 
 
 def chosen(dataset: TextImageDataset, num: int) -> list[TwoColours]:
-    """One such caption of each of `num` pictures, in a seeded order. Raises `UserError` where the
-    data set has fewer.
+    """One caption with two colours of each of `num` pictures, in a seeded order.
+
+    Raises `UserError` if the data set has fewer such pictures.
     """
-    found = []
+    captions: list[TwoColours] = []
     order = torch.randperm(len(dataset), generator=generator_for("two-colour captions"))
     for index in order.tolist():
-        asked = (two_colours(caption, index) for caption in dataset.captions(index))
-        found.extend([first] if (first := next(filter(None, asked), None)) else [])
-        if len(found) == num:
-            return found
+        candidates = (two_colours(caption, index) for caption in dataset.captions(index))
+        if first := next(filter(None, candidates), None):
+            captions.append(first)
+        if len(captions) == num:
+            return captions
     raise UserError(
-        f"--num {num}: {len(found)} pictures of {dataset.name} ({dataset.split}) have "
+        f"--num {num}: {len(captions)} pictures of {dataset.name} ({dataset.split}) have "
         "a caption that names a colour of the petals and another of the centre"
     )
 
 
-def row(name: str, pictures: Sequence[np.ndarray], asked: Sequence[TwoColours]) -> dict:
-    """Counts over the pictures."""
-    results = [judged(picture, one) for picture, one in zip(pictures, asked, strict=True)]
+def row(name: str, pictures: Sequence[np.ndarray], captions: Sequence[TwoColours]) -> dict:
+    """A row of the record: the number of pictures that match their caption."""
+    pairs = zip(pictures, captions, strict=True)
+    results = [judged(picture, caption) for picture, caption in pairs]
     return {"pictures": name, "num": len(results)} | {
         key: sum(result[key] for result in results) for key in ("petals", "centre", "both")
     }
 
 
 def sheet(pictures: Sequence[np.ndarray], columns: int = 10) -> Image.Image:
-    """All pictures in rows, in the order of the captions."""
+    """A sheet of all pictures in rows, in the order of the captions."""
     side = pictures[0].shape[0]
     page = Image.new("RGB", (side * columns, side * -(-len(pictures) // columns)), "white")
     for i, picture in enumerate(pictures):
@@ -160,7 +168,7 @@ def sheet(pictures: Sequence[np.ndarray], columns: int = 10) -> Image.Image:
 
 
 @click.command()
-@click.option("--network", required=True, metavar="DIR", help="Snapshot, or run folder.")
+@click.option("--network", required=True, metavar="DIR", help="Snapshot folder or run folder.")
 @click.option("--data", required=True, metavar="ZIP|DIR")
 @click.option("--split", default="test", show_default=True, help="Split that gives the captions.")
 @click.option("--num", default=50, show_default=True, type=click.IntRange(min=2))
@@ -170,14 +178,14 @@ def sheet(pictures: Sequence[np.ndarray], columns: int = 10) -> Image.Image:
     "sheet_path",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Write the pictures there; a look must confirm the count.",
+    help="Write the pictures to this file, to confirm the count by eye.",
 )
 @click.option(
     "--json",
     "path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the record there.",
+    help="Write the record to this file.",
 )
 @report_user_errors
 def main(
@@ -189,28 +197,28 @@ def main(
     sheet_path: Path | None,
     path: Path | None,
 ) -> None:
-    """Count the pictures that show the colours of petals and centre that the caption names."""
+    """Count the pictures that show the colours of petals and centre in their caption."""
     if path:
         refuse_foreign(path, RECORD)
     if sheet_path and sheet_path.exists():
         raise UserError(f"--sheet {sheet_path}: exists already; name a new file")
     dataset = TextImageDataset(data, split=split)
-    asked = chosen(dataset, num)
+    captions = chosen(dataset, num)
     snapshot = Snapshot.from_pretrained(network)
     view = View.square(snapshot.resolution)
     samples = iterate_images(
         snapshot.generator.eval(),
         snapshot.load_encoder(),
-        [one.caption for one in asked],
+        [one.caption for one in captions],
         range(seed, seed + num),
         view,
     )
-    drawn = [to_uint8(sample.image).permute(1, 2, 0).numpy() for sample in samples]
-    real = [dataset[one.index].image.permute(1, 2, 0).numpy() for one in asked]
+    generated = [to_uint8(sample.image).permute(1, 2, 0).numpy() for sample in samples]
+    real = [dataset[one.index].image.permute(1, 2, 0).numpy() for one in captions]
     rows = [
-        row("generated", drawn, asked),
-        row("real", real, asked),
-        row("generated, captions of one another", drawn, [*asked[1:], asked[0]]),
+        row("generated", generated, captions),
+        row("real", real, captions),
+        row("generated, captions of one another", generated, [*captions[1:], captions[0]]),
     ]
     for line in rows:
         click.echo(
@@ -218,7 +226,7 @@ def main(
             f"{line['both']} of {line['num']}"
         )
     if sheet_path:
-        sheet(drawn).save(sheet_path)
+        sheet(generated).save(sheet_path)
     if path:
         write_json(
             path,
@@ -231,7 +239,7 @@ def main(
                 "seed": seed,
                 "network": snapshot.info,
                 "sha256": snapshot.sha256,
-                "captions": [one.caption for one in asked],
+                "captions": [one.caption for one in captions],
                 "rows": rows,
             },
             ours=RECORD,

@@ -1,5 +1,6 @@
-"""Code that prepares and reads captioned pictures. The pictures themselves live in `data/`, which git ignores.
+"""Code that prepares and reads captioned pictures.
 
-This package hides the Hugging Face package of the same name, so no dependency of ours may need that one.
+The pictures themselves lie in `data/`, which git ignores. This package hides the Hugging Face
+package `datasets`, so none of the project's dependencies may import that package.
 Import the modules, not this package: `from datasets.text_image import TextImageDataset`.
 """

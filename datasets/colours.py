@@ -1,13 +1,15 @@
-"""Which one or two colours a drawing has, in words: nearest named colour in CIELAB, counted over flat areas.
+"""The names of the one or two main colours of a drawing.
 
-Outlines are left out because no pixel of a thin stroke has equal neighbours; the background because it is transparent.
+Each pixel of a flat area counts for the named colour that is nearest in CIELAB. Outlines do not
+count, because no pixel of a thin stroke has equal neighbours. The background does not count,
+because it is transparent.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# Several anchors per name where one point cannot stand for the whole range that people call by it.
+# Anchor colours of each name. A name that people use for a wide range of colours has several.
 _ANCHORS = {
     "red": ("#ea5a47", "#d22f27", "#ff0000", "#e00030"),
     "dark red": ("#781e32", "#8b0000"),
@@ -30,30 +32,40 @@ _ANCHORS = {
     "white": ("#ffffff", "#f2f2f2"),
 }
 COLOUR_NAMES = tuple(_ANCHORS)
-_SECOND_SHARE = 0.2  # of the flat area, for a second colour to be worth a word
-_NEUTRAL_SHARE = 0.35  # black and white are mostly eyes, teeth and thick lines, so they must earn it
-_FLAT_DIFFERENCE = 6  # of 255, per channel: equal up to rounding
+# A colour is named if it covers this share of the flat area. Black and white need a larger share,
+# because they are mostly eyes, teeth and thick lines.
+_SECOND_SHARE = 0.2
+_NEUTRAL_SHARE = 0.35
+_FLAT_DIFFERENCE = 6  # of 255, per channel: neighbours that differ by less count as equal
 
 
 def dominant_colours(rgba: np.ndarray) -> tuple[str, ...]:
-    """uint8 [H, W, 4] with a transparent background -> one or two colour names, largest area first.
+    """One or two colour names, the larger area first; none if nothing is drawn.
 
-    Empty when nothing is drawn. A drawing of thin lines alone is judged by all of its opaque pixels.
+    rgba: uint8 [H, W, 4] with a transparent background. If the drawing has no flat area, as with
+    thin lines alone, all of its opaque pixels count.
     """
-    opaque = rgba[..., 3] >= 250
-    pixels = rgba[_flat(rgba) & opaque] if (_flat(rgba) & opaque).any() else rgba[rgba[..., 3] >= 128]
+    flat = _flat(rgba) & (rgba[..., 3] >= 250)
+    pixels = rgba[flat] if flat.any() else rgba[rgba[..., 3] >= 128]
     if not len(pixels):
         return ()
     shares = _shares(pixels[:, :3])
-    strong = {n: s for n, s in shares.items() if s >= (_NEUTRAL_SHARE if n in ("black", "white") else _SECOND_SHARE)}
-    coloured = {n: s for n, s in shares.items() if n not in ("black", "white")}
+    coloured = {name: share for name, share in shares.items() if name not in ("black", "white")}
+    strong = {
+        name: share
+        for name, share in shares.items()
+        if share >= (_SECOND_SHARE if name in coloured else _NEUTRAL_SHARE)
+    }
     chosen = strong or coloured or shares
     ranked = sorted(chosen, key=lambda name: (-chosen[name], name))
     return tuple(ranked[:2] if strong else ranked[:1])
 
 
 def _flat(rgba: np.ndarray) -> np.ndarray:
-    """[H, W] bool: the four neighbours look the same; antialiased edges and thin strokes are False."""
+    """bool [H, W]: True where all four neighbours have the same colour up to `_FLAT_DIFFERENCE`.
+
+    Antialiased edges and thin strokes are False.
+    """
     values = np.pad(rgba.astype(np.int16), ((1, 1), (1, 1), (0, 0)), mode="edge")
     centre = values[1:-1, 1:-1]
     neighbours = (values[:-2, 1:-1], values[2:, 1:-1], values[1:-1, :-2], values[1:-1, 2:])
@@ -61,7 +73,10 @@ def _flat(rgba: np.ndarray) -> np.ndarray:
 
 
 def _shares(rgb: np.ndarray) -> dict[str, float]:
-    codes, counts = np.unique(rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
+    """Share of the pixels by colour name. rgb: uint8 [N, 3]."""
+    codes, counts = np.unique(
+        rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True
+    )
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
     distance = np.linalg.norm(_lab(colours)[:, None] - _ANCHOR_LAB[None], axis=-1)
     shares: dict[str, float] = {}
@@ -75,11 +90,17 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB uint8 [N, 3] -> CIELAB [N, 3] under D65 (IEC 61966-2-1 and CIE 15)."""
     encoded = rgb / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
     xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.0890])
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1
+    )
 
 
 _ANCHOR_NAMES = [name for name, codes in _ANCHORS.items() for _ in codes]
-_ANCHOR_LAB = _lab(np.array([list(bytes.fromhex(code[1:])) for codes in _ANCHORS.values() for code in codes]))
+_ANCHOR_LAB = _lab(
+    np.array([list(bytes.fromhex(code[1:])) for codes in _ANCHORS.values() for code in codes])
+)

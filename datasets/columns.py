@@ -1,5 +1,4 @@
-"""Columns of tables by their usual names, and the optional package pyarrow that reads some tables.
-"""
+"""Find the columns of a table by their usual names; import the optional package pyarrow."""
 
 from __future__ import annotations
 
@@ -9,44 +8,61 @@ from typing import Any
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 
-CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence", "prompt",
-                   "description", "comment")
+CAPTION_COLUMNS = (
+    "captions",
+    "caption",
+    "text",
+    "texts",
+    "sentences",
+    "sentence",
+    "prompt",
+    "description",
+    "comment",
+)
 TEST_SPLITS = ("test", "validation", "val", "valid", "dev")
 TRAIN_SPLITS = ("train", "training", "restval")  # restval: Karpathy's rest of COCO's val
 
 
-def choose_column(columns: Collection[str], wanted: str | None, usual: tuple[str, ...], option: str,
-                  where: str) -> str:
-    """The column that the user wants, else the first of the usual names that is there.
+def choose_column(
+    columns: Collection[str], wanted: str | None, usual: tuple[str, ...], option: str, where: str
+) -> str:
+    """The column `wanted`; if that is None, the first of the `usual` names that the table has.
 
-    Raises `UserError`, which names `option` and the columns of `where`.
+    option: the flag that chooses the column. where: the file, for messages.
+    Raises `UserError` with the option and the columns if there is no such column.
     """
     if wanted is not None:
         if wanted not in columns:
-            raise UserError(f"{option} {wanted}: {where} has no such column; "
-                            f"{nearest(wanted, columns)}")
+            raise UserError(
+                f"{option} {wanted}: {where} has no such column; {nearest(wanted, columns)}"
+            )
         return wanted
-    found = usual_column(columns, usual)
-    if found is None:
-        raise UserError(f"{where}: none of the columns {', '.join(columns)} is named "
-                        f"{' or '.join(usual)}; name it with {option}")
-    return found
+    column = usual_column(columns, usual)
+    if column is None:
+        raise UserError(
+            f"{where}: none of the columns {', '.join(columns)} is named "
+            f"{' or '.join(usual)}; name it with {option}"
+        )
+    return column
 
 
 def usual_column(columns: Collection[str], usual: tuple[str, ...]) -> str | None:
-    """The first of the usual names that is there, in capitals or not."""
+    """The first of the `usual` names that is a column, whether in capitals or not; else None."""
     lower = {name.lower(): name for name in columns}
     return next((name if name in columns else lower[name] for name in usual if name in lower), None)
 
 
 def split_named(name: str) -> str | None:
-    """'train' or 'test' for what other data sets call their splits; None for other words."""
+    """'train' or 'test' for a split's name in another data set; None for unknown names."""
     word = name.strip().lower()
     return "test" if word in TEST_SPLITS else "train" if word in TRAIN_SPLITS else None
 
 
 def import_pyarrow(files: str) -> Any:
-    """The package. Raises `UserError` with the command that installs it; files: what it is for."""
+    """The package pyarrow. files: the kind of files that it reads, for the message.
+
+    Raises `UserError` with the command that installs pyarrow if it is missing.
+    """
     try:
         import pyarrow
     except ImportError:

@@ -1,4 +1,4 @@
-"""A sheet of pictures of a data set with their captions below, and the statistics of all of it."""
+"""Draw a sheet of a data set's pictures with their captions, and compute the set's statistics."""
 
 from __future__ import annotations
 
@@ -19,46 +19,56 @@ from dnnlib.errors import UserError
 from torch_utils.pictures import png_with, save_png
 from torch_utils.rng import generator_for
 
-MARK = "contact sheet"  # PNG text that makes a sheet ours
+MARK = "contact sheet"  # key of the PNG text by which we recognise a sheet of this program
 _CELL_PX, _GAP_PX, _FONT_PX, _LINE_PX = 224, 12, 13, 17
 _MAX_LINES = 8
-_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u201e\u2013\u2014", "''\"\"\"--")
+_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u201e\u2013\u2014", '\'\'"""--')
 
 
 def check_sheet(dest: Path, option: str = "--dest") -> None:
-    """Raise `UserError` where the name is not that of a PNG."""
+    """Raise `UserError` if the name does not end in .png."""
     if dest.suffix.lower() != ".png":
         raise UserError(f"{option} {dest}: the sheet is a PNG; give a name that ends in .png")
 
 
 def draw_sheet(dataset: TextImageDataset, dest: Path, num_images: int, seed: int) -> int:
-    """Write the sheet of some pictures, drawn by the seed, in the order of the data set.
+    """Write a sheet of `num_images` pictures, drawn by the seed and sorted as in the data set.
 
-    Returns how many there are on it. Raises `UserError` for a `dest` that is there and no sheet.
+    Returns the number of pictures on the sheet, which is smaller in a small data set.
+    Raises `UserError` if `dest` exists and is not a sheet.
     """
     check_sheet(dest)
     order = torch.randperm(len(dataset), generator=generator_for(seed, "contact sheet"))
     indices = sorted(order[:num_images].tolist())
     sheet = contact_sheet(dataset[index] for index in indices)
-    save_png(dest, torch.from_numpy(np.array(sheet)).permute(2, 0, 1),
-             {MARK: dataset.name}, ours=png_with(MARK))
+    save_png(
+        dest,
+        torch.from_numpy(np.array(sheet)).permute(2, 0, 1),
+        {MARK: dataset.name},
+        ours=png_with(MARK),
+    )
     return len(indices)
 
 
 def contact_sheet(records: Iterable[Record], columns: int | None = None) -> Image.Image:
-    """Pictures in rows; long texts are cut after a few lines.
+    """Pictures in rows, each with its id and captions below; long texts are cut after a few lines.
 
-    columns: pictures in a row; None: as square as possible.
+    columns: number of pictures in a row; None makes as many rows as columns.
     """
     font = ImageFont.load_default(_FONT_PX)
     cells = [(_thumbnail(record.image), _text_lines(record, font)) for record in records]
     columns = columns or math.ceil(math.sqrt(len(cells)))
-    rows = [cells[start:start + columns] for start in range(0, len(cells), columns)]
-    heights = [max(picture.height for picture, _ in row) + _GAP_PX
-               + _LINE_PX * max(len(lines) for _, lines in row) for row in rows]
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [
+        max(picture.height for picture, _ in row)
+        + _GAP_PX
+        + _LINE_PX * max(len(lines) for _, lines in row)
+        for row in rows
+    ]
     step = _CELL_PX + _GAP_PX
-    sheet = Image.new("RGB", (columns * step + _GAP_PX, sum(heights) + _GAP_PX * len(rows)),
-                      "white")
+    sheet = Image.new(
+        "RGB", (columns * step + _GAP_PX, sum(heights) + _GAP_PX * len(rows)), "white"
+    )
     drawing, top = ImageDraw.Draw(sheet), _GAP_PX
     for row, height in zip(rows, heights, strict=True):
         below = top + max(picture.height for picture, _ in row) + 3
@@ -72,10 +82,10 @@ def contact_sheet(records: Iterable[Record], columns: int | None = None) -> Imag
 
 
 def dataset_table(dataset: TextImageDataset, records: Iterable[Record]) -> dict[str, Any]:
-    """`datasets.statistics` of these pictures of a data set.
+    """The table of `datasets.statistics` for these pictures of a data set.
 
-    Only the import knew how large the source pictures were; what it wrote down is taken for a data
-    set as a whole, and else sizes are those in the data set.
+    If the table covers all splits, the sizes are those of the source pictures, which the import
+    wrote into `dataset.json`. Else the sizes are those of the pictures in the data set.
     """
     statistics, digests = Statistics(sizes_of="pictures in the data set"), array("Q")
     for record in records:
@@ -90,7 +100,7 @@ def dataset_table(dataset: TextImageDataset, records: Iterable[Record]) -> dict[
 
 
 def _thumbnail(image: torch.Tensor) -> Image.Image:
-    """uint8 [3, H, W] -> at most a cell wide and high; small ones are enlarged pixel by pixel."""
+    """The picture, uint8 [3, H, W], scaled to fit a cell; small pictures by a whole factor."""
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     factor = _CELL_PX // max(picture.size)
     if factor >= 1:
@@ -101,25 +111,26 @@ def _thumbnail(image: torch.Tensor) -> Image.Image:
 
 
 def _text_lines(record: Record, font: Any) -> list[tuple[str, str]]:
-    """(line, colour): the id, then the captions, each wrapped to the width of a cell."""
+    """(text, colour) of each line below a picture: the id, then the wrapped captions."""
     lines = [(line, "grey") for line in _wrapped(record.id, font)[:1]]
     if not record.captions:
         return [*lines, ("(no captions)", "grey")]
     texts = [(line, "black") for caption in record.captions for line in _wrapped(caption, font)]
     if len(texts) > _MAX_LINES:
-        texts = [*texts[:_MAX_LINES - 1], ("...", "grey")]
+        texts = [*texts[: _MAX_LINES - 1], ("...", "grey")]
     return lines + texts
 
 
 def drawable(text: str) -> str:
-    """In the letters that Pillow's built-in font has: without accents, and ? for other scripts."""
+    """The text in the letters of Pillow's built-in font: no accents, and ? for other scripts."""
     parts = unicodedata.normalize("NFKD", text.translate(_QUOTES))
-    return "".join(letter if letter.isascii() else "?" for letter in parts
-                   if not unicodedata.combining(letter))
+    return "".join(
+        letter if letter.isascii() else "?" for letter in parts if not unicodedata.combining(letter)
+    )
 
 
 def _wrapped(text: str, font: Any) -> list[str]:
-    """Lines no wider than a cell, cut between words, or inside a word that is too long."""
+    """Lines no wider than a cell, broken between words or inside a word that is too long."""
     lines, line = [], ""
     for word in drawable(text).split():
         if line and font.getlength(f"{line} {word}") <= _CELL_PX:
@@ -128,8 +139,9 @@ def _wrapped(text: str, font: Any) -> list[str]:
         if line:
             lines.append(line)
         while font.getlength(word) > _CELL_PX:
-            cut = next(n for n in range(len(word), 0, -1)
-                       if n == 1 or font.getlength(word[:n]) <= _CELL_PX)
+            cut = next(
+                n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= _CELL_PX
+            )
             lines.append(word[:cut])
             word = word[cut:]
         line = word

@@ -1,7 +1,8 @@
-"""Caltech-UCSD Birds 200-2011 from its official folder, with the ten captions a picture of Reed et al. (2016).
+"""Caltech-UCSD Birds 200-2011 from its official folder, with ten captions a picture.
 
-Captions come apart from the pictures, in one of three layouts: a text file a picture (`text/CLASS/NAME.txt`, as AttnGAN
-packs them, or `text_c10/CLASS/NAME.txt`, as Reed et al. do), or one JSON file.
+The captions are by Reed et al. (2016) and are published apart from the pictures, in one of three
+layouts: a text file for each picture, either `text/CLASS/NAME.txt` (in AttnGAN's archive) or
+`text_c10/CLASS/NAME.txt` (in that of Reed et al.), or one JSON file.
 """
 
 from __future__ import annotations
@@ -27,17 +28,27 @@ ATTNGAN_BOX_SCALE = 0.75
 WHERE = "CUB_200_2011.tgz comes from data.caltech.edu/records/65de6-vp158"
 
 
-def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: str, report: Report,
-                 *, follow_links: bool = False) -> list[RawPicture]:
-    """All pictures of images.txt that have captions, a split and a file, in order of their ids.
+def cub_pictures(
+    root: str | os.PathLike,
+    captions: str | os.PathLike,
+    split: str,
+    report: Report,
+    *,
+    follow_links: bool = False,
+) -> list[RawPicture]:
+    """The pictures of images.txt with captions, a split and a file, with their bounding boxes.
 
-    split: 'official' (train_test_split.txt: 5,994 train, 5,788 test) or 'attngan:FILENAMES.pickle' (8,855 and 2,933,
-    classes apart). Each picture carries its bounding box. Raises `UserError` naming the faulty file and line.
+    root: the folder CUB_200_2011. captions: a folder or a JSON file, see above.
+    split: 'official' (train_test_split.txt: 5,994 train, 5,788 test) or 'attngan:FILENAMES.pickle'
+        (8,855 train, 2,933 test; no class is in both).
+    The order is that of images.txt. Raises `UserError` with the faulty file and line.
     """
     root = Path(root)
     names = {key: fields[0] for key, fields in _table(root, "images.txt", 1).items()}
-    boxes = {key: (float(x), float(y), float(width), float(height)) for key, (x, y, width, height)
-             in _table(root, "bounding_boxes.txt", 4, _number).items()}
+    boxes = {
+        key: (float(x), float(y), float(width), float(height))
+        for key, (x, y, width, height) in _table(root, "bounding_boxes.txt", 4, _number).items()
+    }
     splits = _splits(root, split, names)
     texts = _captions(Path(captions), report, follow_links)
     pictures = SourceFolder(root / "images", "--root", follow_links)
@@ -47,23 +58,24 @@ def cub_pictures(root: str | os.PathLike, captions: str | os.PathLike, split: st
         stem = _stem(name)
         used.add(stem)
         try:
-            found, missing = pictures.find(name), ""
+            file_name, missing = pictures.find(name), ""
         except MissingFile as error:
-            found, missing = None, str(error)
+            file_name, missing = None, str(error)
         if stem not in texts or not texts[stem]:
             report.defect("picture without captions", name)
-        elif found is None:
+        elif file_name is None:
             report.defect("captions without picture", name, f"captions without picture: {missing}")
         elif key not in splits:
             report.defect("picture without split", name)
         else:
-            raws.append(
-                RawPicture(stem, name, pictures.files[found], texts[stem], splits[key],
-                           boxes.get(key)))
+            path, box = pictures.files[file_name], boxes.get(key)
+            raws.append(RawPicture(stem, name, path, texts[stem], splits[key], box))
             if key not in boxes:
                 report.met("picture without bounding box", name)
     for stem in sorted(texts.keys() - used):
-        report.defect("captions without picture", stem, "captions without picture: not in images.txt")
+        report.defect(
+            "captions without picture", stem, "captions without picture: not in images.txt"
+        )
     if not raws:
         raise UserError(f"--captions {captions}: fits none of the {len(names)} pictures of {root}")
     return raws
@@ -76,9 +88,13 @@ def _number(text: str) -> float:
     return number
 
 
-def _table(root: Path, name: str, num_fields: int,
-           kind: Callable[[str], Any] = str) -> dict[str, list[str]]:
-    """Rows 'id field ...' of one of the official text files, by id, in order."""
+def _table(
+    root: Path, name: str, num_fields: int, kind: Callable[[str], Any] = str
+) -> dict[str, list[str]]:
+    """The fields of one of the official text files by id, in order; a line is 'id field ...'.
+
+    kind: converts a field to check it, and raises `ValueError` if the field is malformed.
+    """
     path = root / name
     if not path.is_file():
         raise UserError(f"--root {root}: no {name} there; {WHERE}")
@@ -93,12 +109,16 @@ def _table(root: Path, name: str, num_fields: int,
         except ValueError:
             valid = False
         if not valid:
-            raise UserError(f"{path}, line {number}: expected an id and {num_fields} fields, got {line.strip()!r}")
+            raise UserError(
+                f"{path}, line {number}: expected an id and {num_fields} fields, "
+                f"got {line.strip()!r}"
+            )
         rows[fields[0]] = fields[1:]
     return rows
 
 
 def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
+    """'train' or 'test' by picture id. names: file names by id."""
     if split == OFFICIAL:
         table = _table(root, "train_test_split.txt", 1, int)
         return {key: "train" if fields[0] == "1" else "test" for key, fields in table.items()}
@@ -108,67 +128,92 @@ def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
     if path.is_dir():
         path = path / "test" / "filenames.pickle"
     if not path.is_file():
-        raise UserError(f"--split {split}: no such file; birds.zip of AttnGAN holds train/filenames.pickle and "
-                        "test/filenames.pickle")
+        raise UserError(
+            f"--split {split}: no such file; birds.zip of AttnGAN holds train/filenames.pickle and "
+            "test/filenames.pickle"
+        )
     side = "train" if path.parent.name == "train" else "test"
     listed = {_stem(name) for name in read_string_list(path)}
     unknown = listed - {_stem(name) for name in names.values()}
     if unknown:
-        raise UserError(f"{path}: {len(unknown)} of its {len(listed)} names are not in images.txt, such as "
-                        f"{min(unknown)}; is it the list of another data set?")
+        raise UserError(
+            f"{path}: {len(unknown)} of its {len(listed)} names are not in images.txt, such as "
+            f"{min(unknown)}; is it the list of another data set?"
+        )
     other = {"train": "test", "test": "train"}[side]
     return {key: side if _stem(name) in listed else other for key, name in names.items()}
 
 
 def _captions(source: Path, report: Report, follow_links: bool) -> dict[str, tuple[str, ...]]:
-    """Cleaned captions by 'CLASS/NAME'."""
+    """Cleaned captions by 'CLASS/NAME'. Raises `UserError` if `source` has none of the layouts."""
     if source.is_file():
         return _from_json(source, report)
     if not source.is_dir():
-        raise UserError(f"--captions {source}: no such file or folder; the captions of Reed et al. come as text/ in "
-                        "birds.zip of AttnGAN or as text_c10/ in cvpr2016_cub.tar.gz")
+        raise UserError(
+            f"--captions {source}: no such file or folder; the captions of Reed et al. come as "
+            "text/ in birds.zip of AttnGAN or as text_c10/ in cvpr2016_cub.tar.gz"
+        )
     texts: dict[str, tuple[str, ...]] = {}
     folder = SourceFolder(source, "--captions", follow_links)
     folder.tell_left_out(report)
     for name, path in folder.files.items():
-        # lists of classes or files lie at the top, captions one folder deeper
+        # Text files at the top are lists of classes or files; captions lie one folder deeper.
         if path.parent == source or path.suffix != ".txt":
             continue
         lines = report.caption_lines(path, name)
         if lines is not None:
             texts[_stem(name)] = lines
     if not texts:
-        raise UserError(f"--captions {source}: no CLASS/NAME.txt in it; give the folder text or text_c10")
+        raise UserError(
+            f"--captions {source}: no CLASS/NAME.txt in it; give the folder text or text_c10"
+        )
     return texts
 
 
 def _from_json(path: Path, report: Report) -> dict[str, tuple[str, ...]]:
-    """{"CLASS/NAME.jpg": [...]}, or [{"file": ..., "captions": [...]}, ...], or COCO's images and annotations."""
+    """Cleaned captions by 'CLASS/NAME' from a JSON file.
+
+    The file holds {"CLASS/NAME.jpg": [...]}, or [{"file": ..., "captions": [...]}, ...], or COCO's
+    `images` and `annotations`.
+    """
     mended: list[str] = []
     content = read_json(path, mended)
     report.mended(mended)
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         content = _coco_form(content)
     if isinstance(content, list):
-        pairs = [(_first(item, "file", "file_name", "filename",
-                         "image"), _first(item, "captions", "sentences", "caption"))
-                 for item in content]
+        pairs = [
+            (
+                _first(item, "file", "file_name", "filename", "image"),
+                _first(item, "captions", "sentences", "caption"),
+            )
+            for item in content
+        ]
         content = {name: texts for name, texts in pairs if isinstance(name, str)}
     if not isinstance(content, dict) or not content:
-        raise UserError(f'{path}: expected {{"CLASS/NAME.jpg": ["...", ...]}} or [{{"file": ..., "captions": [...]}}]')
+        raise UserError(
+            f'{path}: expected {{"CLASS/NAME.jpg": ["...", ...]}} or '
+            '[{"file": ..., "captions": [...]}]'
+        )
     texts: dict[str, tuple[str, ...]] = {}
     for name, captions in content.items():
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(name, str) or "/" not in name or not isinstance(captions, list):
-            raise UserError(f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions")
+            raise UserError(
+                f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions"
+            )
         texts[_stem(name)] = report.clean(
-            c.get("raw") if isinstance(c, dict) else c for c in captions)
+            c.get("raw") if isinstance(c, dict) else c for c in captions
+        )
     return texts
 
 
 def _coco_form(content: dict[str, Any]) -> dict[str, list[str]]:
-    pairs = [(_first(item, "id"), _first(item, "file_name", "filename", "file"))
-             for item in content["images"]]
+    """Captions by file name from COCO's `images` and `annotations`."""
+    pairs = [
+        (_first(item, "id"), _first(item, "file_name", "filename", "file"))
+        for item in content["images"]
+    ]
     names = {
         key: name for key, name in pairs if isinstance(key, (int, str)) and isinstance(name, str)
     }
@@ -186,7 +231,12 @@ def _first(item: Any, *keys: str) -> Any:
 
 
 def _stem(name: str) -> str:
-    """'images/001.X/Y.jpg' or '001.X/Y' -> '001.X/Y': names come with and without folder and ending."""
+    """'images/001.X/Y.jpg' or '001.X/Y' -> '001.X/Y'.
+
+    The files of CUB name pictures with or without the folder `images` and the ending.
+    """
     path = PurePosixPath(name.strip().replace("\\", "/"))
-    stem = path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".txt") else path
+    stem = (
+        path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".txt") else path
+    )
     return "/".join(stem.parts[-2:])

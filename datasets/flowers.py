@@ -1,9 +1,9 @@
 """Oxford-102 flowers from the official files, with ten captions a picture by Reed et al. (2016).
 
-Nilsback and Zisserman's `102flowers.tgz` holds jpg/image_00001.jpg and so on; `imagelabels.mat` has
-the class of each picture, `setid.mat` their split. Reed et al. wrote the captions,
-`text_c10/class_00001/image_06734.txt`, a caption a line, and lists of classes for a split in which
-no class of the test pictures is trained on.
+Nilsback and Zisserman's `102flowers.tgz` holds jpg/image_00001.jpg and so on; `imagelabels.mat`
+holds the class of each picture and `setid.mat` its split. Reed et al. published the captions, one a
+line, in `text_c10/class_00001/image_06734.txt`. Their lists of classes define another split, in
+which no class is in both train and test.
 """
 
 from __future__ import annotations
@@ -24,19 +24,30 @@ from dnnlib.text import read_named_text, split_lines
 
 REED = "reed:"
 _SETS = {"trnid": "train", "valid": "train", "tstid": "test"}  # of setid.mat
-_LISTS = {"trainvalclasses.txt": "train", "trainclasses.txt": "train", "valclasses.txt": "train",
-          "testclasses.txt": "test"}
+_LISTS = {
+    "trainvalclasses.txt": "train",
+    "trainclasses.txt": "train",
+    "valclasses.txt": "train",
+    "testclasses.txt": "test",
+}
 
 
-def flower_pictures(images: str | os.PathLike, captions: str | os.PathLike, report: Report, *,
-                    labels: str | os.PathLike | None = None,
-                    split: str | None = None, follow_links: bool = False) -> list[RawPicture]:
-    """All pictures that have captions and a file, in order of their numbers.
+def flower_pictures(
+    images: str | os.PathLike,
+    captions: str | os.PathLike,
+    report: Report,
+    *,
+    labels: str | os.PathLike | None = None,
+    split: str | None = None,
+    follow_links: bool = False,
+) -> list[RawPicture]:
+    """The pictures that have captions and a file, in order of their numbers.
 
-    images, captions: the folders `jpg` and `text_c10`. labels: `imagelabels.mat`, which the folders
-    of the captions are compared with. split: `setid.mat` (its train and validation parts are
-    train), or `reed:DIR` with `testclasses.txt` and `trainvalclasses.txt`, or None: all are train.
-    Ids are `class_00077/image_00001`. Raises `UserError` naming the faulty file.
+    images, captions: the folders `jpg` and `text_c10`.
+    labels: `imagelabels.mat`, to check the classes in the captions' folder names.
+    split: `setid.mat`, whose train and validation parts are train; or `reed:DIR` with the files
+        `testclasses.txt` and `trainvalclasses.txt`; or None, then all pictures are train.
+    Ids are `class_00077/image_00001`. Raises `UserError` with the faulty file.
     """
     texts = _captions(Path(captions), report, follow_links)
     _check_labels(texts, labels)
@@ -56,15 +67,18 @@ def flower_pictures(images: str | os.PathLike, captions: str | os.PathLike, repo
         elif number not in split_of:
             report.defect("picture without split", name)
         else:
-            raws.append(RawPicture(f"{folder}/image_{number:05d}", name, path, lines,
-                                   split_of[number]))
+            raws.append(
+                RawPicture(f"{folder}/image_{number:05d}", name, path, lines, split_of[number])
+            )
     used = {f"image_{number:05d}.jpg" for number in texts}
     for name in sorted(pictures.files.keys() - used):
         if _number(name) is not None:
             report.defect("picture without captions", name)
     if not raws:
-        raise UserError(f"--captions {captions}: fits none of the pictures of --images {images}; "
-                        "they are named image_00001.jpg and so on")
+        raise UserError(
+            f"--captions {captions}: fits none of the pictures of --images {images}; "
+            "they are named image_00001.jpg and so on"
+        )
     return raws
 
 
@@ -74,9 +88,10 @@ def _number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _captions(source: Path, report: Report,
-              follow_links: bool) -> dict[int, tuple[str, tuple[str, ...]]]:
-    """The folder of its class and the cleaned captions by a picture's number."""
+def _captions(
+    source: Path, report: Report, follow_links: bool
+) -> dict[int, tuple[str, tuple[str, ...]]]:
+    """(class folder, cleaned captions) by a picture's number."""
     texts: dict[int, tuple[str, tuple[str, ...]]] = {}
     files = SourceFolder(source, "--captions", follow_links)
     files.tell_left_out(report)
@@ -88,44 +103,55 @@ def _captions(source: Path, report: Report,
         if lines is not None:
             texts[number] = folder, lines
     if not texts:
-        raise UserError(f"--captions {source}: no class_00001/image_06734.txt in it; give the "
-                        "folder text_c10 of Reed et al.'s cvpr2016_flowers.tar.gz")
+        raise UserError(
+            f"--captions {source}: no class_00001/image_06734.txt in it; give the "
+            "folder text_c10 of Reed et al.'s cvpr2016_flowers.tar.gz"
+        )
     return texts
 
 
 def _numbers(path: Path, option: str, *names: str) -> dict[str, np.ndarray]:
-    """Variables of a MATLAB file, each as int64 [N]. Raises `UserError`."""
-    from scipy.io import loadmat  # here, because the commands start without scipy
+    """Variables of a MATLAB file by name, each int64 [N]. Raises `UserError` if one is missing."""
+    from scipy.io import loadmat  # imported here, so that the commands start without scipy
 
     if not path.is_file():
         raise UserError(f"{option} {path}: no such file")
-    with library_errors(lambda reason: UserError(
-            f"{option} {path}: not a MATLAB file that can be read ({reason})")):
+    with library_errors(
+        lambda reason: UserError(f"{option} {path}: not a MATLAB file that can be read ({reason})")
+    ):
         content = loadmat(str(path))
         missing = [name for name in names if name not in content]
         if missing:
-            raise UserError(f"{option} {path}: it holds no {' and no '.join(missing)}; is it "
-                            "another of the official files?")
+            raise UserError(
+                f"{option} {path}: it holds no {' and no '.join(missing)}; is it "
+                "another of the official files?"
+            )
         return {name: np.asarray(content[name]).astype(np.int64).reshape(-1) for name in names}
 
 
-def _check_labels(texts: Mapping[int, tuple[str, object]],
-                  labels: str | os.PathLike | None) -> None:
-    """Raise where imagelabels.mat gives a picture another class than the captions' folder."""
+def _check_labels(
+    texts: Mapping[int, tuple[str, object]], labels: str | os.PathLike | None
+) -> None:
+    """Raise `UserError` if imagelabels.mat and the captions' folders give different classes."""
     if labels is None:
         return
     classes = _numbers(Path(labels), "--labels", "labels")["labels"]
-    wrong = [number for number, (folder, _) in texts.items()
-             if not 1 <= number <= len(classes)
-             or classes[number - 1] != int(folder.removeprefix("class_"))]
+    wrong = [
+        number
+        for number, (folder, _) in texts.items()
+        if not 1 <= number <= len(classes)
+        or classes[number - 1] != int(folder.removeprefix("class_"))
+    ]
     if wrong:
-        raise UserError(f"--labels {labels}: {len(wrong)} of {len(texts)} captioned pictures have "
-                        f"another class there, such as image_{min(wrong):05d}; are captions and "
-                        "labels of the same data set?")
+        raise UserError(
+            f"--labels {labels}: {len(wrong)} of {len(texts)} captioned pictures have "
+            f"another class there, such as image_{min(wrong):05d}; are captions and "
+            "labels of the same data set?"
+        )
 
 
 def _splits(split: str | None, texts: Mapping[int, tuple[str, object]]) -> dict[int, str]:
-    """`train` or `test` by a picture's number."""
+    """'train' or 'test' by a picture's number."""
     if split is None:
         return dict.fromkeys(texts, "train")
     if not split.startswith(REED):
@@ -138,6 +164,8 @@ def _splits(split: str | None, texts: Mapping[int, tuple[str, object]]) -> dict[
             text, _ = read_named_text(folder / name, f"--split: {printable(folder / name)}")
             sides |= {line.strip(): side for line in split_lines(text) if line.strip()}
     if "test" not in sides.values() or "train" not in sides.values():
-        raise UserError(f"--split {split}: testclasses.txt and trainvalclasses.txt must be there, "
-                        "with a class such as class_00001 a line")
+        raise UserError(
+            f"--split {split}: testclasses.txt and trainvalclasses.txt must be there, "
+            "with a class such as class_00001 a line"
+        )
     return {number: sides[name] for number, (name, _) in texts.items() if name in sides}

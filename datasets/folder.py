@@ -1,4 +1,4 @@
-"""Import of a folder of pictures, with captions in any of `datasets.conventions`, or without."""
+"""Import a folder of pictures, with captions in a form of `datasets.conventions` or without."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from datasets.columns import split_named
 from datasets.conventions import CONVENTIONS
 from datasets.conventions.base import Convention, Reading, Row
-from datasets.conventions.beside import stem_key
+from datasets.conventions.captions_jsonl import CAPTIONS_FILE as CAPTIONS_FILE
 from datasets.conventions.made import NO_CAPTIONS, TEMPLATE, from_template
-from datasets.conventions.own_lines import CAPTIONS_FILE as CAPTIONS_FILE
+from datasets.conventions.sidecars import stem_key
 from datasets.importing import RawPicture
 from datasets.picture_files import is_picture_name
 from datasets.report import Report
@@ -23,17 +23,23 @@ from dnnlib.names import printable, same_name_key
 from torch_utils.rng import seed_for
 
 WITHOUT_CAPTIONS, WITHOUT_PICTURE = "picture without captions", "captions without picture"
-_REMEDIES = ("--no-captions imports pictures without, and --caption-template 'a photo of a {}' "
-             "makes captions of their folders' names")
-_OTHER_COMMANDS = {".mdb": "lsun", ".tar": "webdataset", ".arrow": "hf"}  # by ending of a file
+_REMEDIES = (
+    "--no-captions imports pictures without, and --caption-template 'a photo of a {}' "
+    "makes captions of their folders' names"
+)
+# The importing command for files of other kinds, by the ending of the file.
+_OTHER_COMMANDS = {".mdb": "lsun", ".tar": "webdataset", ".arrow": "hf"}
 
 
 @dataclass(frozen=True)
 class Captions:
-    """What the user says of captions; at most one of origin, template and none.
+    """The user's choice of captions. At most one of origin, template and none may be set.
 
-    origin: the name of a convention. template: as in `datasets.conventions.made`. none: there are
-    none. column: of a table that holds the captions.
+    origin: the name of a convention, from --captions-from.
+    template: a text with {} for the class, from --caption-template.
+    none: whether the pictures are imported without captions, from --no-captions.
+    column: the table's column with the captions, from --caption-column.
+    Raises `UserError` for options that exclude each other.
     """
 
     origin: str | None = None
@@ -42,9 +48,15 @@ class Captions:
     column: str | None = None
 
     def __post_init__(self) -> None:
-        given = [option for option, value in (("--captions-from", self.origin),
-                                              ("--caption-template", self.template),
-                                              ("--no-captions", self.none)) if value]
+        given = [
+            option
+            for option, value in (
+                ("--captions-from", self.origin),
+                ("--caption-template", self.template),
+                ("--no-captions", self.none),
+            )
+            if value
+        ]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} exclude each other; give one of them")
         if self.column is not None and (self.template is not None or self.none):
@@ -53,7 +65,11 @@ class Captions:
 
 @dataclass
 class _Listed:
-    """What all rows of one picture say. file: None where it is missing, for a reason."""
+    """The rows of one picture, put together.
+
+    file: its name in the source's files; None if there is no such file, then `missing` says why.
+    reason: why there are no texts, if that is known.
+    """
 
     name: str
     file: str | None
@@ -63,36 +79,50 @@ class _Listed:
     reason: str = ""
 
 
-def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float = 0.0, *,
-                    follow_links: bool = False,
-                    captions: Captions = Captions()) -> list[RawPicture]:
-    """All pictures with captions below `folder`, sorted by path, or in the order of a table; ids
-    are paths.
+def folder_pictures(
+    folder: str | os.PathLike,
+    report: Report,
+    test_share: float = 0.0,
+    *,
+    follow_links: bool = False,
+    captions: Captions = Captions(),
+) -> list[RawPicture]:
+    """The pictures with captions below `folder`, sorted by path or in the order of a table.
 
-    test_share: see `split_of`; splits that a table or folders named train and test give stay. What
-    else is there is counted. The report learns where captions and splits come from. Raises
-    `UserError` for a missing folder, for one without pictures or captions, and for files of
-    captions that cannot be read.
+    Ids are paths relative to `folder`.
+    report: counts all files that are not imported, and records the origin of captions and splits.
+    test_share: share of the pictures that `split_of` puts into test, from 0 to below 1. It applies
+        only if neither a captions' file nor folders named train or test give a split.
+    Raises `UserError` for a missing folder, for a folder without pictures or captions, and for
+    captions' files that cannot be read.
     """
+    # Choose the convention of captions.
     source = SourceFolder(folder, follow_links=follow_links)
     source.tell_left_out(report)
     pictures = source.pictures()
-    convention, files, told = _choose(source, captions)
+    convention, files, remarks = _choose(source, captions)
     if not pictures and not files:
         count_others(set(source.files), report)
         raise UserError(_no_pictures(source, report))
     if convention is None:
         count_others(set(source.files) - pictures.keys(), report, pictures)
-        raise UserError(f"--source {printable(source.path)}: {len(pictures)} pictures without "
-                        f"captions: none of {', '.join(one.name for one in CONVENTIONS)} is there; "
-                        + _REMEDIES)
+        raise UserError(
+            f"--source {printable(source.path)}: {len(pictures)} pictures without "
+            f"captions: none of {', '.join(one.name for one in CONVENTIONS)} is there; " + _REMEDIES
+        )
+
+    # Read its captions.
     reading = Reading(source, files, report, captions.column)
     listed = _listed(convention, reading)
     if captions.column is not None and not reading.tables:
-        raise UserError(f"--caption-column {captions.column}: the captions come from {convention}, "
-                        "which is no table with columns; leave it out, or choose a table with "
-                        "--captions-from")
-    report.captions_from = "; ".join([str(convention), *reading.details, *told])
+        raise UserError(
+            f"--caption-column {captions.column}: the captions come from {convention}, "
+            "which is no table with columns; leave it out, or choose a table with "
+            "--captions-from"
+        )
+    report.captions_from = "; ".join([str(convention), *reading.details, *remarks])
+
+    # Count the files that hold neither captions nor listed pictures.
     others = source.files.keys() - {one.file for one in listed} - set(reading.files)
     unlisted = set(filter(is_picture_name, others))
     report.note(f"picture that {convention.name} does not list", len(unlisted))
@@ -102,25 +132,35 @@ def folder_pictures(folder: str | os.PathLike, report: Report, test_share: float
 
 
 def refuse_captionless(folder: str | os.PathLike, raws: list[RawPicture], report: Report) -> None:
-    """Raise `UserError`, with the remedies, where `folder_pictures` found no caption to use."""
+    """Raise `UserError` with the remedies if `folder_pictures` returned no picture with captions.
+
+    raws, report: the result and the report of `folder_pictures`.
+    """
     if raws or report.counts[WITHOUT_PICTURE]:
         return
-    what = f"--source {printable(folder)}: no picture has captions that can be used; "
+    problem = f"--source {printable(folder)}: no picture has captions that can be used; "
     if report.captions_from.startswith(TEMPLATE):
-        raise UserError(f"{what}none lies in a folder that could name its class; a template "
-                        "without {} gives all pictures one caption")
-    raise UserError(what + _REMEDIES)
+        raise UserError(
+            f"{problem}none lies in a folder that could name its class; a template "
+            "without {} gives all pictures one caption"
+        )
+    raise UserError(problem + _REMEDIES)
 
 
 def split_of(name: str, test_share: float) -> str:
-    """'test' for about that share of all names, by their hash alone: a picture keeps its side when
-    others come or go.
+    """'test' for about the share `test_share` of all names, else 'train'.
+
+    The split depends on the hash of the name alone, so it stays the same when other pictures are
+    added or removed.
     """
-    return "test" if seed_for("folder split", name) < test_share * 2 ** 63 else "train"
+    return "test" if seed_for("folder split", name) < test_share * 2**63 else "train"
 
 
 def count_others(names: set[str], report: Report, pictures: Iterable[str] = ()) -> None:
-    """Count the files that are neither pictures nor captions, by their ending."""
+    """Count files that are neither pictures nor captions, by their ending.
+
+    pictures: a text file that belongs to none of these pictures is counted as such.
+    """
     texts = {name for name in names if name.lower().endswith(".txt")}
     stems = {stem_key(name) for name in pictures} if texts else set()
     for name in names:
@@ -131,36 +171,42 @@ def count_others(names: set[str], report: Report, pictures: Iterable[str] = ()) 
             report.note(f"file of another kind ({ending or 'no ending'})")
 
 
-def _choose(source: SourceFolder,
-            captions: Captions) -> tuple[Convention | None, list[str], list[str]]:
-    """The convention, its files, and what else is to be said of the choice."""
+def _choose(
+    source: SourceFolder, captions: Captions
+) -> tuple[Convention | None, list[str], list[str]]:
+    """(convention, its files, remarks for the report); the convention is None if none is found."""
     if captions.none:
         return NO_CAPTIONS, [], []
     if captions.template is not None:
         return from_template(captions.template), [], []
-    found = {one.name: (one, files) for one in CONVENTIONS if (files := one.looks(source))}
+    available = {one.name: (one, files) for one in CONVENTIONS if (files := one.looks(source))}
     wanted = captions.origin
     if wanted is not None:
         names = [one.name for one in CONVENTIONS]
         if wanted not in names:
-            raise UserError(f"--captions-from {wanted}: no such convention; "
-                            f"{nearest(wanted, names)}")
-        if wanted not in found:
-            there = ", ".join(found) or "none that is known"
-            raise UserError(f"--captions-from {wanted}: no such captions in "
-                            f"{printable(source.path)}; found: {there}")
-    elif not found:
+            raise UserError(
+                f"--captions-from {wanted}: no such convention; {nearest(wanted, names)}"
+            )
+        if wanted not in available:
+            shown = ", ".join(available) or "none that is known"
+            raise UserError(
+                f"--captions-from {wanted}: no such captions in "
+                f"{printable(source.path)}; found: {shown}"
+            )
+    elif not available:
         return None, [], []
-    chosen = wanted or next(iter(found))
-    left = [name for name in found if name != chosen]
-    told = [f"left: {', '.join(left)} (--captions-from {left[0]} takes it)"] if left else []
-    return *found[chosen], told
+    chosen = wanted or next(iter(available))
+    unused = [name for name in available if name != chosen]
+    remarks = (
+        [f"left: {', '.join(unused)} (--captions-from {unused[0]} takes it)"] if unused else []
+    )
+    return *available[chosen], remarks
 
 
 def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
-    """The pictures that a convention speaks of, in order, each with all of its captions."""
-    found: dict[str, _Listed] = {}
-    spelled: dict[tuple[str, str], _Listed] = {}
+    """The pictures that a convention lists, in order, each with all of its captions."""
+    listed: dict[str, _Listed] = {}  # by file name, or by the row's name if there is no file
+    spelled: dict[tuple[str, str], _Listed] = {}  # by the folder and name of a row
     bases = _by_base(reading.source) if convention.anywhere else None
     for row in convention.reads(reading):
         one = spelled.get((row.folder, row.name))
@@ -170,33 +216,40 @@ def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
             except MissingFile as error:
                 file, missing = None, str(error)
             shown = printable(file or str(PurePosixPath(row.folder) / row.name))
-            one = found.get(file or shown)
+            one = listed.get(file or shown)
             if one is None:
-                one = found[file or shown] = _Listed(shown, file, missing)
+                one = listed[file or shown] = _Listed(shown, file, missing)
             elif convention.once:
-                raise UserError(f"{row.where}: {shown} is listed twice; put all its captions in "
-                                "one line")
+                raise UserError(
+                    f"{row.where}: {shown} is listed twice; put all its captions in one line"
+                )
             spelled[row.folder, row.name] = one
         elif convention.once:
-            raise UserError(f"{row.where}: {one.name} is listed twice; put all its captions in "
-                            "one line")
+            raise UserError(
+                f"{row.where}: {one.name} is listed twice; put all its captions in one line"
+            )
         one.texts += reading.report.clean(row.texts)
         one.reason = one.reason or row.reason
         one.split = "test" if "test" in (one.split, row.split) else row.split or one.split
-    return list(found.values())
+    return list(listed.values())
 
 
 def _find(source: SourceFolder, row: Row, bases: dict[str, list[str]] | None) -> str:
-    """The file that a row means. bases: files by their last name, where any folder will do."""
-    places = [os.path.normpath(os.path.join(row.folder, row.name)) if row.folder else row.name]
+    """The file that a row means. Raises `MissingFile` with the reason if there is none.
+
+    bases: files by name without folders, for conventions that allow any folder; else None.
+    """
+    # Look below the row's folder, then below the source; last without spaces at the ends.
+    paths = [os.path.normpath(os.path.join(row.folder, row.name)) if row.folder else row.name]
     if bases is not None:
-        places.append(row.name)
+        paths.append(row.name)
     reasons = []
-    for place in dict.fromkeys([*places, *(place.strip() for place in places)]):
+    for path in dict.fromkeys([*paths, *(path.strip() for path in paths)]):
         try:
-            return source.find(place)
+            return source.find(path)
         except MissingFile as error:
             reasons.append(error)
+    # Look for a file of this name in any folder.
     same = bases.get(same_name_key(row.name.strip()), []) if bases else []
     if len(same) > 1:
         raise MissingFile(f"several folders have a file of that name: {', '.join(same[:3])}")
@@ -206,15 +259,20 @@ def _find(source: SourceFolder, row: Row, bases: dict[str, list[str]] | None) ->
 
 
 def _by_base(source: SourceFolder) -> dict[str, list[str]]:
+    """Pictures by file name without folders, in the form of `same_name_key`."""
     bases: dict[str, list[str]] = {}
     for name in source.pictures():
         bases.setdefault(same_name_key(PurePosixPath(name).name), []).append(name)
     return bases
 
 
-def _usable(listed: list[_Listed], source: SourceFolder, report: Report, *,
-            bare: bool) -> list[RawPicture]:
-    """bare: pictures without captions are wanted. Splits are '' where no file says one."""
+def _usable(
+    listed: list[_Listed], source: SourceFolder, report: Report, *, bare: bool
+) -> list[RawPicture]:
+    """The listed pictures that can be imported; the others are counted as defects.
+
+    bare: whether pictures without captions are wanted. The split is '' if no file gives one.
+    """
     raws = []
     for one in listed:
         if not one.texts and not bare:
@@ -222,36 +280,46 @@ def _usable(listed: list[_Listed], source: SourceFolder, report: Report, *,
         elif one.file is None:
             report.defect(WITHOUT_PICTURE, one.name, one.missing)
         else:
-            raws.append(RawPicture(one.name, one.name, source.files[one.file], tuple(one.texts),
-                                   one.split or ""))
+            path, texts = source.files[one.file], tuple(one.texts)
+            raws.append(RawPicture(one.name, one.name, path, texts, one.split or ""))
     return raws
 
 
 def _split(raws: list[RawPicture], report: Report, test_share: float) -> list[RawPicture]:
-    """With splits: as the captions' files say, else as the folders say, else by `split_of`.
+    """The pictures with their splits, and the rule of the splits in the report.
 
-    Folders say it where every picture lies in one at the top that is called train, test,
-    validation or the like, and not all of them in train.
+    A split in the captions' file comes first, then the folder's name, then `split_of`. Folder names
+    count only if every picture lies in a folder named train, test, validation or the like at the
+    top of the source, and at least one lies in a folder of test.
     """
     named = [split_named(raw.id.split("/")[0]) if "/" in raw.id else None for raw in raws]
     sides = [side for side in named if side is not None]
     if len(sides) < len(raws) or "test" not in sides:
         sides = [split_of(raw.id, test_share) for raw in raws]
-        rule = f"{test_share:.0%} of file names by their hash are test" if test_share else \
-            "all are train"
+        rule = (
+            f"{test_share:.0%} of file names by their hash are test"
+            if test_share
+            else "all are train"
+        )
     else:
         rule = "by the folders named train, test or validation"
-    told = [raw.split for raw in raws if raw.split]
-    rules = ["as the files of the captions say"] if told else []
-    report.split_rule = ", else ".join(rules if len(told) == len(raws) else [*rules, rule])
-    return [replace(raw, split=raw.split or side)
-            for raw, side in zip(raws, sides, strict=True)]
+    listed = [raw.split for raw in raws if raw.split]
+    rules = ["as the files of the captions say"] if listed else []
+    report.split_rule = ", else ".join(rules if len(listed) == len(raws) else [*rules, rule])
+    return [replace(raw, split=raw.split or side) for raw, side in zip(raws, sides, strict=True)]
 
 
 def _no_pictures(source: SourceFolder, report: Report) -> str:
+    """The message for a source without pictures, with the command that reads its other files."""
     counts = ", ".join(f"{count} x {kind}" for kind, count in sorted(report.counts.items()))
     endings = {PurePosixPath(name).suffix.lower() for name in source.files}
-    hints = [f"; dataset_tool.py {command} reads {ending} files"
-             for ending, command in _OTHER_COMMANDS.items() if ending in endings]
-    return (f"--source {printable(source.path)}: no pictures found" +
-            (f" ({counts})" if counts else "") + "".join(hints))
+    hints = [
+        f"; dataset_tool.py {command} reads {ending} files"
+        for ending, command in _OTHER_COMMANDS.items()
+        if ending in endings
+    ]
+    return (
+        f"--source {printable(source.path)}: no pictures found"
+        + (f" ({counts})" if counts else "")
+        + "".join(hints)
+    )

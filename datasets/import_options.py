@@ -1,11 +1,11 @@
-"""What the importing commands of dataset_tool.py share: options, a bar, a report at the end."""
+"""What the importing commands of dataset_tool.py share: options, a progress bar and a report."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,53 +19,167 @@ if TYPE_CHECKING:
     from datasets.picture_files import Icc
     from datasets.report import Report
 
-RESOLUTION = click.option("--resolution", metavar="WxH", default="64x64", show_default=True,
-                          help="Size of every picture in the data set, for example 256x256.")
-DEST = click.option("--dest", metavar="ZIP|DIR", type=click.Path(path_type=Path), required=True,
-                    help="Where to write: a .zip archive, or a folder. Replaced only when the new "
-                    "one is whole.")
-TRANSFORM = click.option("--transform", type=click.Choice(["center-crop", "pad", "stretch"]),
-                         default="center-crop", show_default=True,
-                         help="How a picture of another shape is made to fit.")
 
-FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Read folders that are links as "
-                            "well. Files that are links are always read.")
+def path_option(
+    flag: str, metavar: str, help: str, *, required: bool = True, multiple: bool = False
+) -> Callable:
+    """A click option whose value is a `Path`."""
+    return click.option(
+        flag,
+        metavar=metavar,
+        type=click.Path(path_type=Path),
+        required=required,
+        multiple=multiple,
+        help=help,
+    )
+
+
+def text_option(flag: str, metavar: str, help: str, default: str | None = None) -> Callable:
+    """A click option with a text as value."""
+    shown = default is not None
+    return click.option(flag, metavar=metavar, default=default, show_default=shown, help=help)
+
+
+def choice_option(flag: str, choices: Sequence[str], default: str, help: str) -> Callable:
+    """A click option with a fixed set of values."""
+    return click.option(
+        flag, type=click.Choice(choices), default=default, show_default=True, help=help
+    )
+
+
+RESOLUTION = click.option(
+    "--resolution",
+    metavar="WxH",
+    default="64x64",
+    show_default=True,
+    help="Size of every picture in the data set, for example 256x256.",
+)
+DEST = path_option(
+    "--dest",
+    "ZIP|DIR",
+    "Archive (.zip) or folder to write. An existing one is replaced only when the new one is "
+    "complete.",
+)
+TRANSFORM = choice_option(
+    "--transform",
+    ["center-crop", "pad", "stretch"],
+    "center-crop",
+    "How to fit pictures of another aspect ratio.",
+)
+
+FOLLOW_LINKS = click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Also read folders that are symbolic links. Files that are links are always read.",
+)
+SPLIT_OF_SOURCE = choice_option(
+    "--split",
+    ["auto", "train", "test"],
+    "auto",
+    "auto: by the name of the file or folder, where val and test become test.",
+)
+NO_CAPTIONS = click.option(
+    "--no-captions",
+    is_flag=True,
+    help="Import the pictures without captions; train.py --cond false trains on them.",
+)
+
+
+def caption_options(command: Callable) -> Callable:
+    """Decorator: adds `captions`, the `datasets.folder.Captions` of four options."""
+
+    @click.option(
+        "--captions-from",
+        metavar="FORM",
+        help="Form of the captions to read.  [default: the first form that is there]",
+    )
+    @click.option(
+        "--caption-column",
+        metavar="NAME",
+        help="Column of a table with the captions.  [default: captions, caption, text, ...]",
+    )
+    @click.option(
+        "--caption-template",
+        metavar="TEXT",
+        help="Make captions such as 'a photo of a {}', with the name of the picture's folder for "
+        "{}. A leading number (001., n02085620-) is dropped and underscores become spaces. Without "
+        "{}, all pictures get the same caption.",
+    )
+    @NO_CAPTIONS
+    @functools.wraps(command)
+    def with_captions(
+        captions_from: str | None,
+        caption_column: str | None,
+        caption_template: str | None,
+        no_captions: bool,
+        **options: Any,
+    ) -> None:
+        from datasets.folder import Captions
+
+        captions = Captions(captions_from, caption_template, no_captions, caption_column)
+        command(captions=captions, **options)
+
+    return with_captions
 
 
 def import_options(command: Callable) -> Callable:
-    """Decorator: what all importers of picture files take."""
-    for option in reversed((
-        DEST, RESOLUTION, TRANSFORM,
-        click.option("--max-images", metavar="N", type=click.IntRange(min=1),
-                     help="N usable pictures: a seeded draw over all, or the first ones of what is "
-                     "read as it comes (tars, LMDB, Arrow)."),
-        click.option("--icc", type=click.Choice(["convert", "ignore"]), default="convert",
-                     show_default=True, help="Embedded colour profiles: convert to sRGB, or "
-                     "ignore them as most papers' preparations do."),
-        click.option("--workers", metavar="N", type=click.IntRange(min=1),
-                     help="Decoding threads.  [default: cores]"),
-        click.option("--strict", is_flag=True,
-                     help="Stop at the first defect instead of counting and going on."),
-    )):
+    """Decorator: adds the options of all importers of picture files."""
+    for option in reversed(
+        (
+            DEST,
+            RESOLUTION,
+            TRANSFORM,
+            click.option(
+                "--max-images",
+                metavar="N",
+                type=click.IntRange(min=1),
+                help="Import N usable pictures: a random draw, or the first ones of tars, LMDB and "
+                "Arrow files.",
+            ),
+            choice_option(
+                "--icc",
+                ["convert", "ignore"],
+                "convert",
+                "Embedded colour profiles: convert to sRGB, or ignore, as most papers do.",
+            ),
+            click.option(
+                "--workers",
+                metavar="N",
+                type=click.IntRange(min=1),
+                help="Number of decoding threads.  [default: the number of cores]",
+            ),
+            click.option(
+                "--strict",
+                is_flag=True,
+                help="Stop at the first defect. Without this option, defects are counted and "
+                "skipped.",
+            ),
+        )
+    ):
         command = option(command)
     return command
 
 
-def progress(items: Iterable, label: str,
-             length: int | None = None) -> contextlib.AbstractContextManager:
-    """A bar on a terminal, nothing in a log."""
+def progress(
+    items: Iterable, label: str, length: int | None = None
+) -> contextlib.AbstractContextManager:
+    """A context that yields `items`, with a progress bar if stderr is a terminal.
+
+    length: the number of items, if it is known and `items` has no length.
+    """
     if not sys.stderr.isatty():
         return contextlib.nullcontext(items)
     return click.progressbar(items, label=label, length=length, file=sys.stderr, show_pos=True)
 
 
 @contextlib.contextmanager
-def import_to(dest: Path, size: tuple[int, int], strict: bool,
-              **options: Any) -> Iterator[tuple[Report, Callable[..., None]]]:
-    """A report on the source, and `import_into` with all that the options say.
+def import_to(
+    dest: Path, size: tuple[int, int], strict: bool, **options: Any
+) -> Iterator[tuple[Report, Callable[..., None]]]:
+    """A context that yields a report and `import_into` with the options already given.
 
-    `dest` is checked at once, before the source is read. The report is printed when the import
-    ends, however it ends.
+    `dest` is checked before the source is read. The report is printed on leaving the context, also
+    after an error. size: (width, height) in pixels.
     """
     from datasets.archive import check_dest
     from datasets.report import Report
@@ -81,21 +195,39 @@ def import_to(dest: Path, size: tuple[int, int], strict: bool,
 
 
 def print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
-    """One line on a data set of pictures of size = (width, height)."""
+    """Print one line: the counts of a data set of pictures of size = (width, height)."""
     num_test = sum(entry.split == "test" for entry in entries)
     num_captions = sum(len(entry.captions) for entry in entries)
-    click.echo(f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} "
-               f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions")
+    click.echo(
+        f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} "
+        f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions"
+    )
 
 
-def import_into(raws: list[RawPicture] | Iterator[RawPicture], source: str,
-                total: int | None = None, *, report: Report, dest: Path, size: tuple[int, int],
-                transform: Transform, icc: Icc, max_images: int | None, workers: int | None,
-                box_scale: float | None = None, **more: Any) -> None:
-    """Write the data set of pictures of size = (width, height). `more` goes into dataset.json.
+def import_into(
+    raws: list[RawPicture] | Iterator[RawPicture],
+    source: str,
+    total: int | None = None,
+    *,
+    report: Report,
+    dest: Path,
+    size: tuple[int, int],
+    transform: Transform,
+    icc: Icc,
+    max_images: int | None,
+    workers: int | None,
+    box_scale: float | None = None,
+    **more: Any,
+) -> None:
+    """Import pictures, write the data set to `dest` and print its summary.
 
-    raws: of a list, `max_images` are drawn and the splits kept apart; an iterator is read as it
-    comes, and no further than needed. total: how many an iterator yields, where that is known.
+    raws: if a list, no id may be in both splits, and `max_images` pictures are a seeded draw. An
+        iterator is read in its order until `max_images` pictures are usable.
+    source: description of the source for dataset.json.
+    total: the number of pictures that an iterator yields, if known.
+    size: (width, height) in pixels. box_scale: see `datasets.importing.crop_to_box`.
+    workers: decoding threads; None takes the number of cores.
+    more: further entries of dataset.json.
     """
     from datasets.archive import write_archive
     from datasets.importing import fair_order, import_info, import_pictures, keep_apart
@@ -109,8 +241,15 @@ def import_into(raws: list[RawPicture] | Iterator[RawPicture], source: str,
             more["part"] = f"{max_images} usable ones of {total} pictures, a seeded draw"
     info = import_info(source, transform, report, icc=icc, **more)
     with progress(raws, "Importing", total) as bar:
-        pictures = import_pictures(bar, size, report, transform=transform, box_scale=box_scale,
-                                   icc=icc, max_images=max_images,
-                                   num_threads=workers or num_cores())
+        pictures = import_pictures(
+            bar,
+            size,
+            report,
+            transform=transform,
+            box_scale=box_scale,
+            icc=icc,
+            max_images=max_images,
+            num_threads=workers or num_cores(),
+        )
         entries = write_archive(dest, pictures, size, info, archive_faults)
     print_summary(dest, entries, size)

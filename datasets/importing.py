@@ -1,9 +1,8 @@
-"""From raw picture files of any source to archive pictures: threaded, in
-order, with a report of every defect.
+"""Turn the picture files of any source into the pictures of an archive.
 
-Each importer (folder, coco, cub, flowers, lsun, tar_shards, saved_arrow) yields `RawPicture`s;
-`import_pictures` decodes and resizes them. Pillow releases the interpreter's lock while it decodes,
-so threads are enough.
+Each importer (folder, coco, cub, flowers, lsun, tar_shards, saved_arrow) yields `RawPicture`s.
+`import_pictures` decodes and resizes them in threads, keeps their order and reports every defect.
+Threads are enough, because Pillow releases the interpreter's lock while it decodes.
 """
 
 from __future__ import annotations
@@ -34,14 +33,15 @@ S = TypeVar("S")
 RESIZE_FILTER = "lanczos (Pillow)"
 BOTH_SPLITS = "picture of both splits"
 SHARED_PIXELS = "test picture whose pixels are in train too"
-_AHEAD = 4  # pictures decoded ahead a thread: bounds the memory
+_AHEAD = 4  # pictures that each thread may decode ahead; bounds the memory
 
 
 @dataclass(frozen=True)
 class RawPicture:
-    """A picture that may be imported: a file, or the bytes of one; `name` is how a report calls it.
+    """A picture to import, not decoded yet.
 
-    box: x, y, width, height in pixels of the picture; `crop_to_box` says what becomes of it.
+    id: id in the archive. name: name in a report. data: the picture file, or its bytes.
+    split: 'train' or 'test'. box: bounding box (x, y, width, height) in pixels, for `crop_to_box`.
     """
 
     id: str
@@ -54,6 +54,11 @@ class RawPicture:
 
 @dataclass(frozen=True)
 class _Made:
+    """A decoded picture. image: uint8 [H, W, 3]. source_size: (width, height) before resizing.
+
+    digest: hash of the pixels. grey: the file holds no colours. met: what was odd, for the report.
+    """
+
     image: np.ndarray
     digest: int
     source_size: tuple[int, int]
@@ -72,12 +77,14 @@ def import_pictures(
     max_images: int | None = None,
     num_threads: int = 1,
 ) -> Iterator[Picture]:
-    """Decode, crop, bring to RGB and to `resolution` = (width, height), in the order given; stop at
-    `max_images`, at least 1.
+    """Decode pictures, convert them to RGB and resize them, in the given order.
 
-    box_scale: crop to the square of `crop_to_box` first. Damaged pictures and ids that were there
-    already are left out. Greyscale pictures, profiles and, at the end, pixels that both splits
-    share are counted, and the report's statistics are filled in.
+    resolution: (width, height) in pixels.
+    report: counts damaged pictures and repeated ids, which are left out; greyscale pictures; colour
+        profiles; and, at the end, test pictures with the pixels of a train picture. Its statistics
+        are filled in at the end.
+    box_scale: if given, crop to the square of `crop_to_box` before resizing.
+    max_images: stop after this number of pictures, at least 1.
     """
     splits: dict[str, str] = {}  # by id
     digests = {"train": array("Q"), "test": array("Q")}
@@ -114,45 +121,58 @@ def import_pictures(
 
 
 def fair_order(raws: Sequence[RawPicture]) -> list[RawPicture]:
-    """The pictures in a seeded order that hangs on their ids alone: the first ones are a fair draw.
+    """The pictures in a pseudo-random order that depends on their ids alone.
 
-    Those of a folder as it is listed would be its first classes.
+    The first N of them are a random draw over all classes, whereas the first N of a folder's
+    listing would be its first classes.
     """
     return sorted(raws, key=lambda raw: seed_for("part of an import", raw.id))
 
 
 def keep_apart(raws: list[RawPicture], report: Report) -> list[RawPicture]:
-    """Without the pictures of train whose ids are also in test: what is scored must not have been
-    trained on.
+    """The pictures without those of train whose id is also in test, so that test stays unseen.
 
-    Raises `UserError` where nothing is left of train.
+    The removed pictures are counted in the report. Raises `UserError` if no train picture is left.
     """
     test = {raw.id for raw in raws if raw.split == "test"}
     kept = [raw for raw in raws if raw.split == "test" or raw.id not in test]
     if len(kept) == len(test) < len(raws):
-        raise UserError(f"all {len(raws) - len(kept)} pictures of train are in test too, such as "
-                        f"{kept[0].name}; give files of different pictures, or one split alone")
+        raise UserError(
+            f"all {len(raws) - len(kept)} pictures of train are in test too, such as "
+            f"{kept[0].name}; give files of different pictures, or one split alone"
+        )
     for raw in raws:
         if raw.split != "test" and raw.id in test:
             report.defect(BOTH_SPLITS, raw.name, f"{BOTH_SPLITS}: kept in test")
     return kept
 
 
-def crop_to_box(picture: Image.Image, box: tuple[float, float, float, float], scale: float) -> Image.Image:
-    """The square of half side scale * max(width, height) about the centre of `box` = (x, y, width, height), clipped.
+def crop_to_box(
+    picture: Image.Image, box: tuple[float, float, float, float], scale: float
+) -> Image.Image:
+    """Crop to the square around the centre of a bounding box, clipped to the picture.
 
-    AttnGAN and its successors prepare CUB with scale 0.75, so that the bird fills most of the picture.
+    box: (x, y, width, height) in pixels. The square's side is 2 * scale * max(width, height).
+    AttnGAN and its successors prepare CUB with scale 0.75; the bird then fills most of the picture.
     """
     x, y, width, height = box
     half = int(max(width, height) * scale)
     middle_x, middle_y = int((2 * x + width) / 2), int((2 * y + height) / 2)
-    return picture.crop((max(0, middle_x - half), max(0, middle_y - half),
-                         min(picture.width, middle_x + half), min(picture.height, middle_y + half)))
+    return picture.crop(
+        (
+            max(0, middle_x - half),
+            max(0, middle_y - half),
+            min(picture.width, middle_x + half),
+            min(picture.height, middle_y + half),
+        )
+    )
 
 
 def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transform) -> Image.Image:
-    """Lanczos to (width, height): the largest centred crop of that shape, padded with white, or
-    stretched.
+    """Resize to resolution = (width, height) with Lanczos's filter.
+
+    transform: 'center-crop' takes the largest centred crop of that aspect ratio, 'pad' pads the
+    picture with white, 'stretch' ignores the aspect ratio.
     """
     width, height = resolution
     if transform == "pad":
@@ -166,21 +186,44 @@ def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transfo
     return picture.resize(resolution, Image.Resampling.LANCZOS, box=box)
 
 
-def import_info(source: str, transform: str, report: Report, *, icc: Icc = "convert",
-                **more: Any) -> dict[str, Any]:
-    """Provenance for `dataset.json`; the report's own containers, which fill up during the import."""
-    origin = {key: value for key, value in (("captions_from", report.captions_from),
-                                            ("split_rule", report.split_rule)) if value}
+def import_info(
+    source: str, transform: str, report: Report, *, icc: Icc = "convert", **more: Any
+) -> dict[str, Any]:
+    """The entries of `dataset.json` on the source and the import.
+
+    The statistics, counts and list of skipped files are the report's own objects, not copies: they
+    are filled during the import. more: further entries.
+    """
+    origin = {
+        key: value
+        for key, value in (
+            ("captions_from", report.captions_from),
+            ("split_rule", report.split_rule),
+        )
+        if value
+    }
     return {
-        "source": source, "licence": "that of the source pictures", "attribution": "",
-        "resize_filter": RESIZE_FILTER, "transform": transform, "colour_profiles": icc,
-        **origin, **more, "statistics": report.statistics, "defects": report.counts,
-        "skipped": report.skipped
+        "source": source,
+        "licence": "that of the source pictures",
+        "attribution": "",
+        "resize_filter": RESIZE_FILTER,
+        "transform": transform,
+        "colour_profiles": icc,
+        **origin,
+        **more,
+        "statistics": report.statistics,
+        "defects": report.counts,
+        "skipped": report.skipped,
     }
 
 
-def _make(raw: RawPicture, resolution: tuple[int, int], transform: Transform,
-          box_scale: float | None, icc: Icc) -> _Made:
+def _make(
+    raw: RawPicture,
+    resolution: tuple[int, int],
+    transform: Transform,
+    box_scale: float | None,
+    icc: Icc,
+) -> _Made:
     loaded = load_rgb(raw.data, raw.name, icc=icc)
     picture = loaded.picture
     if box_scale is not None and raw.box is not None:
@@ -194,7 +237,7 @@ def _make(raw: RawPicture, resolution: tuple[int, int], transform: Transform,
 
 
 def _ordered_map(work: Callable[[T], S], items: Iterable[T], num_threads: int) -> Iterator[S]:
-    """`map(work, items)` in threads, in order, never more than a few items ahead of the consumer."""
+    """`map(work, items)` in threads and in order, at most `_AHEAD` items a thread ahead."""
     pending: deque[Future] = deque()
     pool = ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="import")
     try:

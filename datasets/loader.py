@@ -1,6 +1,8 @@
-"""Training batches: which picture, which of its captions, flipped or not, as pure functions of (seed, position).
+"""Training batches of pictures with captions.
 
-So a run resumed after k pictures sees what the unbroken run sees, with any number of workers and ranks.
+The picture at a position of training, the choice of its caption and its flip are pure functions of
+(seed, position). A run that resumes after k pictures therefore sees the same pictures as a run
+without a stop, with any number of workers and ranks.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from torch_utils.rng import generator_for, seed_for
 
 @dataclass(frozen=True)
 class Batch:
-    """images uint8 [n, 3, H, W]; one caption a picture, empty where it has none; indices int64 [n]
-    into the data set.
+    """images: uint8 [n, 3, H, W]. indices: int64 [n] into the data set.
+
+    captions: one a picture; '' in a data set without captions.
     """
 
     images: torch.Tensor
@@ -33,12 +36,18 @@ class Batch:
         return len(self.captions)
 
     def pin_memory(self) -> Batch:
-        """The loader calls this, so that copies to the GPU need not wait."""
+        """The batch in pinned memory, from which copies to the GPU run asynchronously.
+
+        PyTorch's loader calls this method.
+        """
         return replace(self, images=self.images.pin_memory())
 
 
 class TrainingDraws(Dataset):
-    """Position in training -> {"image": uint8 [3, H, W], "caption": str, "index": int}."""
+    """Maps a position in training to {"image": uint8 [3, H, W], "caption": str, "index": int}.
+
+    mirror: flip half of the pictures horizontally, at random.
+    """
 
     def __init__(self, dataset: TextImageDataset, seed: int, mirror: bool = False) -> None:
         self.dataset, self.seed, self.mirror = dataset, seed, mirror
@@ -53,7 +62,8 @@ class TrainingDraws(Dataset):
         return {"image": image, "caption": caption, "index": index}
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]] | UserError:
-        # A worker's exception would arrive as a traceback in a message; as a value it keeps its one line.
+        # PyTorch turns a worker's exception into a message with a traceback. Returning the error
+        # as a value keeps its message of one line.
         try:
             return [self[position] for position in positions]
         except UserError as error:
@@ -73,10 +83,13 @@ def training_batches(
     pin_memory: bool = False,
     multiprocessing_context: str | None = None,
 ) -> Iterator[Batch]:
-    """This rank's share of every global batch from picture `start_images` on, for ever, global_batch / world_size each.
+    """This rank's share of every global batch, without end.
 
-    `multiprocessing_context` is 'fork', 'spawn' or 'forkserver' (None: Python's default). Workers live as long as the
-    iterator. Raises `UserError` when the ranks do not divide the batch (at once) or a picture is damaged (when due).
+    global_batch: pictures of one step over all ranks; each rank gets global_batch / world_size.
+    start_images: number of pictures that training has seen; the first batch starts there.
+    multiprocessing_context: 'fork', 'spawn' or 'forkserver'; None takes Python's default.
+    The workers live as long as the iterator. Raises `UserError` at once if `world_size` does not
+    divide the batch, and during the iteration if a picture is damaged.
     """
     sampler = InfiniteSampler(global_batch, rank, world_size, start_images)
     loader = DataLoader(
@@ -89,13 +102,18 @@ def training_batches(
         multiprocessing_context=multiprocessing_context if num_workers else None,
         worker_init_fn=_ignore_stop_signals,
         collate_fn=_collate,
-        generator=generator_for("loader", seed),  # else the loader would draw from the global stream
+        # Without a generator, the loader would draw from PyTorch's global random stream.
+        generator=generator_for("loader", seed),
     )
     return _raise_errors(loader)
 
 
 def _ignore_stop_signals(worker: int) -> None:
-    """torchrun and schedulers signal the whole process group; the main process must live to save, so its workers must too."""
+    """Let a worker ignore SIGINT and SIGTERM.
+
+    torchrun and schedulers signal the whole process group. The main process then saves its state,
+    and needs its workers until that is done.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -111,4 +129,6 @@ def _collate(draws: list[dict[str, Any]] | UserError) -> Batch | UserError:
     if isinstance(draws, UserError):
         return draws
     indices = torch.tensor([draw["index"] for draw in draws])
-    return Batch(torch.stack([draw["image"] for draw in draws]), [draw["caption"] for draw in draws], indices)
+    return Batch(
+        torch.stack([draw["image"] for draw in draws]), [draw["caption"] for draw in draws], indices
+    )

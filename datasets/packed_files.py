@@ -1,8 +1,7 @@
-"""The border to zipfile and tarfile: every zip and tar of this program is read here, and whatever
-goes wrong has one form.
+"""Read zip and tar files. Every zip and tar of this program is read by this module.
 
-A damaged archive makes both libraries raise almost anything; inside the border all of it becomes a
-`PackedError` that names the archive, the member and the reason.
+With a damaged archive, zipfile and tarfile may raise almost any exception. This module turns all of
+them into a `PackedError` with the archive, the member and the reason.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from typing import Any, Self
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
-MAX_UNPACKED_BYTES = 1 << 30  # of one member; what claims to be larger is no picture
-_UTF8_NAME, _ENCRYPTED = 0x800, 0x1  # flag bits of a zip's member
+MAX_UNPACKED_BYTES = 1 << 30  # of one member; larger members are refused
+_UTF8_NAME, _ENCRYPTED = 0x800, 0x1  # flag bits of a member of a zip
 _METHODS = {6: "implode", 9: "deflate64", 93: "zstandard", 95: "xz", 98: "ppmd"}
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
 class PackedError(UserError):
-    """A zip or tar, or one member of it, that cannot be read."""
+    """A zip or tar, or one member of it, cannot be read. member: '' if the archive cannot."""
 
     def __init__(self, archive: str, member: str, reason: str) -> None:
         super().__init__(archive, member, reason)
@@ -39,23 +38,23 @@ class PackedError(UserError):
 
 
 class ZipFiles:
-    """The members of a zip by name, with forward slashes. May be pickled and may live through a
-    fork.
+    """The members of a zip by name, with forward slashes. Can be pickled and used after a fork.
 
-    Each process holds one handle, so forked and spawned workers never share a file offset. Raises
-    `PackedError`.
+    Each process opens the file itself, so that forked and spawned workers never share a file
+    offset. Raises `PackedError`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self._handle: tuple[int, zipfile.ZipFile] | None = None  # (process id, handle)
         self.members = {
-            _zip_name(info): info for info in self._zip().infolist()
-            if info.filename and not info.is_dir()  # a damaged zip may hold a member without a name
+            _zip_name(info): info
+            for info in self._zip().infolist()
+            if info.filename and not info.is_dir()  # names may be empty in a damaged zip
         }
 
     def read(self, name: str) -> bytes:
-        """The bytes of one member."""
+        """The bytes of one member. Raises `PackedError`."""
         info = self.members[name]
         archive = self._zip()
         with library_errors(lambda reason: PackedError(str(self.path), name, reason)):
@@ -63,8 +62,10 @@ class ZipFiles:
                 raise ValueError("it is encrypted; pack it without a password")
             if info.compress_type not in _READABLE:
                 method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
-                raise ValueError(f"it is compressed by {method}, which Python does not know; pack "
-                                 "it with deflate or none")
+                raise ValueError(
+                    f"it is compressed by {method}, which Python does not know; pack "
+                    "it with deflate or none"
+                )
             if info.file_size > MAX_UNPACKED_BYTES and info.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"it would unpack to {info.file_size >> 20} MiB")
             return archive.read(info)
@@ -74,15 +75,16 @@ class ZipFiles:
 
     def _zip(self) -> zipfile.ZipFile:
         if self._handle is None or self._handle[0] != os.getpid():
-            with library_errors(lambda reason: PackedError(str(self.path), "",
-                                                           f"not a whole zip archive: {reason}")):
+            with library_errors(
+                lambda reason: PackedError(str(self.path), "", f"not a whole zip archive: {reason}")
+            ):
                 self._handle = (os.getpid(), zipfile.ZipFile(self.path))
         return self._handle[1]
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
     name = info.filename
-    # many archivers write UTF-8 without saying so
+    # Many archivers write names in UTF-8 without the flag. zipfile then decodes them as cp437.
     if not name.isascii() and not info.flag_bits & _UTF8_NAME:
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode()
@@ -91,8 +93,9 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 @dataclass(frozen=True)
 class TarMember:
-    """A regular file of a tar; `read` works until the next member is asked for. Raises
-    `PackedError`.
+    """A regular file of a tar. `read` returns its bytes, as long as no later member was reached.
+
+    `read` raises `PackedError`.
     """
 
     name: str
@@ -100,7 +103,9 @@ class TarMember:
 
 
 class _Strict(tarfile.TarInfo):
-    """The library takes damage after the first member for the end of the archive; this raises it.
+    """A header of a tar that raises `ReadError` if it is damaged.
+
+    tarfile takes a damaged header after the first member for the end of the archive.
     """
 
     @classmethod
@@ -111,28 +116,33 @@ class _Strict(tarfile.TarInfo):
             raise
         except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise tarfile.ReadError(
-                "the end mark is missing" if archive.offset else "the file is empty") from None
+                "the end mark is missing" if archive.offset else "the file is empty"
+            ) from None
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
 
 
 def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
-    """The regular files of a tar, compressed or not, in one pass. Raises `PackedError` at the first
-    damage.
+    """The regular files of a tar, compressed or not, in one pass.
+
+    Raises `PackedError` at the first damaged place.
     """
     path, info = Path(path), None
-    with library_errors(lambda reason: PackedError(str(path), info.name if info else "", reason)), \
-            tarfile.open(path, "r|*", tarinfo=_Strict) as archive:
+    with (
+        library_errors(lambda reason: PackedError(str(path), info.name if info else "", reason)),
+        tarfile.open(path, "r|*", tarinfo=_Strict) as archive,
+    ):
         while (following := archive.next()) is not None:
             info = following
-            archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
+            archive.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers
             if info.isfile():
                 yield TarMember(info.name, functools.partial(_read_member, archive, info, path))
         assert archive.fileobj is not None
         while rest := archive.fileobj.read(1 << 20):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError(
-                    "more follows after the end mark, as in tars that were joined")
+                    "more follows after the end mark, as in tars that were joined"
+                )
 
 
 def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:

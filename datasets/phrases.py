@@ -1,6 +1,7 @@
-"""English around an emoji's short name: cleaning it, its article, and phrases with the colours of the drawing.
+"""English phrases from an emoji's short name and the colours of its drawing.
 
-Rules of thumb for noun phrases of CLDR length; no grammar beyond that.
+The rules for articles and plurals are rules of thumb for short noun phrases, such as the names in
+Unicode CLDR.
 """
 
 from __future__ import annotations
@@ -14,23 +15,31 @@ _TONE = re.compile(r"\b(medium-light|medium-dark|light|medium|dark) skin tone\b"
 _PEOPLE = "(?:man|men|woman|women|person|people|boy|girl|adult|child|children)"
 _GROUP = re.compile(rf"(family|kiss|couple with heart) ({_PEOPLE}(?: {_PEOPLE})*)")
 _HAIR = re.compile(r"(man|woman|person) (blond hair|red hair|curly hair|white hair|beard)(.*)")
-_HEAD_END = re.compile(r" (?:with|of|in|on|facing|and|over|at|behind|for|from|to|under|holding|blowing|showing) ")
-_MASS = frozenset("bacon badminton bald bread broccoli butter camping cheese coral dizzy dna fire fog garlic hair "
-                  "honey ice information lacrosse luggage milk money parking poultry rice sake salt scorpius soap "
-                  "softball spaghetti sushi sweat tea tennis volleyball wood yarn".split())
+_HEAD_END = re.compile(
+    r" (?:with|of|in|on|facing|and|over|at|behind|for|from|to|under|holding|blowing|showing) "
+)
+_MASS = frozenset(
+    "bacon badminton bald bread broccoli butter camping cheese coral dizzy dna fire fog garlic "
+    "hair honey ice information lacrosse luggage milk money parking poultry rice sake salt "
+    "scorpius soap softball spaghetti sushi sweat tea tennis volleyball wood yarn".split()
+)
 _SINGULAR_S = ("ss", "us", "is", "os", "arts")
 _PLURALS = frozenset({"men", "women", "people", "children", "feet", "teeth"})
-_PROPER = frozenset("Aquarius Aries Cancer Capricorn Gemini Leo Libra Ophiuchus Pisces Sagittarius Scorpio Taurus "
-                    "Virgo Mrs. Mx Santa England Scotland Wales ZZZ".split())
-_THE_COUNTRY = re.compile(r"(United |European |Democratic |Central African )|.*(Islands|Emirates|Republic|Territory|"
-                          r"Territories|Nations|Union|Netherlands|Philippines|Bahamas|Maldives|Gambia|Comoros)$")
+_PROPER = frozenset(
+    "Aquarius Aries Cancer Capricorn Gemini Leo Libra Ophiuchus Pisces Sagittarius Scorpio Taurus "
+    "Virgo Mrs. Mx Santa England Scotland Wales ZZZ".split()
+)
+_THE_COUNTRY = re.compile(
+    r"(United |European |Democratic |Central African )|.*(Islands|Emirates|Republic|Territory|"
+    r"Territories|Nations|Union|Netherlands|Philippines|Bahamas|Maldives|Gambia|Comoros)$"
+)
 
 
 def clean_name(shortcode: str) -> str:
     """':artist_medium-light_skin_tone:' -> 'artist with medium-light skin tone'."""
     text = shortcode.strip(":").replace("_", " ").strip()
     plain = re.sub(r"\s+", " ", _TONE.sub("", text)).strip()
-    if not plain:  # the swatch of a tone itself
+    if not plain:  # the name is a skin tone alone
         return text
     tones, text = _TONE.findall(text), plain
     additions = []
@@ -44,7 +53,9 @@ def clean_name(shortcode: str) -> str:
         text = f"bald {match[1]}"
     if tones:
         distinct = list(dict.fromkeys(tones))
-        additions.insert(0, f"{_enumerate(distinct)} skin tone" + ("s" if len(distinct) > 1 else ""))
+        additions.insert(
+            0, f"{_enumerate(distinct)} skin tone" + ("s" if len(distinct) > 1 else "")
+        )
     joiner = " and " if " with " in text else " with "
     return text + joiner + _enumerate(additions) if additions else text
 
@@ -68,7 +79,11 @@ def with_article(name: str) -> str:
 
 
 def colour_phrases(name: str, colours: Sequence[str]) -> list[str]:
-    """('red apple', ['red', 'green']) -> ['a red and green icon of an apple', 'an apple drawn in red and green']."""
+    """Captions with the colours of a drawing.
+
+    ('red apple', ['red', 'green']) ->
+    ['a red and green icon of an apple', 'an apple drawn in red and green'].
+    """
     if not colours:
         return [f"an icon of {with_article(name)}"]
     words = " and ".join(colours)
@@ -77,13 +92,14 @@ def colour_phrases(name: str, colours: Sequence[str]) -> list[str]:
 
 
 def _without(name: str, colours: Sequence[str]) -> str:
-    """The name without a leading colour word that the phrase says anyway ('red heart' -> 'heart')."""
+    """The name without a first word that is one of the colours: 'red heart' -> 'heart'."""
     first, _, rest = name.partition(" ")
-    said = set(" ".join(colours).split()) & set(" ".join(COLOUR_NAMES).split())
-    return rest if first in said and rest and not rest.startswith("and ") else name
+    repeated = set(" ".join(colours).split()) & set(" ".join(COLOUR_NAMES).split())
+    return rest if first in repeated and rest and not rest.startswith("and ") else name
 
 
 def _article(word: str) -> str:
+    """'a' or 'an', by the sound of the word's first letters."""
     if word.lower().startswith("x-"):
         return "an"
     first = re.split(r"[\s-]", word)[0]

@@ -1,7 +1,8 @@
-"""From what Pillow decodes to 8-bit sRGB: depth, transparency, inverted tones and colour profiles.
+"""Convert the pixels that Pillow decodes to 8-bit sRGB.
 
-Greys of 16 bits are scaled, never clipped. Pillow reads colours of 16 bits as their high bytes.
-Profiles (ICC) are converted with LittleCMS in perceptual intent.
+This covers bit depth, transparency, inverted tones and colour profiles. Grey pixels of 16 bits are
+scaled to 8 bits and never clipped; of colours of 16 bits, Pillow reads the high bytes. Colour
+profiles (ICC) are converted by LittleCMS with perceptual intent.
 """
 
 from __future__ import annotations
@@ -22,21 +23,20 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _WHITE_IS_ZERO = 0
 
 
-def colours_and_alpha(picture: Image.Image,
-                      data: bytes) -> tuple[Image.Image, Image.Image | None]:
-    """(mode L, RGB or CMYK; alpha in mode L or None) of a decoded picture of the file `data`.
+def colours_and_alpha(picture: Image.Image, data: bytes) -> tuple[Image.Image, Image.Image | None]:
+    """(colours in mode L, RGB or CMYK; alpha in mode L, or None) of a decoded picture.
 
-    Raises `ValueError` for pixels without a known range.
+    data: the bytes of its file. Raises `ValueError` for pixel formats without a known range.
     """
     if picture.mode.startswith("I"):
         return _from_16_bit(picture)
     if picture.mode == "F":
         raise ValueError("floating-point pixels have no known range; convert them to 8 or 16 bits")
     if picture.mode == "CMYK":
-        # Pillow takes every CMYK JPEG for Adobe's, which are stored inverted; others carry no mark
-        # of Adobe's.
-        foreign = picture.format in ("JPEG", "MPO") and "adobe" not in picture.info
-        return (ImageChops.invert(picture) if foreign else picture), None
+        # Adobe stores the colours of a CMYK JPEG inverted and marks the file. Pillow inverts every
+        # CMYK JPEG, so invert the files without Adobe's mark back.
+        unmarked = picture.format in ("JPEG", "MPO") and "adobe" not in picture.info
+        return (ImageChops.invert(picture) if unmarked else picture), None
     if picture.has_transparency_data:
         _scale_transparent_colour(picture, data)
         layer = picture.convert("RGBA")
@@ -45,7 +45,8 @@ def colours_and_alpha(picture: Image.Image,
 
 
 def _from_16_bit(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    values = np.asarray(picture).astype(np.int64)  # also from I;16B
+    """(colours in mode L, alpha in mode L or None) of a grey picture of 9 to 16 bits."""
+    values = np.asarray(picture).astype(np.int64)  # also for big-endian pixels, I;16B
     tags = getattr(picture, "tag_v2", {})
     highest = 65535
     if picture.mode != "I":
@@ -56,26 +57,26 @@ def _from_16_bit(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]
     alpha = None
     if isinstance(key, int):
         alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-    # Pillow inverts those of 1 to 8 bits, not of 12 and 16.
+    # Pillow inverts pictures of 1 to 8 bits in which white is zero, but not those of 12 and 16.
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         values = highest - values
     return Image.fromarray(((values * 255 + highest // 2) // highest).astype(np.uint8)), alpha
 
 
 def _scale_transparent_colour(picture: Image.Image, data: bytes) -> None:
-    """Bring the transparent colour of a PNG from the file's depth to the 8 bits of its pixels."""
+    """Convert the transparent colour of a PNG from the file's bit depth to 8 bits, in place."""
     key = picture.info.get("transparency")
     if not data.startswith(b"\x89PNG") or len(data) < 25 or isinstance(key, bytes):
         return
     depth = data[24]
     if picture.mode == "L" and depth in (2, 4) and isinstance(key, int):
-        picture.info["transparency"] = key * 255 // (2 ** depth - 1)
+        picture.info["transparency"] = key * 255 // (2**depth - 1)
     if picture.mode == "RGB" and depth == 16 and isinstance(key, tuple):
         picture.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def over_white(colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
-    """Mode RGB."""
+    """The picture in mode RGB over a white background. alpha: mode L; None if it is opaque."""
     if alpha is None:
         return colours.convert("RGB")
     layer = colours.convert("RGB")
@@ -84,7 +85,11 @@ def over_white(colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
 
 
 def to_srgb(colours: Image.Image, profile: bytes | None, icc: str, met: list[str]) -> Image.Image:
-    """Mode L, RGB or CMYK -> L or RGB in sRGB. What became of the profile is added to `met`."""
+    """Convert a picture in mode L, RGB or CMYK to sRGB by its colour profile.
+
+    icc: 'convert' or 'ignore'. met: receives a remark on how the profile was treated.
+    Without a usable profile, the picture is returned unchanged.
+    """
     if not profile:
         return colours
     if icc == "ignore":
@@ -96,7 +101,7 @@ def to_srgb(colours: Image.Image, profile: bytes | None, icc: str, met: list[str
             fits = mode == colours.mode or mode == "RGB" and colours.mode == "L"
             if transform is not None and fits:
                 moved = ImageCms.applyTransform(colours.convert(mode), transform)
-                assert moved is not None  # it is only where it works in place
+                assert moved is not None  # LittleCMS returns None only if it works in place
                 colours = moved
                 met.append(CONVERTED)
     except UserError:
@@ -108,9 +113,9 @@ def to_srgb(colours: Image.Image, profile: bytes | None, icc: str, met: list[str
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """The mode that a profile is for, and its way to sRGB.
+    """The mode of the pictures that a profile describes, and the transform to sRGB.
 
-    None where the profile is sRGB itself, so that such pictures keep every bit.
+    The transform is None if the profile is sRGB, so that such pictures keep their exact pixels.
     """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]

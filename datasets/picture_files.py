@@ -1,8 +1,8 @@
-"""The border to Pillow: every picture file is opened here, and whatever goes wrong has one form.
+"""Open picture files with Pillow. Every picture file of this program is opened by this module.
 
-`load_rgb` makes 8-bit sRGB pixels of any picture, `load_stored` gives the pixels as they are
-stored. Pillow and its plugins raise almost anything over a damaged file, so inside the border every
-exception becomes a `PictureError`.
+`load_rgb` returns 8-bit sRGB pixels of any picture, `load_stored` returns the pixels as they are
+stored. With a damaged file, Pillow may raise almost any exception; this module turns all of them
+into a `PictureError`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,27 @@ from dnnlib.names import printable
 
 Icc = Literal["convert", "ignore"]
 
-# Page descriptions, films, containers of measurements, and formats without an ending of their own.
+# Formats of Pillow that are not read: page descriptions, films, measurement data, and IPTC, which
+# has no file ending.
 LEFT_OUT = frozenset({"PDF", "EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "IPTC"})
 MAX_FILE_BYTES = 1 << 30
 METADATA_UNREADABLE = "metadata such as EXIF that cannot be read, ignored"
 _ORIENTATION = 0x0112
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 _AVIF_HEAD_BYTES = 4096
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class PictureError(UserError):
-    """A picture that cannot be used: `name` as the user knows it, and the `reason`."""
+    """A picture cannot be used. name: the name that the user knows it by. reason: the cause."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
@@ -53,7 +58,10 @@ class PictureError(UserError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """picture: mode RGB. grey: the file holds no colours. met: what was odd, for a report."""
+    """A decoded picture, in mode RGB.
+
+    grey: whether the file holds a greyscale picture. met: remarks on its profile and metadata.
+    """
 
     picture: Image.Image
     grey: bool
@@ -62,7 +70,7 @@ class Loaded:
 
 @functools.cache
 def picture_endings() -> dict[str, str]:
-    """The format by ending ('.jpg' -> 'JPEG') of all that Pillow opens, but for `LEFT_OUT`."""
+    """Pillow's format by file ending ('.jpg' -> 'JPEG'), without the formats of `LEFT_OUT`."""
     Image.init()
     known = Image.OPEN.keys() - LEFT_OUT
     return {end: kind for end, kind in Image.registered_extensions().items() if kind in known}
@@ -74,17 +82,20 @@ def _formats() -> tuple[str, ...]:
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file of this name is taken for a picture, by its ending."""
+    """Whether the name has the ending of a picture format that is read."""
     return os.path.splitext(name)[1].lower() in picture_endings()
 
 
-def load_rgb(source: str | os.PathLike | bytes, name: str | None = None, *,
-             icc: Icc = "convert") -> Loaded:
-    """A picture file, or its bytes, in 8-bit sRGB.
+def load_rgb(
+    source: str | os.PathLike | bytes, name: str | None = None, *, icc: Icc = "convert"
+) -> Loaded:
+    """Decode a picture file, or its bytes, to 8-bit sRGB.
 
-    Upright by EXIF, 16 bits scaled to 8, transparency over white, the first frame. icc: whether an
-    embedded colour profile is converted to sRGB or ignored. Raises `PictureError`, also for pixel
-    formats without a known range.
+    The picture is turned upright by EXIF, 16 bits are scaled to 8, transparency is put over white,
+    and of several frames the first is taken.
+    name: the name in messages; None takes the path.
+    icc: whether to convert an embedded colour profile to sRGB or to ignore it.
+    Raises `PictureError`, also for pixel formats without a known range.
     """
     if name is None:
         name = "a picture" if isinstance(source, bytes) else printable(source)
@@ -126,10 +137,10 @@ def _image(data: bytes) -> ImageFile.ImageFile:
 
 
 def _open(data: bytes) -> tuple[ImageFile.ImageFile, list[str]]:
-    """The decoded picture; where it fails, once more without what the file says about itself."""
+    """The decoded picture, and remarks. If decoding fails, it is tried again without metadata."""
     try:
         return _decoded(data), []
-    except Exception as error:  # told by `load_rgb`, unless the pixels are sound
+    except Exception as error:  # raised below, unless the picture decodes without its metadata
         failure = error
     bare = without_metadata(data)
     if bare != data:
@@ -141,33 +152,33 @@ def _open(data: bytes) -> tuple[ImageFile.ImageFile, list[str]]:
 def _decoded(data: bytes) -> ImageFile.ImageFile:
     picture = _image(data)
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        # It turns the picture by EXIF, which `_orientation` reads more carefully.
+        # `load_end` turns the picture by its EXIF data, which `_orientation` does with more checks.
         picture.load_end = lambda: None  # type: ignore[method-assign]
     picture.load()
     return picture
 
 
 def _orientation(picture: Image.Image, met: list[str]) -> Image.Transpose | None:
-    """How to turn the picture; None where it is upright, or where EXIF is too damaged to say."""
+    """How to turn the picture. None if it is upright, or if its EXIF data is damaged."""
     try:
         if isinstance(picture, TiffImagePlugin.TiffImageFile):
             return _UPRIGHT.get(picture.tag_v2.get(_ORIENTATION, 1))
         if isinstance(data := picture.info.get("exif"), bytes):
-            Image.Exif().load(data)  # the plugins have read it already, without a word on damage
+            Image.Exif().load(data)  # raises if the data is damaged; `getexif` may not
         return _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # not worth losing a picture
+    except Exception:  # damaged EXIF data is no reason to refuse a picture
         if METADATA_UNREADABLE not in met:
             met.append(METADATA_UNREADABLE)
         return None
 
 
 def without_metadata(data: bytes) -> bytes:
-    """JPEG, PNG and AVIF files with the parts alone that make the pixels; others as they are."""
+    """A JPEG, PNG or AVIF file with only the parts that decoding needs; other files unchanged."""
     if data.startswith(_PNG):
         return _PNG + b"".join(_png_chunks(data))
     if data.startswith(b"\xff\xd8"):
         return b"\xff\xd8" + b"".join(_jpeg_segments(data))
-    if data[4:8] == b"ftyp":  # the item of EXIF data becomes one of an unknown type
+    if data[4:8] == b"ftyp":  # AVIF: turn the item of EXIF data into an item of unknown type
         return data[:_AVIF_HEAD_BYTES].replace(b"Exif", b"none") + data[_AVIF_HEAD_BYTES:]
     return data
 
@@ -176,7 +187,7 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
     place = len(_PNG)
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
-        chunk = data[place:place + 12 + length]
+        chunk = data[place : place + 12 + length]
         if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
             yield chunk
         place += 12 + length
@@ -188,9 +199,9 @@ def _jpeg_segments(data: bytes) -> Iterator[bytes]:
         kind, length = struct.unpack_from(">BH", data, place + 1)
         if kind == 0xDA:  # start of scan: pixels from here on
             break
-        segment = data[place:place + 2 + length]
-        # Of the application's segments only APP0 (JFIF), APP14 (Adobe: polarity of CMYK) and colour
-        # profiles say how to decode.
+        segment = data[place : place + 2 + length]
+        # Of the application segments, only APP0 (JFIF), APP14 (Adobe: whether CMYK is inverted) and
+        # colour profiles are needed to decode. Comments (0xFE) are not needed.
         metadata = 0xE1 <= kind <= 0xEF or kind == 0xFE
         if not metadata or kind == 0xEE or segment[4:15] == b"ICC_PROFILE":
             yield segment

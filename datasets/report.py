@@ -1,5 +1,6 @@
-"""What an import left out, met and mended, counted by kind; printed at its end and kept in
-`dataset.json`.
+"""The report of an import: what it left out, repaired or found odd, counted by kind.
+
+The report is printed at the end of an import and kept in `dataset.json`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ _MOST_LINES = 20
 
 @dataclass
 class Report:
-    """skipped: what was left out, by name; counts: everything, by kind. Both grow while pictures
-    are read.
+    """Collects the report while pictures are read.
 
-    `strict` turns the first defect into a `UserError`. captions_from, split_rule: in words, where a
-    folder's captions and splits were found. statistics: `datasets.statistics` of what was imported,
-    empty until the end.
+    strict: raise a `UserError` at the first defect.
+    counts: number of events by kind, of all methods below.
+    skipped: {"file": ..., "reason": ...} of each file or caption that was left out.
+    captions_from, split_rule: the origin of captions and splits, in words.
+    statistics: the table of `datasets.statistics` of the imported pictures; empty until the end.
     """
 
     strict: bool = False
@@ -36,39 +38,48 @@ class Report:
     statistics: dict[str, Any] = field(default_factory=dict)
 
     def defect(self, kind: str, file: str, reason: object = "") -> None:
-        """Leave out a picture or a caption: named in `skipped`, counted under `kind`."""
+        """Add a picture or caption that is left out to `skipped`, and count it under `kind`.
+
+        reason: why, if that says more than `kind`. Raises `UserError` if `strict`.
+        """
         self.skipped.append(
-            {"file": printable(file), "reason": printable(" ".join(str(reason or kind).split()))})
+            {"file": printable(file), "reason": printable(" ".join(str(reason or kind).split()))}
+        )
         self.met(kind, file, reason)
 
     def met(self, kind: str, file: str, reason: object = "") -> None:
-        """Count something that is odd but usable, such as a greyscale picture."""
+        """Count a file that is odd but used, such as a greyscale picture.
+
+        Raises `UserError` if `strict`.
+        """
         self.note(kind)
         if self.strict:
             detail = f" ({' '.join(str(reason).split())})" if reason and str(reason) != kind else ""
-            raise UserError(f"{printable(file)}: {kind}{detail}; leave out --strict to count such "
-                            "files and go on")
+            raise UserError(
+                f"{printable(file)}: {kind}{detail}; leave out --strict to count such "
+                "files and go on"
+            )
 
     def left_out(self, kind: str, file: str) -> None:
-        """Name and count what is no defect but may be missed, such as a linked folder."""
+        """Add a file to `skipped` and count it, without a defect: for example a linked folder."""
         self.skipped.append({"file": printable(file), "reason": kind})
         self.note(kind)
 
     def note(self, kind: str, count: int = 1) -> None:
-        """Count what is no defect, such as a hidden file or a colour profile that was converted."""
+        """Count events that are no defects, such as hidden files or converted colour profiles."""
         if count:
             self.counts[printable(kind)] += count
 
     def decode(self, data: bytes) -> str:
-        """`decode_text`, with what was mended counted. Raises `TextError`."""
+        """`decode_text` that counts its repairs. Raises `TextError`."""
         text, mended = decode_text(data)
         self.mended(mended)
         return text
 
     def clean(self, texts: Iterable[Any]) -> tuple[str, ...]:
-        """Captions: mended, stripped, with newlines and other white space folded to single spaces.
+        """Captions with broken characters repaired and all white space folded to single spaces.
 
-        Empty ones and what is no text are left out.
+        Empty captions and elements that are not texts are left out.
         """
         cleaned = []
         for text in texts:
@@ -79,7 +90,7 @@ class Report:
         return tuple(text for text in cleaned if text)
 
     def caption_lines(self, path: Path, name: str) -> tuple[str, ...] | None:
-        """The captions of a text file, one a line; None, and a defect, where it is no text."""
+        """The captions of a text file, one a line. A file that is no text is a defect: None."""
         try:
             text, mended = read_text(path)
         except TextError as error:
@@ -89,15 +100,14 @@ class Report:
         return self.clean(split_lines(text))
 
     def mended(self, kinds: Iterable[str]) -> None:
-        """Count what `dnnlib.text` mended."""
+        """Count repairs of `dnnlib.text`."""
         for kind in kinds:
             self.note(f"text mended: {kind}")
 
     def lines(self, written: bool) -> Iterator[str]:
-        """For the terminal: the first files left out with their reasons, all kinds with their
-        counts, how many in all.
+        """The report for the terminal: the first skipped files, the counts by kind and the total.
 
-        written: whether there is a `dataset.json` that lists them.
+        written: whether `dataset.json` was written, which lists all skipped files.
         """
         if self.captions_from:
             yield f"Captions: {self.captions_from}"

@@ -1,6 +1,7 @@
-"""Data sets that the Hugging Face library saved with `save_to_disk`: Arrow files read with pyarrow alone.
+"""Import data sets that the Hugging Face library `datasets` saved with `save_to_disk`.
 
-That library itself is not used: our package of the same name hides it, and its readers may run code.
+The Arrow files are read with pyarrow. The Hugging Face library is not used: this package has the
+same name and hides it, and its readers may run code.
 """
 
 from __future__ import annotations
@@ -21,28 +22,41 @@ from dnnlib.files import read_json
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
 
 
-def saved_pictures(folder: str | os.PathLike, report: Report, image_column: str | None = None,
-                   caption_column: str | None = None) -> Iterator[RawPicture]:
-    """All rows of a saved data set, or of every split of a saved dictionary of splits; ids are SPLIT/ROW.
+def saved_pictures(
+    folder: str | os.PathLike,
+    report: Report,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+) -> Iterator[RawPicture]:
+    """The rows of a saved data set, or of every split of a saved dictionary of splits.
 
-    Splits named test, validation, val, valid or dev become test, all others train. Pictures are the {bytes, path}
-    records of the Image feature. Raises `UserError` for folders that are something else, and without pyarrow.
+    image_column, caption_column: the columns to read; None takes the first with a usual name.
+    Pictures are the {bytes, path} records of the library's Image feature. Ids are SPLIT/ROW. Splits
+    named test, validation, val, valid or dev become test, all others train.
+    Raises `UserError` for a folder that `save_to_disk` did not write, and without pyarrow.
     """
     folder = Path(folder)
     splits: list[str | None]
-    if (folder / "dataset_dict.json").is_file():
-        splits = [*_names(_object(folder / "dataset_dict.json").get("splits"),
-                          f"{folder / 'dataset_dict.json'}: 'splits'")]
+    index = folder / "dataset_dict.json"
+    if index.is_file():
+        splits = [*_names(_object(index).get("splits"), f"{index}: 'splits'")]
     elif (folder / "state.json").is_file():
         splits = [None]
     else:
-        raise UserError(f"--source {folder}: neither dataset_dict.json nor state.json there; give the folder that "
-                        "save_to_disk wrote")
+        raise UserError(
+            f"--source {folder}: neither dataset_dict.json nor state.json there; give the folder "
+            "that save_to_disk wrote"
+        )
     return _pictures(folder, splits, report, image_column, caption_column)
 
 
-def _pictures(folder: Path, splits: list[str | None], report: Report, image_column: str | None,
-              caption_column: str | None) -> Iterator[RawPicture]:
+def _pictures(
+    folder: Path,
+    splits: list[str | None],
+    report: Report,
+    image_column: str | None,
+    caption_column: str | None,
+) -> Iterator[RawPicture]:
     for name in splits:
         part = folder / name if name else folder
         split = split_named(name or "train") or "train"
@@ -50,26 +64,41 @@ def _pictures(folder: Path, splits: list[str | None], report: Report, image_colu
         for row, record, where in _rows(part):
             columns = columns or (
                 choose_column(record, image_column, IMAGE_COLUMNS, "--image-column", where.name),
-                choose_column(record, caption_column, CAPTION_COLUMNS, "--caption-column",
-                              where.name))
-            raw = _picture(record[columns[0]], record[columns[1]], f"{name or 'train'}/{row}", split, part, report)
+                choose_column(
+                    record, caption_column, CAPTION_COLUMNS, "--caption-column", where.name
+                ),
+            )
+            raw = _picture(
+                record[columns[0]],
+                record[columns[1]],
+                f"{name or 'train'}/{row}",
+                split,
+                part,
+                report,
+            )
             if raw is not None:
                 yield raw
 
 
 def _rows(part: Path) -> Iterator[tuple[int, dict[str, Any], Path]]:
-    """(number, record by column, file) of every row, in order."""
+    """(row number from 0, value by column, file) of every row, in order."""
     arrow = import_pyarrow("Arrow files")
     state = _object(part / "state.json")
     if state.get("_indices_files") or state.get("_indices_data_files"):
-        raise UserError(f"{part}: rows were selected or shuffled and saved as indices; call flatten_indices() before "
-                        "save_to_disk")
+        raise UserError(
+            f"{part}: rows were selected or shuffled and saved as indices; call flatten_indices() "
+            "before save_to_disk"
+        )
     row = 0
     for path in _data_files(part, state):
-        with library_errors(functools.partial(_damaged, path)), \
-                arrow.OSFile(str(path)) as file, arrow.ipc.open_stream(file) as stream:
+        with (
+            library_errors(functools.partial(_damaged, path)),
+            arrow.OSFile(str(path)) as file,
+            arrow.ipc.open_stream(file) as stream,
+        ):
             for batch in stream:
-                for index in range(batch.num_rows):  # row by row: a batch of pictures may be large
+                # One row at a time, because a batch of pictures may be large.
+                for index in range(batch.num_rows):
                     yield row, batch.slice(index, 1).to_pylist()[0], path
                     row += 1
 
@@ -82,8 +111,11 @@ def _data_files(part: Path, state: dict[str, Any]) -> list[Path]:
 
 
 def _names(value: object, where: str) -> list[str]:
-    names = [name for name in value if isinstance(name, str) and is_below(name)] \
-        if isinstance(value, list) else []
+    names = (
+        [name for name in value if isinstance(name, str) and is_below(name)]
+        if isinstance(value, list)
+        else []
+    )
     if names != value:
         raise UserError(f"{where} must be a list of names, got {value!r}")
     return names
@@ -100,7 +132,10 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _picture(image: Any, texts: Any, key: str, split: str, part: Path, report: Report) -> RawPicture | None:
+def _picture(
+    image: Any, texts: Any, key: str, split: str, part: Path, report: Report
+) -> RawPicture | None:
+    """The picture of one row; None and a defect if it has no picture or no captions."""
     texts = texts if isinstance(texts, list) else [texts]
     captions = report.clean(text.get("raw") if isinstance(text, dict) else text for text in texts)
     if not captions:
@@ -110,7 +145,11 @@ def _picture(image: Any, texts: Any, key: str, split: str, part: Path, report: R
     if not isinstance(data, bytes):
         path = image.get("path") if isinstance(image, dict) else None
         if not isinstance(path, str) or not os.path.isfile(part / path):
-            report.defect("captions without picture", key, f"captions without picture: no bytes, and no file {path}")
+            report.defect(
+                "captions without picture",
+                key,
+                f"captions without picture: no bytes, and no file {path}",
+            )
             return None
         data = part / path
     return RawPicture(key, key, data, captions, split)

@@ -1,6 +1,6 @@
-"""The files of a user's folder: which are pictures, which are left out, which one a table means.
+"""List the files of a user's folder, and find the file that a table names.
 
-Hidden files are left out everywhere; folders that are links are followed only when asked.
+Hidden files are left out. Folders that are symbolic links are read only with --follow-links.
 """
 
 from __future__ import annotations
@@ -19,35 +19,39 @@ HIDDEN = "hidden file or folder"
 LINKED_FOLDER = "linked folder (--follow-links reads it)"
 READ_ALREADY = "linked folder that was read already"
 UNREADABLE_FOLDER = "folder that cannot be read"
+# End of the message on a file in a linked folder, by `SourceFolder.follow_links`.
 _MORE = {None: "", False: "; --follow-links reads it", True: ", which was read under another name"}
 
 
 class MissingFile(UserError):
-    """A table names a file that is not there; the message is the reason alone."""
+    """A table names a file that does not exist. The message is only the reason."""
 
 
 class SourceFolder:
     """A folder of a user's files.
 
-    files: path by relative path (with forward slashes) of all regular visible files, sorted.
-    left_out: (kind, name) of the others. follow_links: None for False in a command that has no
-    option --follow-links, which messages then do not name. Raises `UserError` where there is no
-    such folder.
+    option: the flag that names the folder, for messages.
+    follow_links: whether linked folders are read. None means False in a command without the option
+        --follow-links, so that messages do not name that option.
+    files: the path of each visible regular file by its relative path with forward slashes, sorted.
+    left_out: (kind, relative path) of the other files and folders.
+    Raises `UserError` if the folder does not exist or is a file.
     """
 
-    def __init__(self, path: str | os.PathLike, option: str = "--source",
-                 follow_links: bool | None = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike, option: str = "--source", follow_links: bool | None = False
+    ) -> None:
         self.path, self.follow_links = Path(path), follow_links
         if not self.path.is_dir():
-            there = self.path.exists()
-            what = "is a file, not a folder; unpack it first" if there else "no such folder"
-            raise UserError(f"{option} {printable(self.path)}: {what}")
+            is_file = self.path.exists()
+            reason = "is a file, not a folder; unpack it first" if is_file else "no such folder"
+            raise UserError(f"{option} {printable(self.path)}: {reason}")
         self.left_out: list[tuple[str, str]] = []
-        found = {path.relative_to(self.path).as_posix(): path for path in self._walk()}
-        self.files = {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
+        paths = {path.relative_to(self.path).as_posix(): path for path in self._walk()}
+        self.files = {name: paths[name] for name in sorted(paths, key=lambda name: name.split("/"))}
 
     def tell_left_out(self, report: Report) -> None:
-        """Count the hidden files and folders; count and name what else was left out."""
+        """Add `left_out` to the report. Hidden files and folders are only counted, not named."""
         for kind, name in self.left_out:
             if kind == HIDDEN:
                 report.note(kind)
@@ -55,13 +59,13 @@ class SourceFolder:
                 report.left_out(kind, name)
 
     def pictures(self) -> dict[str, Path]:
-        """Those of `files` that are pictures by their endings."""
+        """The files whose endings are those of pictures, in the form of `files`."""
         return dict(self._pictures)
 
     def find(self, name: object) -> str:
-        """The name in `files` that a table means by `name`: exactly, else as `same_name_key` does.
+        """The key of `files` for the file that a table calls `name`.
 
-        Raises `MissingFile`.
+        If there is no exact match, names are compared by `same_name_key`. Raises `MissingFile`.
         """
         if not isinstance(name, str) or not name.strip():
             raise MissingFile("no file name")
@@ -78,7 +82,7 @@ class SourceFolder:
         raise MissingFile(self._why_missing(exact))
 
     def _why_missing(self, name: str) -> str:
-        with library_errors(MissingFile):  # names too long, with NULs ...
+        with library_errors(MissingFile):  # the name may be too long or hold a NUL
             if (self.path / name).is_file():
                 for place in reversed(PurePosixPath(name).parents):
                     if (self.path / place).is_symlink() and place != PurePosixPath("."):
@@ -100,23 +104,27 @@ class SourceFolder:
         return _grouped(self.files, str.casefold)
 
     def _walk(self) -> Iterator[Path]:
-        """Linked folders come last, so that what is read hangs on no order of the system's."""
+        """The visible regular files of the folder and its subfolders; fills `left_out`.
+
+        Linked folders are read after all others. A folder that is reached twice therefore keeps the
+        name without a link, whatever order the file system lists it in.
+        """
         folders, links, seen = [self.path], list[Path](), set[tuple[int, int]]()
         while folders or links:
-            here = folders.pop() if folders else links.pop(0)
+            folder = folders.pop() if folders else links.pop(0)
             try:
-                identity = _identity(here)
-                with os.scandir(here) as listed:
-                    entries = sorted(listed, key=lambda entry: entry.name)
+                identity = _identity(folder)
+                with os.scandir(folder) as listing_of_folder:
+                    entries = sorted(listing_of_folder, key=lambda entry: entry.name)
             except OSError:
-                self._leave_out(UNREADABLE_FOLDER, here)
+                self._leave_out(UNREADABLE_FOLDER, folder)
                 continue
             if self.follow_links and identity in seen:
-                self._leave_out(READ_ALREADY, here)
+                self._leave_out(READ_ALREADY, folder)
                 continue
             seen.add(identity)
             for entry in entries:
-                path = here / entry.name
+                path = folder / entry.name
                 if is_hidden(entry.name):
                     self._leave_out(HIDDEN, path)
                 elif entry.is_file():
@@ -143,11 +151,12 @@ def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_dev, about.st_ino
+    """(device, inode), equal for two paths to the same folder."""
+    info = path.stat()
+    return info.st_dev, info.st_ino
 
 
 def is_below(name: str) -> bool:
-    """Whether a relative path stays in its folder, with slashes or backslashes."""
-    path = PureWindowsPath(name)  # takes both for separators
+    """Whether a path is relative and has no '..'; it may have slashes or backslashes."""
+    path = PureWindowsPath(name)  # splits at slashes and at backslashes
     return not path.root and ".." not in path.parts

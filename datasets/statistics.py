@@ -1,7 +1,7 @@
-"""Histograms of a data set: sizes, shapes, captions a picture, words a caption, duplicates.
+"""Statistics of a data set: sizes, aspect ratios, captions a picture, words a caption, duplicates.
 
-They are counted while pictures go by, so the memory does not grow with their number, but for eight
-bytes a picture that tell duplicates.
+The statistics are counted in one pass over the pictures. They need a constant amount of memory, and
+eight bytes a picture to find duplicates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 MIN_WORDS, MIN_LETTERS = 2, 4
-# Ideographs and kana stand for a word each, as no spaces part words there.
+# An ideograph or kana counts as one word, because these scripts have no spaces between words.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff]|[^\\s\u3040-\u30ff\u3400-\u9fff]+")
 
 # Lower ends of the bins.
@@ -34,7 +34,10 @@ SIZE_KEYS = ("sizes_of", "smallest", "largest", "shorter_side_px", "width_by_hei
 
 
 class Statistics:
-    """Counts what is added; `table` gives the result. sizes_of: whose sizes are added, in words."""
+    """Counts pictures and captions; `table` returns the result.
+
+    sizes_of: which pictures the sizes belong to, in words.
+    """
 
     def __init__(self, sizes_of: str = "source pictures") -> None:
         self._sizes_of = sizes_of
@@ -46,7 +49,7 @@ class Statistics:
         self._near_empty = 0
 
     def add(self, size: tuple[int, int], captions: Sequence[str]) -> None:
-        """One picture. size: (width, height) in pixels."""
+        """Add one picture. size: (width, height) in pixels."""
         width, height = size
         self._sides[_bin(_SIDES_PX, min(size))] += 1
         self._aspects[_bin(_ASPECTS, width / height)] += 1
@@ -59,7 +62,10 @@ class Statistics:
             self._near_empty += words < MIN_WORDS or sum(map(str.isalpha, caption)) < MIN_LETTERS
 
     def table(self, num_duplicates: int) -> dict[str, Any]:
-        """For `dataset.json`: counts by bin, in the order of the bins; empty bins are left out."""
+        """The entry of `dataset.json`: counts by bin, in the order of the bins, without empty bins.
+
+        num_duplicates: see `num_repeated`.
+        """
         return {
             "sizes_of": self._sizes_of,
             "smallest": list(self._extremes[0]) if self._extremes else None,
@@ -68,34 +74,38 @@ class Statistics:
             "width_by_height": _named(self._aspects, _ASPECTS, 0),
             "captions_a_picture": _named(self._captions, _CAPTIONS, 1),
             "words_a_caption": _named(self._words, _WORDS, 1),
-            "duplicate_pictures": num_duplicates, "near_empty_captions": self._near_empty,
+            "duplicate_pictures": num_duplicates,
+            "near_empty_captions": self._near_empty,
         }
 
 
 def table_lines(table: dict[str, Any]) -> Iterator[str]:
-    """The table as plain text, a line a histogram."""
+    """The table as lines of plain text, one line for each histogram."""
     for key, title in _TITLES.items():
         counts = table[key]
         total = sum(counts.values())
         if total:
             yield f"{title.format_map(table)}: " + ", ".join(
-                f"{name}: {count} ({count / total:.0%})" for name, count in counts.items())
+                f"{name}: {count} ({count / total:.0%})" for name, count in counts.items()
+            )
         if key == "shorter_side_px" and table["smallest"]:
             small, large = ("x".join(map(str, table[which])) for which in ("smallest", "largest"))
             yield f"Smallest {small}, largest {large}"
     yield f"Duplicates: {table['duplicate_pictures']} pictures repeat the pixels of an earlier one"
     if table["words_a_caption"]:
-        yield (f"Near-empty captions (fewer than {MIN_WORDS} words or {MIN_LETTERS} letters): "
-               f"{table['near_empty_captions']}")
+        yield (
+            f"Near-empty captions (fewer than {MIN_WORDS} words or {MIN_LETTERS} letters): "
+            f"{table['near_empty_captions']}"
+        )
 
 
 def pixel_digest(image: np.ndarray) -> int:
-    """64 bits that tell pictures apart. image: uint8 [H, W, 3]."""
+    """A hash of the pixels, 64 bits. image: uint8 [H, W, 3]."""
     return int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
 
 
 def num_repeated(digests: np.ndarray) -> int:
-    """How many pictures repeat an earlier one. digests: uint64 [N]."""
+    """The number of pictures whose pixels repeat an earlier picture's. digests: uint64 [N]."""
     return len(digests) - len(np.unique(digests))
 
 
@@ -104,7 +114,10 @@ def _bin(edges: Sequence[float], value: float) -> int:
 
 
 def _named(counts: Counter[int], edges: Sequence[float], step: int) -> dict[str, int]:
-    """Counts by the name of their bin. step: 1 for whole numbers, 0 for others."""
+    """Counts by the name of their bin, such as '64-127'.
+
+    step: the distance from a bin's upper end to the next bin: 1 for whole numbers, 0 for others.
+    """
     names = {}
     for place, count in sorted(counts.items()):
         low = edges[place]

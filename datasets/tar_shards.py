@@ -1,8 +1,8 @@
-"""WebDataset shards: tar files of samples whose members share a name up to the first dot, as
-img2dataset writes them.
+"""Import WebDataset shards, as img2dataset writes them.
 
-A sample is a picture of any kind that is read here, with a caption in NAME.txt, or under `caption`
-in NAME.json. Shards are read once, in order of their names; nothing is extracted to disk.
+A shard is a tar file. The members of one sample have the same name up to the first dot: a picture
+NAME.jpg, or in another format, with a caption in NAME.txt or under `caption` in NAME.json. Shards
+are read once, in the order of their names, and not extracted to disk.
 """
 
 from __future__ import annotations
@@ -25,17 +25,29 @@ _TEXTS = ("txt", "json")
 
 
 def find_shards(source: str) -> list[Path]:
-    """Tar files of a folder, a glob pattern or one path, sorted. Raises `UserError` when there is none."""
+    """The tar files of a folder, of a glob pattern or of one path, sorted.
+
+    Raises `UserError` if there is none.
+    """
     path = Path(source)
-    found = sorted(path.glob("*.tar")) if path.is_dir() else sorted(map(Path, glob.glob(source)))
-    found = [shard for shard in found if not is_hidden(shard.name)]
-    if not found:
-        raise UserError(f"--source {source}: no .tar files there; give a folder of img2dataset shards or a pattern")
-    return found
+    shards = sorted(path.glob("*.tar")) if path.is_dir() else sorted(map(Path, glob.glob(source)))
+    shards = [shard for shard in shards if not is_hidden(shard.name)]
+    if not shards:
+        raise UserError(
+            f"--source {source}: no .tar files there; give a folder of img2dataset shards or "
+            "a pattern"
+        )
+    return shards
 
 
-def shard_pictures(shards: Sequence[str | os.PathLike], split: str, report: Report) -> Iterator[RawPicture]:
-    """All usable samples; a cut shard yields what comes before the cut. Ids are sample keys, made unique by shard."""
+def shard_pictures(
+    shards: Sequence[str | os.PathLike], split: str, report: Report
+) -> Iterator[RawPicture]:
+    """The usable samples of all shards, of one split.
+
+    A truncated shard yields the samples before its end and counts as a defect. The id of a sample
+    is its key, or SHARD/KEY if an earlier shard has the same key.
+    """
     seen: set[str] = set()
     for shard in map(Path, shards):
         try:
@@ -44,12 +56,15 @@ def shard_pictures(shards: Sequence[str | os.PathLike], split: str, report: Repo
                 if raw is not None:
                     yield raw
         except PackedError as error:
-            report.defect("damaged shard", shard.name,
-                          f"damaged shard: {printable(error.member)} {error.reason}")
+            report.defect(
+                "damaged shard",
+                shard.name,
+                f"damaged shard: {printable(error.member)} {error.reason}",
+            )
 
 
 def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, bytes by ending) of consecutive members with one key."""
+    """(key, bytes by file ending) of each run of consecutive members with the same key."""
     key, members = "", dict[str, bytes]()
     for member in tar_members(shard):
         path = PurePosixPath(member.name)
@@ -57,29 +72,36 @@ def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes
             report.note(HIDDEN)
             continue
         stem, _, ending = path.name.partition(".")
-        own = printable((path.parent / stem).as_posix())  # a damaged name may be empty
-        if own != key and members:
+        member_key = printable((path.parent / stem).as_posix())  # a damaged name may be empty
+        if member_key != key and members:
             yield key, members
             members = {}
-        key = own
+        key = member_key
         members[ending.lower()] = _content(member, ending.lower(), report)
     if members:
         yield key, members
 
 
 def _content(member: TarMember, ending: str, report: Report) -> bytes:
-    """b'' for what is neither a picture nor a caption."""
+    """The bytes of a picture or a caption; b'' for other members, which are counted."""
     if ending in _TEXTS or is_picture_name(f"x.{ending}"):
         return member.read()
-    report.note(f"file of another kind (.{printable(ending)})"
-                if ending else "file of another kind (no ending)")
+    report.note(
+        f"file of another kind (.{printable(ending)})"
+        if ending
+        else "file of another kind (no ending)"
+    )
     return b""
 
 
-def _sample(shard: Path, key: str, members: dict[str, bytes], split: str, seen: set[str], report: Report) -> RawPicture | None:
+def _sample(
+    shard: Path, key: str, members: dict[str, bytes], split: str, seen: set[str], report: Report
+) -> RawPicture | None:
+    """The picture of a sample; None and a defect if it is not usable. seen: ids so far."""
     name = f"{shard.name}/{key}"
-    picture = next((data for ending, data in members.items() if is_picture_name(f"x.{ending}")),
-                   None)
+    picture = next(
+        (data for ending, data in members.items() if is_picture_name(f"x.{ending}")), None
+    )
     captions = _captions(members, name, report)
     if picture is None:
         kind = "captions without picture"
@@ -88,18 +110,18 @@ def _sample(shard: Path, key: str, members: dict[str, bytes], split: str, seen: 
     if not captions:
         report.defect("picture without captions", name)
         return None
-    own = key if key not in seen else f"{shard.stem}/{key}"
-    if own in seen:
+    identity = key if key not in seen else f"{shard.stem}/{key}"
+    if identity in seen:
         report.defect("key that is there twice", name)
         return None
-    seen.add(own)
-    return RawPicture(own, name, picture, captions, split)
+    seen.add(identity)
+    return RawPicture(identity, name, picture, captions, split)
 
 
 def _captions(members: dict[str, bytes], name: str, report: Report) -> tuple[str, ...]:
     record = _record(members)
     if "txt" in members:
-        # One text a sample: img2dataset does not split captions by line, and alt texts hold newlines.
+        # The whole file is one caption: img2dataset writes alt texts, which may hold newlines.
         try:
             texts = report.clean([report.decode(members["txt"])])
         except TextError as error:
@@ -110,11 +132,12 @@ def _captions(members: dict[str, bytes], name: str, report: Report) -> tuple[str
     if record is None:
         report.met("damaged json", name)
         return ()
-    found = record.get("captions", record.get("caption", ()))
-    return report.clean(found if isinstance(found, list) else [found])
+    captions = record.get("captions", record.get("caption", ()))
+    return report.clean(captions if isinstance(captions, list) else [captions])
 
 
 def _record(members: dict[str, bytes]) -> dict | None:
+    """The object in NAME.json; {} without such a member, None if it is damaged."""
     try:
         record = parse_json(members.get("json", b"{}"), "")
     except UserError:
@@ -123,6 +146,7 @@ def _record(members: dict[str, bytes]) -> dict | None:
 
 
 def _status(members: dict[str, bytes]) -> str:
+    """Why a sample has no picture: img2dataset's error, or the endings that are not read."""
     record = _record(members) or {}
     status, why = record.get("status"), record.get("error_message")
     if status and status != "success":

@@ -1,7 +1,7 @@
-"""`TextImageDataset`: pictures of one size, with captions or without, of a zip or a folder that
-`dataset_tool.py` or StyleGAN's tools made.
+"""`TextImageDataset`: the pictures and captions of a data set, by index.
 
-Shapes: images are uint8 [3, H, W], 0 to 255, sRGB. Caption choice and flips: `datasets/loader.py`.
+The data set is a zip or a folder that `dataset_tool.py` or StyleGAN's tools wrote. Images are uint8
+[3, H, W], 0 to 255, sRGB. `datasets/loader.py` chooses captions and flips pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dnnlib.errors import UserError
 
 
 class Record(NamedTuple):
-    """One picture: image uint8 [3, H, W], all its captions (none in a data set without), its id."""
+    """One picture. image: uint8 [3, H, W]. captions: empty in a data set without captions."""
 
     image: torch.Tensor
     captions: tuple[str, ...]
@@ -29,30 +29,36 @@ class Record(NamedTuple):
 
 
 class TextImageDataset(Dataset):
-    """The pictures of one split of a zip archive or a prepared folder. Safe in forked and spawned loader workers.
+    """The pictures of one split of a data set. Safe in forked and spawned loader workers.
 
-    labels: how captions are made of class labels, in archives that StyleGAN's tools wrote.
-    Raises `UserError` for a file that is no data set, a split without pictures, and, when read, for a picture that is
-    damaged or has another size than `dataset.json` says.
+    path: a zip archive or a prepared folder. split: 'train', 'test' or 'all'.
+    labels: how to make captions of class labels, in archives of StyleGAN's tools.
+    Raises `UserError` for a path that is no data set and a split without pictures. `__getitem__`
+    raises it for a picture that is damaged or does not have the size in `dataset.json`.
     """
 
-    def __init__(self, path: str | os.PathLike, *, split: str = "train",
-                 labels: LabelCaptions = NO_CAPTIONS) -> None:
+    def __init__(
+        self, path: str | os.PathLike, *, split: str = "train", labels: LabelCaptions = NO_CAPTIONS
+    ) -> None:
         if split not in ("train", "test", "all"):
             raise UserError(f"split {split!r}: expected train, test or all")
         self._archive = open_archive(path, labels)
         entries = self._archive.entries()
         self._entries = [entry for entry in entries if split in ("all", entry.split)]
         self.split = split
-        self.splits = frozenset(entry.split for entry in entries)  # all that the archive has
-        self.has_captions = any(entry.captions for entry in entries)  # then all of them have
+        self.splits = frozenset(entry.split for entry in entries)  # of the whole archive
+        # If one picture has captions, all have: `Archive.entries` checks it.
+        self.has_captions = any(entry.captions for entry in entries)
         if not self._entries:
-            found = ", ".join(sorted({entry.split for entry in entries})) or "no pictures at all"
-            remedy = ("dataset_tool.py folder --test-share 0.1 makes a test split"
-                      if split == "test"
-                      else "import pictures of that split as well")
+            splits = ", ".join(sorted(self.splits)) or "no pictures at all"
+            remedy = (
+                "dataset_tool.py folder --test-share 0.1 makes a test split"
+                if split == "test"
+                else "import pictures of that split as well"
+            )
             raise UserError(
-                f"{path}: no picture has the split {split!r} (found: {found}); {remedy}")
+                f"{path}: no picture has the split {split!r} (found: {splits}); {remedy}"
+            )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -62,7 +68,7 @@ class TextImageDataset(Dataset):
         return Record(self._decode(entry), entry.captions, entry.id)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """All captions of one picture, without decoding it; empty where the data set has none."""
+        """All captions of one picture, which is not decoded; empty in a set without captions."""
         return self._entries[index].captions
 
     def id(self, index: int) -> str:
@@ -71,22 +77,22 @@ class TextImageDataset(Dataset):
 
     @property
     def name(self) -> str:
-        """The file name without its ending."""
+        """The name of the archive's file or folder, without its ending."""
         return self._archive.path.stem
 
     @property
     def resolution(self) -> tuple[int, int]:
-        """(width, height) of every picture."""
+        """(width, height) of every picture in pixels."""
         return self._archive.resolution
 
     @property
     def info(self) -> dict[str, Any]:
-        """What `dataset.json` says of the whole: source, licence, attribution, resize filter and the like."""
+        """The entries of `dataset.json` without the list of pictures: source, licence and more."""
         return {key: value for key, value in self._archive.metadata.items() if key != "items"}
 
     @functools.cached_property
     def content_hash(self) -> str:
-        """Names the whole archive (all splits) by its content, not its path; see `Archive.content_hash`."""
+        """A hash of the content of the archive with all splits; see `Archive.content_hash`."""
         return self._archive.content_hash()
 
     def _decode(self, entry: Entry) -> torch.Tensor:
@@ -98,9 +104,11 @@ class TextImageDataset(Dataset):
         height, width = pixels.shape[:2]
         if (width, height) != self.resolution or mode not in self._archive.modes:
             modes = " or ".join(self._archive.modes)
-            raise UserError(f"{where} is {mode} {width}x{height}, but the data set has {modes} "
-                            f"{self.resolution[0]}x{self.resolution[1]}; make the data "
-                            "set again")
+            raise UserError(
+                f"{where} is {mode} {width}x{height}, but the data set has {modes} "
+                f"{self.resolution[0]}x{self.resolution[1]}; make the data "
+                "set again"
+            )
         if mode == "L":
             pixels = np.stack([pixels] * 3, axis=2)
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""Every fault of a data set, one line each: opens every picture and checks what `dataset.json` promises."""
+"""Check a data set: open every picture and compare it with `dataset.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dnnlib.errors import UserError
 
 
 def archive_faults(path: str | os.PathLike) -> Iterator[str]:
-    """Yield faults, a line each; none for a sound data set."""
+    """Yield the faults of a data set, each a line of text; no line for a sound data set."""
     try:
         archive = open_archive(path)
     except UserError as error:

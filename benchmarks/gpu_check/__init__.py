@@ -1,1 +1,1 @@
-"""`make gpu-check`: what a GPU shows in eight minutes. docs/gpu_check.md says how to read it."""
+"""`make gpu-check`: checks and timings on a GPU in eight minutes; docs/gpu_check.md explains it."""

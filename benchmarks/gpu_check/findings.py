@@ -1,4 +1,7 @@
-"""Reads failures and notes from what a part of the GPU check left, also where it was cut off."""
+"""Read failures and notes from the record and the output of a part of the GPU check.
+
+The part may have been cut off by its time limit.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What compute-sanitizer prints where it cannot work: on some virtual machines it gets no access
-# to the GPU, on others none to the program.
+# Messages of compute-sanitizer if it cannot work: on some virtual machines it has no access to the
+# GPU, on others no access to the program.
 REFUSALS = ("Device not supported", "terminated before first instrumented API call")
-YARDSTICKS = ("compile",)  # variants of the benchmarks that are PyTorch's: they may fail
+# Variants of the benchmarks that depend on PyTorch's compiler. They may fail.
+YARDSTICKS = ("compile",)
 LABELS = ("generator", "op", "part", "resolution", "batch", "dtype", "variant")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a part showed.
+    """The results of a part.
 
-    failures: each one fails the check. notes: figures, and what is missing. refused: why the tool
-    cannot run on this machine; empty where it can.
+    failures: each of them fails the check. notes: figures and missing packages. refused: why the
+    part's tool cannot run on this machine; '' if it can.
     """
 
     failures: tuple[str, ...] = ()
@@ -29,7 +33,7 @@ class Findings:
 
 
 def of_commands(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
-    """From the record of `benchmarks.gpu_check.commands`."""
+    """The results in a record of `benchmarks.gpu_check.commands`; None without a record."""
     record = record or {}
     steps, comparisons = record.get("steps", []), record.get("comparisons", [])
     failures = [f"{s['name']}: {s['note']}" for s in steps if s["outcome"] == "failed"]
@@ -44,7 +48,7 @@ def of_commands(record: dict[str, Any] | None, output: Sequence[str]) -> Finding
 
 
 def of_tests(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
-    """From pytest's lines, one a test, as -vv prints them."""
+    """The results in the output of `pytest -vv`, which has a line for each test."""
     line_of = re.compile(
         r"(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)(?: \((.*?)\))?\s*(?:\[ *\d+%\])?$"
     )
@@ -66,7 +70,7 @@ def of_tests(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
 
 
 def of_benchmark(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
-    """From the record of `benchmarks.harness.Bench`: the variants that could not run."""
+    """The variants that could not run, from a record of `benchmarks.harness.Bench`."""
     rows = (record or {}).get("rows", [])
     failures: list[str] = []
     notes = [f"{len(rows)} rows"]
@@ -80,11 +84,12 @@ def of_benchmark(record: dict[str, Any] | None, output: Sequence[str]) -> Findin
 
 
 def of_sanitizer(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
-    """From the summary that compute-sanitizer prints at its end."""
+    """The results in the summary that compute-sanitizer prints at its end."""
     for refusal in REFUSALS:
         if any(refusal in line for line in output):
             return Findings(refused=f"compute-sanitizer cannot work here: {refusal}")
-    found = [line.strip("= \n") for line in output if re.search("(ERROR|RACECHECK) SUMMARY", line)]
+    summary_of = re.compile("(ERROR|RACECHECK) SUMMARY")
+    summaries = [line.strip("= \n") for line in output if summary_of.search(line)]
     clean = re.compile(r"SUMMARY: 0 (errors|hazards displayed)")
-    failures = tuple(line for line in found if not clean.search(line))
-    return Findings(failures, tuple(line for line in found if clean.search(line)))
+    failures = tuple(line for line in summaries if not clean.search(line))
+    return Findings(failures, tuple(line for line in summaries if clean.search(line)))

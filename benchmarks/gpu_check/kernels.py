@@ -1,6 +1,6 @@
-"""Launches every kernel in every dtype, on pictures of a few ragged tiles, for compute-sanitizer.
+"""Launch every kernel in every dtype for compute-sanitizer, on pictures with partly filled tiles.
 
-Nothing is compared here; tests/torch_utils/test_ops_gpu.py does that.
+The results are not compared; tests/torch_utils/test_ops_gpu.py does that.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch_utils.ops.biline.packing import mlp_shapes, num_numbers, refinement_s
 
 OPS = torch.ops.eidgan
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-SIZE = (2, 19, 37)  # batch, height, width: several tiles, of which the last ones are cut
+SIZE = (2, 19, 37)  # batch, height, width: several tiles, the last ones partly filled
 PRESETS = ("eidgan", "eidgan-fast", "eidgan-small")
 CHANNELS = ((352, 33), (192, 384), (7, 5))  # input and output channels of a layer
 
 
 def biline_calls(device: torch.device, dtype: torch.dtype) -> Iterator[str]:
-    """Run the pixel operators in each preset's widths, where there is a kernel; yield what ran."""
+    """Run the pixel operators in each preset's widths if there is a kernel; yield their names."""
 
     def rand(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=device).to(dtype)
@@ -53,7 +53,7 @@ def biline_calls(device: torch.device, dtype: torch.dtype) -> Iterator[str]:
 
 
 def linear_calls(device: torch.device, dtype: torch.dtype) -> Iterator[str]:
-    """Run the modulated layer's operators, with and without spectrum and activation."""
+    """Run the modulated layer's operators with and without spectrum and activation; yield names."""
 
     def rand(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=device)

@@ -1,4 +1,4 @@
-"""What the parts of the GPU check need beside PyTorch, and what of it this machine lacks."""
+"""Check which packages and tools of the GPU check this machine lacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 KERNELS, SANITIZER, TRITON = "CUDA kernels", "compute-sanitizer", "Triton's compiler"
-# Names on the package index, where they differ from the names that Python imports.
+# Names on the package index that differ from the names that Python imports.
 PACKAGES = {
     "PIL": "pillow",
     "open_clip": "open_clip_torch",
@@ -23,19 +23,22 @@ PACKAGES = {
 
 
 def lacking(needs: Iterable[str]) -> list[str]:
-    """Those of `needs` that are not here, in words: packages, or what the constants name."""
-    found = [TOOLS[need]() if need in TOOLS else package_lacks(need) for need in needs]
-    return [problem for problem in found if problem]
+    """Descriptions of the needs that this machine lacks.
+
+    needs: names of packages, or keys of `TOOLS`.
+    """
+    problems = [TOOLS[need]() if need in TOOLS else package_lacks(need) for need in needs]
+    return [problem for problem in problems if problem]
 
 
 def package_lacks(name: str) -> str | None:
-    """The package, where it cannot be imported."""
-    here = importlib.util.find_spec(name) is not None
-    return None if here else f"package {PACKAGES.get(name, name)}"
+    """The package's name on the index, if it cannot be imported; else None."""
+    installed = importlib.util.find_spec(name) is not None
+    return None if installed else f"package {PACKAGES.get(name, name)}"
 
 
 def kernels_lack() -> str | None:
-    """What it takes to build our kernels; nothing where they have been built for this GPU."""
+    """What is missing to build our kernels; None if it can be done or has been done."""
     import torch
 
     from torch_utils.ops import build
@@ -56,7 +59,10 @@ def kernels_lack() -> str | None:
 
 
 def triton_lacks() -> str | None:
-    """What torch.compile lacks for GPUs: Triton compiles a C file against Python's headers."""
+    """What torch.compile lacks on GPUs; None if nothing.
+
+    Triton compiles a C file against Python's headers.
+    """
     if importlib.util.find_spec("triton") is None:
         return "package triton"
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
@@ -67,29 +73,29 @@ def triton_lacks() -> str | None:
 
 
 def sanitizer_lacks() -> str | None:
-    """compute-sanitizer, where it is not found."""
+    """A description of compute-sanitizer if it is not found; else None."""
     return None if find_sanitizer() else "compute-sanitizer (of the CUDA toolkit)"
 
 
 def find_sanitizer() -> str | None:
-    """The path of compute-sanitizer: on PATH, else beside nvcc, else None."""
+    """The path of compute-sanitizer on PATH, or else in the folder of nvcc; None without one."""
     from torch_utils.ops.build import BuildError, cuda_home
 
-    found = shutil.which(SANITIZER)
-    if found:
-        return found
+    on_path = shutil.which(SANITIZER)
+    if on_path:
+        return on_path
     try:
-        beside = cuda_home() / "bin" / SANITIZER
+        in_toolkit = cuda_home() / "bin" / SANITIZER
     except BuildError:
         return None
-    return str(beside) if beside.exists() else None
+    return str(in_toolkit) if in_toolkit.exists() else None
 
 
 TOOLS = {KERNELS: kernels_lack, SANITIZER: sanitizer_lacks, TRITON: triton_lacks}
 
 
 def kernel_names() -> list[str]:
-    """The names of all `__global__` functions in the CUDA sources, without repeats."""
+    """The distinct names of all `__global__` functions in the CUDA sources."""
     names = {}
     for path in sorted((ROOT / "torch_utils" / "ops").rglob("cuda/*.cu")):
         text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The parts of the GPU check, in the order in which they run: first what users do first."""
+"""The parts of the GPU check in the order in which they run. Users' commands come first."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from benchmarks.gpu_check import findings
 from benchmarks.gpu_check.needs import KERNELS, ROOT, SANITIZER, TRITON, kernel_names
 from benchmarks.gpu_check.runner import Part
 
-BUDGET_S = 480  # all limits together
+BUDGET_S = 480  # sum of all limits
 
 
 def gpu_test_files() -> list[str]:
-    """Test files with a gpu mark. The others may import packages that this machine lacks."""
+    """The test files with a test marked gpu. Other files may import packages that are missing."""
     marked = [
         path
         for path in (ROOT / "tests").rglob("test_*.py")
@@ -27,20 +27,20 @@ def module(name: str, flags: str = "") -> tuple[str, ...]:
 
 
 def benchmark(name: str, flags: str) -> tuple[str, ...]:
-    """A benchmark in bf16, half a second a case: the medians then vary by a few per cent."""
+    """A benchmark in bf16 with half a second for each case; medians vary by a few per cent."""
     common = "--device {device} --json {record} --dtypes bf16 --seconds 0.5"
     return module(name, f"{common} {flags}")
 
 
 def sanitizer(tool: str, flags: str = "") -> tuple[str, ...]:
-    """compute-sanitizer on every kernel of ours, by name; PyTorch's own kernels are left out."""
+    """compute-sanitizer on every kernel of ours, by name, without PyTorch's kernels."""
     ours = [word for name in kernel_names() for word in ("--kernel-name", f"kns={name}")]
     fixed = "--error-exitcode 9 --report-api-errors no --print-limit 5"
     words = f"--tool {tool} {flags} {fixed}".split()
     return ("{sanitizer}", *words, *ours, *module("gpu_check.kernels", "--device {device}"))
 
 
-# Each tensor gets an allocation of exactly its size, so that a read past its end is seen.
+# Give each tensor an allocation of exactly its size, so that reads past its end are detected.
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 TESTS = "-m gpu -vv --tb short -p no:cacheprovider"
 

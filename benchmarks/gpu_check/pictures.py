@@ -1,4 +1,4 @@
-"""A small data set without downloads: flat shapes in four colours and two sizes, captioned."""
+"""Draw a small data set: captioned flat shapes in four colours and two sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = {"small": 0.45, "large": 0.85}  # of half the side
 
 
 def draw_pictures(folder: Path) -> None:
-    """Write 32 PNGs of 32 x 32 and captions.jsonl, as `dataset_tool.py folder` takes them."""
+    """Write 32 PNGs of 32 x 32 pixels and captions.jsonl, for `dataset_tool.py folder`."""
     import numpy as np
     from PIL import Image
 

@@ -1,7 +1,7 @@
-"""Runs the parts of the GPU check in turn, each under a time limit, and writes all results so far.
+"""Run the parts of the GPU check in turn, each with a time limit, and write the results so far.
 
-An outcome is one of: passed; failed; cut off (the limit came before the end); missing (this
-machine lacks a tool or a package); interrupted (by SIGINT or SIGTERM); not run.
+The outcome of a part is one of: passed; failed; cut off (by the time limit); missing (this machine
+lacks a tool or a package); interrupted (by SIGINT or SIGTERM); not run.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from benchmarks.gpu_check.needs import ROOT, lacking
 from dnnlib.files import read_json, write_json
 from dnnlib.ownership import json_with
 
-SHOWN = 8  # failures and notes of a part in the printed table; the file holds all
+SHOWN = 8  # failures or notes of a part that are printed; the file holds all
 
 
 @dataclass(frozen=True)
 class Part:
     """One command of the check.
 
-    what: a line for --list. command: its words; `Runner` fills in what stands in braces. needs:
-    what it cannot run without, see `lacking`. environment: variables to set. read: a function of
-    its JSON record (None where it wrote none) and its lines of output.
+    what: description for --list. limit_s: time limit in seconds.
+    command: its words; `Runner` replaces names in braces.
+    read: computes the findings from the part's JSON record (None without one) and its output lines.
+    needs: packages and tools that it requires, see `lacking`. environment: variables to set.
     """
 
     name: str
@@ -46,11 +47,11 @@ class Part:
 
 
 class Runner:
-    """Runs `parts` and keeps what came of them.
+    """Runs parts and keeps their results.
 
-    prefix: path of the results without their last words; a part's record is PREFIX-<part>.json,
-    the summary PREFIX-gpu-check.json. words: what the braces in commands stand for, beside
-    {record}. facts: what the summary says of the machine.
+    prefix: a part's record is PREFIX-<part>.json, the summary PREFIX-gpu-check.json.
+    words: values of the names in braces in commands, other than {record}.
+    facts: the summary's entries on the machine.
     """
 
     def __init__(
@@ -80,7 +81,10 @@ class Runner:
         return self.prefix.with_name(f"{self.prefix.name}-{name}.json")
 
     def run(self) -> int:
-        """The exit code: 1 after a failure, 128 + the signal after an interruption, else 0."""
+        """Run all parts. Returns the exit code.
+
+        It is 1 after a failure, 128 + the signal's number after an interruption, else 0.
+        """
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._stop) for number in signals}
         try:
@@ -99,7 +103,7 @@ class Runner:
         return 128 + self.stopped_by if self.stopped_by else 0
 
     def write(self) -> None:
-        """All results so far, in the summary."""
+        """Write the summary with all results so far."""
         date = datetime.date.today().isoformat()
         facts = {"check": "gpu", "date": date, "machine": dict(self.facts)}
         write_json(self.summary, facts | {"parts": self.rows}, ours=json_with("check", "parts"))
@@ -120,15 +124,15 @@ class Runner:
         absent = lacking(part.needs)
         if absent:
             return {"outcome": "missing", "notes": absent}
-        row["outcome"] = "running"  # so the summary says, if the machine disappears
+        row["outcome"] = "running"  # the summary then shows it if the machine is lost
         self.write()
         record = self.path(part.name)
         record.unlink(missing_ok=True)  # from an earlier check
         begin = time.monotonic()
         code, output = self._execute(part, record)
-        found = part.read(read_json(record) if record.exists() else None, output)
-        failures = list(found.failures)
-        explained = failures or found.refused or self.stopped_by
+        findings = part.read(read_json(record) if record.exists() else None, output)
+        failures = list(findings.failures)
+        explained = failures or findings.refused or self.stopped_by
         if code not in (0, None) and not explained:
             last = " | ".join(line.strip() for line in output[-3:])
             failures = [f"exit code {code}: {last}"]
@@ -136,7 +140,7 @@ class Runner:
             outcome = "failed"
         elif self.stopped_by:
             outcome = "interrupted"
-        elif found.refused:
+        elif findings.refused:
             outcome = "missing"
         else:
             outcome = "cut off" if code is None else "passed"
@@ -144,13 +148,13 @@ class Runner:
             "outcome": outcome,
             "seconds": round(time.monotonic() - begin, 1),
             "failures": failures,
-            "notes": [found.refused] if found.refused else list(found.notes),
+            "notes": [findings.refused] if findings.refused else list(findings.notes),
         }
 
     def _execute(self, part: Part, record: Path) -> tuple[int | None, list[str]]:
-        """Run a part's command and end every process of its group.
+        """Run a part's command, and kill every process of its group at the end.
 
-        Returns its exit code, None where the limit cut it off, and its lines of output.
+        Returns its exit code, which is None if the time limit cut it off, and its output lines.
         """
         command = [word.format(record=record, **self.words) for word in part.command]
         print(f"\n== {part.name}, at most {part.limit_s} s: {' '.join(command)}", flush=True)
@@ -171,7 +175,7 @@ class Runner:
             reader = threading.Thread(target=_echo, args=(child.stdout, output), daemon=True)
             reader.start()
             try:
-                if self.stopped_by:  # a signal that came before the child was known
+                if self.stopped_by:  # the signal came before `self.child` was set
                     _end(child)
                 code = child.wait(part.limit_s)
             except subprocess.TimeoutExpired:
@@ -180,7 +184,8 @@ class Runner:
                 self.child = None
                 _end(child)
                 child.wait()
-                reader.join(timeout=5)  # a process that left the group may hold the pipe open
+                # Do not wait for long: a process that left the group may keep the pipe open.
+                reader.join(timeout=5)
         return code, output
 
     def _stop(self, number: int, frame: object) -> None:
@@ -190,7 +195,7 @@ class Runner:
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """SIGKILL for the child's whole process group. Records are whole or absent at any moment."""
+    """Kill the child's process group with SIGKILL. Records stay valid, as writes are atomic."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,15 +1,21 @@
-"""Ways in which people keep captions with a folder of pictures, a reader each.
+"""Readers of the usual forms in which captions lie with a folder of pictures.
 
-`CONVENTIONS` is in order of preference: where a folder has two of them, the first one is taken and
-the report names those that are left.
+`CONVENTIONS` is sorted by preference. If a folder has captions in several forms, the first form is
+read and the report names the others.
 """
 
 from __future__ import annotations
 
 from datasets.conventions.base import Convention
-from datasets.conventions.beside import BESIDE
+from datasets.conventions.captions_jsonl import CAPTIONS_JSONL
 from datasets.conventions.flickr import FLICKR
-from datasets.conventions.own_lines import OWN_LINES
+from datasets.conventions.sidecars import SIDECARS
 from datasets.conventions.tables import CAPTION_TABLES, IMAGEFOLDERS
 
-CONVENTIONS: tuple[Convention, ...] = (OWN_LINES, *IMAGEFOLDERS, *CAPTION_TABLES, *FLICKR, *BESIDE)
+CONVENTIONS: tuple[Convention, ...] = (
+    CAPTIONS_JSONL,
+    *IMAGEFOLDERS,
+    *CAPTION_TABLES,
+    *FLICKR,
+    *SIDECARS,
+)

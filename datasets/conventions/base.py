@@ -1,8 +1,8 @@
-"""What every convention of captions has: how it is recognised, and how it is read.
+"""The interface of a convention of captions: how to recognise it and how to read it.
 
-A convention is a way in which people keep captions with a folder of pictures. Each has one reader
-in this package, which looks whether its files are there and yields a `Row` for what they say of a
-picture. `datasets/folder.py` chooses the convention and turns its rows into pictures.
+A convention is a form in which captions lie with a folder of pictures. This package has one reader
+for each. The reader finds the files with captions and yields a `Row` for each entry of a picture.
+`datasets/folder.py` chooses the convention and turns its rows into pictures.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ WRONG_ROW = "wrong row"
 
 @dataclass(frozen=True)
 class Row:
-    """What a file says of one picture. Several rows may add captions to one picture.
+    """One entry of a captions' file. Several rows may add captions to one picture.
 
-    name: the picture's path, as the file spells it. folder: the one below the source that the path
-    is relative to.
-    texts: captions as they are read, not cleaned yet; what is no text among them is left out later.
-    split: 'train', 'test', or None where the file does not say.
-    where: file and line, for messages. reason: why there are no texts, where that is known.
+    name: the picture's path, as the file spells it.
+    texts: captions before cleaning; elements that are not texts are dropped later.
+    split: 'train', 'test', or None if the file gives no split.
+    where: file and line, for messages.
+    reason: why there are no texts, if that is known.
+    folder: the folder below the source that `name` is relative to.
     """
 
     name: str
@@ -40,11 +41,12 @@ class Row:
 
 @dataclass
 class Reading:
-    """One reading of a source by one convention.
+    """The state while one convention reads one source.
 
-    files: those of `source.files` that hold the captions. caption_column: the user's choice, for
-    tables. tables: the files among them that were read as tables with columns. details: words that
-    a reader adds to the convention's title in the report.
+    files: the names in `source.files` of the files with captions.
+    caption_column: the column of a table that the user chose.
+    tables: the names in `files` that were read as tables with columns.
+    details: remarks that follow the convention's title in the report.
     """
 
     source: SourceFolder
@@ -55,26 +57,26 @@ class Reading:
     details: list[str] = field(default_factory=list)
 
     def wrong_row(self, file: str, lines: int | str, reason: str) -> None:
-        """Count a row that cannot be used, named by its file and line."""
+        """Count a row that cannot be used. lines: a line number from 1, or a text for a range."""
         place = f"line {lines}" if isinstance(lines, int) else lines
         self.report.defect(WRONG_ROW, f"{printable(file)}, {place}", reason)
 
     def tell(self, detail: str) -> None:
-        """Add to the title, once."""
+        """Add a remark to `details`, unless it is there already."""
         if detail not in self.details:
             self.details.append(detail)
 
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to keep captions.
+    """A form in which captions lie with pictures.
 
-    name: what `--captions-from` takes. title: how the report calls it.
-    looks: the files of a source that hold such captions; none where the convention is not there.
-    reads: the rows, in order.
-    anywhere: names may also be relative to the source, and one without a folder may mean a file in
-    any folder.
-    once: a picture may have one row only; a second one is an error of the user's.
+    name: the value of `--captions-from`. title: the description in the report.
+    looks: returns the files of a source that hold such captions; empty if there are none.
+    reads: yields the rows, in order.
+    anywhere: whether a picture's name may also be relative to the source, and a name without a
+        folder may mean a file in any folder.
+    once: whether a second row for the same picture is an error.
     """
 
     name: str
@@ -89,9 +91,10 @@ class Convention:
 
 
 def files_named(*names: str) -> Callable[[SourceFolder], list[str]]:
-    """Looks for files of these names, in capitals or not, in every folder of a source."""
+    """A `looks` function that finds files of these names in every folder, in capitals or not."""
     wanted = {name.lower() for name in names}
 
     def looks(source: SourceFolder) -> list[str]:
         return [name for name in source.files if os.path.basename(name).lower() in wanted]
+
     return looks

@@ -1,8 +1,9 @@
 """The caption files of Flickr8k (Hodosh et al. 2013) and Flickr30k (Young et al. 2014).
 
-Both were given out as token files, `NAME.jpg#0<TAB>caption` a line. Copies in wide use have tables
-instead: captions.txt (`image,caption`) and results.csv (`image_name| comment_number| comment`).
-Their pictures lie in a folder of another name, so pictures are found by their names alone.
+Both were published as token files with a line `NAME.jpg#0<TAB>caption` for each caption. Copies in
+wide use have tables instead: captions.txt (columns `image,caption`) and results.csv (columns
+`image_name| comment_number| comment`). These files do not name the folder of the pictures, so
+pictures are found by their file names alone.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ from dnnlib.text import split_lines
 
 _TOKEN = re.compile(r"(?P<name>.+)#\d+")
 _TABLE_COLUMNS = ("image", "image_name")
-_SPLIT_FILES = {"flickr_8k.trainimages.txt": "train", "flickr_8k.devimages.txt": "test",
-                "flickr_8k.testimages.txt": "test"}
+_SPLIT_FILES = {
+    "flickr_8k.trainimages.txt": "train",
+    "flickr_8k.devimages.txt": "test",
+    "flickr_8k.testimages.txt": "test",
+}
 _named_8k = files_named("Flickr8k.token.txt", "captions.txt")
 _named_30k = files_named("results_20130124.token", "results.csv")
 _split_files = files_named(*_SPLIT_FILES)
 
 
 def _kind(source: SourceFolder, file: str) -> str | None:
-    """'tokens', 'commas', 'bars', or None for a file that only has the name of such a one."""
+    """'tokens', 'commas' or 'bars' by the first line; None if it has none of these forms."""
     line = first_line(source.files[file])
     name, tab, _ = line.partition("\t")
     if tab and _TOKEN.fullmatch(name):
@@ -54,23 +58,24 @@ def _looks_30k(source: SourceFolder) -> list[str]:
 
 
 def _reads(reading: Reading) -> Iterator[Row]:
-    """Of all files of the first one's name, such as one a split; a text that an earlier file has is
-    left out.
+    """The rows of all files that have the first file's name, for example one file in each split.
+
+    A caption that an earlier file has for the same picture is left out.
     """
     files = [file for file in reading.files if _base(file) == _base(reading.files[0])]
     for file in reading.files:
-        left = "" if file in files else " is left, it has another form"
-        reading.tell(printable(file) + left)
+        remark = "" if file in files else " is left, it has another form"
+        reading.tell(printable(file) + remark)
     splits = _splits(reading)
-    before: set[tuple[str, object]] = set()
+    earlier: set[tuple[str, object]] = set()  # (picture, caption) of the files before this one
     for file in files:
-        here: set[tuple[str, object]] = set()
+        current: set[tuple[str, object]] = set()
         for row in _rows(reading, file):
             name = PurePosixPath(row.name).name
-            texts = [text for text in row.texts if (name, text) not in before]
-            here.update((name, text) for text in texts)
+            texts = [text for text in row.texts if (name, text) not in earlier]
+            current.update((name, text) for text in texts)
             yield Row(name, texts, splits.get(name), row.where)
-        before |= here
+        earlier |= current
 
 
 def _base(file: str) -> str:
@@ -94,16 +99,19 @@ def _from_tokens(reading: Reading, file: str) -> Iterator[Row]:
 
 
 def _splits(reading: Reading) -> dict[str, str]:
-    """By picture, of Flickr8k's lists of train, dev and test pictures, where they are there."""
+    """The split of each picture, read from those of Flickr8k's lists that the source has."""
     splits: dict[str, str] = {}
     for file in _split_files(reading.source):
         side = _SPLIT_FILES[_base(file)]
-        splits |= {line.strip(): side for line in split_lines(text_of(reading, file))
-                   if line.strip()}
+        splits |= {
+            line.strip(): side for line in split_lines(text_of(reading, file)) if line.strip()
+        }
         reading.files.append(file)
         reading.tell(f"splits of {printable(file)}")
     return splits
 
 
-FLICKR = (Convention("flickr8k", "Flickr8k's captions", _looks_8k, _reads, anywhere=True),
-          Convention("flickr30k", "Flickr30k's captions", _looks_30k, _reads, anywhere=True))
+FLICKR = (
+    Convention("flickr8k", "Flickr8k's captions", _looks_8k, _reads, anywhere=True),
+    Convention("flickr30k", "Flickr30k's captions", _looks_30k, _reads, anywhere=True),
+)

@@ -1,4 +1,4 @@
-"""Captions that no file holds: made of the folders' names by a template, or none at all."""
+"""Conventions without a captions' file: captions from a template and folder names, or none."""
 
 from __future__ import annotations
 
@@ -19,22 +19,30 @@ TEMPLATE = "--caption-template"
 
 
 def check_template(template: str) -> None:
-    """Raise `UserError` for a template without words, or with other braces than {}."""
+    """Raise `UserError` if the template has no words, or braces other than {}."""
     if not template.replace(_HOLE, "").strip() or set("{}") & set(template.replace(_HOLE, "")):
-        raise UserError(f"--caption-template {template!r}: expected words, with {{}} where the "
-                        "class belongs, such as 'a photo of a {}'")
+        raise UserError(
+            f"--caption-template {template!r}: expected words, with {{}} where the "
+            "class belongs, such as 'a photo of a {}'"
+        )
 
 
 def caption_of(template: str, folder: str) -> str:
-    """The template with the class that a folder's name means: no leading number, no underscores."""
+    """The template with {} replaced by the class that the folder's name gives.
+
+    '001.Black_footed_Albatross' gives 'Black footed Albatross': the leading number is dropped and
+    underscores become spaces.
+    """
     name = printable(folder)
     number = _NUMBER.match(name)
-    words = name[number.end() if number else 0:].replace("_", " ").split()
+    words = name[number.end() if number else 0 :].replace("_", " ").split()
     return template.replace(_HOLE, " ".join(words) or name)
 
 
 def class_folder(name: str) -> str | None:
-    """The folder that a picture lies in; None at the top, and at the top of a split such as train/.
+    """The name of the folder that the picture `name` lies in.
+
+    None if the picture lies directly in the source or in a split's folder such as train/.
     """
     folders = PurePosixPath(name).parts[:-1]
     if not folders or (len(folders) == 1 and split_named(folders[0])):
@@ -43,10 +51,14 @@ def class_folder(name: str) -> str | None:
 
 
 def from_template(template: str) -> Convention:
-    """A caption a picture, from the name of its folder. Raises `UserError` as `check_template`."""
+    """A convention that makes one caption for each picture, from the name of its folder.
+
+    Raises `UserError` as `check_template` does.
+    """
     check_template(template)
-    return Convention(TEMPLATE, repr(template), _no_files,
-                      functools.partial(_from_folders, template))
+    return Convention(
+        TEMPLATE, repr(template), _no_files, functools.partial(_from_folders, template)
+    )
 
 
 def _from_folders(template: str, reading: Reading) -> Iterator[Row]:

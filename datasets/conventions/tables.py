@@ -1,7 +1,8 @@
-"""Tables with a row a picture: Hugging Face's imagefolder (metadata.*), captions.csv, captions.tsv.
+"""Tables with a row for each picture: captions.csv, captions.tsv and Hugging Face's imagefolder.
 
-https://huggingface.co/docs/datasets/image_dataset: a metadata file lies in the folder of its
-pictures or above it, and `file_name` is relative to the metadata file.
+The tables of an imagefolder are metadata.csv, metadata.jsonl and metadata.parquet.
+A metadata file lies in the folder of its pictures or in a folder above it. Its column `file_name`
+is relative to the metadata file (https://huggingface.co/docs/datasets/image_dataset).
 """
 
 from __future__ import annotations
@@ -13,8 +14,18 @@ from datasets.conventions.base import Convention, Reading, Row, files_named
 from datasets.conventions.records import table_rows
 
 _IMAGEFOLDER_COLUMNS = ("file_name",)
-_FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_name", "image_path", "filepath",
-                 "path", "name", "img")
+_FILE_COLUMNS = (
+    "file_name",
+    "filename",
+    "file",
+    "image",
+    "image_name",
+    "image_path",
+    "filepath",
+    "path",
+    "name",
+    "img",
+)
 
 
 def _reads(file_columns: tuple[str, ...], reading: Reading) -> Iterator[Row]:
@@ -23,11 +34,18 @@ def _reads(file_columns: tuple[str, ...], reading: Reading) -> Iterator[Row]:
 
 
 IMAGEFOLDERS = tuple(
-    Convention(name, "Hugging Face imagefolder", files_named(name),
-               functools.partial(_reads, _IMAGEFOLDER_COLUMNS))
-    for name in ("metadata.jsonl", "metadata.csv", "metadata.parquet"))
+    Convention(
+        name,
+        "Hugging Face imagefolder",
+        files_named(name),
+        functools.partial(_reads, _IMAGEFOLDER_COLUMNS),
+    )
+    for name in ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+)
 
 CAPTION_TABLES = tuple(
-    Convention(name, name, files_named(name), functools.partial(_reads, _FILE_COLUMNS),
-               anywhere=True)
-    for name in ("captions.csv", "captions.tsv"))
+    Convention(
+        name, name, files_named(name), functools.partial(_reads, _FILE_COLUMNS), anywhere=True
+    )
+    for name in ("captions.csv", "captions.tsv")
+)

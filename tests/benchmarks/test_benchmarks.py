@@ -1,4 +1,4 @@
-"""Every benchmark runs and writes a record; what it times is equal. No time is judged."""
+"""Every benchmark runs and writes a record, and its variants give equal results."""
 
 from __future__ import annotations
 
@@ -28,25 +28,51 @@ from networks.coordinates import View
 from networks.generators import preset
 from torch_utils.ops.backend import using
 
-SHORT = ["--device", "cpu", "--batches", "2", "--generator", "eidgan-tiny", "--rounds", "3", "--seconds", "0"]
+SHORT = [
+    *"--device cpu --batches 2 --generator eidgan-tiny --rounds 3".split(),
+    *"--seconds 0".split(),
+]
 
 
 @pytest.fixture
 def small_discriminator(monkeypatch):
-    monkeypatch.setattr(training_step, "WaveletDiscriminatorConfig", functools.partial(training_step.WaveletDiscriminatorConfig, channel_base=512))
+    monkeypatch.setattr(
+        training_step,
+        "WaveletDiscriminatorConfig",
+        functools.partial(training_step.WaveletDiscriminatorConfig, channel_base=512),
+    )
 
 
-@pytest.mark.parametrize("module,arguments,label", [
-    (ops, ["--resolutions", "8", "--variants", "eager,ours"], "op"),
-    (generator, ["--resolutions", "8", "--variants", "literal,eager,ours"], "generator"),
-    (training_step, ["--resolutions", "32", "--variants", "eager,ours", "--dtypes", "fp32"], "part")], ids=["ops", "generator", "step"])
-def test_it_runs_and_writes_its_record(module, arguments, label, small_discriminator, tmp_path, monkeypatch):
-    monkeypatch.setattr(harness.Bench, "limit_s", lambda self, flops, moved, dtype: flops / 1e9 + moved / 1e9)  # ceilings take a second
-    done = CliRunner().invoke(module.main, [*SHORT, *arguments, "--json", str(tmp_path / "r.json")], catch_exceptions=False)
+@pytest.mark.parametrize(
+    "module,arguments,label",
+    [
+        (ops, ["--resolutions", "8", "--variants", "eager,ours"], "op"),
+        (generator, ["--resolutions", "8", "--variants", "literal,eager,ours"], "generator"),
+        (
+            training_step,
+            ["--resolutions", "32", "--variants", "eager,ours", "--dtypes", "fp32"],
+            "part",
+        ),
+    ],
+    ids=["ops", "generator", "step"],
+)
+def test_it_runs_and_writes_its_record(
+    module, arguments, label, small_discriminator, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        harness.Bench, "limit_s", lambda self, flops, moved, dtype: flops / 1e9 + moved / 1e9
+    )  # measuring the limits of the machine takes a second
+    done = CliRunner().invoke(
+        module.main,
+        [*SHORT, *arguments, "--json", str(tmp_path / "r.json")],
+        catch_exceptions=False,
+    )
     assert done.exit_code == 0
     record = json.loads((tmp_path / "r.json").read_text())
     rows = record["rows"]
-    assert {row["variant"] for row in rows} == set(arguments[3].split(",")) and all(label in row and row["ms"] > 0 for row in rows)
+    assert {row["variant"] for row in rows} == set(arguments[3].split(",")) and all(
+        label in row and row["ms"] > 0 for row in rows
+    )
     assert record["machine"]["torch"] == torch.__version__ and record["date"]
 
 
@@ -63,7 +89,11 @@ def test_a_variant_that_fails_is_a_note_and_every_case_is_written(tmp_path, monk
 
     bench.case({"part": 1}, {"broken": broken, "large": too_large, "ours": lambda: torch.ones(1)})
     rows = json.loads(path.read_text())["rows"]
-    assert [row.get("problem") for row in rows] == ["RuntimeError: capture failed", "out of memory", None] and rows[2]["ms"] > 0
+    assert [row.get("problem") for row in rows] == [
+        "RuntimeError: capture failed",
+        "out of memory",
+        None,
+    ] and rows[2]["ms"] > 0
     bench.case({"part": 2}, {"broken": broken})
     assert len(json.loads(path.read_text())["rows"]) == 4
 
@@ -76,29 +106,41 @@ def test_the_literal_form_is_the_same_function():
         folded = network(*inputs, View(height=9, width=7))
         with literal():
             direct = network(*inputs, View(height=9, width=7))
-    assert not torch.equal(direct, folded)  # the patches took
+    assert not torch.equal(direct, folded)  # `literal` replaced these functions
     torch.testing.assert_close(direct, folded, rtol=1e-4, atol=1e-4)
 
 
 def test_flops_of_r1_are_counted(small_discriminator):
-    plain, regularised = (training_step.work("eidgan-tiny", 32, 1, "cpu", torch.float32, training_step.PARTS[part])[0]
-                          for part in ("D", "D+R1"))
+    plain, regularised = (
+        training_step.work("eidgan-tiny", 32, 1, "cpu", torch.float32, training_step.PARTS[part])[0]
+        for part in ("D", "D+R1")
+    )
     assert regularised > plain > 0
 
 
 def refused(module, *arguments):
-    """The one line of a benchmark that refuses to start."""
+    """The error line of a benchmark that refuses to start."""
     done = CliRunner().invoke(module.main, [str(argument) for argument in arguments])
     assert isinstance(done.exception, SystemExit) and done.exit_code == 1, done.exception
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 
 
-@pytest.mark.parametrize("module, arguments", [
-    (against, ["."]), (bytes_moved, []), (fuzz_imports, []), (generator, SHORT),
-    (kernel_resources, []), (measure_floors, ["--data", "none.zip"]), (ops, SHORT),
-    (ranks, ["--data", "none.zip"]), (training_step, SHORT)],
-    ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    "module, arguments",
+    [
+        (against, ["."]),
+        (bytes_moved, []),
+        (fuzz_imports, []),
+        (generator, SHORT),
+        (kernel_resources, []),
+        (measure_floors, ["--data", "none.zip"]),
+        (ops, SHORT),
+        (ranks, ["--data", "none.zip"]),
+        (training_step, SHORT),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_a_foreign_file_is_refused_before_any_work(module, arguments, tmp_path):
     path = tmp_path / "notes.json"
     path.write_text('{"rows": "mine"}')
@@ -106,8 +148,9 @@ def test_a_foreign_file_is_refused_before_any_work(module, arguments, tmp_path):
     assert path.read_text() == '{"rows": "mine"}'
 
 
-@pytest.mark.parametrize("module", [measure_floors, ranks, sensitivity],
-                         ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [measure_floors, ranks, sensitivity], ids=lambda module: module.__name__
+)
 def test_a_data_set_that_is_not_there_is_one_line(module, tmp_path):
     assert "none.zip" in refused(module, "--data", tmp_path / "none.zip")
 
@@ -119,5 +162,5 @@ def test_an_unknown_network_is_refused_before_a_side_starts(part, tmp_path):
 
 @pytest.mark.multi_process
 def test_a_way_that_fails_ends_the_measurement(tmp_path):
-    with pytest.raises(click.ClickException, match="one thread: its process has failed"):
+    with pytest.raises(click.ClickException, match="one thread: its process failed"):
         ranks.of_batch(str(tmp_path / "none.zip"), str(tmp_path), 8, 0.1, 1)

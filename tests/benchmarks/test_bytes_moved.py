@@ -1,4 +1,4 @@
-"""The counts of operators and bytes, and the timing against another checkout. No time is judged."""
+"""The counts of operators and bytes, and the timing of two checkouts."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ BACKWARD = "GeneratedBackwardFor_eidgan_modulated_weights_defaultBackward"
 def test_an_operator_moves_its_inputs_and_its_results():
     a, b = torch.zeros(4, 8), torch.zeros(8)
     for call, operators, moved in (
-            (lambda: a + b, 1, 4 * (32 + 8 + 32)),
-            (lambda: a + b.expand(4, 8), 1, 4 * (32 + 8 + 32)),  # no more than b holds is read
-            (lambda: a.t()[2:].unsqueeze(0), 0, 0),
-            (lambda: torch.empty(9).copy_(b[:1].expand(9)), 1, 4 * (1 + 9)),
-            (lambda: a.sum(dim=0).bfloat16(), 2, 4 * (32 + 8) + 4 * 8 + 2 * 8)):
+        (lambda: a + b, 1, 4 * (32 + 8 + 32)),
+        (
+            lambda: a + b.expand(4, 8),
+            1,
+            4 * (32 + 8 + 32),
+        ),  # an expanded tensor counts with the numbers that it stores
+        (lambda: a.t()[2:].unsqueeze(0), 0, 0),
+        (lambda: torch.empty(9).copy_(b[:1].expand(9)), 1, 4 * (1 + 9)),
+        (lambda: a.sum(dim=0).bfloat16(), 2, 4 * (32 + 8) + 4 * 8 + 2 * 8),
+    ):
         counter = bytes_moved.counted(call)
         assert (counter.operators, counter.bytes) == (operators, moved)
 
@@ -35,7 +40,9 @@ def test_a_backward_is_counted_by_its_nodes():
     x = torch.ones(8, requires_grad=True)
     counter = bytes_moved.counted((x * 2).sum().backward)
     assert counter.operators_of["MulBackward0"] == 1
-    assert counter.bytes_of["MulBackward0"] == 4 * (1 + 8)  # the gradient of a sum is one number
+    assert counter.bytes_of["MulBackward0"] == 4 * (
+        1 + 8
+    )  # the gradient of a sum is an expanded tensor of one number
 
 
 def test_a_gpu_runs_one_operator_for_the_backward_of_a_layers_weights():
@@ -47,7 +54,7 @@ def test_a_gpu_runs_one_operator_for_the_backward_of_a_layers_weights():
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_casts_of_the_attention_do_not_grow_with_the_lines(backward):
-    """On a GPU, too, where autocast wants LayerNorm and softmax in float32."""
+    """This also holds on a GPU, where autocast computes LayerNorm and softmax in float32."""
     layer = CrossAttentionModulation(16, 8, attention_dim=8, num_heads=2)
     moved = []
     for positions in (64, 128):
@@ -63,21 +70,31 @@ def test_casts_of_the_attention_do_not_grow_with_the_lines(backward):
 
 
 def test_the_script_writes_its_record(tmp_path, monkeypatch):
-    small = functools.partial(training_step.WaveletDiscriminatorConfig, channel_base=128,
-                              spectral_scale=0)
+    small = functools.partial(
+        training_step.WaveletDiscriminatorConfig, channel_base=128, spectral_scale=0
+    )
     monkeypatch.setattr(training_step, "WaveletDiscriminatorConfig", small)
     monkeypatch.setattr(bytes_moved, "PARTS", {"G": training_step.PARTS["G"]})
     path = tmp_path / "r.json"
-    arguments = ["--generator", "eidgan-tiny", "--resolutions", "16", "--batches", "2",
-                 "--dtypes", "bf16", "--variants", "ours", "--device", "cuda", "--json", str(path)]
+    arguments = [
+        *"--generator eidgan-tiny --resolutions 16 --batches 2 --dtypes bf16".split(),
+        *"--variants ours --device cuda".split(),
+        "--json",
+        str(path),
+    ]
     CliRunner().invoke(bytes_moved.main, arguments, catch_exceptions=False)
     gbyte = {row["part"]: row["gbyte"] for row in json.loads(path.read_text())["rows"]}
     assert gbyte["step: G"] > gbyte["G forward"] + gbyte["G backward"] > 0 < gbyte["inference"]
 
 
 def test_a_side_answers_with_seconds(monkeypatch, capsys):
-    case = {"part": "forward", "generator": "eidgan-tiny", "resolution": 8, "batch": 1,
-            "dtype": "fp32"}
+    case = {
+        "part": "forward",
+        "generator": "eidgan-tiny",
+        "resolution": 8,
+        "batch": 1,
+        "dtype": "fp32",
+    }
     monkeypatch.setattr(sys, "stdin", io.StringIO(2 * (json.dumps(case) + "\n")))
     against.work()
     seconds = [float(line) for line in capsys.readouterr().out.split()]
@@ -98,8 +115,7 @@ def test_ratios_are_of_calls_in_turn(monkeypatch, tmp_path):
 
     monkeypatch.setattr(against, "Side", Side)
     path = tmp_path / "r.json"
-    arguments = [str(tmp_path), "--parts", "G", "--dtypes", "fp32", "--rounds", "3",
-                 "--json", str(path)]
+    arguments = [str(tmp_path), *"--parts G --dtypes fp32 --rounds 3".split(), "--json", str(path)]
     CliRunner().invoke(against.main, arguments, catch_exceptions=False)
     (row,) = json.loads(path.read_text())["rows"]
     assert (row["other_cpu_s"], row["cpu_s"], row["ratio"]) == (6, 4, 1.5)

@@ -1,4 +1,4 @@
-"""The script that damages files: its inputs are damaged, and what it counts is what happened."""
+"""benchmarks/fuzz_imports.py: its inputs are damaged, and it counts the results correctly."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def stub(name, code, limit_s=20, read=nothing, **more):
 
 
 def check(tmp_path, *stubs):
-    """(exit code, rows of the summary)."""
+    """Run parts and return (exit code, rows of the summary)."""
     own = Runner(
         stubs, tmp_path / "2025-01-02-gpu", {"python": sys.executable}, {"device": "a stub"}
     )
@@ -50,7 +50,7 @@ def outcomes(rows):
 
 
 def alive(process):
-    """A zombie is dead."""
+    """Whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def test_everything_is_written_after_every_part(tmp_path):
     earlier = tmp_path / "2025-01-02-gpu-second.json"
     earlier.write_text('{"rows": [2]}')
     check(tmp_path, stub("second", PASSED, read=read))
-    assert seen[-1][0] is None  # and not the record of the check before
+    assert seen[-1][0] is None  # the record of an earlier check is not read
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -167,12 +167,12 @@ def test_the_real_parts_add_up_to_eight_minutes_and_begin_with_the_commands():
     assert [part.name for part in parts.PARTS] == names
     assert sum(part.limit_s for part in parts.PARTS) <= parts.BUDGET_S == 480
     words = {"python": "p", "device": "d", "record": "r", "sanitizer": "s"}
-    for part in parts.PARTS:  # every brace has its word
+    for part in parts.PARTS:  # every name in braces is replaced
         assert all(word.format(**words) for word in part.command)
 
 
 def test_the_arguments_of_the_benchmarks_are_theirs():
-    """A flag that a benchmark does not know would show on a GPU only."""
+    """Each benchmark accepts its arguments; else the error would only show on a GPU."""
     for part in parts.PARTS:
         if part.read is findings.of_benchmark:
             flags = [word.format(device="cpu", record="r.json") for word in part.command[3:]]
@@ -197,12 +197,14 @@ def test_a_machine_without_a_gpu_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_check", "--results", str(tmp_path)])
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main() == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "needs a CUDA device" in told and not list(tmp_path.iterdir())
+    errors = capsys.readouterr().err
+    assert (
+        errors.count("\n") == 1 and "needs a CUDA device" in errors and not list(tmp_path.iterdir())
+    )
 
 
 def test_all_parts_are_handed_over(tmp_path, monkeypatch):
-    """On a pretended GPU, and with an architecture list that would take minutes to compile for."""
+    """With a mocked GPU, and an architecture list that would take minutes to compile for."""
     ran = []
     monkeypatch.setattr(sys, "argv", ["gpu_check", "--results", str(tmp_path)])
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -235,7 +237,7 @@ def test_the_sanitizer_is_told_every_kernel():
 
 
 class Recorder(TorchDispatchMode):
-    """Names of our operators that run inside."""
+    """Records the names of our operators that run in a `with` block."""
 
     def __init__(self):
         super().__init__()

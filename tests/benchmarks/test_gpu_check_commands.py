@@ -15,7 +15,7 @@ from benchmarks.gpu_check.compare import compare_pictures, compare_scores, compa
 from benchmarks.gpu_check.findings import of_commands
 from tests.commands.forked import run_command
 
-# Takes away packages that a machine with a GPU may lack. Python runs it before the command.
+# Makes packages unavailable that a machine with a GPU may lack. Python runs it before the command.
 ABSENT = """
 import sys
 
@@ -34,7 +34,7 @@ STEPS = ("data", "train on the CPU", "train until killed", "resume", "compare tr
 
 
 def wrong(rows):
-    """What of some comparisons does not hold."""
+    """The comparisons that exceed their limits."""
     return [row.what for row in rows if not row.equal]
 
 
@@ -42,8 +42,10 @@ LOCK = threading.Lock()
 
 
 def forked(side, *arguments):
-    """`Side.run` without the seconds that imports take. Its two threads take turns, because
-    multiprocessing may read a child's exit code twice where two threads wait for children.
+    """`Side.run` in a forked process, without the seconds of the imports.
+
+    Its two threads take turns, because multiprocessing may read a child's exit code twice if two
+    threads wait for children.
     """
     with LOCK:
         done = run_command(*arguments)
@@ -54,7 +56,7 @@ def forked(side, *arguments):
 
 @pytest.mark.slow
 def test_the_commands_end_to_end_on_a_cpu(tmp_path, monkeypatch):
-    """The training that is killed is a process of its own, which lacks packages, too."""
+    """The training that is killed is a real process, in which packages are missing, too."""
     monkeypatch.setattr(commands.Side, "run", forked)
     (tmp_path / "absent").mkdir()
     (tmp_path / "absent" / "sitecustomize.py").write_text(ABSENT)
@@ -66,7 +68,7 @@ def test_the_commands_end_to_end_on_a_cpu(tmp_path, monkeypatch):
     record = json.loads((tmp_path / "record.json").read_text())
     outcomes = {step["name"]: step["outcome"] for step in record["steps"]}
     assert outcomes == dict.fromkeys((*STEPS, "generate", "calc"), "passed")
-    # The killed run went on from its last checkpoint; on a CPU that changes no bit of any number.
+    # The killed run resumed from its last checkpoint. On a CPU this gives exactly equal numbers.
     assert not [row for row in record["comparisons"] if row["difference"]]
     compared = {row["what"] for row in record["comparisons"]}
     assert {"image 8: Loss/R1", "image 48: Loss/G", "score scale_x2"} <= compared
@@ -74,7 +76,7 @@ def test_the_commands_end_to_end_on_a_cpu(tmp_path, monkeypatch):
 
 
 def check_with(tmp_path, script):
-    """A check whose device runs a shell script in place of every command."""
+    """A check that runs a shell script instead of every command of the device."""
     return commands.Check("cpu", tmp_path, tmp_path / "record.json", ("sh", "-c", script))
 
 

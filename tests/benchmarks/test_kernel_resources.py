@@ -1,6 +1,6 @@
-"""The tables of docs/ops.md are those of the kernels' code, and no forward kernel spills.
+"""The tables of docs/ops.md belong to the kernels' code, and no kernel of a forward spills.
 
-Where nvcc is, one file is compiled anew and gives the figures of the record.
+If nvcc is installed, one file is compiled and must give the figures of the record.
 """
 
 from __future__ import annotations
@@ -56,8 +56,17 @@ def test_no_forward_kernel_spills():
     rows = read_json(record_of_these_sources())["rows"]
     assert script.spills(rows) == []
     assert Counter(row["arch"] for row in rows) == dict.fromkeys(script.SHARED_KIB, len(rows) // 4)
-    kernels = {"decode", "render", "backward", "lines", "weights", "weights_backward", "sum", "act",
-               "act_backward"}
+    kernels = {
+        "decode",
+        "render",
+        "backward",
+        "lines",
+        "weights",
+        "weights_backward",
+        "sum",
+        "act",
+        "act_backward",
+    }
     assert {row["kernel"] for row in rows} == kernels
     forward = next(row for row in rows if row["kernel"] == "render" and row["dtype"] == "bf16")
     assert "`render`" in script.spills([forward | {"spilled": 4}])[0]
@@ -77,9 +86,13 @@ def test_the_hash_follows_code_and_not_comments(tmp_path):
 def test_loads_are_in_flight_until_their_value_is_named():
     one, two = functions(SASS).values()
     assert counts(one) == {
-        "instructions": 10, "hmma": 1, "lds": 1,
-        "loads": {16: 1, 128: 4}, "in_flight": {16: 1, 128: 3},
-        "loops": [{"instructions": 4, "loads": {128: 2}, "hmma": 0}]}
+        "instructions": 10,
+        "hmma": 1,
+        "lds": 1,
+        "loads": {16: 1, 128: 4},
+        "in_flight": {16: 1, 128: 3},
+        "loops": [{"instructions": 4, "loads": {128: 2}, "hmma": 0}],
+    }
     assert counts(two)["in_flight"] == {32: 1, 128: 1} and counts(two)["loads"] == {32: 2, 128: 1}
 
 
@@ -92,7 +105,8 @@ ptxas info    : Compiling entry function '_Z1b' for 'sm_90'
 ptxas info    : Used 40 registers"""
     assert resources(said) == {
         "_Z1a": {"registers": 255, "spilled": 148, "stack": 152, "static_shared": 1024},
-        "_Z1b": {"registers": 40, "spilled": 0, "stack": 0, "static_shared": 0}}
+        "_Z1b": {"registers": 40, "spilled": 0, "stack": 0, "static_shared": 0},
+    }
 
 
 def test_one_file_compiled_anew_gives_the_recorded_figures():
@@ -103,8 +117,11 @@ def test_one_file_compiled_anew_gives_the_recorded_figures():
     record = read_json(record_of_these_sources())
     if record["nvcc"] != ".".join(map(str, version)):
         pytest.skip(f"the record was made by nvcc {record['nvcc']}")
-    wanted = {script.key(row): row for row in record["rows"]
-              if row["kernel"] == "lines" and row["arch"] == "9.0"}
+    wanted = {
+        script.key(row): row
+        for row in record["rows"]
+        if row["kernel"] == "lines" and row["arch"] == "9.0"
+    }
     rows = script.compiled(OPS / "biline/cuda/lines.cu", "9.0")
     assert {script.key(row) for row in rows} == set(wanted)
     for row in json.loads(json.dumps(rows)):
@@ -112,7 +129,7 @@ def test_one_file_compiled_anew_gives_the_recorded_figures():
 
 
 def test_a_second_interruption_loses_no_row(tmp_path, monkeypatch):
-    """Before it a.cu has changed: of the others, the rows that the first one left are kept."""
+    """Between the interruptions a.cu changes. The rows of the other files must be kept."""
     ptx = {"a": "a1", "b": "b1", "c": "c1", "d": "d1"}
     stops: list[str] = []
 
@@ -131,10 +148,15 @@ def test_a_second_interruption_loses_no_row(tmp_path, monkeypatch):
         return [row["ptx"] for row in read_json(tmp_path / "r.json")["rows"]]
 
     for name, value in {
-            "compiled": compiled, "sources": lambda ops: [Path(f"{stem}.cu") for stem in "abcd"],
-            "launches_program": lambda *_: tmp_path, "add_launches": lambda *_: None,
-            "compiler_version": lambda _: (13, 0), "cuda_home": lambda: tmp_path,
-            "RESULTS": tmp_path / "none", "SHARED_KIB": {"9.0": 227}}.items():
+        "compiled": compiled,
+        "sources": lambda ops: [Path(f"{stem}.cu") for stem in "abcd"],
+        "launches_program": lambda *_: tmp_path,
+        "add_launches": lambda *_: None,
+        "compiler_version": lambda _: (13, 0),
+        "cuda_home": lambda: tmp_path,
+        "RESULTS": tmp_path / "none",
+        "SHARED_KIB": {"9.0": 227},
+    }.items():
         monkeypatch.setattr(script, name, value)
     assert interrupted("d") == ["a1", "b1", "c1"]
     ptx["a"] = "a2"

@@ -1,4 +1,4 @@
-"""Trials at equal processor minutes: statistics by hand, parsing, resuming, a real small one."""
+"""Trials at equal processor time: statistics by hand, parsing, resuming, and a real small trial."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from benchmarks.trial_runs import (
 )
 from dnnlib.errors import UserError
 
-# It trains like train.py: a tick of 8 images, a state at the end, SIGTERM saves and leaves with 3.
+# Behaves like train.py: a tick of 8 images, a state at the end; SIGTERM saves, exit code 3.
 OPTIONS = '{"recipe": "debug", "generator": {}, "text_encoder": "hashed"}'
 STAND_IN = """
 import json, pathlib, signal, sys, time
@@ -58,20 +58,31 @@ sys.exit(3 if images < kimg * 1000 else 0)
 
 
 def rows_of(metric="swd", **trials):
-    """Rows of finished runs: a list of values by trial, one a seed."""
-    return [{"trial": name, "recipe": "debug", "settings": [], "seed": seed, "kimg": 8.0 + seed,
-             "cpu_minutes_used": 60.0, "cpu_minutes_lost": 0.0, "values": {metric: value},
-             "notes": {metric: "not finite"} if value is None else {}}
-            for name, values in trials.items() for seed, value in enumerate(values)]
+    """Rows of finished runs. trials: by name, a list with one value for each seed."""
+    return [
+        {
+            "trial": name,
+            "recipe": "debug",
+            "settings": [],
+            "seed": seed,
+            "kimg": 8.0 + seed,
+            "cpu_minutes_used": 60.0,
+            "cpu_minutes_lost": 0.0,
+            "values": {metric: value},
+            "notes": {metric: "not finite"} if value is None else {},
+        }
+        for name, values in trials.items()
+        for seed, value in enumerate(values)
+    ]
 
 
 def test_the_least_difference_is_that_of_the_formula():
-    rows = rows_of(a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])  # both deviate by 1
+    rows = rows_of(a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])  # both have the standard deviation 1
     found = least_difference(rows, "swd")
     assert (found.deviation, found.freedom, found.seeds) == (1.0, 4, 3)
     assert found.least == pytest.approx(2.776445 * (2 / 3) ** 0.5, abs=1e-5)
     assert differing(rows, "swd") == ["`a` is better than `b` by 3"]
-    near = rows_of(a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2])  # 2.2 apart, 2.267 can be read
+    near = rows_of(a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2])  # 2.2 apart; the least difference is 2.267
     assert least_difference(near, "swd").least == pytest.approx(found.least)
     assert differing(near, "swd") == []
     assert "| `swd` (less is better) | 1 | 4 | 2.27 | none |" in differences(near, ["swd"])
@@ -96,17 +107,25 @@ def test_one_seed_gives_no_scatter():
 def test_trials_are_parsed():
     assert parse_trial("a=debug") == Trial("a", "debug")
     assert parse_trial("b.1=debug lr_decay=0.5 'metric_num= 4'") == Trial(
-        "b.1", "debug", ("lr_decay=0.5", "metric_num= 4"))
+        "b.1", "debug", ("lr_decay=0.5", "metric_num= 4")
+    )
     assert parse_trial("b=debug lr_decay=0.5").config().lr_decay == 0.5
 
 
-@pytest.mark.parametrize("text, words", [
-    ("", "expected NAME=RECIPE"), ("debug", "expected NAME=RECIPE"), ("=debug", "expected NAME"),
-    ("../a=debug", "expected NAME=RECIPE"), ("a=debug 'x", "expected NAME=RECIPE"),
-    ("a=debug kimg=3", "kimg is the same for all trials"),
-    ("a=debgu", "--trial a: unknown recipe 'debgu'; did you mean 'debug'"),
-    ("a=debug generator.plce=false", "--trial a: --set generator.plce: no field 'plce'"),
-    ("a=debug lr_decay", "--trial a: --set lr_decay: expected NAME=VALUE")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "expected NAME=RECIPE"),
+        ("debug", "expected NAME=RECIPE"),
+        ("=debug", "expected NAME"),
+        ("../a=debug", "expected NAME=RECIPE"),
+        ("a=debug 'x", "expected NAME=RECIPE"),
+        ("a=debug kimg=3", "kimg is the same for all trials"),
+        ("a=debgu", "--trial a: unknown recipe 'debgu'; did you mean 'debug'"),
+        ("a=debug generator.plce=false", "--trial a: --set generator.plce: no field 'plce'"),
+        ("a=debug lr_decay", "--trial a: --set lr_decay: expected NAME=VALUE"),
+    ],
+)
 def test_what_is_wrong_with_a_trial_is_told_in_one_line(text, words, tmp_path):
     done = call(tmp_path / "none.zip", tmp_path / "runs", "--trial", text)
     assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
@@ -125,7 +144,7 @@ def test_the_end_is_planned_from_the_later_half():
     points = [(0.0, 0), (14.0, 80), (30.0, 240), (50.0, 400), (60.0, 480)]  # 8 images/s, start 4 s
     assert rate(points, 0) == pytest.approx(8.0)
     assert planned_images(points, 100.0, 16, 0) == 480 + 288  # 36 s left: 288 images
-    assert planned_images(points, 50.0, 16, 0) == 496  # over time: one batch more
+    assert planned_images(points, 50.0, 16, 0) == 496  # the time is used: one batch more
     assert rate([(0.0, 0), (4.0, 8)], 0) == 2.0
     slower = [*points, (70.0, 500), (80.0, 520)]  # at the final side
     assert rate(slower, 480) == 2.0 and rate(points, 480) == pytest.approx(8.0)
@@ -133,10 +152,16 @@ def test_the_end_is_planned_from_the_later_half():
 
 def test_processor_time_is_that_of_the_session():
     busy = "import time\nwhile time.process_time() < 0.3: pass\n"
-    code = (f"import subprocess, sys, signal\nsubprocess.run([sys.executable, '-c', {busy!r}])\n"
-            "signal.signal(signal.SIGTERM, lambda *_: None)\nprint(flush=True)\ninput()")
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, start_new_session=True) as process:
+    code = (
+        f"import subprocess, sys, signal\nsubprocess.run([sys.executable, '-c', {busy!r}])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\nprint(flush=True)\ninput()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
         process.stdout.readline()
         assert session_cpu_s(process.pid) >= 0.29 and saves_at_sigterm(process.pid)
         process.communicate(b"\n")
@@ -145,19 +170,25 @@ def test_processor_time_is_that_of_the_session():
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """`TrialRun` with the small process above in place of train.py; a list of the --kimg asked."""
+    """Let `TrialRun` start the small process above; returns a list of the values of --kimg."""
     asked = []
 
     def start(self, kimg, output):
         asked.append(kimg)
-        return subprocess.Popen([sys.executable, "-S", "-c", STAND_IN, str(self.folder), str(kimg),
-                                 OPTIONS], stdout=output, stderr=subprocess.STDOUT,
-                                start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, "-S", "-c", STAND_IN, str(self.folder), str(kimg), OPTIONS],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def newest(folder):
         state = folder / "state.json"
-        return (state, {"progress": {"images": json.loads(state.read_text())}}) \
-            if state.exists() else None
+        return (
+            (state, {"progress": {"images": json.loads(state.read_text())}})
+            if state.exists()
+            else None
+        )
 
     monkeypatch.setattr(trial_runs, "POLL_S", 0.01)
     monkeypatch.setattr(trial_runs, "read_newest", newest)
@@ -166,7 +197,7 @@ def stand_in(monkeypatch):
 
 
 def opened(tmp_path, **fields):
-    """A run of 0.6 processor seconds that has read its record."""
+    """A run of 0.6 processor seconds after `open`."""
     run = TrialRun(Trial("a", "debug", **fields), 0, 0.01, "none.zip", tmp_path)
     run.open()
     return run
@@ -189,7 +220,7 @@ def test_an_interrupted_trial_goes_on(stand_in, tmp_path, monkeypatch):
     assert run.cpu_s == kept["cpu_s"] == kept["points"][-1][0] > 0
     run.train(threading.Event())
     assert run.done and stand_in[:2] == [OPEN_END, OPEN_END] and len(stand_in) == 3
-    assert run.points[:len(kept["points"])] == [tuple(point) for point in kept["points"]]
+    assert run.points[: len(kept["points"])] == [tuple(point) for point in kept["points"]]
     assert run.points == sorted(run.points) and run.points[-1] == (run.cpu_s, 1000 * stand_in[2])
     assert run.cpu_s >= 0.9 * 0.6 and run.lost_s == 0
     again = opened(tmp_path)
@@ -209,21 +240,28 @@ def test_time_of_lost_images_is_not_counted(stand_in, tmp_path):
     assert (run.cpu_s, run.lost_s, run.points[-1]) == (2.0, 1.5, (2.0, 16))
     assert run.images() == 16 and opened(tmp_path).lost_s == 1.5
     run.cpu_s = 2.5
-    (run.folder / "state.json").write_text("20")  # train.py saved after this process was killed
+    (run.folder / "state.json").write_text(
+        "20"
+    )  # train.py saved a state after this process was killed
     run.settle()
     assert (run.cpu_s, run.lost_s, run.points[-1]) == (2.5, 1.5, (2.5, 20))
 
 
 def test_a_training_that_fails_is_told(stand_in, tmp_path, monkeypatch):
     def start(code):
-        monkeypatch.setattr(TrialRun, "start", lambda self, kimg, output: subprocess.Popen(
-            [sys.executable, "-S", "-c", code], stdout=output, start_new_session=True))
+        monkeypatch.setattr(
+            TrialRun,
+            "start",
+            lambda self, kimg, output: subprocess.Popen(
+                [sys.executable, "-S", "-c", code], stdout=output, start_new_session=True
+            ),
+        )
 
     start("print('Error: no such thing'); raise SystemExit(1)")
     with pytest.raises(UserError, match=r"^a-seed0: Error: no such thing$"):
         opened(tmp_path).train(threading.Event())
     start("raise SystemExit(3)")
-    with pytest.raises(UserError, match="somebody has stopped its training"):
+    with pytest.raises(UserError, match="another process stopped its training"):
         opened(tmp_path).train(threading.Event())
 
 
@@ -247,9 +285,11 @@ def test_records_and_folders_of_others_are_refused(stand_in, tmp_path):
 
 
 def call(data, outdir, *arguments):
-    return CliRunner().invoke(main, [
-        "--data", str(data), "--outdir", str(outdir), "--cpu-minutes", "0.01", *arguments],
-        catch_exceptions=False)
+    return CliRunner().invoke(
+        main,
+        ["--data", str(data), "--outdir", str(outdir), "--cpu-minutes", "0.01", *arguments],
+        catch_exceptions=False,
+    )
 
 
 def test_foreign_targets_and_wrong_data_are_refused_before_the_work(openmoji32, tmp_path):
@@ -260,11 +300,12 @@ def test_foreign_targets_and_wrong_data_are_refused_before_the_work(openmoji32, 
         assert done.exit_code == 1 and f"{target} " in done.stderr and target.read_text() == "mine"
         target.unlink()
     for data, arguments, words in (
-            (tmp_path / "none.zip", ["--trial", "a=debug"], "none.zip"),
-            (openmoji32, ["--trial", "a=debug", "--trial", "a=debug"], "the same name"),
-            (openmoji32, ["--trial", "a=debug", "--json", "x.md"], "must end in .json"),
-            (openmoji32, ["--trial", "a=debug", "--metrics", "sdw"], "did you mean 'swd'"),
-            (openmoji32, ["--trial", "a=eidgan-openmoji64"], "pictures are 32x32")):
+        (tmp_path / "none.zip", ["--trial", "a=debug"], "none.zip"),
+        (openmoji32, ["--trial", "a=debug", "--trial", "a=debug"], "the same name"),
+        (openmoji32, ["--trial", "a=debug", "--json", "x.md"], "must end in .json"),
+        (openmoji32, ["--trial", "a=debug", "--metrics", "sdw"], "did you mean 'swd'"),
+        (openmoji32, ["--trial", "a=eidgan-openmoji64"], "pictures are 32x32"),
+    ):
         done = call(data, runs, *arguments)
         assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
     assert not list(runs.glob("a*"))
@@ -272,14 +313,19 @@ def test_foreign_targets_and_wrong_data_are_refused_before_the_work(openmoji32, 
 
 @pytest.mark.slow
 def test_a_real_trial(openmoji32, tmp_path):
-    """So few minutes that each training pauses as soon as it may, and is then planned to end."""
+    """The time is so short that each training pauses as soon as it can and then ends."""
     record = tmp_path / "trials.json"
-    words = ["--trial", "a=debug lr_decay=0.1", "--seeds", "0", "--metrics", "swd", "--num-images",
-             "4", "--json", str(record)]
+    words = [
+        "--trial",
+        "a=debug lr_decay=0.1",
+        *"--seeds 0 --metrics swd --num-images 4".split(),
+        "--json",
+        str(record),
+    ]
     done = call(openmoji32, tmp_path / "runs", *words)
     assert done.exit_code == 0, done.stderr
     found = json.loads(record.read_text())
-    row, = found["rows"]
+    (row,) = found["rows"]
     kept = json.loads((tmp_path / "runs" / "a-seed0.json").read_text())
     assert kept["done"] and row["kimg"] == kept["points"][-1][1] / 1000 >= 0.016
     assert row["cpu_minutes_used"] == pytest.approx(kept["cpu_s"] / 60, abs=1e-3)

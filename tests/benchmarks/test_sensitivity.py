@@ -1,4 +1,4 @@
-"""Each measure moves the right way when pictures are blurred, made noisy, fewer in kind, or given foreign captions."""
+"""Each measure responds to blur, noise, dropped modes and exchanged captions as it should."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,24 @@ from metrics.arithmetic.seeded_pairs import differing
 from metrics.measures.lattice import axis_shares
 from metrics.measures.motif import likeness, phases
 
-DAMAGES = {"blur": blurred(2), "noise": noisy(40), "modes": modes_dropped(2), "captions": captions_shuffled(100)}
+DAMAGES = {
+    "blur": blurred(2),
+    "noise": noisy(40),
+    "modes": modes_dropped(2),
+    "captions": captions_shuffled(100),
+}
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sensitivity")
     emojis, unnamed = find_emojis(max_images=120)
-    write_archive(folder / "data.zip", openmoji_pictures(emojis, (32, 32)), (32, 32), openmoji_info(emojis, unnamed))
+    write_archive(
+        folder / "data.zip",
+        openmoji_pictures(emojis, (32, 32)),
+        (32, 32),
+        openmoji_info(emojis, unnamed),
+    )
     dataset = TextImageDataset(folder / "data.zip", split="all")
     records = [dataset[index] for index in range(len(dataset))]
     rows = [row for row in ROWS if row.name != "clip_r_small"]
@@ -44,13 +54,19 @@ def test_measures_move_the_right_way(found):
     for name in ("Frechet", "KID", "CMMD"):
         assert min(blur[name], noise[name], modes[name]) > clean[name], name
     for damaged in (blur, noise):
-        assert all(damaged[name] < clean[name] for name in ("precision", "recall", "density", "coverage", "CLIP-S"))
+        assert all(
+            damaged[name] < clean[name]
+            for name in ("precision", "recall", "density", "coverage", "CLIP-S")
+        )
     assert min(blur["swd"], noise["swd"]) > clean["swd"]
     assert modes["recall"] < clean["recall"] and modes["coverage"] < clean["coverage"]
-    assert modes["precision"] > blur["precision"] and modes["density"] > 0.8 * clean["density"]  # what is left is as good as before
+    assert (
+        modes["precision"] > blur["precision"] and modes["density"] > 0.8 * clean["density"]
+    )  # the remaining pictures are as good as before
     assert captions["CLIP-S"] < 0.5 * clean["CLIP-S"]
     assert {name: value for name, value in captions.items() if name != "CLIP-S"} == {
-        name: value for name, value in clean.items() if name != "CLIP-S"}  # the others do not read
+        name: value for name, value in clean.items() if name != "CLIP-S"
+    }  # the other measures do not use captions
 
 
 def test_planted_lines_and_a_planted_motif_are_for_their_measures():

@@ -1,4 +1,4 @@
-"""Two-colour captions: what is read out of a caption, the names of colours, the count, the command."""
+"""Two-colour captions: the colours in a caption and in a picture, the count and the command."""
 
 import json
 
@@ -25,7 +25,7 @@ RGB = {
 
 
 def flower(petals: str, centre: str, side: int = 64) -> np.ndarray:
-    """A disc of one colour in a larger disc of another on green."""
+    """A disc in a larger disc of another colour, on green."""
     at = (np.arange(side) + 0.5) / side - 0.5
     radius = np.hypot(at[:, None], at)
     picture = np.full((side, side, 3), RGB["green"], np.uint8)
@@ -72,7 +72,7 @@ def test_petals_and_centre_are_judged_apart(caption, petals, centre):
 
 @pytest.fixture
 def flowers(tmp_path):
-    """Four pictures of two-coloured discs with the captions that name their colours."""
+    """Four pictures of discs in two colours, with captions that name the colours."""
     pairs = [("purple", "yellow"), ("red", "white"), ("white", "yellow"), ("pink", "red")]
     pictures = [
         Picture(

@@ -1,8 +1,8 @@
-"""Commands in processes that start at once, because torch has been imported there already.
+"""Run commands in processes that start without delay, because torch is imported already.
 
-`python train.py` spends seconds on imports. A test of what the command does need not repeat them:
-here the command is forked off a process that has made them. It has its own output, exit code and
-global state. Tests of the imports themselves start a real process instead.
+`python train.py` spends seconds on imports. Tests of other behaviour need not repeat them: this
+module forks the command from a process that has made the imports. The command has separate output,
+exit code and global state. Tests of the imports start a real process instead.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parents[2]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["pytest", "tests.commands.preloaded"])
-# A test may change the environment; the process that serves all tests must not be started in that.
+# The process that serves all tests starts in this environment, not in one that a test changed.
 _ENVIRONMENT = dict(os.environ)
 
 
 class RunningCommand:
-    """A started command. Its output lies in files, so it can be read while the command runs."""
+    """A started command. Its output goes to files, which can be read while it runs."""
 
     def __init__(self, words: list[str], variables: Mapping[str, str]) -> None:
         self.words, self.folder = words, tempfile.TemporaryDirectory()
@@ -40,25 +40,28 @@ class RunningCommand:
         with mock.patch.dict(os.environ, _ENVIRONMENT, clear=True):
             multiprocessing.forkserver.ensure_running()
         self.process: BaseProcess = _CONTEXT.Process(
-            target=_run, args=(words, dict(os.environ) | dict(variables), *self.files))
+            target=_run, args=(words, dict(os.environ) | dict(variables), *self.files)
+        )
         self.process.start()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """To the command and to the processes that it started."""
+        """Send a signal to the command and to the processes that it started."""
         assert self.process.pid is not None
         os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """End the command and the processes that it started."""
-        with contextlib.suppress(ProcessLookupError):  # it has just begun and leads no group yet
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # the command has not created its process group yet
             self.send_signal(signal.SIGKILL)
         self.process.kill()
         self.process.join()
 
     def wait(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """The result of `subprocess.run([sys.executable, *words], cwd=ROOT)`, text captured.
+        """The result, as of `subprocess.run([sys.executable, *words], cwd=ROOT)` with text output.
 
-        Raises `subprocess.TimeoutExpired`, after which the command and what it started are dead.
+        After `subprocess.TimeoutExpired`, the command and its processes have been killed.
         """
         self.process.join(timeout)
         late = self.process.exitcode is None
@@ -78,21 +81,23 @@ def start_command(*arguments: object, **variables: str) -> RunningCommand:
 
 
 def run_command(
-    *arguments: object, timeout: float = 300, **variables: str,
+    *arguments: object,
+    timeout: float = 300,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
-    """`start_command`, and its result."""
+    """Run a command to its end and return its result."""
     return start_command(*arguments, **variables).wait(timeout)
 
 
 def succeed(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The result of a command that must not fail."""
+    """Run a command that must not fail, and return its result."""
     done = run_command(*arguments, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 def _run(words: list[str], variables: dict[str, str], out: Path, err: Path) -> None:
-    os.setsid()  # a group of its own, so that a signal reaches its workers too
+    os.setsid()  # a new process group, so that signals reach the workers, too
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         with open(path, "wb") as file:
             os.dup2(file.fileno(), stream.fileno())

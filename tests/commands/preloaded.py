@@ -1,4 +1,4 @@
-"""What commands import, imported in the process that `forked.py` forks them from."""
+"""The imports of the commands, for the process from which `forked.py` forks them."""
 
 import gc
 
@@ -11,5 +11,6 @@ import metrics.runner  # noqa: F401
 import training.launch  # noqa: F401
 from networks.text_encoders import load_encoder
 
-load_encoder("small")  # for the modules that it imports
-gc.freeze()  # a collection in a child would write to everything it shares, and so copy it
+load_encoder("small")  # imports the modules of the encoder
+# A garbage collection in a child would write to the shared memory, and so copy it.
+gc.freeze()

@@ -1,4 +1,4 @@
-"""Messages lead somewhere: what they advise is done and helps; every flag that one names exists."""
+"""The remedies in messages: following them helps, and all flags that they name exist."""
 
 from __future__ import annotations
 
@@ -29,15 +29,20 @@ from tests.commands.forked import run_command
 from training import dual_encoder
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {"train": train.main, "generate": generate.main, "calc_metrics": calc_metrics.main,
-            "dataset_tool": dataset_tool.main, "doctor": doctor.main,
-            "reconstruct_phema": reconstruct_phema.main}
+COMMANDS = {
+    "train": train.main,
+    "generate": generate.main,
+    "calc_metrics": calc_metrics.main,
+    "dataset_tool": dataset_tool.main,
+    "doctor": doctor.main,
+    "reconstruct_phema": reconstruct_phema.main,
+}
 OTHERS = {"--force-reinstall"}  # of pip
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 
 
 def run(script, *arguments):
-    """In this process, but training, which wants a real stderr."""
+    """Run a command in this process; train.py in a forked one, because it needs a real stderr."""
     words = [str(argument) for argument in arguments]
     if script == "train":
         done = run_command("train.py", *words)
@@ -67,7 +72,7 @@ def found(pattern, line):
 
 @pytest.fixture(scope="module")
 def trained(openmoji32, tmp_path_factory):
-    """A debug run of eight images, which tests copy."""
+    """A debug run of eight images. Tests change copies of it."""
     outdir = tmp_path_factory.mktemp("advice") / "run"
     succeed("train", *training(outdir, openmoji32))
     return outdir
@@ -79,8 +84,16 @@ def copy(trained, tmp_path):
 
 
 def training(outdir, data, *more):
-    return ("--outdir", outdir, "--recipe", "debug", "--data", data, "--report-to", "none",
-            "--metrics", "none", "--kimg", "0.008", "--device", "cpu", *more)
+    return (
+        "--outdir",
+        outdir,
+        "--recipe",
+        "debug",
+        "--data",
+        data,
+        *"--report-to none --metrics none --kimg 0.008 --device cpu".split(),
+        *more,
+    )
 
 
 def pictures(folder, count=4, size=32, captions=True):
@@ -137,8 +150,18 @@ def test_a_run_whose_states_are_lost(copy, openmoji32, tmp_path, damage):
 
 def test_other_data_may_be_trained_on_elsewhere(copy, openmoji32, tmp_path):
     source = pictures(tmp_path / "photos")
-    succeed("dataset_tool", "folder", "--source", source, "--dest", tmp_path / "set",
-            "--resolution", 32, "--test-share", 0)
+    succeed(
+        "dataset_tool",
+        "folder",
+        "--source",
+        source,
+        "--dest",
+        tmp_path / "set",
+        "--resolution",
+        32,
+        "--test-share",
+        0,
+    )
     line = refused("train", *training(copy, tmp_path / "set"))
     assert "restore that data set, or give another --outdir with --init-from" in line
     succeed("train", *training(tmp_path / "new", tmp_path / "set", "--init-from", copy))
@@ -165,8 +188,11 @@ def test_scored_folders(tmp_path):
     number = shlex.split(found(r"pass (--num-images \d+)", line))
     line = refused("calc_metrics", *base, "clip_s_small", *number)
     assert "put a NAME.txt beside each, or a captions.jsonl into the folder" in line
-    (made / "captions.jsonl").write_text("".join(
-        json.dumps({"file": f"{index}.png", "captions": ["a cat"]}) + "\n" for index in range(4)))
+    (made / "captions.jsonl").write_text(
+        "".join(
+            json.dumps({"file": f"{index}.png", "captions": ["a cat"]}) + "\n" for index in range(4)
+        )
+    )
     succeed("calc_metrics", *base, "clip_s_small", *number)
     assert "give --network" in refused("calc_metrics", *base, "tile_exact", *number)
     line = refused("calc_metrics", *base, "kid_lite")
@@ -181,11 +207,29 @@ def test_references(tmp_path):
     assert "make them with calc_metrics.py ref, or give a folder of pictures" in line
     line = refused("calc_metrics", *base, real)
     size = found(r"build the data set with --resolution (\S+)", line)
-    succeed("dataset_tool", "folder", "--source", real, "--dest", tmp_path / "real.zip",
-            "--resolution", size, "--test-share", 0.5)
+    succeed(
+        "dataset_tool",
+        "folder",
+        "--source",
+        real,
+        "--dest",
+        tmp_path / "real.zip",
+        "--resolution",
+        size,
+        "--test-share",
+        0.5,
+    )
     (tmp_path / "ref.npz").unlink()
-    succeed("calc_metrics", "ref", "--data", tmp_path / "real.zip", "--metrics", "kid_lite2",
-            "--dest", tmp_path / "ref.npz")
+    succeed(
+        "calc_metrics",
+        "ref",
+        "--data",
+        tmp_path / "real.zip",
+        "--metrics",
+        "kid_lite2",
+        "--dest",
+        tmp_path / "ref.npz",
+    )
     succeed("calc_metrics", *base, tmp_path / "ref.npz")
 
 
@@ -197,8 +241,21 @@ def test_data_sets(tmp_path, trained):
     line = refused("dataset_tool", *make, "--test-share", 0, "--strict")
     assert "leave out --strict to count such files and go on" in line
     succeed("dataset_tool", *make, "--test-share", 0)
-    score = ("calc", "--network", trained, "--data", tmp_path / "set", "--metrics", "kid_lite2",
-             "--num-images", 4, "--cache", tmp_path / "cache", "--device", "cpu")
+    score = (
+        "calc",
+        "--network",
+        trained,
+        "--data",
+        tmp_path / "set",
+        "--metrics",
+        "kid_lite2",
+        "--num-images",
+        4,
+        "--cache",
+        tmp_path / "cache",
+        "--device",
+        "cpu",
+    )
     line = refused("calc_metrics", *score)
     flag = found(r"dataset_tool.py folder (--test-share) \S+ makes a test split", line)
     succeed("dataset_tool", *make, flag, 0.5)
@@ -229,8 +286,9 @@ def test_a_zip_of_pictures(tmp_path):
 
 
 def options_of(command):
-    names = {name for parameter in command.params
-             for name in parameter.opts + parameter.secondary_opts}
+    names = {
+        name for parameter in command.params for name in parameter.opts + parameter.secondary_opts
+    }
     return {name for name in names if name.startswith("--")} | {"--help"}
 
 
@@ -246,7 +304,7 @@ def every_option():
 
 
 def texts(tree):
-    """Every text of a module but docstrings; '{}' where something is put in."""
+    """All texts of a module but its docstrings, with '{}' for inserted values."""
     inside, docstrings = set(), set()
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -258,14 +316,15 @@ def texts(tree):
         if id(node) in inside | docstrings:
             continue
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}"
-                          for part in node.values)
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
 
 def wrong_advice(text, known):
-    """What a text names that is not there: a flag, a subcommand, a flag of a subcommand."""
+    """The flags and subcommands in a text that do not exist."""
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text):
         if flag not in known:
             yield f"no command has {flag}"
@@ -282,11 +341,15 @@ def wrong_advice(text, known):
 
 def test_every_command_and_flag_that_a_text_names_exists():
     known, wrong = every_option(), []
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True,
-                            check=True).stdout.split()
-    # Those two speak to nvcc, compute-sanitizer and a test runner.
-    sources = [name for name in listed if not name.startswith(
-        ("tests/", "benchmarks/gpu_check/", "torch_utils/ops/build.py"))]
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    # These two modules name flags of nvcc, compute-sanitizer and pytest.
+    sources = [
+        name
+        for name in listed
+        if not name.startswith(("tests/", "benchmarks/gpu_check/", "torch_utils/ops/build.py"))
+    ]
     assert len(sources) > 100
     for name in sources:
         for text in texts(ast.parse((ROOT / name).read_text())):
@@ -295,12 +358,15 @@ def test_every_command_and_flag_that_a_text_names_exists():
     assert wrong == []
 
 
-@pytest.mark.parametrize("text, fault", [
-    ("give --datas", "no command has --datas"),
-    ("rebuild with dataset_tool.py --resolution 8x8", "dataset_tool.py  has no --resolution"),
-    ("dataset_tool.py folder --root X", "dataset_tool.py folder has no --root"),
-    ("train.py --source X", "has no --source"),
-])
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("give --datas", "no command has --datas"),
+        ("rebuild with dataset_tool.py --resolution 8x8", "dataset_tool.py  has no --resolution"),
+        ("dataset_tool.py folder --root X", "dataset_tool.py folder has no --root"),
+        ("train.py --source X", "has no --source"),
+    ],
+)
 def test_wrong_advice_is_found(text, fault):
     assert any(fault in one for one in wrong_advice(text, every_option()))
     right = "dataset_tool.py coco or folder --test-share 0.1; train.py --data X"

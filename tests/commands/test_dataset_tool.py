@@ -1,4 +1,4 @@
-"""dataset_tool.py as a user runs it: exit codes, messages, verify's faults, a stopped run."""
+"""dataset_tool.py as users run it: exit codes, messages, faults of `verify`, a stopped run."""
 
 import json
 import os
@@ -41,18 +41,34 @@ def test_folder_then_verify(tmp_path, photos):
     (photos / "bad.png").write_text("no picture")
     (photos / "bad.txt").write_text("bad")
     dest = tmp_path / "a.zip"
-    result = run("folder", "--source", photos, "--dest", dest, "--resolution", "16x8", "--transform", "pad")
+    result = run(
+        "folder", "--source", photos, "--dest", dest, "--resolution", "16x8", "--transform", "pad"
+    )
     assert result.exit_code == 0
-    assert "Skipped bad.png: cannot identify" in result.stdout and "Skipped 1 files" in result.stdout
+    assert (
+        "Skipped bad.png: cannot identify" in result.stdout and "Skipped 1 files" in result.stdout
+    )
     dataset = TextImageDataset(tmp_path / "a.zip")
-    assert len(dataset) == 3 and dataset.resolution == (16, 8) and dataset.info["skipped"][0]["file"] == "bad.png"
+    assert (
+        len(dataset) == 3
+        and dataset.resolution == (16, 8)
+        and dataset.info["skipped"][0]["file"] == "bad.png"
+    )
     result = run("verify", "--source", tmp_path / "a.zip")
-    assert result.exit_code == 0 and result.stdout.count("\n") == 1 and "3 pictures of 16x8" in result.stdout
+    assert (
+        result.exit_code == 0
+        and result.stdout.count("\n") == 1
+        and "3 pictures of 16x8" in result.stdout
+    )
 
 
 def test_openmoji_to_a_plain_folder(tmp_path):
     result = run("openmoji", "--dest", tmp_path / "set", "--resolution", "16", "--max-images", "12")
-    assert result.exit_code == 0 and "12 pictures of 16x16" in result.stdout and "Left out 445" in result.stdout
+    assert (
+        result.exit_code == 0
+        and "12 pictures of 16x16" in result.stdout
+        and "Left out 445" in result.stdout
+    )
     assert run("verify", "--source", tmp_path / "set").exit_code == 0
     assert os.listdir(tmp_path) == ["set"]
 
@@ -64,7 +80,10 @@ def test_wrong_input_is_one_line(tmp_path, photos):
     assert "size 'big'" in fails("openmoji", *dest, "--resolution", "big")
     (photos / "captions.jsonl").write_text('{"file": "0.png", "caption": "x"}\n')
     assert "line 1: unknown key 'caption'" in fails("folder", "--source", photos, *dest)
-    assert "a.zip: cannot be written" in run("openmoji", "--dest", photos / "0.png" / "a.zip", "--max-images", "1").stderr
+    assert (
+        "a.zip: cannot be written"
+        in run("openmoji", "--dest", photos / "0.png" / "a.zip", "--max-images", "1").stderr
+    )
     assert run("folder", "--source", photos, *dest, "--test-share", "1").exit_code == 2
     assert run("folder", "--source", photos).exit_code == 2
     assert run("folder", "--source", photos, *dest, "--transform", "fold").exit_code == 2
@@ -92,7 +111,7 @@ def test_nothing_usable_names_the_files_and_fails(tmp_path, photos):
 
 
 def damaged(path, *, index=None, files=None):
-    """Write the archive anew with a changed index or changed files (None removes one)."""
+    """Write a copy of the archive with a changed index or changed files (None removes a file)."""
     with zipfile.ZipFile(path) as old:
         content = {name: old.read(name) for name in old.namelist()}
     metadata = json.loads(content["dataset.json"])
@@ -113,23 +132,32 @@ def png(mode, size):
 FIRST = "00000/img00000000.png"
 
 
-@pytest.mark.parametrize("change, fault", [
-    ({"index": lambda items: items[1].update(id=items[0]["id"])},
-     "items[1]: id '0.png' is not unique"),
-    ({"index": lambda items: items[1].update(file=FIRST)},
-     "items[1]: file '00000/img00000000.png' is not unique"),
-    ({"index": lambda items: items[2].update(captions=[])},
-     "1 of 3 pictures have no captions (00000/img00000002.png); give captions to all"),
-    ({"index": lambda items: items[2].update(captions=[""])}, "is not a text, or is empty"),
-    ({"index": lambda items: items[0].update(split="dev")}, "split must be one of train, test"),
-    ({"index": lambda items: items.clear()}, "items is empty"),
-    ({"index": lambda items: items.append(7)}, "items[3]: expected an object, got 7"),
-    ({"files": {FIRST: png("RGB", (8, 4))}}, "img00000000.png: size is 8x4, not 8x8"),
-    ({"files": {FIRST: png("RGBA", (8, 8))}}, "img00000000.png: mode is RGBA, not RGB"),
-    ({"files": {FIRST: b"text"}}, "img00000000.png: not a readable picture"),
-    ({"files": {FIRST: None}}, "img00000000.png, which is not there"),
-    ({"files": {"extra.png": b""}}, "extra.png: not listed in dataset.json"),
-])
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        (
+            {"index": lambda items: items[1].update(id=items[0]["id"])},
+            "items[1]: id '0.png' is not unique",
+        ),
+        (
+            {"index": lambda items: items[1].update(file=FIRST)},
+            "items[1]: file '00000/img00000000.png' is not unique",
+        ),
+        (
+            {"index": lambda items: items[2].update(captions=[])},
+            "1 of 3 pictures have no captions (00000/img00000002.png); give captions to all",
+        ),
+        ({"index": lambda items: items[2].update(captions=[""])}, "is not a text, or is empty"),
+        ({"index": lambda items: items[0].update(split="dev")}, "split must be one of train, test"),
+        ({"index": lambda items: items.clear()}, "items is empty"),
+        ({"index": lambda items: items.append(7)}, "items[3]: expected an object, got 7"),
+        ({"files": {FIRST: png("RGB", (8, 4))}}, "img00000000.png: size is 8x4, not 8x8"),
+        ({"files": {FIRST: png("RGBA", (8, 8))}}, "img00000000.png: mode is RGBA, not RGB"),
+        ({"files": {FIRST: b"text"}}, "img00000000.png: not a readable picture"),
+        ({"files": {FIRST: None}}, "img00000000.png, which is not there"),
+        ({"files": {"extra.png": b""}}, "extra.png: not listed in dataset.json"),
+    ],
+)
 def test_verify_names_each_fault(tmp_path, photos, change, fault):
     path = tmp_path / "a.zip"
     run("folder", "--source", photos, "--dest", path, "--resolution", "8")
@@ -146,27 +174,49 @@ def test_verify_finds_several_faults_and_a_cut_file(tmp_path, photos):
     assert run("verify", "--source", path).stdout.count("\n") == 2
     path.write_bytes(path.read_bytes()[:300])
     result = run("verify", "--source", path)
-    assert result.exit_code == 1 and "not a whole zip" in result.stdout and result.stdout.count("\n") == 1
+    assert (
+        result.exit_code == 1
+        and "not a whole zip" in result.stdout
+        and result.stdout.count("\n") == 1
+    )
 
 
 def start(*args):
     command = [sys.executable, "dataset_tool.py", *map(str, args)]
-    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    heed = partial(
+        signal.signal, signal.SIGINT, signal.default_int_handler
+    )  # background jobs of a shell ignore SIGINT
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed,
+    )
 
 
 def test_errors_in_a_real_process(tmp_path):
     process = start("folder", "--source", tmp_path / "x", "--dest", tmp_path / "a.zip")
     out, err = process.communicate()
-    assert process.returncode == 1 and out == "" and err.startswith("Error: ") and "Traceback" not in err
+    assert (
+        process.returncode == 1
+        and out == ""
+        and err.startswith("Error: ")
+        and "Traceback" not in err
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_leaves_nothing_behind(tmp_path, number):
     process = start("openmoji", "--dest", tmp_path / "a.zip", "--resolution", "128")
-    while process.poll() is None and not any(p.stat().st_size > 100_000 for p in tmp_path.iterdir()):
+    while process.poll() is None and not any(
+        p.stat().st_size > 100_000 for p in tmp_path.iterdir()
+    ):
         time.sleep(0.02)
-    assert [p.name.startswith(".a.zip.") for p in tmp_path.iterdir()] == [True]  # it was in the middle of writing
+    assert [p.name.startswith(".a.zip.") for p in tmp_path.iterdir()] == [
+        True
+    ]  # the archive was being written
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode != 0 and "Traceback" not in err, err
@@ -181,8 +231,19 @@ def test_a_part_of_sorted_pictures_is_a_fair_draw(tmp_path):
         (place / f"{number}.txt").write_text("a colour")
     indices = []
     for name, num in (("few", 10), ("more", 20), ("all", 40)):
-        done = run("folder", "--source", tmp_path / "photos", "--dest", tmp_path / name,
-                   "--resolution", 4, "--test-share", 0, "--max-images", num)
+        done = run(
+            "folder",
+            "--source",
+            tmp_path / "photos",
+            "--dest",
+            tmp_path / name,
+            "--resolution",
+            4,
+            "--test-share",
+            0,
+            "--max-images",
+            num,
+        )
         assert done.exit_code == 0, done.output
         indices.append(json.loads((tmp_path / name / "dataset.json").read_text()))
     few, more, whole = ([item["id"] for item in index["items"]] for index in indices)

@@ -1,4 +1,4 @@
-"""doctor.py: what a bug report holds, on machines that lack one thing or another."""
+"""doctor.py: its report on machines that lack compilers, tools or GPUs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,16 @@ def run(*arguments):
 def test_everything_a_report_needs_is_there(cache):
     done = run()
     assert done.exit_code == 0, done.output
-    for part in (torch.__version__, sys.executable, "nvcc", "ninja", "GiB free", str(cache), "not built yet", f"EIDGAN_CACHE={cache}"):
+    for part in (
+        torch.__version__,
+        sys.executable,
+        "nvcc",
+        "ninja",
+        "GiB free",
+        str(cache),
+        "not built yet",
+        f"EIDGAN_CACHE={cache}",
+    ):
         assert part in done.output
     assert not list(cache.iterdir())
 
@@ -48,16 +57,26 @@ def test_it_tells_what_was_built_and_what_failed(cache):
 def test_a_build_that_fails_is_told_and_counts(cache, monkeypatch):
     def fail(name):
         raise build.BuildError("no CUDA compiler: nvcc was not found")
+
     monkeypatch.setattr(build, "load", fail)
     done = run("--build")
     assert done.exit_code == 1 and "FAILED" in done.output and "nvcc was not found" in done.output
-    assert "GiB free" in done.output  # goes on
+    assert "GiB free" in done.output  # the report continues
 
 
 def test_without_any_tool_it_still_speaks(tmp_path):
-    """No compiler, no ninja, no git on PATH."""
-    quiet = {name: value for name, value in os.environ.items() if name not in ("CUDA_HOME", "CUDA_PATH", "CXX")}
-    done = subprocess.run([sys.executable, ROOT / "doctor.py"], capture_output=True, text=True, cwd=ROOT,
-                          env=quiet | {"PATH": str(tmp_path), "EIDGAN_CACHE": str(tmp_path)})
+    """The report is complete without a compiler, ninja and git on PATH."""
+    quiet = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CUDA_HOME", "CUDA_PATH", "CXX")
+    }
+    done = subprocess.run(
+        [sys.executable, ROOT / "doctor.py"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=quiet | {"PATH": str(tmp_path), "EIDGAN_CACHE": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stderr
     assert "c++: not found" in done.stdout and "git: not found" in done.stdout and not done.stderr

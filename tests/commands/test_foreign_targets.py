@@ -1,4 +1,4 @@
-"""train.py, generate.py and dataset_tool.py never replace, clear or extend what is not theirs."""
+"""train.py, generate.py and dataset_tool.py never change files of other programs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def run(command, *arguments):
 
 
 def refused(result, words):
-    assert result.exit_code == 1 and result.stderr.count(
-        "\n") == 1 and words in result.stderr, result.output
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and words in result.stderr, (
+        result.output
+    )
 
 
 def everything(folder):
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
         if path.is_file()
     }
 
@@ -48,7 +50,7 @@ def photos(tmp_path):
 
 
 OURS, STYLEGAN = "ours", '{"labels": [["a.png", 3]]}'
-# Name of the destination, whether a data set of ours lies there, and what else does.
+# (name of the destination, whether it is a data set of ours, other files in it)
 FOREIGN = {
     "a data set of StyleGAN": ("set", None, {"dataset.json": STYLEGAN, "notes.txt": "mine"}),
     "pictures": ("set", None, {"a.png": "picture"}),
@@ -86,11 +88,14 @@ def test_an_import_leaves_foreign_folders_and_zips_alone(tmp_path, photos, kind)
     name, ours, others = FOREIGN[kind]
     lay_out(dest := tmp_path / "to" / name, ours, others)
     before = everything(tmp_path / "to")
-    refused(run(dataset_tool.main, "folder", "--source", photos, "--dest", dest, "--resolution", 8),
-            "is left as it is")
+    refused(
+        run(dataset_tool.main, "folder", "--source", photos, "--dest", dest, "--resolution", 8),
+        "is left as it is",
+    )
     refused(
         run(dataset_tool.main, "openmoji", "--dest", dest, "--resolution", 8, "--max-images", 1),
-        dest.name)
+        dest.name,
+    )
     assert everything(tmp_path / "to") == before
 
 
@@ -98,23 +103,42 @@ def test_an_index_with_files_that_are_no_texts_is_no_proof(tmp_path, photos):
     index = {"format": 1, "resolution": [8, 8], "items": [{"file": ["x"]}, {"file": {}}, 7]}
     dest = tmp_path / "set"
     lay_out(dest, None, {"dataset.json": json.dumps(index), "x": "mine"})
-    refused(run(dataset_tool.main, "folder", "--source", photos, "--dest", dest),
-            "also holds x, which dataset.json does not list")
+    refused(
+        run(dataset_tool.main, "folder", "--source", photos, "--dest", dest),
+        "also holds x, which dataset.json does not list",
+    )
 
 
-SOURCES = {"folder": ["--source", "none"], "coco": ["--images", "none", "--captions", "train.json"],
-           "cub": ["--root", "none", "--captions", "none"],
-           "flowers": ["--images", "none", "--captions", "none"], "hf": ["--source", "none"],
-           "webdataset": ["--source", "none"], "lsun": ["--source", "none", "--no-captions"]}
+SOURCES = {
+    "folder": ["--source", "none"],
+    "coco": ["--images", "none", "--captions", "train.json"],
+    "cub": ["--root", "none", "--captions", "none"],
+    "flowers": ["--images", "none", "--captions", "none"],
+    "hf": ["--source", "none"],
+    "webdataset": ["--source", "none"],
+    "lsun": ["--source", "none", "--no-captions"],
+}
 
 
 @pytest.mark.parametrize("command", SOURCES)
 def test_the_destination_and_the_size_are_checked_before_the_source(tmp_path, command):
     (tmp_path / "set.zip").write_text("irreplaceable")
-    refused(run(dataset_tool.main, command, *SOURCES[command], "--dest", tmp_path / "set.zip"),
-            "set.zip is not a data set of this program")
-    refused(run(dataset_tool.main, command, *SOURCES[command], "--dest", tmp_path / "new.zip",
-                "--resolution", "0x8"), "size '0x8': expected WIDTHxHEIGHT")
+    refused(
+        run(dataset_tool.main, command, *SOURCES[command], "--dest", tmp_path / "set.zip"),
+        "set.zip is not a data set of this program",
+    )
+    refused(
+        run(
+            dataset_tool.main,
+            command,
+            *SOURCES[command],
+            "--dest",
+            tmp_path / "new.zip",
+            "--resolution",
+            "0x8",
+        ),
+        "size '0x8': expected WIDTHxHEIGHT",
+    )
 
 
 def test_an_import_replaces_its_own_and_takes_empty_places(tmp_path, photos):
@@ -122,15 +146,34 @@ def test_an_import_replaces_its_own_and_takes_empty_places(tmp_path, photos):
     (tmp_path / "empty.zip").touch()
     for name in ("empty", "empty.zip", "new", "new.zip"):
         for _ in range(2):
-            result = run(dataset_tool.main, "folder", "--source", photos, "--dest", tmp_path / name,
-                         "--resolution", 8)
+            result = run(
+                dataset_tool.main,
+                "folder",
+                "--source",
+                photos,
+                "--dest",
+                tmp_path / name,
+                "--resolution",
+                8,
+            )
             assert result.exit_code == 0, result.stderr
         (tmp_path / name / ".DS_Store").touch() if (tmp_path / name).is_dir() else None
         assert len(Archive(tmp_path / name).entries()) == 1
     (photos / "a.txt").unlink()
     before = everything(tmp_path)
-    assert run(dataset_tool.main, "folder", "--source", photos, "--dest", tmp_path / "new",
-               "--resolution", 8).exit_code == 1
+    assert (
+        run(
+            dataset_tool.main,
+            "folder",
+            "--source",
+            photos,
+            "--dest",
+            tmp_path / "new",
+            "--resolution",
+            8,
+        ).exit_code
+        == 1
+    )
     assert everything(tmp_path) == before
 
 
@@ -139,16 +182,22 @@ def start(run_dir):
         enter(run_dir, stack)
 
 
-@pytest.mark.parametrize("name, text, words", [
-    ("training_options.json", '{"G_kwargs": {}, "run_dir": "x"}',
-     "training_options.json of another program"),
-    ("log.txt", "diary", "holds log.txt, but no training_options.json"),
-    ("network-snapshot-000000/notes.txt", "x", "holds network-snapshot-000000, but"),
-    ("training-state-000000.pt", "x", "holds training-state-000000.pt, but"),
-    ("metric-fid50k_full.jsonl", "{}", "holds metric-fid50k_full.jsonl, but"),
-    ("reals.png", "x", "holds reals.png, but"),
-    ("averages-000000.safetensors", "x", "holds averages-000000.safetensors, but"),
-])
+@pytest.mark.parametrize(
+    "name, text, words",
+    [
+        (
+            "training_options.json",
+            '{"G_kwargs": {}, "run_dir": "x"}',
+            "training_options.json of another program",
+        ),
+        ("log.txt", "diary", "holds log.txt, but no training_options.json"),
+        ("network-snapshot-000000/notes.txt", "x", "holds network-snapshot-000000, but"),
+        ("training-state-000000.pt", "x", "holds training-state-000000.pt, but"),
+        ("metric-fid50k_full.jsonl", "{}", "holds metric-fid50k_full.jsonl, but"),
+        ("reals.png", "x", "holds reals.png, but"),
+        ("averages-000000.safetensors", "x", "holds averages-000000.safetensors, but"),
+    ],
+)
 def test_training_leaves_the_folders_of_others_alone(tmp_path, name, text, words):
     run_dir = tmp_path / "run"
     (run_dir / name).parent.mkdir(parents=True)
@@ -164,8 +213,9 @@ def test_a_run_may_live_beside_other_files_and_after_a_failed_start(tmp_path):
     for _ in range(2):
         start(tmp_path / "run")
     assert (tmp_path / "run" / "slurm-17.out").read_text() == "queued"
-    (tmp_path / "run" / "training_options.json"
-     ).write_text('{"recipe": "x", "generator": {}, "text_encoder": "hashed"}')
+    (tmp_path / "run" / "training_options.json").write_text(
+        '{"recipe": "x", "generator": {}, "text_encoder": "hashed"}'
+    )
     start(tmp_path / "run")
     # the user removed the states to save space
     (tmp_path / "run" / "stats.jsonl").write_text('{"images": 8}\n')
@@ -180,8 +230,10 @@ def test_copies_of_states_are_the_users_own(tmp_path):
     for images in (0, 1000, 2000, 999_000, 1_000_000_000):
         CheckpointIO(tmp_path, {}).save(images)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "training-state-000001-keep.pt", "training-state-000999.pt", "training-state-1000000.pt",
-        "training-state-best.pt"
+        "training-state-000001-keep.pt",
+        "training-state-000999.pt",
+        "training-state-1000000.pt",
+        "training-state-best.pt",
     ]
     assert CheckpointIO(tmp_path, {}).load_latest().name == "training-state-1000000.pt"
 
@@ -201,8 +253,15 @@ def test_a_snapshot_takes_no_other_folders_place(network, tmp_path):
 
 
 def draw(network, outdir, *more):
-    return run(generate.main, "--network", network, "--outdir", outdir, "--device", "cpu", "--size",
-               "8x8", *more)
+    return run(
+        generate.main,
+        "--network",
+        network,
+        "--outdir",
+        outdir,
+        *"--device cpu --size 8x8".split(),
+        *more,
+    )
 
 
 def test_drawing_leaves_other_pictures_alone_and_names_older_ones(network, tmp_path):
@@ -210,8 +269,10 @@ def test_drawing_leaves_other_pictures_alone_and_names_older_ones(network, tmp_p
     out.mkdir()
     Image.new("RGB", (4, 4)).save(out / "grid.png")
     before = everything(out)
-    refused(draw(network, out, "--prompts", "a cat", "--grid"),
-            "out/grid.png is no picture that this program made")
+    refused(
+        draw(network, out, "--prompts", "a cat", "--grid"),
+        "out/grid.png is no picture that this program made",
+    )
     assert everything(out) == before
     first = draw(network, out, "--prompts", "a cat", "--seeds", "0-1")
     assert first.exit_code == 0 and "earlier" not in first.stderr
@@ -220,10 +281,14 @@ def test_drawing_leaves_other_pictures_alone_and_names_older_ones(network, tmp_p
     named = "keeps 2 pictures of an earlier call: 0-a-cat-seed0000.png, 1-a-cat-seed0001.png"
     assert named in second.stderr
     assert sorted(os.listdir(out)) == [
-        "0-a-cat-seed0000.png", "0-a-dog-seed0000.png", "1-a-cat-seed0001.png", "grid.png"
+        "0-a-cat-seed0000.png",
+        "0-a-dog-seed0000.png",
+        "1-a-cat-seed0001.png",
+        "grid.png",
     ]
     assert (out / "grid.png").read_bytes() == before["grid.png"] and draw(
-        network, out, "--prompts", "a dog").exit_code == 0
+        network, out, "--prompts", "a dog"
+    ).exit_code == 0
 
 
 def test_a_benchmark_replaces_only_a_record(tmp_path):

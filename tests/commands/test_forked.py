@@ -1,4 +1,4 @@
-"""Commands of tests end with all that they started."""
+"""Commands in tests end together with all processes that they started."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands.forked import start_command
 
-# The worker holds the pipe open, and writes into it again where it is not ended.
+# The worker keeps the pipe open, and would write to it again if it were not killed.
 COMMAND = """
 import subprocess, sys, time
 words = "import time; print('begun', flush=True); time.sleep(20); print('still here', flush=True)"

@@ -1,4 +1,4 @@
-"""What generate.py makes of seeds, prompts and sizes before anything is loaded."""
+"""How generate.py parses and checks seeds, prompts and sizes."""
 
 import pytest
 from click.testing import CliRunner
@@ -33,10 +33,19 @@ def test_prompts(tmp_path):
         read_prompts((), str(tmp_path))
 
 
-@pytest.mark.parametrize("prompt, name", [
-    ("Flag: Chad!", "flag-chad"), ("\u0431\u0435\u043b\u044b\u0439 \u043a\u043e\u0442", "\u0431\u0435\u043b\u044b\u0439-\u043a\u043e\u0442"),
-    ("\u732b/\u72ac", "\u732b-\u72ac"), ("../..", "prompt"), ("A_b" * 99, ("a-b" + "a-b" * 99)[:48].strip("-")),
-])
+@pytest.mark.parametrize(
+    "prompt, name",
+    [
+        ("Flag: Chad!", "flag-chad"),
+        (
+            "\u0431\u0435\u043b\u044b\u0439 \u043a\u043e\u0442",
+            "\u0431\u0435\u043b\u044b\u0439-\u043a\u043e\u0442",
+        ),
+        ("\u732b/\u72ac", "\u732b-\u72ac"),
+        ("../..", "prompt"),
+        ("A_b" * 99, ("a-b" + "a-b" * 99)[:48].strip("-")),
+    ],
+)
 def test_slugs_keep_every_script_and_nothing_else(prompt, name):
     assert slug(prompt) == name and len(slug("\u732b" * 999).encode()) < 200
 
@@ -50,6 +59,18 @@ def test_sizes_that_no_picture_has():
 
 def test_a_system_with_one_size_refuses_another_in_one_line(tmp_path):
     Snapshot(preset("stylegan2-tiny").build(), "hashed", 32).save_pretrained(tmp_path / "s")
-    done = CliRunner().invoke(main, ["--network", str(tmp_path / "s"), "--prompts", "x", "--size", "48x32", "--outdir", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        main,
+        [
+            "--network",
+            str(tmp_path / "s"),
+            *"--prompts x --size 48x32".split(),
+            "--outdir",
+            str(tmp_path / "out"),
+        ],
+    )
     assert done.exit_code == 1 and not list(tmp_path.glob("out/*.png"))
-    assert "Error: a stylegan2 network draws 32x32 of the whole frame only, not 48x32" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "Error: a stylegan2 network draws 32x32 of the whole frame only, not 48x32" in done.stderr
+        and "Traceback" not in done.stderr
+    )

@@ -1,4 +1,4 @@
-"""reconstruct_phema.py on a debug run: other lengths, which the other commands take."""
+"""reconstruct_phema.py on a debug run: it writes snapshots that the other commands read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ from tests.commands.forked import run_command, succeed
 
 @pytest.fixture(scope="module")
 def run(openmoji32, tmp_path_factory):
-    """A debug run of four steps with two averages."""
+    """A debug run of four steps with two weight averages."""
     outdir = tmp_path_factory.mktemp("runs") / "debug"
-    succeed("train.py", "--outdir", outdir, "--recipe", "debug", "--data", openmoji32, "--kimg",
-            "0.032", "--report-to", "none", "--set", "ema.posthoc=[0.1, 0.2]")
+    succeed(
+        "train.py",
+        "--outdir",
+        outdir,
+        "--recipe",
+        "debug",
+        "--data",
+        openmoji32,
+        *"--kimg 0.032 --report-to none".split(),
+        "--set",
+        "ema.posthoc=[0.1, 0.2]",
+    )
     return outdir
 
 
@@ -38,12 +48,22 @@ def test_a_run_gives_snapshots_of_other_lengths(run, openmoji32, tmp_path):
     newest = Snapshot.from_pretrained(run).generator
     assert torch.equal(generator.tokens_mean, newest.tokens_mean)
 
-    succeed(*command)  # replaces what is ours
+    succeed(*command)  # an earlier result is replaced
     other = tmp_path / "phema-000000-0.1500"
     succeed("generate.py", "--network", other, "--prompts", "a", "--outdir", tmp_path / "pictures")
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 1
-    done = succeed("calc_metrics.py", "calc", "--network", other, "--data", openmoji32,
-                   "--metrics", "tile_exact", "--num", 2)
+    done = succeed(
+        "calc_metrics.py",
+        "calc",
+        "--network",
+        other,
+        "--data",
+        openmoji32,
+        "--metrics",
+        "tile_exact",
+        "--num",
+        2,
+    )
     assert json.loads(done.stdout)["value"] < 1e-5
 
 
@@ -62,7 +82,7 @@ def test_what_cannot_be_is_one_line(run, tmp_path):
     assert "is no folder" in error_of("--network", tmp_path / "no", *ask[2:], "0.1")
     line = error_of(*ask, "0.1,0.02")
     assert "--std 0.02: the 2 stored averages miss that profile by 66%" in line
-    succeed("reconstruct_phema.py", *ask, line.split()[-1])  # the length that it names
+    succeed("reconstruct_phema.py", *ask, line.split()[-1])  # the length in the file name
     shutil.rmtree(out)
     assert "0.2887, such as 0.03,0.08" in error_of(*ask, "0.5")
     assert "expected relative lengths" in error_of(*ask, "0.1;0.2")

@@ -1,7 +1,4 @@
-"""Which run and which data a folder holds: what train.py refuses to go on with, and what it says.
-
-Every advice in a message is followed.
-"""
+"""train.py refuses to resume a run with other settings or data; following its advice helps."""
 
 from __future__ import annotations
 
@@ -21,8 +18,17 @@ STATE = "training-state-000000.pt"
 
 
 def train(outdir, data, *more):
-    done = run_command("train.py", "--outdir", outdir, "--recipe", "debug", "--data", data,
-                       "--report-to", "none", "--metrics", "none", *more)
+    done = run_command(
+        "train.py",
+        "--outdir",
+        outdir,
+        "--recipe",
+        "debug",
+        "--data",
+        data,
+        *"--report-to none --metrics none".split(),
+        *more,
+    )
     assert "Traceback" not in done.stderr
     return done
 
@@ -34,7 +40,7 @@ def error(done):
 
 
 def advised(line):
-    """The flags between 'add' and the comma of a refusal."""
+    """The flags that a refusal advises: those between 'add' and the next comma."""
     found = re.search("to resume it, add (.*), else give another --outdir", line)
     assert found is not None, line
     return shlex.split(found[1])
@@ -61,8 +67,18 @@ def test_other_pictures_under_the_same_names_are_refused(tmp_path):
             pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(photos / f"{number}.png")
             (photos / f"{number}.txt").write_text(f"picture {number}")
-        done = run_command("dataset_tool.py", "folder", "--source", photos, "--dest",
-                           tmp_path / "set", "--resolution", 32, "--test-share", 0)
+        done = run_command(
+            "dataset_tool.py",
+            "folder",
+            "--source",
+            photos,
+            "--dest",
+            tmp_path / "set",
+            "--resolution",
+            32,
+            "--test-share",
+            0,
+        )
         assert done.returncode == 0, done.stderr
 
     flags = (tmp_path / "run", tmp_path / "set", "--kimg")
@@ -83,8 +99,7 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
     line = error(train(tmp_path / "new", openmoji32, *other))
     for words in ("another loss.r1_gamma (1.0, now 50.0)", "batch (8, now 16)", "seed (0, now 9)"):
         assert words in line
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        ".lock", "log.txt", STATE]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".lock", "log.txt", STATE]
     done = train(tmp_path / "new", openmoji32, *other, *advised(line))
     assert done.returncode == 0 and f"Resumed from {STATE} at 16 images" in done.stdout
     assert "Changed since the last start: kimg (0.016, now 0.024)." in done.stdout
@@ -92,11 +107,16 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
     assert options["seed"] == 0 and options["loss"]["r1_gamma"] == 1.0
 
 
-@pytest.mark.parametrize("flags, told", [
-    (["--set", "discriminator.kind=stylegan2"],
-     "another discriminator ('wavelet', now 'stylegan2')"),
-    (["--set", "text.quantizer={}"], "another text.quantizer (None, now {"),
-])
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (
+            ["--set", "discriminator.kind=stylegan2"],
+            "another discriminator ('wavelet', now 'stylegan2')",
+        ),
+        (["--set", "text.quantizer={}"], "another text.quantizer (None, now {"),
+    ],
+)
 def test_the_advised_flags_undo_any_change(copy, openmoji32, flags, told):
     line = error(train(copy, openmoji32, "--kimg", "0.016", *flags))
     assert told in line
@@ -125,7 +145,7 @@ def test_a_field_that_an_older_run_lacks_has_its_default(copy, openmoji32):
     done = train(copy, openmoji32, "--kimg", "0.016")
     assert done.returncode == 0, done.stderr
 
-    del options["loss"]["style_mixing"]  # 0 is the default, 0.5 what the recipe asks for
+    del options["loss"]["style_mixing"]  # the default is 0, the recipe has 0.5
     path.write_text(json.dumps(options))
     line = error(train(copy, openmoji32, "--kimg", "0.016"))
     assert "another loss.style_mixing (0.0, now 0.5)" in line
@@ -149,10 +169,13 @@ def test_an_older_state_alone_is_nobodys(copy, openmoji32):
     assert "but no training_options.json of ours" in line
 
 
-@pytest.mark.parametrize("kimg, words", [
-    ("0.016", "with --kimg 0.016 it is finished"),
-    ("0.008", "with --kimg 0.008 it is already further"),
-])
+@pytest.mark.parametrize(
+    "kimg, words",
+    [
+        ("0.016", "with --kimg 0.016 it is finished"),
+        ("0.008", "with --kimg 0.008 it is already further"),
+    ],
+)
 def test_a_run_that_has_nothing_to_do_says_so(copy, openmoji32, kimg, words):
     before = (copy / "stats.jsonl").read_bytes()
     done = train(copy, openmoji32, "--kimg", kimg)

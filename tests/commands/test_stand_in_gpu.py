@@ -1,7 +1,7 @@
 """Every command through its `cuda` branches, on the stand-in of tests/stand_in_gpu.
 
-The results are the CPU's. Tolerances: 1e-4 relative for three steps of the debug recipe in float32,
-one level of 255 for pictures; the others stand beside their tests.
+The results must equal the CPU's within a tolerance: 1e-4 relative for three steps of the debug
+recipe in float32, one level of 255 for pictures. The tests' docstrings give other tolerances.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from datasets.text_image import TextImageDataset
 from networks.generators import preset
@@ -27,16 +25,26 @@ from networks.snapshot import Snapshot
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder, cache_key
 from tests.commands.forked import run_command, start_command
+from tests.commands.run_results import (
+    assert_same_pictures,
+    assert_same_run,
+    await_ticks,
+    records,
+)
 from torch_utils.ops import build
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("c++") is None,
-    reason="the stand-in GPU needs Linux and a C++ compiler")]
-# With its usual epsilon Adam takes whole steps along gradients that are nothing but rounding.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux" or shutil.which("c++") is None,
+        reason="the stand-in GPU needs Linux and a C++ compiler",
+    ),
+]
+# With its usual epsilon, Adam takes full steps along gradients that are only rounding errors.
 STEADY = ("--set", "optimizer_g.eps=0.1", "--set", "optimizer_d.eps=0.1", "--report-to", "none")
 DEBUG = ("train.py", "--recipe", "debug", "--tick", "0.008", *STEADY)
-# An empty library is a plugin that leaves its operators to plain PyTorch. It cannot say which sizes
-# its kernels take, so this script says: all.
+# An empty library serves as a plugin, so that plain PyTorch computes its operators. The library has
+# no functions that say which sizes its kernels support, so this script defines them: all sizes.
 WITH_PLUGINS = """
 import runpy, sys, torch
 library = torch.library.Library("eidgan", "FRAGMENT")
@@ -69,7 +77,7 @@ STAND_IN = "tests/stand_in_gpu"
 
 
 def succeed(device, *arguments, **variables):
-    """A command with --device: on the stand-in where that is a GPU, plainly where it is the CPU."""
+    """Run a command with --device, on the stand-in if the device is a GPU. It must succeed."""
     place = () if device == "cpu" else (STAND_IN,)
     done = run_command(*place, *arguments, "--device", device, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -78,65 +86,31 @@ def succeed(device, *arguments, **variables):
 
 @pytest.fixture(scope="module")
 def data(openmoji32, tmp_path_factory):
-    """In a folder that no other test writes text features into."""
+    """A copy of the data set in a folder into which no other test writes text features."""
     return Path(shutil.copy(openmoji32, tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """Three steps of the debug recipe, scored at both ends: the run folders by device."""
+    """Run folders, by device, of three steps of the debug recipe with scores at start and end."""
     folder = tmp_path_factory.mktemp("debug")
     for device in ("cuda", "cpu"):
-        done = succeed(device, *DEBUG, "--outdir", folder / device, "--data", data,
-                       "--kimg", "0.024", "--snap", "3", "--metrics", "kid_lite2",
-                       "--set", "metric_num=4", "--ops", "ref")
+        done = succeed(
+            device,
+            *(*DEBUG, "--outdir", folder / device, "--data", data),
+            *"--kimg 0.024 --snap 3 --metrics kid_lite2 --set metric_num=4 --ops ref".split(),
+        )
         assert f"; {device} x 1; " in done.stdout and "precision: fp32" in done.stdout
     return {device: folder / device for device in ("cuda", "cpu")}
-
-
-def records(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def weights_of(run):
-    newest = sorted(run.glob("training-state-*.pt"))[-1]
-    state = torch.load(newest, weights_only=True, map_location="cpu")
-    return {f"{part}.{name}": value.float() for part in ("generator", "discriminator", "ema")
-            for name, value in state[part].items()}
-
-
-def assert_same_run(a, b, tolerance):
-    """Losses, gradients and logits of every tick, and all weights, in proportion to the larger of
-    1 and their size."""
-    for left, right in zip(records(a / "stats.jsonl"), records(b / "stats.jsonl"), strict=True):
-        assert left.keys() == right.keys() and left["images"] == right["images"]
-        for name in left:
-            if name.startswith(("Loss/", "Gradient/", "Logits/")):
-                close = pytest.approx(right[name], rel=tolerance, abs=tolerance)
-                assert left[name] == close, (left["tick"], name)
-    left, right = weights_of(a), weights_of(b)
-    assert left.keys() == right.keys()
-    for name, value in right.items():
-        difference = (left[name] - value).abs().max()
-        assert difference <= tolerance * max(1.0, value.abs().max()), name
-
-
-def assert_same_pictures(a, b, levels=1):
-    names = sorted(path.name for path in b.glob("*.png"))
-    assert names and names == sorted(path.name for path in a.glob("*.png"))
-    for name in names:
-        with Image.open(a / name) as left, Image.open(b / name) as right:
-            assert left.size == right.size
-            difference = np.asarray(left, np.int16) - np.asarray(right, np.int16)
-            assert np.abs(difference).max() <= levels, name
 
 
 def test_training_with_metrics_equals_the_cpu(trained):
     assert_same_run(trained["cuda"], trained["cpu"], 1e-4)
     stats = records(trained["cuda"] / "stats.jsonl")
     assert len(stats) == 3 and {tick["gpu_gib"] for tick in stats} == {3.0}  # of the first device
-    scores, expected = (records(trained[device] / "metric-kid_lite2.jsonl")
-                        for device in ("cuda", "cpu"))
+    scores, expected = (
+        records(trained[device] / "metric-kid_lite2.jsonl") for device in ("cuda", "cpu")
+    )
     assert [score["images"] for score in scores] == [0, 24]
     assert {score["device"] for score in scores} == {"cuda"}
     values = [score["value"] for score in expected]
@@ -153,9 +127,20 @@ VIEWS = {
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_pictures_equal_the_cpus(trained, tmp_path, view):
-    for device in ("cuda:1", "cpu"):  # the second GPU is not the current one
-        done = succeed(device, "generate.py", "--network", trained["cuda"], "--prompts",
-                       "a red apple", "--ops", "ref", "--outdir", tmp_path / device, *VIEWS[view])
+    for device in ("cuda:1", "cpu"):  # the second GPU is not PyTorch's current one
+        done = succeed(
+            device,
+            "generate.py",
+            "--network",
+            trained["cuda"],
+            "--prompts",
+            "a red apple",
+            "--ops",
+            "ref",
+            "--outdir",
+            tmp_path / device,
+            *VIEWS[view],
+        )
         assert f" on {device}, operators: plain PyTorch (ref)" in done.stderr
     assert_same_pictures(tmp_path / "cuda:1", tmp_path / "cpu")
 
@@ -165,10 +150,26 @@ def test_scores_and_references_equal_the_cpus(trained, data, tmp_path):
     calc = ("calc_metrics.py", "calc", "--num", "4", "--ops", "ref")
     found = {}
     for device in ("cuda", "cpu"):
-        succeed(device, "calc_metrics.py", "ref", "--data", data, "--metrics", "kid_lite2",
-                "--dest", tmp_path / f"{device}.npz")
-        done = succeed(device, *calc, *network, "--metrics", "kid_lite2,clip_s_small",
-                       "--cache", tmp_path / device)
+        succeed(
+            device,
+            "calc_metrics.py",
+            "ref",
+            "--data",
+            data,
+            "--metrics",
+            "kid_lite2",
+            "--dest",
+            tmp_path / f"{device}.npz",
+        )
+        done = succeed(
+            device,
+            *calc,
+            *network,
+            "--metrics",
+            "kid_lite2,clip_s_small",
+            "--cache",
+            tmp_path / device,
+        )
         found[device] = [json.loads(line) for line in done.stdout.splitlines()]
         assert [line["metric"] for line in found[device]] == ["kid_lite2", "clip_s_small"]
         assert {line["device"] for line in found[device]} == {device}
@@ -178,26 +179,51 @@ def test_scores_and_references_equal_the_cpus(trained, data, tmp_path):
         for name in theirs.files:
             if theirs[name].dtype.kind == "f":
                 np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
-    succeed("cuda", "calc_metrics.py", "gen", *network, "--num", "4", "--metrics", "kid_lite2",
-            "--ops", "ref", "--outdir", tmp_path / "pictures")
-    done = succeed("cuda", *calc, "--images", tmp_path / "pictures", "--ref", tmp_path / "cuda.npz",
-                   "--metrics", "kid_lite2")
+    succeed(
+        "cuda",
+        "calc_metrics.py",
+        "gen",
+        *network,
+        *"--num 4 --metrics kid_lite2 --ops ref".split(),
+        "--outdir",
+        tmp_path / "pictures",
+    )
+    done = succeed(
+        "cuda",
+        *calc,
+        "--images",
+        tmp_path / "pictures",
+        "--ref",
+        tmp_path / "cuda.npz",
+        "--metrics",
+        "kid_lite2",
+    )
     assert json.loads(done.stdout)["value"] == pytest.approx(expected[0], rel=1e-3)
 
 
 def test_pictures_for_other_tools_are_those_that_are_scored(data, tmp_path):
-    """Bit for bit: `calc` switches TF32 off, so `gen` must do it too."""
+    """The pictures are equal bit for bit. `calc` switches TF32 off, so `gen` must do it, too."""
     network = Snapshot(preset("stylegan2-tiny").build(), "hashed", 32, {})
     network.save_pretrained(tmp_path / "network")
     for device in ("cuda", "cpu"):
-        succeed(device, "calc_metrics.py", "gen", "--network", tmp_path / "network", "--data", data,
-                "--num", "4", "--ops", "ref", "--outdir", tmp_path / device)
+        succeed(
+            device,
+            "calc_metrics.py",
+            "gen",
+            "--network",
+            tmp_path / "network",
+            "--data",
+            data,
+            *"--num 4 --ops ref".split(),
+            "--outdir",
+            tmp_path / device,
+        )
     assert_same_pictures(tmp_path / "cuda", tmp_path / "cpu", levels=0)
 
 
 @pytest.fixture(scope="module")
 def encoded(data):
-    """The data set whose text features lie beside it, where training looks for them."""
+    """The data set, with its text features beside it, where training looks for them."""
     return data, succeed("cuda", "dataset_tool.py", "encode-text", "--data", data)
 
 
@@ -208,36 +234,32 @@ def test_text_features_equal_the_cpus(encoded):
     captions = [caption for index in range(len(dataset)) for caption in dataset.captions(index)]
     folder, encoder = data.parent / ".cache", load_encoder("small")
     assert (folder / f"text-{cache_key(encoder.id, captions)}").is_dir()
-    ours, expected = (source.encode_text(captions[:8]) for source in (
-        CachedTextEncoder.build(encoder, captions, folder), encoder))
+    ours, expected = (
+        source.encode_text(captions[:8])
+        for source in (CachedTextEncoder.build(encoder, captions, folder), encoder)
+    )
     torch.testing.assert_close(ours.sentence, expected.sentence, rtol=1e-4, atol=1e-5)
     assert torch.equal(ours.mask, expected.mask)  # words are kept as fp16
-    torch.testing.assert_close(ours.words[ours.mask], expected.words[ours.mask], rtol=2e-3,
-                               atol=1e-3)
-
-
-def await_ticks(command, run, number):
-    """Until the log of a running command has so many lines; one that does not get there is ended.
-
-    pytest waits at its exit for every process that is left.
-    """
-    log, deadline = run / "stats.jsonl", time.monotonic() + 240
-    while time.monotonic() < deadline and command.process.is_alive() and (
-            not log.exists() or len(log.read_text().splitlines()) < number):
-        time.sleep(0.02)
-    reached = log.exists() and len(records(log)) >= number
-    if not reached:
-        command.kill()
-    assert reached, [*map(Path.read_text, command.files)]
+    torch.testing.assert_close(
+        ours.words[ours.mask], expected.words[ours.mask], rtol=2e-3, atol=1e-3
+    )
 
 
 def test_a_killed_run_goes_on_to_the_unbroken_ones_end(encoded, tmp_path):
-    """To 1e-2, after about five steps of the recipe with narrower networks."""
+    """The tolerance is 1e-2, after about five steps of the recipe with narrower networks."""
     data, killed, unbroken = encoded[0], tmp_path / "cuda", tmp_path / "cpu"
-    base = ("train.py", "--recipe", "eidgan-openmoji32", "--data", data, "--aug", "ada",
-            "--tick", "0.008", "--snap", "99", "--ops", "ref", "--workers", "1",
-            "--set", "generator.channels=[32,32,32,32]", "--set", "discriminator.channel_base=128",
-            "--set", "precision=fp32", "--set", "lr_decay=0", "--set", "augment.p=0.3", *STEADY)
+    base = (
+        "train.py",
+        "--recipe",
+        "eidgan-openmoji32",
+        "--data",
+        data,
+        *"--aug ada --tick 0.008 --snap 99 --ops ref --workers 1".split(),
+        *"--set generator.channels=[32,32,32,32]".split(),
+        *"--set discriminator.channel_base=128 --set precision=fp32".split(),
+        *"--set lr_decay=0 --set augment.p=0.3".split(),
+        *STEADY,
+    )
     endless = (STAND_IN, *base, "--outdir", killed, "--device", "cuda", "--kimg", "9")
     first = start_command(*endless)
     await_ticks(first, killed, 1)
@@ -259,15 +281,22 @@ def test_a_killed_run_goes_on_to_the_unbroken_ones_end(encoded, tmp_path):
 
 def test_an_old_gpu_without_plugins_trains_in_float32_and_returns_from_a_nan(data, tmp_path):
     (tmp_path / "diverging.py").write_text(DIVERGING)
-    done = succeed("cuda", tmp_path / "diverging.py", *DEBUG, "--outdir", tmp_path / "run",
-                   "--data", data, "--kimg", "0.024", "--snap", "2", "--nan-policy", "rollback",
-                   "--set", "precision=auto", STAND_IN_CAPABILITY="7.5",
-                   EIDGAN_CACHE=str(tmp_path), TORCH_CUDA_ARCH_LIST="")
+    done = succeed(
+        "cuda",
+        tmp_path / "diverging.py",
+        *(*DEBUG, "--outdir", tmp_path / "run", "--data", data),
+        *"--kimg 0.024 --snap 2 --nan-policy rollback --set precision=auto".split(),
+        STAND_IN_CAPABILITY="7.5",
+        EIDGAN_CACHE=str(tmp_path),
+        TORCH_CUDA_ARCH_LIST="",
+    )
     assert done.stderr.count("CUDA operators are off, plain PyTorch runs instead") == 1
     assert "operators: plain PyTorch (modulated_linear, biline: " in done.stdout
     assert "precision: fp32" in done.stdout
-    assert ("At 24 images the gradient of G was not finite in 1 of the last steps: "
-            "back to 16 images" in done.stdout)
+    assert (
+        "At 24 images the gradient of G was not finite in 1 of the last steps: "
+        "back to 16 images" in done.stdout
+    )
     assert [tick["images"] for tick in records(tmp_path / "run/stats.jsonl")] == [8, 16, 24]
 
 
@@ -286,17 +315,23 @@ def plugins(tmp_path_factory):
 
 
 def test_with_plugins_the_registered_operators_train_in_bf16(plugins, trained, data, tmp_path):
-    """To 0.1, since autocast on a CPU has another list of operators; pictures as always."""
+    """The tolerance of the run is 0.1, because autocast on a CPU has another list of operators."""
     script, cache = plugins / "with_plugins.py", {"EIDGAN_CACHE": str(plugins)}
     for device, precision, ops in (("cuda", "auto", "cuda"), ("cpu", "bf16", "ref")):
-        done = succeed(device, script, *DEBUG, "--outdir", tmp_path / device, "--data", data,
-                       "--kimg", "0.016", "--snap", "9", "--ops", ops,
-                       "--set", f"precision={precision}", **cache)
+        done = succeed(
+            device,
+            script,
+            *(*DEBUG, "--outdir", tmp_path / device, "--data", data),
+            *"--kimg 0.016 --snap 9".split(),
+            *("--ops", ops, "--set", f"precision={precision}"),
+            **cache,
+        )
         words = "CUDA kernels" if device == "cuda" else "plain PyTorch (ref)"
         assert f"operators: {words}; precision: bf16" in done.stdout
     assert_same_run(tmp_path / "cuda", tmp_path / "cpu", 0.1)
-    rounded, exact = (records(run / "stats.jsonl")[0]["Loss/D"]
-                      for run in (tmp_path / "cuda", trained["cuda"]))
+    rounded, exact = (
+        records(run / "stats.jsonl")[0]["Loss/D"] for run in (tmp_path / "cuda", trained["cuda"])
+    )
     assert 1e-5 < abs(rounded - exact) < 0.1
     draw = ("generate.py", "--network", trained["cuda"], "--prompts", "a red apple")
     drawn = succeed("cuda", script, *draw, "--outdir", tmp_path / "kernels", **cache)
@@ -307,22 +342,42 @@ def test_with_plugins_the_registered_operators_train_in_bf16(plugins, trained, d
 
 @pytest.mark.multi_process
 def test_two_ranks_on_two_gpus_equal_one_process_on_the_cpu(data, tmp_path):
-    """To 1e-3, the score to 1e-2. The variables are those that torchrun sets."""
+    """The tolerance is 1e-3, and 1e-2 for the score. The variables are those of torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    flags = (*DEBUG, "--data", data, "--kimg", "0.016", "--snap", "2", "--metrics", "kid_lite2",
-             "--set", "metric_num=4", "--ops", "ref")
-    ranks = [start_command(STAND_IN, *flags, "--outdir", tmp_path / "ranks", "--device", "cuda",
-                           RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-                           MASTER_ADDR="127.0.0.1", MASTER_PORT=port) for rank in ("0", "1")]
+    flags = (
+        *DEBUG,
+        "--data",
+        data,
+        *"--kimg 0.016 --snap 2 --metrics kid_lite2 --set metric_num=4 --ops ref".split(),
+    )
+    ranks = [
+        start_command(
+            STAND_IN,
+            *flags,
+            "--outdir",
+            tmp_path / "ranks",
+            "--device",
+            "cuda",
+            RANK=rank,
+            LOCAL_RANK=rank,
+            WORLD_SIZE="2",
+            LOCAL_WORLD_SIZE="2",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in ("0", "1")
+    ]
     first, second = (command.wait() for command in ranks)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "cuda x 2; batch 8 = 2 x 1 x 4" in first.stdout and not second.stdout.strip()
     succeed("cpu", *flags, "--outdir", tmp_path / "rounds", "--batch-gpu", "4")
     assert_same_run(tmp_path / "ranks", tmp_path / "rounds", 1e-3)
-    scores, expected = ([score["value"] for score in records(folder / "metric-kid_lite2.jsonl")]
-                        for folder in (tmp_path / "ranks", tmp_path / "rounds"))
+    scores, expected = (
+        [score["value"] for score in records(folder / "metric-kid_lite2.jsonl")]
+        for folder in (tmp_path / "ranks", tmp_path / "rounds")
+    )
     assert scores == pytest.approx(expected, rel=1e-2)
 
 
@@ -334,7 +389,8 @@ def test_the_doctor_reports_the_gpus():
 
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path):
-    done = run_command(STAND_IN, "generate.py", "--network", tmp_path, "--prompts", "x",
-                       "--device", "cuda:2")
+    done = run_command(
+        STAND_IN, "generate.py", "--network", tmp_path, "--prompts", "x", "--device", "cuda:2"
+    )
     assert done.returncode == 1
     assert "--device cuda:2: torch sees 2 CUDA devices" in done.stderr

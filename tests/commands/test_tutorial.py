@@ -36,13 +36,13 @@ FOLDERS = ("photos", "data", "runs", "out")  # of the page's paths; the test put
 def commands():
     """Words of every command of the page, without `python`, in order."""
     blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    lines = [line for block in blocks
-             for line in block.replace("\\\n", " ").strip().splitlines()]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").strip().splitlines()]
     return [shlex.split(line)[1:] for line in lines]
 
 
 def small(words, folder):
     """A command with the words of `SMALL` in place, and its paths below `folder`."""
+
     def moved(word):
         first = re.split(r"[/.]", word)[0]
         is_path = first in FOLDERS or word.startswith("runs/")

@@ -1,5 +1,6 @@
-"""Data without captions and data of StyleGAN's tools, by the real commands: converted, trained on,
-drawn and scored.
+"""The real commands on data without captions and on data of StyleGAN's tools.
+
+The data are converted and trained on, and pictures are generated and scored.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ def draw(number, side=32):
 
 
 def ours(path, captions=(), side=32, splits=("test", "train", "train"), count=12):
-    pictures = [Picture(draw(i, side), f"{('dog', 'cat')[i % 2]}/{i}", captions,
-                        splits[i % len(splits)]) for i in range(count)]
+    pictures = [
+        Picture(draw(i, side), f"{('dog', 'cat')[i % 2]}/{i}", captions, splits[i % len(splits)])
+        for i in range(count)
+    ]
     write_archive(path, pictures, (side, side), {"source": "noise"})
     return path
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """A deflated zip of pictures and nothing else."""
+    """A compressed zip that holds only pictures."""
     path = tmp_path_factory.mktemp("bare") / "faces.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for i in range(10):
@@ -48,17 +51,26 @@ def bare(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(bare, tmp_path_factory):
-    """An unconditional run of one tick on bare pictures, scored against all of them."""
+    """An unconditional run of one tick, trained on and scored against pictures without captions."""
     outdir = tmp_path_factory.mktemp("runs") / "faces"
-    done = succeed("train.py", "--outdir", outdir, *TICK, "--cond", "false", "--data", bare,
-                   "--metrics", "kid_full_lite2", "--set", "metric_num=4",
-                   "--set", "text_encoder=open_clip:none/none")
+    done = succeed(
+        "train.py",
+        "--outdir",
+        outdir,
+        *TICK,
+        "--cond",
+        "false",
+        "--data",
+        bare,
+        *"--metrics kid_full_lite2 --set metric_num=4".split(),
+        *"--set text_encoder=open_clip:none/none".split(),
+    )
     assert "10 pictures of faces" in done.stdout and "kid_full_lite2: " in done.stdout
     return outdir
 
 
 def test_an_unconditional_run_loads_no_encoder_and_says_so(run):
-    """The encoder that was named does not exist, so loading it would have failed."""
+    """The named encoder does not exist, so loading it would fail."""
     config = json.loads((run / "network-snapshot-000000/config.json").read_text())
     assert config["text_encoder"] == config["text_encoder_id"] == ""
     assert config["generator"]["sentence_dim"] == config["generator"]["word_dim"] == 0
@@ -99,10 +111,22 @@ def test_text_measures_are_left_out_where_they_were_not_asked_for(run, tmp_path)
 
 def test_pictures_of_an_unconditional_run_are_written_without_captions(run, bare, tmp_path):
     of = ("--network", run, "--data", bare)
-    succeed("calc_metrics.py", "gen", *of, "--metrics", "kid_full_lite2", "--num", 2,
-            "--outdir", tmp_path / "pictures")
+    succeed(
+        "calc_metrics.py",
+        "gen",
+        *of,
+        "--metrics",
+        "kid_full_lite2",
+        "--num",
+        2,
+        "--outdir",
+        tmp_path / "pictures",
+    )
     assert sorted(file.name for file in (tmp_path / "pictures").iterdir()) == [
-        "img00000000.png", "img00000001.png", "pictures.json"]
+        "img00000000.png",
+        "img00000001.png",
+        "pictures.json",
+    ]
     refusal = refused("calc_metrics.py", "calc", *of)
     assert "the default ones cannot be computed: " in refusal
 
@@ -125,15 +149,29 @@ def test_our_own_data_without_captions(tmp_path):
 
 def test_a_recipe_that_reads_no_text_cannot_be_told_to(tmp_path):
     assert "--cond true: recipe creps-openmoji64 reads no text" in refused(
-        "train.py", "--outdir", tmp_path, "--recipe", "creps-openmoji64", "--cond", "true", "-n")
+        "train.py", "--outdir", tmp_path, "--recipe", "creps-openmoji64", "--cond", "true", "-n"
+    )
 
 
 def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path):
-    """The default flags on a training split alone, as COCO's train pictures are."""
+    """Train with the default flags on data with only a train split, such as COCO's train set."""
     data = ours(tmp_path / "train.zip", ("a cat",), side=64, splits=("train",), count=4)
-    base = ("train.py", "--outdir", tmp_path / "run", "--recipe", "eidgan-openmoji64",
-            "--data", data, "--batch", 2, "--kimg", "0.002", "--report-to", "none", "--workers", 0,
-            "--set", "text_encoder=hashed")
+    base = (
+        "train.py",
+        "--outdir",
+        tmp_path / "run",
+        "--recipe",
+        "eidgan-openmoji64",
+        "--data",
+        data,
+        "--batch",
+        2,
+        *"--kimg 0.002 --report-to none".split(),
+        "--workers",
+        0,
+        "--set",
+        "text_encoder=hashed",
+    )
     done = succeed(*base)
     assert f"Left out kid_lite2: --data {data} has no test split; score against" in done.stdout
     assert "Left out kid_lite2" in (tmp_path / "run/log.txt").read_text()
@@ -145,11 +183,20 @@ def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path)
 def test_labels_of_a_conversion_become_captions_of_a_run(tmp_path):
     data = ours(tmp_path / "own.zip", ("an animal",))
     converted = tmp_path / "sg.zip"
-    done = succeed("dataset_tool.py", "convert", "--source", data, "--dest", converted,
-                   "--format", "stylegan", "--split", "all", "--labels", "class")
+    done = succeed(
+        "dataset_tool.py",
+        "convert",
+        "--source",
+        data,
+        "--dest",
+        converted,
+        *"--format stylegan --split all --labels class".split(),
+    )
     assert "pictures of 32x32 for StyleGAN, labels of 2 classes\nLeft out 12 capt" in done.stdout
-    assert "(12 train, 0 test) with 0 captions" in succeed(
-        "dataset_tool.py", "verify", "--source", converted).stdout
+    assert (
+        "(12 train, 0 test) with 0 captions"
+        in succeed("dataset_tool.py", "verify", "--source", converted).stdout
+    )
     base = ("train.py", "--outdir", tmp_path / "run", *TICK, "--data", converted)
     assert "have no captions" in refused(*base)
     template = ("--caption-template", "a photo of a {}")
@@ -158,6 +205,19 @@ def test_labels_of_a_conversion_become_captions_of_a_run(tmp_path):
         assert set(fakes.info["prompts"].split("\n")) == {"a photo of a cat", "a photo of a dog"}
     refusal = refused(*base, "--caption-template", "another {}")
     assert "not the pictures that this run was started with" in refusal
-    succeed("calc_metrics.py", "gen", "--network", tmp_path / "run", "--data", converted, *template,
-            "--metrics", "kid_full_lite2", "--num", 2, "--outdir", tmp_path / "pictures")
+    succeed(
+        "calc_metrics.py",
+        "gen",
+        "--network",
+        tmp_path / "run",
+        "--data",
+        converted,
+        *template,
+        "--metrics",
+        "kid_full_lite2",
+        "--num",
+        2,
+        "--outdir",
+        tmp_path / "pictures",
+    )
     assert "a photo of a " in (tmp_path / "pictures/captions.jsonl").read_text()

@@ -1,4 +1,4 @@
-"""Folders of pictures as users have them, drawn into a temporary folder, and their import."""
+"""Make folders of pictures and captions as users have them, and import them."""
 
 import json
 
@@ -8,7 +8,7 @@ from tests.datasets.conftest import picture
 
 
 def fill(folder, **files):
-    """Pictures by the names given, and text files by name; `__` in a name is a dot."""
+    """Write a text, bytes or (for None) a picture by name; `__` in a name stands for a dot."""
     for name, content in files.items():
         path = folder / name.replace("__", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,13 +26,15 @@ def pictures(folder, *names):
 
 
 def read(folder, *, test_share=0.0, follow_links=False, **options):
-    """(captions and split by id, report) of a folder."""
+    """Import a folder and return (captions and split by id, report)."""
     report = Report()
-    raws = folder_pictures(folder, report, test_share, follow_links=follow_links,
-                           captions=Captions(**options))
+    raws = folder_pictures(
+        folder, report, test_share, follow_links=follow_links, captions=Captions(**options)
+    )
     return {raw.id: (list(raw.captions), raw.split) for raw in raws}, report
 
 
 def lines(*records):
-    return "\n".join(record if isinstance(record, str) else json.dumps(record)
-                     for record in records)
+    return "\n".join(
+        record if isinstance(record, str) else json.dumps(record) for record in records
+    )

@@ -1,4 +1,4 @@
-"""Archive: round trip as zip and folder, determinism, atomic writing, clear errors for damaged files."""
+"""Archive: round trip as zip and folder, determinism, atomic writing, errors for damaged files."""
 
 import json
 import os
@@ -38,7 +38,10 @@ def test_round_trip(written):
     assert archive.names == [f"00000/img{i:08d}.png" for i in range(5)]
     entries = archive.entries()
     assert [e.file for e in entries] == archive.names
-    assert entries[0].captions == ("caption 0", "caf\u00e9") and [e.split for e in entries] == ["test"] + ["train"] * 4
+    assert (
+        entries[0].captions == ("caption 0", "caf\u00e9")
+        and [e.split for e in entries] == ["test"] + ["train"] * 4
+    )
     assert all(archive.read(e.file).startswith(b"\x89PNG") for e in entries)
 
 
@@ -106,7 +109,9 @@ def test_interrupted_write_leaves_the_old_one_alone(tmp_path, name, error):
     before = Archive(tmp_path / name).content_hash()
     with pytest.raises(error):
         write_archive(tmp_path / name, broken(), SIZE, {})
-    assert [p.name for p in tmp_path.iterdir()] == [name] and Archive(tmp_path / name).content_hash() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name] and Archive(
+        tmp_path / name
+    ).content_hash() == before
 
 
 def test_overwriting_replaces_the_whole(written):
@@ -147,7 +152,7 @@ def test_damaged_member_names_itself(tmp_path):
     path = tmp_path / "a.zip"
     write_archive(path, pictures(), SIZE, {})
     data = bytearray(path.read_bytes())
-    data[100] ^= 0xFF  # within the first picture
+    data[100] ^= 0xFF  # inside the first picture
     path.write_bytes(data)
     with pytest.raises(UserError, match="img00000000.png cannot be read"):
         Archive(path).read("00000/img00000000.png")
@@ -162,25 +167,31 @@ def test_missing_index_says_what_to_run(tmp_path):
             Archive(path)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("{", "not valid JSON"),
-    ('{"labels": []}', "not of format 1"),
-    ('{"format": 1, "resolution": 64, "items": []}', "resolution must be"),
-    ('{"format": 1, "resolution": [64, 64]}', "items must be a list"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "not valid JSON"),
+        ('{"labels": []}', "not of format 1"),
+        ('{"format": 1, "resolution": 64, "items": []}', "resolution must be"),
+        ('{"format": 1, "resolution": [64, 64]}', "items must be a list"),
+    ],
+)
 def test_malformed_index(tmp_path, text, message):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(UserError, match=message):
         Archive(tmp_path)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"captions": None}, "captions must be a list"),
-    ({"captions": "a cat"}, "must be a list"),
-    ({"captions": ["  "]}, "is empty"),
-    ({"split": "val"}, "split must be one of"),
-    ({"id": 7}, "id must be a text"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"captions": None}, "captions must be a list"),
+        ({"captions": "a cat"}, "must be a list"),
+        ({"captions": ["  "]}, "is empty"),
+        ({"split": "val"}, "split must be one of"),
+        ({"id": 7}, "id must be a text"),
+    ],
+)
 def test_malformed_entry_names_its_place(tmp_path, change, message):
     item = {"file": "a.png", "id": "a", "captions": ["a"], "split": "train"} | change
     index = {"format": 1, "resolution": [4, 4], "items": [item]}
@@ -190,8 +201,10 @@ def test_malformed_entry_names_its_place(tmp_path, change, message):
 
 
 def without_captions(numbers):
-    return [picture if i not in numbers else replace(picture, captions=())
-            for i, picture in enumerate(pictures())]
+    return [
+        picture if i not in numbers else replace(picture, captions=())
+        for i, picture in enumerate(pictures())
+    ]
 
 
 def test_captions_may_be_missing_from_all_pictures(tmp_path):
@@ -204,8 +217,10 @@ def test_captions_may_be_missing_from_all_pictures(tmp_path):
 
 def test_captions_of_some_pictures_alone_are_a_fault(tmp_path):
     write_archive(tmp_path / "a.zip", without_captions((1, 2)), SIZE, {})
-    fault = (r"2 of 5 pictures have no captions \(00000/img00000001.png, 00000/img00000002.png\); "
-             "give captions to all of them, or to none")
+    fault = (
+        r"2 of 5 pictures have no captions \(00000/img00000001.png, 00000/img00000002.png\); "
+        "give captions to all of them, or to none"
+    )
     with pytest.raises(UserError, match=fault):
         Archive(tmp_path / "a.zip").entries()
     (found,) = archive_faults(tmp_path / "a.zip")

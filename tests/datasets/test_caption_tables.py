@@ -1,5 +1,7 @@
-"""Tables of captions: imagefolder's metadata, captions.csv and .tsv, Flickr's files. Each is found
-by looking and read with the right captions and splits. Wrong rows are counted by file and line.
+"""Tables of captions: imagefolder's metadata, captions.csv and captions.tsv.
+
+Each table is found and read with the right captions and splits. Wrong rows are counted by file and
+line.
 """
 
 import sys
@@ -15,17 +17,27 @@ from tests.datasets.tool import run
 
 # Hugging Face imagefolder
 
+
 def test_imagefolder_with_a_file_a_split(tmp_path):
     pictures(tmp_path, "train/a.png", "train/deep/b.jpg", "validation/a.png", "test/c.png")
-    fill(tmp_path, **{
-        "train/metadata__jsonl": lines({"file_name": "a.png", "text": "first\nline", "width": 9},
-                                       {"file_name": "deep/b.jpg", "text": "second"}),
-        "validation/metadata__jsonl": lines({"file_name": "a.png", "text": "third"}),
-        "test/metadata__jsonl": lines({"file_name": "c.png", "text": "fourth"})})
+    fill(
+        tmp_path,
+        **{
+            "train/metadata__jsonl": lines(
+                {"file_name": "a.png", "text": "first\nline", "width": 9},
+                {"file_name": "deep/b.jpg", "text": "second"},
+            ),
+            "validation/metadata__jsonl": lines({"file_name": "a.png", "text": "third"}),
+            "test/metadata__jsonl": lines({"file_name": "c.png", "text": "fourth"}),
+        },
+    )
     found, report = read(tmp_path)
     assert found == {
-        "train/a.png": (["first line"], "train"), "train/deep/b.jpg": (["second"], "train"),
-        "validation/a.png": (["third"], "test"), "test/c.png": (["fourth"], "test")}
+        "train/a.png": (["first line"], "train"),
+        "train/deep/b.jpg": (["second"], "train"),
+        "validation/a.png": (["third"], "test"),
+        "test/c.png": (["fourth"], "test"),
+    }
     assert report.captions_from == "metadata.jsonl (Hugging Face imagefolder); column text"
     assert report.split_rule == "by the folders named train, test or validation"
     assert not report.counts and not report.skipped
@@ -33,13 +45,22 @@ def test_imagefolder_with_a_file_a_split(tmp_path):
 
 def test_imagefolder_in_csv_with_quotes_and_a_chosen_column(tmp_path):
     pictures(tmp_path, "1.png", "2.png", "3.png")
-    fill(tmp_path, metadata__csv='file_name,text,long\r\n1.png,one,"a red, round ""thing"""\r\n'
-         '2.png,two,"over\ntwo lines"\r\n\r\n3.png,three\r\n')
+    fill(
+        tmp_path,
+        metadata__csv='file_name,text,long\r\n1.png,one,"a red, round ""thing"""\r\n'
+        '2.png,two,"over\ntwo lines"\r\n\r\n3.png,three\r\n',
+    )
     found, report = read(tmp_path, column="long")
-    assert found == {"1.png": (['a red, round "thing"'], "train"),
-                     "2.png": (["over two lines"], "train")}
-    assert report.skipped == [{"file": "metadata.csv, line 6", "reason":
-                               "2 fields where the header has 3; are quotation marks missing?"}]
+    assert found == {
+        "1.png": (['a red, round "thing"'], "train"),
+        "2.png": (["over two lines"], "train"),
+    }
+    assert report.skipped == [
+        {
+            "file": "metadata.csv, line 6",
+            "reason": "2 fields where the header has 3; are quotation marks missing?",
+        }
+    ]
     assert report.counts == {"wrong row": 1, "picture that metadata.csv does not list": 1}
     assert read(tmp_path)[0] == {"1.png": (["one"], "train"), "2.png": (["two"], "train")}
     with pytest.raises(UserError, match="--caption-column lonk: .*did you mean 'long'"):
@@ -50,16 +71,24 @@ def test_imagefolder_in_parquet(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     pictures(tmp_path, "train/a.png", "train/b.png", "test/c.png")
-    for side, rows in (("train", [{"file_name": "a.png", "captions": ["x", " y "], "n": 1},
-                                  {"file_name": None, "captions": ["lost"], "n": 2},
-                                  {"file_name": "b.png", "captions": None, "n": 3}]),
-                       ("test", [{"file_name": "c.png", "captions": ["z"], "n": 4}])):
+    for side, rows in (
+        (
+            "train",
+            [
+                {"file_name": "a.png", "captions": ["x", " y "], "n": 1},
+                {"file_name": None, "captions": ["lost"], "n": 2},
+                {"file_name": "b.png", "captions": None, "n": 3},
+            ],
+        ),
+        ("test", [{"file_name": "c.png", "captions": ["z"], "n": 4}]),
+    ):
         parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / side / "metadata.parquet")
     found, report = read(tmp_path)
     assert found == {"train/a.png": (["x", "y"], "train"), "test/c.png": (["z"], "test")}
     assert report.skipped == [
         {"file": "train/metadata.parquet, line 2", "reason": "no file name under 'file_name'"},
-        {"file": "train/b.png", "reason": "no captions"}]
+        {"file": "train/b.png", "reason": "no captions"},
+    ]
     (tmp_path / "test/metadata.parquet").write_bytes(b"PAR1 damaged")
     with pytest.raises(UserError, match="test/metadata.parquet cannot be read as a Parquet file"):
         read(tmp_path)
@@ -74,46 +103,73 @@ def test_parquet_without_the_package(tmp_path, monkeypatch):
 
 def test_wrong_lines_of_metadata_jsonl_are_counted(tmp_path):
     pictures(tmp_path, "a.png", "b.png")
-    fill(tmp_path, metadata__jsonl=lines(
-        {"file_name": "a.png", "text": "a"}, '{"file_name": ', "", [1], {"text": "nobody"},
-        {"file_name": "b.png"}, {"file_name": "b.png", "text": 7},
-        {"file_name": "../x.png", "text": "x"},
-        {"file_name": "gone.png", "text": "x"}, {"file_name": "a.png", "text": "again"}))
+    fill(
+        tmp_path,
+        metadata__jsonl=lines(
+            {"file_name": "a.png", "text": "a"},
+            '{"file_name": ',
+            "",
+            [1],
+            {"text": "nobody"},
+            {"file_name": "b.png"},
+            {"file_name": "b.png", "text": 7},
+            {"file_name": "../x.png", "text": "x"},
+            {"file_name": "gone.png", "text": "x"},
+            {"file_name": "a.png", "text": "again"},
+        ),
+    )
     found, report = read(tmp_path)
     assert found == {"a.png": (["a", "again"], "train")}
     reasons = {entry["file"]: entry["reason"] for entry in report.skipped}
     assert reasons.pop("metadata.jsonl, line 2").startswith("the line is not valid JSON (")
     assert reasons == {
         "metadata.jsonl, line 4": "expected an object, got [1]",
-        "metadata.jsonl, line 5": "no file name under 'file_name'", "b.png": "no captions",
-        "../x.png": "must be a path below the source folder", "gone.png": "no such file"}
+        "metadata.jsonl, line 5": "no file name under 'file_name'",
+        "b.png": "no captions",
+        "../x.png": "must be a path below the source folder",
+        "gone.png": "no such file",
+    }
     with pytest.raises(UserError, match="metadata.jsonl, line 2: wrong row"):
         folder_pictures(tmp_path, Report(strict=True))
 
 
 def test_a_table_without_the_columns_names_them(tmp_path):
     fill(pictures(tmp_path, "a.png"), metadata__csv="name,text\na.png,a\n", a__txt="beside")
-    with pytest.raises(UserError, match="none of the columns name, text is named file_name; .*"
-                       "--captions-from"):
+    with pytest.raises(
+        UserError, match="none of the columns name, text is named file_name; .*--captions-from"
+    ):
         read(tmp_path)
     assert read(tmp_path, origin="NAME.txt")[0] == {"a.png": (["beside"], "train")}
     fill(tmp_path, metadata__csv="file_name,label\na.png,1\n")
-    with pytest.raises(UserError, match="none of the columns file_name, label is named captions or "
-                       ".*--caption-column"):
+    with pytest.raises(
+        UserError,
+        match="none of the columns file_name, label is named captions or .*--caption-column",
+    ):
         read(tmp_path)
 
 
 # captions.csv and captions.tsv
 
+
 def test_captions_csv_with_several_rows_a_picture_and_splits(tmp_path):
     pictures(tmp_path, "images/a.png", "images/b.png", "images/c.png", "top.png")
-    fill(tmp_path, captions__csv="Filename,Caption,split\na.png,first,train\nb.png,other,val\n"
-         "a.png,second,train\nimages/c.png,third,\ntop.png,fourth,holdout\n")
+    fill(
+        tmp_path,
+        captions__csv="Filename,Caption,split\na.png,first,train\nb.png,other,val\n"
+        "a.png,second,train\nimages/c.png,third,\ntop.png,fourth,holdout\n",
+    )
     found, report = read(tmp_path)
-    assert found == {"images/a.png": (["first", "second"], "train"),
-                     "images/b.png": (["other"], "test"), "images/c.png": (["third"], "train")}
-    assert report.skipped == [{"file": "captions.csv, line 6", "reason":
-                               "the split 'holdout' is none of train, test, validation"}]
+    assert found == {
+        "images/a.png": (["first", "second"], "train"),
+        "images/b.png": (["other"], "test"),
+        "images/c.png": (["third"], "train"),
+    }
+    assert report.skipped == [
+        {
+            "file": "captions.csv, line 6",
+            "reason": "the split 'holdout' is none of train, test, validation",
+        }
+    ]
     assert report.split_rule == "as the files of the captions say, else all are train"
     assert report.captions_from == "captions.csv; column Caption"
 
@@ -127,18 +183,38 @@ def test_the_column_of_splits_is_found_in_capitals_too(tmp_path):
 def test_a_split_that_only_late_rows_give(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.conventions.records._PEEKED_ROWS", 1)
     pictures(tmp_path, "a.png", "b.png")
-    fill(tmp_path, metadata__jsonl=lines({"file_name": "a.png", "text": "first"},
-                                         {"file_name": "b.png", "text": "second", "Split": "test"}))
+    fill(
+        tmp_path,
+        metadata__jsonl=lines(
+            {"file_name": "a.png", "text": "first"},
+            {"file_name": "b.png", "text": "second", "Split": "test"},
+        ),
+    )
     assert read(tmp_path)[0] == {"a.png": (["first"], "train"), "b.png": (["second"], "test")}
 
 
-@pytest.mark.parametrize("files, options, complaint", [
-    ({"a__txt": "beside"}, {}, "captions come from NAME.txt .*, which is no table with columns"),
-    ({"captions__jsonl": lines({"file": "a.png", "captions": ["a"]})}, {},
-     "captions come from captions.jsonl, which is no table"),
-    ({"Flickr8k__token__txt": "a.png#0\ta dog"}, {}, "captions come from flickr8k .*, which is no"),
-    ({}, {"template": "a {}"}, "--caption-column and --caption-template exclude each other"),
-    ({}, {"none": True}, "--caption-column and --no-captions exclude each other")])
+@pytest.mark.parametrize(
+    "files, options, complaint",
+    [
+        (
+            {"a__txt": "beside"},
+            {},
+            "captions come from NAME.txt .*, which is no table with columns",
+        ),
+        (
+            {"captions__jsonl": lines({"file": "a.png", "captions": ["a"]})},
+            {},
+            "captions come from captions.jsonl, which is no table",
+        ),
+        (
+            {"Flickr8k__token__txt": "a.png#0\ta dog"},
+            {},
+            "captions come from flickr8k .*, which is no",
+        ),
+        ({}, {"template": "a {}"}, "--caption-column and --caption-template exclude each other"),
+        ({}, {"none": True}, "--caption-column and --no-captions exclude each other"),
+    ],
+)
 def test_a_column_is_asked_of_what_is_no_table(tmp_path, files, options, complaint):
     fill(pictures(tmp_path, "a.png"), **files)
     with pytest.raises(UserError, match=complaint):
@@ -147,11 +223,17 @@ def test_a_column_is_asked_of_what_is_no_table(tmp_path, files, options, complai
 
 def test_captions_tsv_in_utf16_and_without_header(tmp_path):
     pictures(tmp_path, "a.png", "b.png")
-    fill(tmp_path, captions__tsv="a.png\ta caf\u00e9, \u201cred\u201d\nb.png\tthe 5\" screen\n"
-         .encode("utf-16"))
+    fill(
+        tmp_path,
+        captions__tsv='a.png\ta caf\u00e9, \u201cred\u201d\nb.png\tthe 5" screen\n'.encode(
+            "utf-16"
+        ),
+    )
     found, report = read(tmp_path)
-    assert found == {"a.png": (["a caf\u00e9, \u201cred\u201d"], "train"),
-                     "b.png": (['the 5" screen'], "train")}
+    assert found == {
+        "a.png": (["a caf\u00e9, \u201cred\u201d"], "train"),
+        "b.png": (['the 5" screen'], "train"),
+    }
     assert report.counts == {"text mended: text in UTF-16 or UTF-32": 1}
 
 
@@ -175,8 +257,10 @@ def test_a_tsv_with_and_without_quotation(tmp_path):
 
 def test_an_open_quotation_mark_is_counted_and_not_a_long_caption(tmp_path):
     pictures(tmp_path, "a.png", "b.png", "c.png", "d.png")
-    fill(tmp_path, captions__csv='file,caption\na.png,"lost\nb.png,inside\n'
-         'c.png,"quoted"\nd.png,good\n')
+    fill(
+        tmp_path,
+        captions__csv='file,caption\na.png,"lost\nb.png,inside\nc.png,"quoted"\nd.png,good\n',
+    )
     found, report = read(tmp_path)
     assert found == {"d.png": (["good"], "train")}
     (wrong,) = report.skipped
@@ -185,11 +269,19 @@ def test_an_open_quotation_mark_is_counted_and_not_a_long_caption(tmp_path):
 
 def test_names_may_be_relative_to_the_table_or_to_the_source(tmp_path):
     pictures(tmp_path, "images/a.png", "images/b.png", "texts/c.png")
-    fill(tmp_path, **{"texts/captions__csv": "file,caption\n../images/a.png,a\nimages/b.png,b\n"
-                      "c.png,c\n../../x.png,x\n"})
+    fill(
+        tmp_path,
+        **{
+            "texts/captions__csv": "file,caption\n../images/a.png,a\nimages/b.png,b\n"
+            "c.png,c\n../../x.png,x\n"
+        },
+    )
     found, report = read(tmp_path)
-    assert found == {"images/a.png": (["a"], "train"), "images/b.png": (["b"], "train"),
-                     "texts/c.png": (["c"], "train")}
+    assert found == {
+        "images/a.png": (["a"], "train"),
+        "images/b.png": (["b"], "train"),
+        "texts/c.png": (["c"], "train"),
+    }
     assert [one["reason"] for one in report.skipped] == ["must be a path below the source folder"]
 
 
@@ -198,16 +290,20 @@ def test_a_name_alone_must_be_unique(tmp_path):
     fill(tmp_path, captions__csv="file,caption\na.png,which\nb.png,this\n")
     found, report = read(tmp_path)
     assert found == {"x/b.png": (["this"], "train")}
-    assert report.skipped == [{"file": "a.png", "reason":
-                               "several folders have a file of that name: x/a.png, y/a.png"}]
+    assert report.skipped == [
+        {"file": "a.png", "reason": "several folders have a file of that name: x/a.png, y/a.png"}
+    ]
 
 
 @pytest.mark.parametrize("table", ["", "file,caption\n", "file,caption\na.png,\n"])
 def test_a_table_without_captions_names_the_remedies(tmp_path, table):
     fill(pictures(tmp_path / "in", "a.png"), captions__csv=table)
     result = run("folder", "--source", tmp_path / "in", "--dest", tmp_path / "x.zip")
-    assert result.exit_code == 1 and "no picture has captions that can be used; --no-captions" in \
-        result.stderr and "Captions: captions.csv" in result.stdout
+    assert (
+        result.exit_code == 1
+        and "no picture has captions that can be used; --no-captions" in result.stderr
+        and "Captions: captions.csv" in result.stdout
+    )
 
 
 def test_spaces_around_a_name(tmp_path):
@@ -224,83 +320,3 @@ def test_names_in_tables_on_other_systems(tmp_path):
     (tmp_path / "captions.csv").unlink()
     fill(tmp_path, **{"in/caf\u00e9__json": '{"caption": "coffee"}'})
     assert read(tmp_path)[0] == {f"in/{name}": (["coffee"], "train")}
-
-
-# Flickr8k and Flickr30k
-
-TOKENS = ("1_a.jpg#0\tA child in a pink dress .\n1_a.jpg#1\tA girl \"going\" in .\n"
-          "2_b.jpg#0\tA dog .\n2_b.jpg\tno number\nonly one field\ngone.jpg.1#0\tLost .\n")
-
-
-@pytest.mark.parametrize("name, table", [("Flickr8k.token.txt", "flickr8k"),
-                                         ("results_20130124.token", "flickr30k")])
-def test_token_files(tmp_path, name, table):
-    pictures(tmp_path, "Flicker8k_Dataset/1_a.jpg", "Flicker8k_Dataset/2_b.jpg")
-    fill(tmp_path, **{f"Flickr8k_text/{name}": TOKENS, "Flickr8k_text/readme.txt": "x"})
-    found, report = read(tmp_path)
-    assert found == {
-        "Flicker8k_Dataset/1_a.jpg": (["A child in a pink dress .", 'A girl "going" in .'],
-                                      "train"),
-        "Flicker8k_Dataset/2_b.jpg": (["A dog ."], "train")}
-    assert report.captions_from.startswith(f"{table} (Flickr")
-    where, wrong = f"Flickr8k_text/{name}", "expected NAME.jpg#NUMBER, a tab and a caption"
-    assert report.skipped == [{"file": f"{where}, line 4", "reason": wrong},
-                              {"file": f"{where}, line 5", "reason": wrong},
-                              {"file": "gone.jpg.1", "reason": "no such file"}]
-    assert report.counts["text file without picture"] == 1
-
-
-def test_flickr8k_has_splits_of_its_own(tmp_path):
-    pictures(tmp_path, "i/1_a.jpg", "i/2_b.jpg", "i/3_c.jpg")
-    fill(tmp_path, **{"t/Flickr8k__token__txt": "".join(f"{n}#0\tx y\n" for n in (
-        "1_a.jpg", "2_b.jpg", "3_c.jpg")), "t/Flickr_8k__trainImages__txt": "1_a.jpg\n",
-        "t/Flickr_8k__devImages__txt": "2_b.jpg\r\n", "t/Flickr_8k__testImages__txt": "3_c.jpg"})
-    found, report = read(tmp_path)
-    assert {name: split for name, (_, split) in found.items()} == {
-        "i/1_a.jpg": "train", "i/2_b.jpg": "test", "i/3_c.jpg": "test"}
-    assert report.split_rule == "as the files of the captions say" and not report.counts
-
-
-def test_flickr_files_of_one_name_are_read_together(tmp_path):
-    pictures(tmp_path, "train/1.jpg", "train/2.jpg", "val/3.jpg")
-    fill(tmp_path, **{"train/captions__txt": "image,caption\n1.jpg,one\n1.jpg,one\n2.jpg,two\n",
-                      "val/captions__txt": "image,caption\n1.jpg,one\n2.jpg,deux\n3.jpg,three\n"})
-    found, report = read(tmp_path)
-    assert found == {"train/1.jpg": (["one", "one"], "train"),
-                     "train/2.jpg": (["two", "deux"], "train"), "val/3.jpg": (["three"], "test")}
-    assert "train/captions.txt; val/captions.txt" in report.captions_from
-
-
-def test_flickr_files_in_another_form_are_left(tmp_path):
-    fill(pictures(tmp_path, "i/1.jpg"), captions__txt="image,caption\n1.jpg,one\n",
-         **{"t/Flickr8k__token__txt": "1.jpg#0\tOne\n"})
-    found, report = read(tmp_path)
-    assert found == {"i/1.jpg": (["one"], "train")}
-    assert "t/Flickr8k.token.txt is left, it has another form" in report.captions_from
-
-
-def test_flickr8k_with_a_header(tmp_path):
-    fill(pictures(tmp_path, "Images/1_a.jpg"),
-         captions__txt='image,caption\n1_a.jpg,A child .\n1_a.jpg,"A girl , "" here "" ."\n')
-    found, report = read(tmp_path)
-    assert found == {"Images/1_a.jpg": (["A child .", 'A girl , " here " .'], "train")}
-    assert report.captions_from == "flickr8k (Flickr8k's captions); captions.txt; column caption"
-
-
-def test_flickr30k_with_bars(tmp_path):
-    fill(pictures(tmp_path, "flickr30k_images/1.jpg", "flickr30k_images/2.jpg"),
-         results__csv='image_name| comment_number| comment\n1.jpg| 0| Two "men" , a dog .\n'
-         "1.jpg| 1| Friends .\n2.jpg| 4   A dog runs across the grass .\n2.jpg| 0| A dog .\n")
-    found, report = read(tmp_path)
-    assert found == {"flickr30k_images/1.jpg": (['Two "men" , a dog .', "Friends ."], "train"),
-                     "flickr30k_images/2.jpg": (["A dog ."], "train")}
-    assert report.skipped == [{"file": "results.csv, line 4", "reason":
-                               "2 fields where the header has 3; are quotation marks missing?"}]
-
-
-def test_other_files_of_those_names_are_not_taken(tmp_path):
-    fill(pictures(tmp_path, "captions.png"), captions__txt="a sheet of captions",
-         results__csv="epoch,fid\n1,300\n")
-    found, report = read(tmp_path)
-    assert found == {"captions.png": (["a sheet of captions"], "train")}
-    assert report.captions_from == "NAME.txt (beside each picture)"

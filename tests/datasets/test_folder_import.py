@@ -14,7 +14,7 @@ from dnnlib.errors import UserError
 
 
 def ramp(width=16, height=8):
-    """A picture whose red grows to the right and green downwards."""
+    """A picture in which red increases to the right and green downwards."""
     red, green = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([red, green, np.full_like(red, 50)], -1).astype(np.uint8))
 
@@ -25,16 +25,21 @@ def pixels(picture):
 
 def run_import(folder, resolution=(8, 8), **options):
     report = Report()
-    return list(import_pictures(folder_pictures(folder, report), resolution, report,
-                                **options)), report
+    return list(
+        import_pictures(folder_pictures(folder, report), resolution, report, **options)
+    ), report
 
 
 def test_transforms():
     wide = Image.new("RGB", (30, 10), "red")
-    wide.paste("blue", (10, 0, 20, 10))  # exactly the centred square
+    wide.paste("blue", (10, 0, 20, 10))  # the centred square
     assert (pixels(resize(wide, (10, 10), "center-crop")) == [0, 0, 255]).all()
     padded = pixels(resize(wide, (30, 30), "pad"))
-    assert (padded[:10] == 255).all() and (padded[20:] == 255).all() and (padded[10:20, :10] == [255, 0, 0]).all()
+    assert (
+        (padded[:10] == 255).all()
+        and (padded[20:] == 255).all()
+        and (padded[10:20, :10] == [255, 0, 0]).all()
+    )
     stretched = pixels(resize(wide, (30, 40), "stretch"))
     assert (stretched[:, 12:18] == [0, 0, 255]).all() and (stretched[:, :8] == [255, 0, 0]).all()
     assert resize(wide, (7, 5), "center-crop").size == (7, 5)
@@ -51,15 +56,21 @@ def test_texts_beside_pictures_and_skipped_files(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n....")
     (tmp_path / "broken.txt").write_text("x")
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "cut.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        tmp_path / "cut.png"
+    )
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
     (tmp_path / "cut.txt").write_text("x")
     made, report = run_import(tmp_path)
     assert [(p.id, p.captions, p.split) for p in made] == [
-        ("a.PNG", ("a ramp", "a red and green ramp"), "train"), ("deep/b.jpg", ("another",), "train")]
+        ("a.PNG", ("a ramp", "a red and green ramp"), "train"),
+        ("deep/b.jpg", ("another",), "train"),
+    ]
     reasons = {entry["file"]: entry["reason"] for entry in report.skipped}
     assert set(reasons) == {"silent.png", "empty.png", "broken.png", "cut.png"}
-    assert "no caption file silent.txt" in reasons["silent.png"] and "is empty" in reasons["empty.png"]
+    assert (
+        "no caption file silent.txt" in reasons["silent.png"] and "is empty" in reasons["empty.png"]
+    )
 
 
 def test_report_reaches_the_archive(tmp_path):
@@ -73,8 +84,12 @@ def test_report_reaches_the_archive(tmp_path):
     made = import_pictures(folder_pictures(source, report), (4, 4), report)
     write_archive(tmp_path / "x.zip", made, (4, 4), import_info("folder in", "center-crop", report))
     metadata = Archive(tmp_path / "x.zip").metadata
-    assert [entry["file"] for entry in metadata["skipped"]] == ["a.png"] and len(metadata["items"]) == 1
-    assert metadata["resize_filter"].startswith("lanczos") and metadata["transform"] == "center-crop"
+    assert [entry["file"] for entry in metadata["skipped"]] == ["a.png"] and len(
+        metadata["items"]
+    ) == 1
+    assert (
+        metadata["resize_filter"].startswith("lanczos") and metadata["transform"] == "center-crop"
+    )
 
 
 def test_max_images_counts_usable_ones(tmp_path):
@@ -93,27 +108,45 @@ def write_lines(folder, *records):
 def test_captions_file(tmp_path):
     ramp().save(tmp_path / "a.png")
     ramp().save(tmp_path / "b.png")
-    write_lines(tmp_path, {"file": "b.png", "captions": ["b", " second "], "split": "test"}, "",
-                {"file": "a.png", "captions": ["a"]}, {"file": "gone.png", "captions": ["x"]},
-                {"file": "mute.png", "captions": []})
+    write_lines(
+        tmp_path,
+        {"file": "b.png", "captions": ["b", " second "], "split": "test"},
+        "",
+        {"file": "a.png", "captions": ["a"]},
+        {"file": "gone.png", "captions": ["x"]},
+        {"file": "mute.png", "captions": []},
+    )
     made, report = run_import(tmp_path)
     assert [(p.id, p.captions, p.split) for p in made] == [
-        ("b.png", ("b", "second"), "test"), ("a.png", ("a",), "train")]
+        ("b.png", ("b", "second"), "test"),
+        ("a.png", ("a",), "train"),
+    ]
     assert report.skipped == [
-        {"file": "gone.png", "reason": "no such file"}, {"file": "mute.png", "reason": "no captions"}]
+        {"file": "gone.png", "reason": "no such file"},
+        {"file": "mute.png", "reason": "no captions"},
+    ]
 
 
-@pytest.mark.parametrize("record, message", [
-    ({"file": "a.png", "caption": ["a"]}, r"captions.jsonl, line 2: unknown key 'caption'; did you mean 'captions'\?"),
-    ({"file": "a.png"}, "line 2: key 'captions' is missing"),
-    ({"file": "a.png", "captions": "a"}, "line 2: 'captions' must be a list of texts"),
-    ({"file": "a.png", "captions": [1]}, "line 2: 'captions' must be a list of texts"),
-    ({"file": "../a.png", "captions": ["a"]}, "line 2: 'file' must be a path below"),
-    ({"file": "a.png", "captions": ["a"], "split": "val"}, "line 2: 'split' must be one of train, test"),
-    ({"file": "first.png", "captions": ["a"]}, "line 2: first.png is listed twice"),
-    ('{"file": ', "line 2 is not valid JSON"),
-    ("[1, 2]", "line 2: expected"),
-])
+@pytest.mark.parametrize(
+    "record, message",
+    [
+        (
+            {"file": "a.png", "caption": ["a"]},
+            r"captions.jsonl, line 2: unknown key 'caption'; did you mean 'captions'\?",
+        ),
+        ({"file": "a.png"}, "line 2: key 'captions' is missing"),
+        ({"file": "a.png", "captions": "a"}, "line 2: 'captions' must be a list of texts"),
+        ({"file": "a.png", "captions": [1]}, "line 2: 'captions' must be a list of texts"),
+        ({"file": "../a.png", "captions": ["a"]}, "line 2: 'file' must be a path below"),
+        (
+            {"file": "a.png", "captions": ["a"], "split": "val"},
+            "line 2: 'split' must be one of train, test",
+        ),
+        ({"file": "first.png", "captions": ["a"]}, "line 2: first.png is listed twice"),
+        ('{"file": ', "line 2 is not valid JSON"),
+        ("[1, 2]", "line 2: expected"),
+    ],
+)
 def test_wrong_captions_file_names_line_and_key(tmp_path, record, message):
     write_lines(tmp_path, {"file": "first.png", "captions": ["a"]}, record)
     with pytest.raises(UserError, match=message):
@@ -135,7 +168,11 @@ def test_a_test_share_is_dealt_by_name_and_named_splits_stay(tmp_path):
     for name in (kept := min(test), "other.png"):
         ramp().save(tmp_path / name)
     assert split_of("other.png", 0.2) == "train"
-    (tmp_path / "captions.jsonl").write_text(json.dumps({"file": kept, "captions": ["a"]}) + "\n"
-                                             + json.dumps({"file": "other.png", "captions": ["b"], "split": "test"}) + "\n")
+    (tmp_path / "captions.jsonl").write_text(
+        json.dumps({"file": kept, "captions": ["a"]})
+        + "\n"
+        + json.dumps({"file": "other.png", "captions": ["b"], "split": "test"})
+        + "\n"
+    )
     assert [s.split for s in folder_pictures(tmp_path, Report())] == ["train", "test"]
     assert [s.split for s in folder_pictures(tmp_path, Report(), 0.2)] == ["test", "test"]

@@ -1,4 +1,4 @@
-"""dataset_tool.py coco, cub, webdataset, hf and encode-text as a user runs them."""
+"""dataset_tool.py coco, cub, webdataset, hf and encode-text as users run them."""
 
 import pickle
 from pathlib import Path
@@ -12,8 +12,18 @@ from tests.datasets.tool import run
 
 
 def coco(root, *more):
-    return run("coco", "--images", root / "train2014", "--captions", root / "annotations/captions_train2014.json",
-               "--dest", root / "coco.zip", "--resolution", "16x16", *more)
+    return run(
+        "coco",
+        "--images",
+        root / "train2014",
+        "--captions",
+        root / "annotations/captions_train2014.json",
+        "--dest",
+        root / "coco.zip",
+        "--resolution",
+        "16x16",
+        *more,
+    )
 
 
 def test_coco(coco_root):
@@ -32,8 +42,15 @@ def test_coco(coco_root):
 
 def test_coco_strict_leaves_nothing(coco_root):
     result = coco(coco_root, "--strict")
-    assert result.exit_code == 1 and result.stderr.count("Error: ") == 1 and not (coco_root / "coco.zip").exists()
-    assert run("coco", "--images", "a", "--images", "b", "--captions", "c", "--dest", "d").exit_code == 1
+    assert (
+        result.exit_code == 1
+        and result.stderr.count("Error: ") == 1
+        and not (coco_root / "coco.zip").exists()
+    )
+    assert (
+        run("coco", "--images", "a", "--images", "b", "--captions", "c", "--dest", "d").exit_code
+        == 1
+    )
 
 
 def test_linked_folders_are_named_and_followed_when_asked(coco_root, cub_root, cub_text, tmp_path):
@@ -43,39 +60,82 @@ def test_linked_folders_are_named_and_followed_when_asked(coco_root, cub_root, c
     link = cub_root / "images/001.Black_footed_Albatross"
     link.rename(tmp_path / "moved")
     link.symlink_to(tmp_path / "moved")
-    arguments = ["cub", "--root", cub_root, "--captions", cub_text, "--dest", tmp_path / "x.zip",
-                 "--resolution", 16]
+    arguments = [
+        "cub",
+        "--root",
+        cub_root,
+        "--captions",
+        cub_text,
+        "--dest",
+        tmp_path / "x.zip",
+        "--resolution",
+        16,
+    ]
     told = run(*arguments)
-    assert "Skipped 001.Black_footed_Albatross: linked folder" in told.stdout and \
-        ": 2 pictures of" in told.stdout
+    assert (
+        "Skipped 001.Black_footed_Albatross: linked folder" in told.stdout
+        and ": 2 pictures of" in told.stdout
+    )
     assert ": 4 pictures of" in run(*arguments, "--follow-links").stdout
 
 
 def test_cub_with_attngans_split_and_crop(cub_root, cub_text, tmp_path):
     path = tmp_path / "test" / "filenames.pickle"
     path.parent.mkdir()
-    path.write_bytes(pickle.dumps(["001.Black_footed_Albatross/Black_Footed_Albatross_0009_34"], protocol=2))
-    result = run("cub", "--root", cub_root, "--captions", cub_text, "--split", f"attngan:{path}", "--crop", "box75",
-                 "--dest", tmp_path / "cub.zip", "--resolution", "16")
+    path.write_bytes(
+        pickle.dumps(["001.Black_footed_Albatross/Black_Footed_Albatross_0009_34"], protocol=2)
+    )
+    result = run(
+        "cub",
+        "--root",
+        cub_root,
+        "--captions",
+        cub_text,
+        "--split",
+        f"attngan:{path}",
+        "--crop",
+        "box75",
+        "--dest",
+        tmp_path / "cub.zip",
+        "--resolution",
+        "16",
+    )
     assert result.exit_code == 0 and "(3 train, 1 test)" in result.stdout, result.stderr
     assert TextImageDataset(tmp_path / "cub.zip").info["crop"] == "box75"
 
 
 def test_encode_text_is_what_training_looks_for(openmoji32, tmp_path):
-    result = run("encode-text", "--data", openmoji32, "--text-encoder", "hashed", "--cache", tmp_path, "--device", "cpu")
+    result = run(
+        "encode-text",
+        "--data",
+        openmoji32,
+        "--text-encoder",
+        "hashed",
+        "--cache",
+        tmp_path,
+        "--device",
+        "cpu",
+    )
     assert result.exit_code == 0 and "captions of train by hashed-64-v1" in result.stdout
     dataset = TextImageDataset(openmoji32, split="train")
     captions = [caption for i in range(len(dataset)) for caption in dataset.captions(i)]
     before = sorted(path.name for path in tmp_path.iterdir())
     cached = CachedTextEncoder.build(HashedEncoder(), captions, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before and Path(cached.folder).name in result.stdout
+    assert (
+        sorted(path.name for path in tmp_path.iterdir()) == before
+        and Path(cached.folder).name in result.stdout
+    )
 
 
-@pytest.mark.parametrize("command, options, complaint", [
-    ("webdataset", ["--source", "none"], "no .tar files"), ("hf", ["--source", "none"], "neither dataset_dict.json"),
-    ("cub", ["--root", "none", "--captions", "none"], "no images.txt"),
-    ("coco", ["--images", "none", "--captions", "train.json"], "no such folder"),
-])
+@pytest.mark.parametrize(
+    "command, options, complaint",
+    [
+        ("webdataset", ["--source", "none"], "no .tar files"),
+        ("hf", ["--source", "none"], "neither dataset_dict.json"),
+        ("cub", ["--root", "none", "--captions", "none"], "no images.txt"),
+        ("coco", ["--images", "none", "--captions", "train.json"], "no such folder"),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, command, options, complaint):
     result = run(command, *options, "--dest", tmp_path / "x.zip")
     assert result.exit_code == 1 and result.stderr.count("\n") == 1 and complaint in result.stderr

@@ -1,4 +1,4 @@
-"""Sampler and loader: purity in (seed, position), ranks, resuming, and workers that share one archive."""
+"""Sampler and loader: same pictures for (seed, position), ranks, resuming, workers."""
 
 import itertools
 
@@ -57,13 +57,17 @@ def test_ranks_share_each_global_batch_in_blocks(world_size):
 
 
 def test_batch_must_be_divisible(dataset):
-    with pytest.raises(UserError, match="batch 6: must be a positive multiple of the number of processes, 4"):
+    with pytest.raises(
+        UserError, match="batch 6: must be a positive multiple of the number of processes, 4"
+    ):
         training_batches(dataset, global_batch=6, seed=0, world_size=4)
 
 
 def test_resuming_continues_the_unbroken_run(dataset):
     whole = take(training_batches(dataset, global_batch=4, seed=1, mirror=True), 12)
-    resumed = take(training_batches(dataset, global_batch=4, seed=1, mirror=True, start_images=20), 7)
+    resumed = take(
+        training_batches(dataset, global_batch=4, seed=1, mirror=True, start_images=20), 7
+    )
     assert_equal(tuple(part[20:] for part in whole), resumed)
 
 
@@ -79,10 +83,12 @@ def test_ranks_together_see_what_one_process_sees(dataset):
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_four_workers_read_what_no_workers_read(dataset, context):
-    dataset[0]  # the parent holds an open handle when the workers start
+    dataset[0]  # the parent has an open handle when the workers start
     options = {"global_batch": 6, "seed": 5, "mirror": True}
     alone = take(training_batches(dataset, **options), 20)
-    together = take(training_batches(dataset, **options, num_workers=4, multiprocessing_context=context), 20)
+    together = take(
+        training_batches(dataset, **options, num_workers=4, multiprocessing_context=context), 20
+    )
     assert_equal(alone, together)
 
 
@@ -90,7 +96,10 @@ def test_draws_are_pure_and_vary(dataset):
     draws = TrainingDraws(dataset, seed=9, mirror=True)
     first = [draws[i] for i in range(300)]
     for i in (299, 7, 120):
-        assert torch.equal(draws[i]["image"], first[i]["image"]) and draws[i]["caption"] == first[i]["caption"]
+        assert (
+            torch.equal(draws[i]["image"], first[i]["image"])
+            and draws[i]["caption"] == first[i]["caption"]
+        )
     for draw in first:
         assert draw["caption"] in dataset.captions(draw["index"])
     index = 3  # has four captions
@@ -102,13 +111,28 @@ def test_draws_are_pure_and_vary(dataset):
 
 
 def test_mirror_changes_no_caption_and_no_order(dataset):
-    plain, mirrored = (take(training_batches(dataset, global_batch=5, seed=1, mirror=m), 5) for m in (False, True))
-    assert plain[1] == mirrored[1] and torch.equal(plain[2], mirrored[2]) and not torch.equal(plain[0], mirrored[0])
+    plain, mirrored = (
+        take(training_batches(dataset, global_batch=5, seed=1, mirror=m), 5) for m in (False, True)
+    )
+    assert (
+        plain[1] == mirrored[1]
+        and torch.equal(plain[2], mirrored[2])
+        and not torch.equal(plain[0], mirrored[0])
+    )
 
 
 def test_global_random_state_is_untouched(dataset):
     before = torch.get_rng_state()
-    next(training_batches(dataset, global_batch=4, seed=0, mirror=True, num_workers=1, multiprocessing_context="fork"))
+    next(
+        training_batches(
+            dataset,
+            global_batch=4,
+            seed=0,
+            mirror=True,
+            num_workers=1,
+            multiprocessing_context="fork",
+        )
+    )
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -118,7 +142,9 @@ def test_a_damaged_picture_is_one_line_even_from_a_worker(tmp_path, num_workers)
     write_archive(path, [Picture(np.zeros((8, 8, 3), np.uint8), "a", ("a",), "train")], (8, 8), {})
     dataset = TextImageDataset(path)
     (path / "00000/img00000000.png").write_bytes(b"no picture")
-    batches = training_batches(dataset, global_batch=2, seed=0, num_workers=num_workers, multiprocessing_context="fork")
+    batches = training_batches(
+        dataset, global_batch=2, seed=0, num_workers=num_workers, multiprocessing_context="fork"
+    )
     with pytest.raises(UserError, match="img00000000.png is not a readable picture") as caught:
         next(batches)
     assert "\n" not in str(caught.value)

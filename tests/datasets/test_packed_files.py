@@ -1,4 +1,4 @@
-"""Zips and tars: every kind of damage is one line that names archive, member and reason."""
+"""Zips and tars: every kind of damage is one error with archive, member and reason."""
 
 import gzip
 import pickle
@@ -20,7 +20,7 @@ def zipped(path, compression=zipfile.ZIP_DEFLATED, **members):
 
 
 def patched(path, offsets, value):
-    """Set bytes of the local header (30 bytes and the name) and of the central directory alike."""
+    """Change the same bytes of the local header and of the central directory."""
     data = bytearray(path.read_bytes())
     local, central = data.index(b"PK\x03\x04"), data.index(b"PK\x01\x02")
     data[local + offsets[0]] = data[central + offsets[1]] = value
@@ -41,8 +41,10 @@ def test_members_of_a_sound_zip(tmp_path):
         for name in ("a.txt", "deep/", "deep/b.txt", "back\\slash.txt"):
             file.writestr(name, name)
     packed = ZipFiles(tmp_path / "x.zip")
-    assert list(packed.members) == ["a.txt", "deep/b.txt", "back/slash.txt"
-                                    ] and packed.read("deep/b.txt") == b"deep/b.txt"
+    assert (
+        list(packed.members) == ["a.txt", "deep/b.txt", "back/slash.txt"]
+        and packed.read("deep/b.txt") == b"deep/b.txt"
+    )
     assert pickle.loads(pickle.dumps(packed)).read("back/slash.txt") == b"back\\slash.txt"
 
 
@@ -53,14 +55,16 @@ def test_names_in_utf8_without_its_mark(tmp_path):
     assert data != path.read_bytes()
     path.write_bytes(data)
     assert zipfile.ZipFile(path).namelist() == ["caf\u251c\u2310"] and list(
-        ZipFiles(path).members) == ["caf\u00e9"]
+        ZipFiles(path).members
+    ) == ["caf\u00e9"]
 
 
 def test_each_damage_of_a_zip(tmp_path):
     zipped(tmp_path / "x.zip", a=b"text " * 50)
     method, flags = (8, 10), (6, 8)
     assert "x.zip: a cannot be read (it is compressed by deflate64" in fault(
-        patched(tmp_path / "x.zip", method, 9))
+        patched(tmp_path / "x.zip", method, 9)
+    )
     zipped(tmp_path / "x.zip", a=b"text " * 50)
     assert "a cannot be read (it is encrypted" in fault(patched(tmp_path / "x.zip", flags, 1))
     path = zipped(tmp_path / "x.zip", a=bytes(random.Random(0).randbytes(400)))
@@ -72,20 +76,21 @@ def test_each_damage_of_a_zip(tmp_path):
     assert "cannot be read (not a whole zip archive: " in fault(path)
     assert "No such file" in fault(tmp_path / "none.zip")
     zipped(path, a=bytes(1 << 20))
-    size = path.read_bytes().replace((1 << 20).to_bytes(4, "little"),
-                                     (1 << 31).to_bytes(4, "little"))
+    size = path.read_bytes().replace(
+        (1 << 20).to_bytes(4, "little"), (1 << 31).to_bytes(4, "little")
+    )
     path.write_bytes(size)
     assert "it would unpack to 2048 MiB" in fault(path)
 
 
 def test_a_member_without_a_name_is_none(tmp_path):
     path = zipped(tmp_path / "x.zip", qq=b"x", b=b"y")
-    path.write_bytes(path.read_bytes().replace(b"qq", b"\0q"))  # a name ends at the first zero
+    path.write_bytes(path.read_bytes().replace(b"qq", b"\0q"))  # a name ends at the first zero byte
     assert list(ZipFiles(path).members) == ["b"]
 
 
 def contents(path):
-    """(members that could be read, the damage)."""
+    """(contents of the members that can be read, the message on the damage)."""
     found = []
     try:
         for member in tar_members(path):
@@ -127,14 +132,14 @@ def test_mutated_archives_never_raise_anything_else(tmp_path):
     sound = [
         zipped(tmp_path / "x.zip", a=b"text " * 50, b=b"more").read_bytes(),
         tarred(tmp_path / "x.tar", ("a", b"1")).read_bytes(),
-        tarred(tmp_path / "x.tar.gz", ("a", b"1" * 99), mode="w:gz").read_bytes()
+        tarred(tmp_path / "x.tar.gz", ("a", b"1" * 99), mode="w:gz").read_bytes(),
     ]
     path, whole = tmp_path / "mutated", 0
     for number in range(300):
         data = bytearray(sound[number % 3])
         for _ in range(rng.choice((1, 2, 8))):
             data[rng.randrange(len(data))] = rng.randrange(256)
-        path.write_bytes(data[:rng.randrange(len(data))] if number % 7 == 0 else data)
+        path.write_bytes(data[: rng.randrange(len(data))] if number % 7 == 0 else data)
         try:
             if number % 3:
                 whole += len([member.read() for member in tar_members(path)]) > 0

@@ -17,15 +17,19 @@ def png(colour):
 
 
 def save_part(folder, rows, **state):
-    """What `Dataset.save_to_disk` leaves: state.json, dataset_info.json, one Arrow stream."""
+    """Write the files of `Dataset.save_to_disk`: state.json, dataset_info.json, an Arrow stream."""
     arrow = pytest.importorskip("pyarrow")
     folder.mkdir(parents=True)
     table = arrow.Table.from_pylist(rows)
-    with arrow.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file, \
-            arrow.ipc.new_stream(file, table.schema) as stream:
+    with (
+        arrow.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file,
+        arrow.ipc.new_stream(file, table.schema) as stream,
+    ):
         stream.write_table(table)
     (folder / "dataset_info.json").write_text("{}")
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]} | state))
+    (folder / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]} | state)
+    )
 
 
 def rows(*captions):
@@ -38,11 +42,16 @@ def test_a_dictionary_of_splits(tmp_path):
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
     raws = list(saved_pictures(tmp_path, Report()))
     assert [(r.id, r.captions, r.split) for r in raws] == [
-        ("train/0", ("a",), "train"), ("train/1", ("b c",), "train"), ("validation/0", ("d",), "test")]
+        ("train/0", ("a",), "train"),
+        ("train/1", ("b c",), "train"),
+        ("validation/0", ("d",), "test"),
+    ]
 
 
-@pytest.mark.parametrize("name, split", [("Test", "test"), ("VALIDATION", "test"),
-                                         ("Train", "train"), ("extra", "train")])
+@pytest.mark.parametrize(
+    "name, split",
+    [("Test", "test"), ("VALIDATION", "test"), ("Train", "train"), ("extra", "train")],
+)
 def test_splits_by_name(tmp_path, name, split):
     save_part(tmp_path / name, rows("a"))
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
@@ -50,13 +59,18 @@ def test_splits_by_name(tmp_path, name, split):
 
 
 def test_one_split_lists_of_captions_and_defects(tmp_path):
-    content = [{"photo": {"bytes": png("red"), "path": None}, "sentences": [{"raw": "x"}, {"raw": "y"}]},
-               {"photo": {"bytes": None, "path": "gone.jpg"}, "sentences": [{"raw": "z"}]},
-               {"photo": {"bytes": png("red"), "path": None}, "sentences": [{"raw": " "}]}]
+    content = [
+        {"photo": {"bytes": png("red"), "path": None}, "sentences": [{"raw": "x"}, {"raw": "y"}]},
+        {"photo": {"bytes": None, "path": "gone.jpg"}, "sentences": [{"raw": "z"}]},
+        {"photo": {"bytes": png("red"), "path": None}, "sentences": [{"raw": " "}]},
+    ]
     save_part(tmp_path / "set", content)
     report = Report()
     (raw,) = saved_pictures(tmp_path / "set", report, image_column="photo")
-    assert raw.captions == ("x", "y") and report.counts == {"captions without picture": 1, "picture without captions": 1}
+    assert raw.captions == ("x", "y") and report.counts == {
+        "captions without picture": 1,
+        "picture without captions": 1,
+    }
     with pytest.raises(UserError, match="none of the columns photo, sentences is named image"):
         list(saved_pictures(tmp_path / "set", Report()))
     with pytest.raises(UserError, match="--image-column phot: .*did you mean 'photo'"):

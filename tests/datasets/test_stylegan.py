@@ -1,4 +1,4 @@
-"""StyleGAN's archives: read as they are, with captions of labels; written as its loader asks."""
+"""Archives of StyleGAN's tools: reading, captions of labels, and writing for its loader."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def encoded(number=0, mode="RGB", size=(8, 8), kind="PNG"):
 
 
 def put(path, files):
-    """A deflated zip, or a folder, of these bytes by name."""
+    """Write bytes by name into a compressed zip or a folder."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
             for name, data in files.items():
@@ -89,7 +89,7 @@ def test_the_hash_names_pictures_and_captions(path):
     with_labels(path)
     before = content()
     assert before == content() != content(LabelCaptions(template="{}")) != content(LabelCaptions())
-    with_labels(path, LABELS[::-1])  # in another order they say the same
+    with_labels(path, LABELS[::-1])  # the order of the labels does not matter
     assert content() == before
     changed = {name: encoded(i) for i, name in enumerate(NAMES)} | {NAMES[3]: encoded(3) + b"."}
     put(path, changed | {INDEX: json.dumps({"labels": LABELS}).encode()})
@@ -222,7 +222,7 @@ IDS = ["002.B/z", "001.A/y", "002.B/x", "003.C/w"]
 
 
 def check_stylegan3_rules(path):
-    """What StyleGAN3's loader asks for, in our own words; the labels."""
+    """Check the rules of StyleGAN3's loader, and return the labels."""
     if path.is_dir():
         files = {
             file.relative_to(path).as_posix(): file.read_bytes()

@@ -1,4 +1,4 @@
-"""WebDataset import: shards as img2dataset writes them, with what goes wrong in them."""
+"""WebDataset import: shards as img2dataset writes them, and their defects."""
 
 import json
 
@@ -17,37 +17,69 @@ def jpeg(colour, mode="RGB"):
 
 
 def write_shard(path, members):
-    """Contents are bytes, text or what becomes JSON."""
+    """Write a shard. contents: bytes, text, or a value that is written as JSON."""
+
     def encoded(data):
-        return data if isinstance(data, bytes) else (
-            json.dumps(data) if isinstance(data, dict) else data).encode()
+        return (
+            data
+            if isinstance(data, bytes)
+            else (json.dumps(data) if isinstance(data, dict) else data).encode()
+        )
 
     return tarred(path, *((name, encoded(data)) for name, data in members))
 
 
 @pytest.fixture
 def shards(tmp_path):
-    write_shard(tmp_path / "00000.tar", [
-        ("000000000.jpg", jpeg("red")), ("000000000.txt", " a red\r\nsquare "), ("000000000.json", {"caption": "other"}),
-        ("000000001.jpg", jpeg("blue")), ("000000001.json", {"caption": "a blue square", "status": "success"}),
-        ("000000002.jpg", jpeg("green", "L")), ("000000002.txt", "grey"),
-        ("000000003.json", {"status": "failed_to_download", "error_message": "404"}), ("000000003.txt", "gone"),
-        ("000000004.jpg", b"no jpeg"), ("000000004.txt", "damaged"),
-        ("000000005.jpg", jpeg("red")), ("000000005.json", "{cut"),
-    ])
-    write_shard(tmp_path / "00001.tar", [("000000000.jpg", jpeg("white")), ("000000000.txt", "same key, other shard"),
-                                         ("000000009.webp", jpeg("white")), ("000000009.txt", "second")])
+    write_shard(
+        tmp_path / "00000.tar",
+        [
+            ("000000000.jpg", jpeg("red")),
+            ("000000000.txt", " a red\r\nsquare "),
+            ("000000000.json", {"caption": "other"}),
+            ("000000001.jpg", jpeg("blue")),
+            ("000000001.json", {"caption": "a blue square", "status": "success"}),
+            ("000000002.jpg", jpeg("green", "L")),
+            ("000000002.txt", "grey"),
+            ("000000003.json", {"status": "failed_to_download", "error_message": "404"}),
+            ("000000003.txt", "gone"),
+            ("000000004.jpg", b"no jpeg"),
+            ("000000004.txt", "damaged"),
+            ("000000005.jpg", jpeg("red")),
+            ("000000005.json", "{cut"),
+        ],
+    )
+    write_shard(
+        tmp_path / "00001.tar",
+        [
+            ("000000000.jpg", jpeg("white")),
+            ("000000000.txt", "same key, other shard"),
+            ("000000009.webp", jpeg("white")),
+            ("000000009.txt", "second"),
+        ],
+    )
     return tmp_path
 
 
 def test_samples_and_defects(shards):
     report = Report()
-    made = list(import_pictures(shard_pictures(find_shards(shards), "test", report), (8, 8), report))
+    made = list(
+        import_pictures(shard_pictures(find_shards(shards), "test", report), (8, 8), report)
+    )
     assert [(p.id, p.captions, p.split) for p in made] == [
-        ("000000000", ("a red square",), "test"), ("000000001", ("a blue square",), "test"), ("000000002", ("grey",), "test"),
-        ("00001/000000000", ("same key, other shard",), "test"), ("000000009", ("second",), "test")]
-    assert report.counts == {"greyscale picture": 1, "captions without picture": 1, "damaged picture": 1,
-                             "damaged json": 1, "picture without captions": 1}
+        ("000000000", ("a red square",), "test"),
+        ("000000001", ("a blue square",), "test"),
+        ("000000002", ("grey",), "test"),
+        ("00001/000000000", ("same key, other shard",), "test"),
+        ("000000009", ("second",), "test"),
+    ]
+    assert report.counts == {
+        "greyscale picture": 1,
+        "captions without picture": 1,
+        "damaged picture": 1,
+        "damaged json": 1,
+        "picture without captions": 1,
+    }
     reasons = {entry["file"]: entry["reason"] for entry in report.skipped}
     assert reasons["00000.tar/000000003"] == "captions without picture: failed_to_download 404"
 
@@ -67,7 +99,8 @@ def test_patterns(shards):
 
 
 def test_a_member_without_a_name_is_left_out(tmp_path):
-    shard = write_shard(tmp_path / "0.tar", [
-        (".", b"x"), ("a.jpg", jpeg("red")), ("a.txt", "a red square")])
+    shard = write_shard(
+        tmp_path / "0.tar", [(".", b"x"), ("a.jpg", jpeg("red")), ("a.txt", "a red square")]
+    )
     report = Report()
     assert [raw.captions for raw in shard_pictures([shard], "train", report)] == [("a red square",)]

@@ -1,4 +1,4 @@
-"""`dataset_tool.py` in this process."""
+"""Run dataset_tool.py in this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import dataset_tool
 
 
 def run(*arguments: object) -> Result:
-    """`dataset_tool.py` with these words. Whatever it raises but SystemExit fails the test."""
+    """Run dataset_tool.py with these arguments. Exceptions other than SystemExit fail the test."""
     result = CliRunner().invoke(dataset_tool.main, list(map(str, arguments)))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result

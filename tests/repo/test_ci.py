@@ -1,4 +1,4 @@
-"""Every CI runs the same two commands; versions live in requirements.txt, rules in pyproject.toml."""
+"""Every CI runs the same two commands, with the versions of requirements.txt."""
 
 from __future__ import annotations
 

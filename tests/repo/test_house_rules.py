@@ -1,4 +1,4 @@
-"""The laws of docs/design.md that a machine can check: layers, sizes, cheap imports, no clock in a test, no foreign code."""
+"""The rules of docs/design.md that a test can check: layers, sizes, imports, no foreign code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Who may import whom; imports run down only, and networks and datasets are peers.
+# The packages that each package may import. Imports run down only; networks and datasets are peers.
 LAYERS = {
     "dnnlib": set(),
     "torch_utils": {"dnnlib"},
@@ -23,7 +23,9 @@ LAYERS = {
 }
 COMMANDS = sorted(path.stem for path in ROOT.glob("*.py"))
 FOLDERS = [*LAYERS, "tests", "benchmarks"]
-SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")) + sorted(ROOT.glob("*.py"))
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")) + sorted(
+    ROOT.glob("*.py")
+)
 
 
 def name_of(path):
@@ -41,19 +43,37 @@ def imports_of(path):
 
 def upward_imports(path, layer):
     ours = set(LAYERS) | set(COMMANDS) | {"tests", "benchmarks"}
-    return [f"{name_of(path)}:{line} {layer} -> {name}" for line, name in imports_of(path)
-            if name in ours - LAYERS[layer] - {layer}]
+    return [
+        f"{name_of(path)}:{line} {layer} -> {name}"
+        for line, name in imports_of(path)
+        if name in ours - LAYERS[layer] - {layer}
+    ]
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_run_down_only(layer):
-    faults = [fault for path in sorted((ROOT / layer).rglob("*.py")) for fault in upward_imports(path, layer)]
+    faults = [
+        fault
+        for path in sorted((ROOT / layer).rglob("*.py"))
+        for fault in upward_imports(path, layer)
+    ]
     assert not faults, "\n".join(faults)
 
 
 # The rooms of metrics/, from the bottom up. Each one imports only rooms that stand before it.
-ROOMS_OF_METRICS = ("arithmetic", "pictures", "features", "measures", "evaluations", "session",
-                    "runner", "make_reference", "write_pictures", "report", "command")
+ROOMS_OF_METRICS = (
+    "arithmetic",
+    "pictures",
+    "features",
+    "measures",
+    "evaluations",
+    "session",
+    "runner",
+    "make_reference",
+    "write_pictures",
+    "report",
+    "command",
+)
 
 
 def test_imports_in_metrics_run_down_only():
@@ -81,7 +101,11 @@ def test_the_layer_check_sees_an_upward_import(tmp_path, monkeypatch):
 
 
 def test_dnnlib_knows_no_torch():
-    assert not [name_of(path) for path in (ROOT / "dnnlib").rglob("*.py") if "torch" in {name for _, name in imports_of(path)}]
+    assert not [
+        name_of(path)
+        for path in (ROOT / "dnnlib").rglob("*.py")
+        if "torch" in {name for _, name in imports_of(path)}
+    ]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -109,55 +133,99 @@ def test_modules_open_with_a_docstring_and_stay_safe(path):
             assert value is (node.arg == "weights_only"), f"line {line}: executes what it reads"
 
 
-HEAVY = ("torch", "torchvision", "open_clip", "timm", "transformers", "numpy", "scipy", "PIL", "tensorboard", "resvg_py")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "open_clip",
+    "timm",
+    "transformers",
+    "numpy",
+    "scipy",
+    "PIL",
+    "tensorboard",
+    "resvg_py",
+)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "demo"] + ["networks.describe", "training.dual_encoder"])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c != "demo"] + ["networks.describe", "training.dual_encoder"]
+)
 def test_help_is_cheap(command):
     """--help loads no heavy module at all."""
-    code = (f"import sys, runpy; sys.argv = ['{command}', '--help']\n"
-            f"try:\n    runpy.run_module('{command}', run_name='__main__')\n"
-            f"except SystemExit:\n    pass\n"
-            f"print('LOADED', sorted(set({HEAVY!r}) & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        f"import sys, runpy; sys.argv = ['{command}', '--help']\n"
+        f"try:\n    runpy.run_module('{command}', run_name='__main__')\n"
+        f"except SystemExit:\n    pass\n"
+        f"print('LOADED', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.rstrip().endswith("LOADED []"), done.stdout[-300:]
 
 
-MODULES = [name_of(p)[:-3].replace("/", ".").removesuffix(".__init__") for p in SOURCES
-           if p.relative_to(ROOT).parts[0] in LAYERS]
+MODULES = [
+    name_of(p)[:-3].replace("/", ".").removesuffix(".__init__")
+    for p in SOURCES
+    if p.relative_to(ROOT).parts[0] in LAYERS
+]
 
 
 def test_importing_everything_has_no_side_effect():
-    """No CUDA context, no compiler, no file, no warning filter: one process imports every module."""
-    code = ("import warnings, sys, importlib\nfilters = len(warnings.filters)\nimport torch\nbefore = torch.get_rng_state()\n"
-            f"for name in {MODULES!r}:\n    importlib.import_module(name)\n"
-            "assert not torch.cuda.is_initialized()\nassert torch.equal(before, torch.get_rng_state())\n"
-            "late = {'open_clip', 'timm', 'transformers', 'huggingface_hub'}\n"
-            "assert not late & set(sys.modules), late & set(sys.modules)\n")
+    """Importing all modules makes no CUDA context, draws nothing and loads no large package."""
+    code = (
+        "import sys, importlib, torch\nbefore = torch.get_rng_state()\n"
+        f"for name in {MODULES!r}:\n    importlib.import_module(name)\n"
+        "assert not torch.cuda.is_initialized()\n"
+        "assert torch.equal(before, torch.get_rng_state())\n"
+        "late = {'open_clip', 'timm', 'transformers', 'huggingface_hub'}\n"
+        "assert not late & set(sys.modules), late & set(sys.modules)\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-HELP = {f"{command.replace('.', '-').replace('_', '-')}": command for command in
-        ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe",
-         "training.dual_encoder", "reconstruct_phema")}
+HELP = {
+    f"{command.replace('.', '-').replace('_', '-')}": command
+    for command in (
+        "train",
+        "generate",
+        "calc_metrics",
+        "dataset_tool",
+        "doctor",
+        "networks.describe",
+        "training.dual_encoder",
+        "reconstruct_phema",
+    )
+}
 
 
 @pytest.mark.parametrize("page", HELP)
 def test_help_pages_are_current(page):
-    """docs/help/*.txt is what --help prints; `make help-pages` writes them anew."""
-    done = subprocess.run([sys.executable, str(ROOT / "docs/help/write.py"), "--print", HELP[page]], cwd=ROOT,
-                          capture_output=True, text=True, check=True)
-    assert done.stdout == (ROOT / "docs/help" / f"{page}.txt").read_text(encoding="utf-8"), "run make help-pages"
+    """docs/help/*.txt holds the output of --help; `make help-pages` writes the files."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs/help/write.py"), "--print", HELP[page]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (ROOT / "docs/help" / f"{page}.txt").read_text(encoding="utf-8"), (
+        "run make help-pages"
+    )
 
 
-PAGES = sorted(path for folder in (".", "docs", "docs/help", "benchmarks/results")
-               for path in (ROOT / folder).glob("*")
-               if path.suffix in (".md", ".txt", ".yml", ".toml"))
+PAGES = sorted(
+    path
+    for folder in (".", "docs", "docs/help", "benchmarks/results")
+    for path in (ROOT / folder).glob("*")
+    if path.suffix in (".md", ".txt", ".yml", ".toml")
+)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_pages_hold_no_conflict_of_two_branches(path):
     marks = ("<" * 7 + " ", ">" * 7 + " ")
-    assert not [line for line in path.read_text(encoding="utf-8").splitlines()
-                if line.startswith(marks)]
+    assert not [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(marks)
+    ]

@@ -12,8 +12,16 @@ from click.testing import CliRunner
 from dnnlib.version import VERSION
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "reconstruct_phema",
-            "networks.describe", "training.dual_encoder")
+COMMANDS = (
+    "train",
+    "generate",
+    "calc_metrics",
+    "dataset_tool",
+    "doctor",
+    "reconstruct_phema",
+    "networks.describe",
+    "training.dual_encoder",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -23,8 +31,9 @@ def test_every_command_says_the_version(command):
 
 
 def test_the_list_of_commands_is_complete():
-    commands = {path.stem for path in ROOT.glob("*.py")
-                if "@click." in path.read_text(encoding="utf-8")}
+    commands = {
+        path.stem for path in ROOT.glob("*.py") if "@click." in path.read_text(encoding="utf-8")
+    }
     assert commands == {name for name in COMMANDS if "." not in name}
 
 
@@ -38,8 +47,12 @@ def test_the_citation_and_the_changelog_agree_with_it():
 
 
 def test_the_version_is_written_nowhere_else():
-    named = [path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*"), *ROOT.glob("dnnlib/*")]
-             if path.suffix in (".py", ".toml", ".cff", ".md", ".yml")
-             and re.search(rf"(?<![\d.=]){re.escape(VERSION)}(?![\d.])",
-                           path.read_text(encoding="utf-8"))]
+    named = [
+        path.relative_to(ROOT).as_posix()
+        for path in [*ROOT.glob("*"), *ROOT.glob("dnnlib/*")]
+        if path.suffix in (".py", ".toml", ".cff", ".md", ".yml")
+        and re.search(
+            rf"(?<![\d.=]){re.escape(VERSION)}(?![\d.])", path.read_text(encoding="utf-8")
+        )
+    ]
     assert sorted(named) == ["CHANGELOG.md", "CITATION.cff", "dnnlib/version.py"]

@@ -1,4 +1,4 @@
-"""Versions: requirements.txt bounds them, constraints.txt pins those that CI passed with."""
+"""Versions: requirements.txt has bounds, constraints.txt the versions that CI passed with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def pinned(lines):
 
 
 def unmet(requirements, versions):
-    """What requirements.txt asks for and constraints.txt does not pin within the bounds."""
+    """The requirements that constraints.txt does not pin to a version within their bounds."""
+
     def met(wanted):
         version = versions.get(canonicalize_name(wanted.name))
         return version is not None and wanted.specifier.contains(version)

@@ -1,6 +1,7 @@
-"""captions.jsonl of this program: {"file": "a/b.jpg", "captions": [...], "split": "train"} a line.
+"""captions.jsonl, this program's form: a line {"file": "a/b.jpg", "captions": [...]} a picture.
 
-Programs write this file, so a wrong line is an error and not a row to skip.
+A line may also hold "split": "train" or "test". The file is written by programs, so a malformed
+line raises an error and is not skipped.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def _reads(reading: Reading) -> Iterator[Row]:
 def _row(line: str, where: str) -> Row:
     record = parse_json(line, where)
     if not isinstance(record, dict):
-        raise UserError(f'{where}: expected {{"file": ..., "captions": [...]}}, '
-                        f'got {line.strip()[:60]}')
+        raise UserError(
+            f'{where}: expected {{"file": ..., "captions": [...]}}, got {line.strip()[:60]}'
+        )
     keys = ("file", "captions", "split")
     for key in record:
         if key not in keys:
@@ -48,6 +50,10 @@ def _row(line: str, where: str) -> Row:
     return Row(file, captions, split, where)
 
 
-OWN_LINES = Convention(
-    CAPTIONS_FILE, CAPTIONS_FILE,
-    lambda source: [CAPTIONS_FILE] if CAPTIONS_FILE in source.files else [], _reads, once=True)
+CAPTIONS_JSONL = Convention(
+    CAPTIONS_FILE,
+    CAPTIONS_FILE,
+    lambda source: [CAPTIONS_FILE] if CAPTIONS_FILE in source.files else [],
+    _reads,
+    once=True,
+)

@@ -1,4 +1,4 @@
-"""A caption file beside each picture: NAME.txt and NAME.caption (a caption a line), NAME.json."""
+"""A caption file beside each picture: NAME.txt, NAME.caption (one caption a line) or NAME.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSON_KEYS = ("captions", "caption", "text", "prompt")
 
 
 def stem_key(name: str) -> str:
-    """Equal for a picture and the files beside it that belong to it."""
+    """A key that a picture NAME.jpg shares with its caption files NAME.txt, NAME.json and so on."""
     return same_name_key(os.path.splitext(name)[0])
 
 
@@ -29,17 +29,18 @@ def _looks(ending: str, source: SourceFolder) -> list[str]:
     return [name for name in files if stem_key(name) in stems]
 
 
-def _reads(ending: str, texts_of: Callable[[Path, Report], list[Any]],
-           reading: Reading) -> Iterator[Row]:
+def _reads(
+    ending: str, texts_of: Callable[[Path, Report], list[Any]], reading: Reading
+) -> Iterator[Row]:
     files: dict[str, list[str]] = {}
     for file in reading.files:
         files.setdefault(stem_key(file), []).append(file)
     for name in reading.source.pictures():
-        beside = files.get(stem_key(name), [])
+        candidates = files.get(stem_key(name), [])
         stem = os.path.splitext(name)[0]
-        # of names that differ in composed or decomposed Unicode alone, the picture's own
-        file = next((one for one in beside if os.path.splitext(one)[0] == stem),
-                    beside[0] if beside else None)
+        # Candidates differ only in composed or decomposed Unicode. Prefer the exact name.
+        exact = [candidate for candidate in candidates if os.path.splitext(candidate)[0] == stem]
+        file = next(iter(exact or candidates), None)
         if file is None:
             yield Row(name, (), reason=f"no caption file {PurePosixPath(stem).name}{ending}")
             continue
@@ -64,17 +65,27 @@ def _from_json(path: Path, report: Report) -> list[Any]:
         data = path.read_bytes()
     record = parse_json(data, "it", mended)
     report.mended(mended)
-    key = next((key for key in JSON_KEYS if key in record), None) \
-        if isinstance(record, dict) else None
+    key = (
+        next((key for key in JSON_KEYS if key in record), None)
+        if isinstance(record, dict)
+        else None
+    )
     if key is None:
         raise TextError(f"none of the keys {', '.join(JSON_KEYS)} is there")
     return record[key] if isinstance(record[key], list) else [record[key]]
 
 
-def _beside(ending: str, texts_of: Callable[[Path, Report], list[Any]]) -> Convention:
-    return Convention(f"NAME{ending}", "beside each picture", functools.partial(_looks, ending),
-                      functools.partial(_reads, ending, texts_of))
+def _sidecar(ending: str, texts_of: Callable[[Path, Report], list[Any]]) -> Convention:
+    return Convention(
+        f"NAME{ending}",
+        "beside each picture",
+        functools.partial(_looks, ending),
+        functools.partial(_reads, ending, texts_of),
+    )
 
 
-BESIDE = (_beside(".txt", _from_lines), _beside(".caption", _from_lines),
-          _beside(".json", _from_json))
+SIDECARS = (
+    _sidecar(".txt", _from_lines),
+    _sidecar(".caption", _from_lines),
+    _sidecar(".json", _from_json),
+)
