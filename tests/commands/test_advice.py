@@ -142,7 +142,7 @@ def test_a_run_whose_states_are_lost(copy, openmoji32, tmp_path, damage):
     if damage == "all damaged":
         source = found(r"start another --outdir with --init-from (\S+)$", line)
     else:
-        assert "give another --outdir (with --init-from to take its weights)" in line
+        assert "give another --outdir (with --init-from to take the weights of this run)" in line
         source = copy
     output = succeed("train", *training(tmp_path / "new", openmoji32, "--init-from", source))
     assert f"Started from {source}: " in output and "tensors of G taken, 0 new" in output
@@ -348,7 +348,7 @@ def test_every_command_and_flag_that_a_text_names_exists():
     sources = [
         name
         for name in listed
-        if not name.startswith(("tests/", "benchmarks/gpu_check/", "torch_utils/ops/build.py"))
+        if not name.startswith(("tests/", "benchmarks/gpu_check/", "torch_utils/ops/toolkit.py"))
     ]
     assert len(sources) > 100
     for name in sources:
