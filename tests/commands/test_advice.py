@@ -344,11 +344,12 @@ def test_every_command_and_flag_that_a_text_names_exists():
     listed = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    # These two modules name flags of nvcc, compute-sanitizer and pytest.
+    # These modules name flags of nvcc, compute-sanitizer and pytest.
+    elsewhere = ("benchmarks/gpu_check/", "torch_utils/ops/build.py", "torch_utils/ops/toolkit.py")
     sources = [
         name
         for name in listed
-        if not name.startswith(("tests/", "benchmarks/gpu_check/", "torch_utils/ops/toolkit.py"))
+        if not name.startswith(("tests/", *elsewhere))
     ]
     assert len(sources) > 100
     for name in sources:
