@@ -1,4 +1,7 @@
-"""Recipes: one function per run, each returning a complete `TrainConfig`. Variants call a base and change fields."""
+"""Recipes: each is a function that returns a complete `TrainConfig`.
+
+A variant calls the function of its base recipe and changes fields.
+"""
 
 from __future__ import annotations
 

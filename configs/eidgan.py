@@ -1,7 +1,7 @@
-"""EIDGAN's recipes: the paper's two data sets, and the embedded one at the sizes a laptop can train.
+"""EIDGAN's recipes: the two data sets of the paper, and two that a laptop can train on.
 
-The paper fixes the model, the losses and the resolution, not the schedule; docs/configs.md names our choices and
-what each recipe costs.
+The paper fixes the model, the losses and the resolution. It does not fix the schedule;
+docs/configs.md names our choices and what each recipe costs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ from dataclasses import replace
 
 from networks.discriminators import FrozenFeaturesConfig, WaveletDiscriminatorConfig
 from networks.generators import EidganConfig, preset
-from training.config import AdamConfig, AugmentConfig, EmaConfig, LossConfig, TextConfig, TrainConfig
+from training.config import (
+    AdamConfig,
+    AugmentConfig,
+    EmaConfig,
+    LossConfig,
+    TextConfig,
+    TrainConfig,
+)
 
 CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 
@@ -18,45 +25,103 @@ CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 def eidgan_coco256() -> TrainConfig:
     """MS-COCO at 256 x 256: 8 GPUs x 16 images, 25,000 kimg."""
     return TrainConfig(
-        recipe="eidgan-coco256", resolution=256, text_encoder=CLIP, text_cache=False, generator=preset("eidgan"),
+        recipe="eidgan-coco256",
+        resolution=256,
+        text_encoder=CLIP,
+        text_cache=False,
+        generator=preset("eidgan"),
         discriminator=WaveletDiscriminatorConfig(resolution=256),
         loss=LossConfig(r1_gamma=2.0, cond=0.5, cong=0.5, temperature=0.1),
-        augment=AugmentConfig(mode="noaug"), ema=EmaConfig(half_life_kimg=20.0),
-        batch=128, mirror=True, kimg=25000.0, tick_kimg=4.0, snapshot_ticks=50, metrics=("kid_lite2",), workers=4)
+        augment=AugmentConfig(mode="noaug"),
+        ema=EmaConfig(half_life_kimg=20.0),
+        batch=128,
+        mirror=True,
+        kimg=25000.0,
+        tick_kimg=4.0,
+        snapshot_ticks=50,
+        metrics=("kid_lite2",),
+        workers=4,
+    )
 
 
 def eidgan_cub256() -> TrainConfig:
     """CUB-200-2011 at 256 x 256: 8,855 pictures, so augmentation adapts and R1 is smaller."""
     return replace(
-        eidgan_coco256(), recipe="eidgan-cub256", augment=AugmentConfig(mode="ada"), batch=64, kimg=10000.0,
+        eidgan_coco256(),
+        recipe="eidgan-cub256",
+        augment=AugmentConfig(mode="ada"),
+        batch=64,
+        kimg=10000.0,
         ema=EmaConfig(half_life_kimg=10.0),
-        loss=LossConfig(r1_gamma=1.0, cond=0.5, cong=0.5, temperature=0.1))
+        loss=LossConfig(r1_gamma=1.0, cond=0.5, cong=0.5, temperature=0.1),
+    )
 
 
 def eidgan_openmoji64() -> TrainConfig:
     """OpenMoji at 64 x 64 with the embedded text encoder: hours on 2 cores, minutes on a GPU."""
     return TrainConfig(
-        recipe="eidgan-openmoji64", resolution=64, text_encoder="small", generator=preset("eidgan-small"),
-        discriminator=WaveletDiscriminatorConfig(resolution=64, channel_base=2048, channel_max=128, sentence_dim=256,
-                                                 feature_dim=0, spectral_scale=16),
-        loss=LossConfig(r1_gamma=0.5, mismatch=1.0), augment=AugmentConfig(mode="ada", cutout=0.0),
-        optimizer_g=AdamConfig(lr=0.0025), optimizer_d=AdamConfig(lr=0.0025), ema=EmaConfig(half_life_kimg=5.0),
-        batch=32, kimg=400.0, tick_kimg=1.0, snapshot_ticks=20, metrics=("kid_lite2",), metric_num=500, workers=1)
+        recipe="eidgan-openmoji64",
+        resolution=64,
+        text_encoder="small",
+        generator=preset("eidgan-small"),
+        discriminator=WaveletDiscriminatorConfig(
+            resolution=64,
+            channel_base=2048,
+            channel_max=128,
+            sentence_dim=256,
+            feature_dim=0,
+            spectral_scale=16,
+        ),
+        loss=LossConfig(r1_gamma=0.5, mismatch=1.0),
+        augment=AugmentConfig(mode="ada", cutout=0.0),
+        optimizer_g=AdamConfig(lr=0.0025),
+        optimizer_d=AdamConfig(lr=0.0025),
+        ema=EmaConfig(half_life_kimg=5.0),
+        batch=32,
+        kimg=400.0,
+        tick_kimg=1.0,
+        snapshot_ticks=20,
+        metrics=("kid_lite2",),
+        metric_num=500,
+        workers=1,
+    )
 
 
 def eidgan_openmoji32() -> TrainConfig:
-    """The demo: OpenMoji at 32 x 32, eight minutes on 2 cores; docs/experiment_log.md says how it was found."""
+    """The demo: OpenMoji at 32 x 32, eight minutes on 2 cores.
+
+    docs/experiment_log.md says how its values were found.
+    """
     base = eidgan_openmoji64()
     assert isinstance(base.generator, EidganConfig)
     assert isinstance(base.discriminator, WaveletDiscriminatorConfig)
     return replace(
-        base, recipe="eidgan-openmoji32", resolution=32,
-        generator=replace(base.generator, channels=(128, 128, 128, 128), thickness=8, bandwidth=1.5, mapping_lr_multiplier=0.1),
-        discriminator=replace(base.discriminator, resolution=32, channel_base=1024, spectral_scale=8),
-        text=TextConfig(noise=0.75), loss=replace(base.loss, r1_gamma=1.0, mismatch=0.5, cong=0.1, cong_interval=4),
-        optimizer_g=AdamConfig(lr=0.003), optimizer_d=AdamConfig(lr=0.003), lr_decay=0.6,
-        ema=EmaConfig(half_life_kimg=5.0, rampup=0.25), augment=AugmentConfig(mode="noaug"),
-        batch=8, kimg=20.0, tick_kimg=1.0, snapshot_ticks=5, metrics=())
+        base,
+        recipe="eidgan-openmoji32",
+        resolution=32,
+        generator=replace(
+            base.generator,
+            channels=(128, 128, 128, 128),
+            thickness=8,
+            bandwidth=1.5,
+            mapping_lr_multiplier=0.1,
+        ),
+        discriminator=replace(
+            base.discriminator, resolution=32, channel_base=1024, spectral_scale=8
+        ),
+        text=TextConfig(noise=0.75),
+        loss=replace(base.loss, r1_gamma=1.0, mismatch=0.5, cong=0.1, cong_interval=4),
+        optimizer_g=AdamConfig(lr=0.003),
+        optimizer_d=AdamConfig(lr=0.003),
+        lr_decay=0.6,
+        ema=EmaConfig(half_life_kimg=5.0, rampup=0.25),
+        augment=AugmentConfig(mode="noaug"),
+        batch=8,
+        kimg=20.0,
+        tick_kimg=1.0,
+        snapshot_ticks=5,
+        metrics=(),
+    )
 
 
 def eidgan_flowers64() -> TrainConfig:
@@ -64,28 +129,77 @@ def eidgan_flowers64() -> TrainConfig:
     base = eidgan_openmoji64()
     assert isinstance(base.generator, EidganConfig)
     return replace(
-        base, recipe="eidgan-flowers64",
-        generator=replace(base.generator, channels=(128, 128, 128, 128), mapping_lr_multiplier=0.1,
-                          bypass=False, output="linear", pooling="linear", place=True, text_noise=0.5),
+        base,
+        recipe="eidgan-flowers64",
+        generator=replace(
+            base.generator,
+            channels=(128, 128, 128, 128),
+            mapping_lr_multiplier=0.1,
+            bypass=False,
+            output="linear",
+            pooling="linear",
+            place=True,
+            text_noise=0.5,
+        ),
         discriminator=FrozenFeaturesConfig(resolution=64, sentence_dim=256),
         text=TextConfig(noise=0.5),
         loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
-        optimizer_g=AdamConfig(lr=0.002), optimizer_d=AdamConfig(lr=0.002), lr_decay=0.5,
+        optimizer_g=AdamConfig(lr=0.002),
+        optimizer_d=AdamConfig(lr=0.002),
+        lr_decay=0.5,
         ema=EmaConfig(half_life_kimg=10.0, rampup=0.1),
-        augment=AugmentConfig(mode="fixed", p=1.0, whole_pixels=True, scale=0.0, brightness=0.0,
-                              contrast=0.0, saturation=0.0, cutout=0.0),
-        batch=16, kimg=90.0, start_resolution=32, start_kimg=60.0, snapshot_ticks=10)
+        augment=AugmentConfig(
+            mode="fixed",
+            p=1.0,
+            whole_pixels=True,
+            scale=0.0,
+            brightness=0.0,
+            contrast=0.0,
+            saturation=0.0,
+            cutout=0.0,
+        ),
+        batch=16,
+        kimg=90.0,
+        start_resolution=32,
+        start_kimg=60.0,
+        snapshot_ticks=10,
+    )
 
 
 def debug() -> TrainConfig:
-    """Seconds on a CPU, every part of the machine switched on but the image losses: for tests and for a first look.
+    """For tests and a first look: seconds on a CPU, with every part switched on but ConD and ConG.
 
-    float32, so that its numbers can be compared.
+    It computes in float32, so that numbers of different runs can be compared.
     """
     return TrainConfig(
-        recipe="debug", resolution=32, text_encoder="hashed", text_cache=False, generator=preset("eidgan-tiny"),
-        discriminator=WaveletDiscriminatorConfig(resolution=32, channel_base=256, channel_max=32, sentence_dim=64,
-                                                 feature_dim=0, spectral_scale=8, group_size=2),
-        loss=LossConfig(r1_gamma=1.0, r1_interval=2, mismatch=1.0, path_length=1.0, path_length_interval=2, style_mixing=0.5),
-        augment=AugmentConfig(mode="ada", p=0.2), ema=EmaConfig(half_life_kimg=0.5),
-        batch=8, kimg=0.064, tick_kimg=0.016, snapshot_ticks=1, workers=0, precision="fp32")
+        recipe="debug",
+        resolution=32,
+        text_encoder="hashed",
+        text_cache=False,
+        generator=preset("eidgan-tiny"),
+        discriminator=WaveletDiscriminatorConfig(
+            resolution=32,
+            channel_base=256,
+            channel_max=32,
+            sentence_dim=64,
+            feature_dim=0,
+            spectral_scale=8,
+            group_size=2,
+        ),
+        loss=LossConfig(
+            r1_gamma=1.0,
+            r1_interval=2,
+            mismatch=1.0,
+            path_length=1.0,
+            path_length_interval=2,
+            style_mixing=0.5,
+        ),
+        augment=AugmentConfig(mode="ada", p=0.2),
+        ema=EmaConfig(half_life_kimg=0.5),
+        batch=8,
+        kimg=0.064,
+        tick_kimg=0.016,
+        snapshot_ticks=1,
+        workers=0,
+        precision="fp32",
+    )

@@ -1,9 +1,10 @@
-"""Recipes of every other system and of EIDGAN's ablations, on EIDGAN's data and schedule: `<system>-<openmoji64|coco256>`.
+"""Recipes of the other systems and of EIDGAN's ablations: `<system>-openmoji64` and `-coco256`.
 
-What is compared is the generator: all systems with text share EIDGAN's discriminator, losses and schedule, but
-stylegan2clip, which has its own residual discriminator, and vqcgan, whose discriminator, losses and optimiser are DCGAN's.
-`creps` is the published unconditional network: end-point coordinates, path length, residual discriminator. docs/configs.md
-has the table.
+They share EIDGAN's data and schedule, so that the generators can be compared. The systems with text
+also share EIDGAN's discriminator and losses, with two exceptions: stylegan2clip has StyleGAN2's
+residual discriminator, and vqcgan has the discriminator, the losses and the optimiser of DCGAN.
+`creps` is the published unconditional network with end-point coordinates, path length
+regularisation and a residual discriminator. docs/configs.md has the table.
 """
 
 from __future__ import annotations
@@ -22,17 +23,36 @@ from networks.discriminators import (
 from networks.generators import CrepsConfig, EidganConfig, preset
 from training.config import AdamConfig, LossConfig, TrainConfig
 
-BASES: dict[str, Callable[[], TrainConfig]] = {"openmoji64": eidgan_openmoji64, "coco256": eidgan_coco256}
+BASES: dict[str, Callable[[], TrainConfig]] = {
+    "openmoji64": eidgan_openmoji64,
+    "coco256": eidgan_coco256,
+}
 
 
 def nodual(creps: CrepsConfig) -> EidganConfig:
-    """EIDGAN of that network's sizes without its two modulations: the same function, weight for weight (a test)."""
+    """EIDGAN of the same sizes without its two modulations.
+
+    With the same weights it computes the same pictures as `creps` (a test).
+    """
     return EidganConfig(
-        sentence_dim=creps.sentence_dim, word_dim=0, num_tokens=1, token_dim=creps.style_dim, mapping_layers=creps.mapping_layers,
-        channels=creps.channels, thickness=creps.thickness,
-        features=creps.features, decoder_hidden=creps.decoder_hidden, refinement=creps.refinement, bandwidth=creps.bandwidth,
-        output=creps.output, spectral=False, attention=False, bypass=False, styled_lines=True,
-        summed_lines=creps.summed_lines)
+        sentence_dim=creps.sentence_dim,
+        word_dim=0,
+        num_tokens=1,
+        token_dim=creps.style_dim,
+        mapping_layers=creps.mapping_layers,
+        channels=creps.channels,
+        thickness=creps.thickness,
+        features=creps.features,
+        decoder_hidden=creps.decoder_hidden,
+        refinement=creps.refinement,
+        bandwidth=creps.bandwidth,
+        output=creps.output,
+        spectral=False,
+        attention=False,
+        bypass=False,
+        styled_lines=True,
+        summed_lines=creps.summed_lines,
+    )
 
 
 def _unconditional(base: TrainConfig, **loss: Any) -> LossConfig:
@@ -43,20 +63,31 @@ def _residual(base: TrainConfig) -> Stylegan2DiscriminatorConfig:
     own = base.discriminator
     assert isinstance(own, WaveletDiscriminatorConfig)
     return Stylegan2DiscriminatorConfig(
-        resolution=own.resolution, channel_base=own.channel_base, channel_max=own.channel_max, sentence_dim=own.sentence_dim,
-        feature_dim=own.feature_dim, group_size=own.group_size)
+        resolution=own.resolution,
+        channel_base=own.channel_base,
+        channel_max=own.channel_max,
+        sentence_dim=own.sentence_dim,
+        feature_dim=own.feature_dim,
+        group_size=own.group_size,
+    )
 
 
 def _swap(generator: str, base: TrainConfig) -> TrainConfig:
     """Nothing but the generator changes."""
-    return replace(base, generator=preset(generator if base.resolution == 256 else f"{generator}-small"))
+    return replace(
+        base, generator=preset(generator if base.resolution == 256 else f"{generator}-small")
+    )
 
 
 def _creps(base: TrainConfig) -> TrainConfig:
     config = _swap("crepsclip", base)
     assert isinstance(config.generator, CrepsConfig)
-    return replace(config, generator=replace(config.generator, sentence_dim=0, convention="endpoints"), discriminator=_residual(base),
-                   loss=_unconditional(base, cond=0.0, path_length=0.1, path_length_interval=4))  # see losses.path_lengths
+    return replace(
+        config,
+        generator=replace(config.generator, sentence_dim=0, convention="endpoints"),
+        discriminator=_residual(base),
+        loss=_unconditional(base, cond=0.0, path_length=0.1, path_length_interval=4),
+    )  # see losses.path_lengths
 
 
 def _stylegan2clip(base: TrainConfig) -> TrainConfig:
@@ -67,8 +98,14 @@ def _vqcgan(base: TrainConfig) -> TrainConfig:
     adam = AdamConfig(lr=0.0002, beta1=0.5, beta2=0.999)
     width = (2048, 256) if base.resolution == 64 else (8192, 512)
     return replace(
-        _swap("vqcgan", base), optimizer_g=adam, optimizer_d=adam, loss=LossConfig(r1_gamma=0.0, mismatch=1.0),
-        discriminator=DcganDiscriminatorConfig(resolution=base.resolution, channel_base=width[0], channel_max=width[1]))
+        _swap("vqcgan", base),
+        optimizer_g=adam,
+        optimizer_d=adam,
+        loss=LossConfig(r1_gamma=0.0, mismatch=1.0),
+        discriminator=DcganDiscriminatorConfig(
+            resolution=base.resolution, channel_base=width[0], channel_max=width[1]
+        ),
+    )
 
 
 def _ablated(base: TrainConfig, **fields: Any) -> TrainConfig:
@@ -106,4 +143,6 @@ def system_recipe(system: str, base: str) -> TrainConfig:
     return replace(SYSTEMS[system](BASES[base]()), recipe=f"{system}-{base}")
 
 
-SYSTEM_RECIPES = {f"{system}-{base}": partial(system_recipe, system, base) for base in BASES for system in SYSTEMS}
+SYSTEM_RECIPES = {
+    f"{system}-{base}": partial(system_recipe, system, base) for base in BASES for system in SYSTEMS
+}

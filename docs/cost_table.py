@@ -1,4 +1,7 @@
-"""Writes the cost table of every recipe into docs/configs.md: counted from the networks, never by hand."""
+"""Write the cost table of every recipe into docs/configs.md.
+
+All figures are counted from the networks.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-PAGE, START, END = ROOT / "docs" / "configs.md", "<!-- costs: docs/cost_table.py -->\n", "<!-- end of costs -->\n"
-TERMS = (("r1_gamma", "R1"), ("mismatch", "mismatch"), ("cond", "ConD"), ("cong", "ConG"), ("path_length", "path length"))
+PAGE, START, END = (
+    ROOT / "docs" / "configs.md",
+    "<!-- costs: docs/cost_table.py -->\n",
+    "<!-- end of costs -->\n",
+)
+TERMS = (
+    ("r1_gamma", "R1"),
+    ("mismatch", "mismatch"),
+    ("cond", "ConD"),
+    ("cong", "ConG"),
+    ("path_length", "path length"),
+)
 
 
 def row(name: str) -> str:
@@ -25,16 +38,27 @@ def row(name: str) -> str:
     with torch.device("meta"):
         judge = sum(p.numel() for p in config.discriminator.build().parameters())
     terms = ["hinge instead"] * (config.loss.adversarial == "hinge")
-    terms += [f"{label} {getattr(config.loss, field):g}" for field, label in TERMS
-              if getattr(config.loss, field)]
-    return (f"| `{name}` | {counts['params'] / 1e6:.2f} M | {counts['macs'] / 1e9:.2f} | {counts['activation_bytes'] / 2**20:.0f} | "
-            f"{config.discriminator.kind} {judge / 1e6:.2f} M | {config.batch} | {config.kimg:g} | {', '.join(terms) or 'BCE'} |")
+    terms += [
+        f"{label} {getattr(config.loss, field):g}"
+        for field, label in TERMS
+        if getattr(config.loss, field)
+    ]
+    return (
+        f"| `{name}` | {counts['params'] / 1e6:.2f} M | {counts['macs'] / 1e9:.2f} | "
+        f"{counts['activation_bytes'] / 2**20:.0f} | "
+        f"{config.discriminator.kind} {judge / 1e6:.2f} M | {config.batch} | {config.kimg:g} | "
+        f"{', '.join(terms) or 'BCE'} |"
+    )
 
 
 def costs() -> str:
     from configs import RECIPES
 
-    head = ["| Recipe | G | GMAC | Activations, MiB | D | Batch | kimg | Terms beside the logistic loss |", "|---|---|---|---|---|---|---|---|"]
+    head = [
+        "| Recipe | G | GMAC | Activations, MiB | D | Batch | kimg | "
+        "Terms beside the logistic loss |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     return "\n".join([*head, *map(row, RECIPES), ""])
 
 

@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md",
-         "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+}
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages to those that mkdocs found."""
     from mkdocs.structure.files import File
 
-    pages = {target: (ROOT / source).read_text(encoding="utf-8")
-             for source, target in PAGES.items()}
+    pages = {
+        target: (ROOT / source).read_text(encoding="utf-8") for source, target in PAGES.items()
+    }
     pages["commands.md"] = commands()
     for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         pages[f"notebooks/{notebook.stem}.md"] = notebook_page(notebook)
@@ -34,6 +39,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Every link as it is in the site: `docs/x.md` becomes `x.md`, `../CONTRIBUTING.md` becomes
     `contributing.md`, and a help text becomes the page of all commands.
     """
+
     def target(match: re.Match[str]) -> str:
         path, mark, anchor = match[1].removeprefix("../").partition("#")
         path = PAGES.get(path, path).removeprefix("docs/")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
-os.environ["OMP_NUM_THREADS"] = "1"  # also of the processes that tests start: a core each is what they have
+# One thread each, also in the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -36,13 +37,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def openmoji32(tmp_path_factory):
-    """A real archive: 40 OpenMoji pictures at 32 x 32, all in the train split or test split as their concept falls."""
+    """A real archive: 40 OpenMoji pictures at 32 x 32.
+
+    Pictures of one concept are in one split.
+    """
     from datasets.archive import write_archive
     from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
 
     path = tmp_path_factory.mktemp("data") / "openmoji32.zip"
     emojis, unnamed = find_emojis(max_images=40)
-    write_archive(path, openmoji_pictures(emojis, (32, 32)), (32, 32), openmoji_info(emojis, unnamed))
+    pictures, info = openmoji_pictures(emojis, (32, 32)), openmoji_info(emojis, unnamed)
+    write_archive(path, pictures, (32, 32), info)
     return path
 
 

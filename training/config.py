@@ -1,7 +1,9 @@
-"""`TrainConfig`: everything that decides what a run computes, composed of the parts' own configs and cross-checked.
+"""`TrainConfig`: everything that decides what a run computes.
 
-Recipes (configs/) return one, flags change fields, `--dry-run` prints it, the run folder keeps it as
-training_options.json. Units are in the names; kimg = thousands of real images shown.
+It is composed of the configs of the parts, and fields that depend on each other are checked. A
+recipe (configs/) returns a `TrainConfig`, flags change its fields, `--dry-run` prints it, and the
+run folder keeps it as training_options.json. Units are in the names; kimg = thousands of real
+images shown.
 """
 
 from __future__ import annotations
@@ -44,17 +46,23 @@ def _check(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the loss terms; 0 switches a term off and its work away.
+    """Weights of the loss terms. A term of weight 0 is not computed.
 
     adversarial: the logistic terms of Goodfellow et al. 2014, or the hinge terms of Lim and Ye
-    2017. shared_fakes: G is judged on the fakes that D has just learned from, so one pass of G and
-    of what D has frozen serves both; where the batch accumulates over several forwards, the pass is
-    repeated with the same draws to keep memory low.
-    r1_gamma, r1_interval: R1 every so many D steps, scaled by the interval. mismatch: D on real pictures with another
-    picture's text. cond, cong: ConD and ConG with their temperature; cong_interval: ConG every so many G steps, scaled by
-    the interval, where the image tower is dear beside a small G. matching_aware_gp: weight of MA-GP (2 in DF-GAN), every D
-    step. path_length, path_length_interval: StyleGAN2's regulariser. style_mixing: probability that the style codes behind
-    a random cut come from a second latent.
+        2017.
+    shared_fakes: G is judged on the fakes that D has just learned from. One pass of G and of the
+        frozen part of D then serves both players. Where the batch accumulates over several
+        forwards, the pass is repeated with the same draws, which keeps memory low.
+    r1_gamma, r1_interval: weight of R1, which is computed every `r1_interval` D steps and scaled
+        by the interval.
+    mismatch: weight of D's loss on real pictures with the text of another picture.
+    cond, cong, temperature: weights of ConD and ConG, and their temperature.
+    cong_interval: ConG is computed every so many G steps and scaled by the interval; this saves
+        passes of the image tower.
+    matching_aware_gp: weight of MA-GP, computed every D step (2 in DF-GAN).
+    path_length, path_length_interval, path_length_decay: StyleGAN2's regulariser, computed every
+        so many G steps.
+    style_mixing: probability that the style codes behind a random cut come from a second latent.
     """
 
     adversarial: Literal["logistic", "hinge"] = "logistic"
@@ -119,13 +127,18 @@ class EmaConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Differentiable augmentation of what D sees (ADA, Karras et al. 2020).
+    """Differentiable augmentation of the pictures that D sees (ADA, Karras et al. 2020).
 
-    mode: noaug, fixed (p stays) or ada (p follows the target). target: E[sign(D(real))] that ADA holds; kimg: time
-    that p needs from 0 to 1; interval: D steps between adjustments. The rest are the maximal strengths at p = 1:
-    translation in frame widths, scale in octaves, rotation in turns, colour in units of the [-1, 1] range, cutout as
-    side of the square in frame widths. A strength of 0 switches a transform off. whole_pixels:
-    translation by whole pixels, which blurs nothing where scale and rotation are 0.
+    mode: noaug, fixed (p stays) or ada (p follows the target).
+    p: probability of a transform, at the start for ada.
+    target: E[sign(D(real))] that ADA holds.
+    kimg: time that p needs from 0 to 1.
+    interval: D steps between adjustments of p.
+    flip: mirror pictures at random.
+    translation .. cutout: maximal strength of a transform, 0 = off. Translation is in frame widths,
+        scale in octaves, rotation in turns, the three of colour in units of the [-1, 1] range,
+        cutout is the side of the square in frame widths.
+    whole_pixels: translation by whole pixels, which blurs nothing where scale and rotation are 0.
     """
 
     mode: Literal["noaug", "fixed", "ada"] = "ada"
@@ -149,11 +162,14 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """noise: length of the Gaussian noise on a sentence in training, relative to the sentence's own (0 = none).
+    """What happens to text features before the networks read them.
 
-    All losses see the noisy sentence; sampling has noise of `generator.text_noise`. It keeps G from leaning on the exact embeddings of the training
-    captions; the fixed perturbation of LAFITE (Zhou et al. 2022) on text features.
-    quantizer: vector quantisation of sentence and words before the networks read them (None = as the encoder gives them).
+    noise: length of the Gaussian noise that training adds to a sentence, relative to the length of
+        the sentence (0 = none): the fixed perturbation of LAFITE (Zhou et al. 2022). All losses see
+        the noisy sentence, so G does not learn the training captions by heart. The noise in
+        sampling is `generator.text_noise`.
+    quantizer: vector quantisation of sentence and words (None = they stay as the encoder gives
+        them).
     """
 
     noise: NotNegative = 0.0
@@ -168,17 +184,22 @@ class TrainConfig:
     """One run. Fields in `RESUMABLE` may differ when a run is resumed; all others must not.
 
     labels: how captions are made of class labels, where `data` is an archive of StyleGAN's tools.
-    start_resolution, start_kimg: so many kimg first train at that side, a fraction of the cost.
-    Real pictures are shrunk, and an implicit generator draws at their size (0 = none).
-    lr_decay: the last share of the run, over which both learning rates fall in a line to 5 % (0 = they stay).
-    batch: images a step over all ranks and accumulations; batch_gpu: most images of one forward (None = batch / ranks);
-    it moves the numbers only through the terms that look at a whole forward (training/gan_loss.py names them).
-    tick_kimg: between log lines; snapshot_ticks: between snapshots, checkpoints and metrics. text_cache: keep the text
-    features of the data set on disk (for frozen encoders that cost more than a read). precision: auto = bf16 where
-    the device is fast at it (`torch_utils.precision`). metric_num: generated pictures of a metric
-    during training. nan_policy: a step whose gradients are not finite is never applied; at the
-    next tick, stop, skip (count; 100 in a row stop the run) or rollback to the last checkpoint with
-    fresh random streams.
+    text_cache: keep the text features of the data set on disk, for frozen encoders whose pass
+        takes longer than a read.
+    start_resolution, start_kimg: the first `start_kimg` kimg train at that side, for a fraction of
+        the cost. Real pictures are shrunk, and an implicit generator draws at their size. 0 = off.
+    lr_decay: share of the run, at its end, over which both learning rates fall linearly to 5 %
+        (0 = they stay).
+    batch: images of a step over all ranks and accumulation rounds.
+    batch_gpu: most images of one forward (None = batch / ranks). It changes only the loss terms
+        that compare the images of a forward (training/gan_loss.py names them).
+    tick_kimg: kimg between log lines.
+    snapshot_ticks: ticks between snapshots, checkpoints and metrics.
+    metric_num: generated pictures of a metric during training.
+    precision: auto = bf16 where the device is fast at it (`torch_utils.precision`).
+    nan_policy: a step whose gradients are not finite is never applied. At the next tick the run
+        stops (stop), counts the step and goes on (skip; 100 in a row stop the run), or returns to
+        the last checkpoint with fresh random streams (rollback).
     """
 
     recipe: str
@@ -219,7 +240,8 @@ class TrainConfig:
         check_bounds(self)
         _check(
             self.discriminator.resolution == self.resolution,
-            f"discriminator.resolution: {self.discriminator.resolution} differs from resolution = {self.resolution}",
+            f"discriminator.resolution: {self.discriminator.resolution} differs from "
+            f"resolution = {self.resolution}",
         )
         size = getattr(self.generator, "resolution", self.resolution)
         _check(
@@ -229,7 +251,8 @@ class TrainConfig:
         asks_text = self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp
         _check(
             self.reads_text or not asks_text,
-            "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is conditioned on text",
+            "loss.mismatch, loss.cong and loss.matching_aware_gp need a generator that is "
+            "conditioned on text",
         )
         if isinstance(self.discriminator, FrozenFeaturesConfig):
             for name in ("r1_gamma", "matching_aware_gp"):
@@ -292,13 +315,19 @@ class TrainConfig:
         return self.start_resolution if early else self.resolution
 
     def lr_scale(self, images: int) -> float:
-        """Factor of both learning rates after `images` images; a function of the images alone, so resuming changes nothing."""
+        """Factor of both learning rates after `images` images.
+
+        It depends on the images alone, so resuming changes nothing.
+        """
         if not self.lr_decay:
             return 1.0
         return min(1.0, max(MIN_LR_SCALE, (1 - images / (self.kimg * 1000)) / self.lr_decay))
 
     def micro_batches(self, world_size: int) -> tuple[int, int]:
-        """(images of one forward, accumulation rounds) of a rank. Raises `UserError` where the batch does not divide."""
+        """Of a rank: images of one forward, and rounds of accumulation.
+
+        Raises `UserError` where the batch cannot be divided evenly.
+        """
         _check(
             self.batch % world_size == 0,
             f"--batch {self.batch}: must be a multiple of the {world_size} processes",
@@ -315,7 +344,8 @@ class TrainConfig:
         )
         _check(
             size * world_size > 1 or not (self.loss.cond or self.loss.cong),
-            "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they need at least 2",
+            "--batch-gpu 1: loss.cond and loss.cong compare the images of a forward, so they "
+            "need at least 2",
         )
         return size, share // size
 

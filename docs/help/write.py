@@ -1,4 +1,7 @@
-"""Write docs/help/*.txt: what `--help` prints, for every command and subcommand. `--print MODULE` shows one instead."""
+"""Write docs/help/*.txt: what `--help` prints, for every command and subcommand.
+
+`--print MODULE` shows the text of one module instead.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ def page(module: str) -> str:
     context = click.Context(command, info_name=name, max_content_width=110, terminal_width=110)
     parts = [command.get_help(context)]
     for sub in getattr(command, "commands", {}).values():
-        parts.append(sub.get_help(click.Context(sub, info_name=sub.name, parent=context, terminal_width=110)))
+        inner = click.Context(sub, info_name=sub.name, parent=context, terminal_width=110)
+        parts.append(sub.get_help(inner))
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,4 +1,7 @@
-"""Every recipe starts, trains, resumes and generates (tiny sizes); EIDGAN without its modulations is CREPS + CLIP."""
+"""Every recipe starts, trains, resumes and generates, at tiny sizes.
+
+EIDGAN without its modulations is CREPS + CLIP.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,20 @@ from training.trainer import Trainer
 
 
 def tiny(config):
-    """The same recipe in miniature: its systems, switches and loss terms, but those that need an image tower."""
+    """The recipe in miniature: the same system, switches and loss terms.
+
+    Terms that need an image tower are left out.
+    """
     own, small = config.generator, preset(f"{config.generator.kind}-tiny")
-    switches = ("spectral", "attention", "bypass", "styled_lines", "convention", "output", "modulation")
+    switches = (
+        "spectral",
+        "attention",
+        "bypass",
+        "styled_lines",
+        "convention",
+        "output",
+        "modulation",
+    )
     fields = {name: getattr(own, name) for name in switches if hasattr(own, name)}
     for name in ("sentence_dim", "word_dim"):
         if not getattr(own, name) and getattr(small, name):
@@ -44,10 +58,21 @@ def tiny(config):
         scale = {"channel_base": 256, "channel_max": 32}
         scale |= {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}
     return replace(
-        config, generator=replace(small, **fields), resolution=32, text_encoder="hashed", text_cache=False,
+        config,
+        generator=replace(small, **fields),
+        resolution=32,
+        text_encoder="hashed",
+        text_cache=False,
         discriminator=replace(judge, resolution=32, **scale),
         loss=replace(config.loss, cond=0.0, cong=0.0, r1_interval=2, path_length_interval=2),
-        batch=4, tick_kimg=0.008, snapshot_ticks=3, metrics=(), workers=0, report_to=(), device="cpu")
+        batch=4,
+        tick_kimg=0.008,
+        snapshot_ticks=3,
+        metrics=(),
+        workers=0,
+        report_to=(),
+        device="cpu",
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -63,17 +88,30 @@ def test_a_recipe_trains_three_ticks_resumes_and_generates(name, openmoji32, tmp
     assert "Resumed from training-state-000000.pt at 24 images" in capsys.readouterr().out
     ticks = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
     assert [tick["images"] for tick in ticks] == [8, 16, 24, 32] and ticks[-1]["skipped"] == 0
-    wanted = {"Loss/G", "Loss/D", "Gradient/G", "Gradient/D"} | ({"Loss/R1"} if config.loss.r1_gamma else set()) \
-        | ({"Loss/path_length"} if config.loss.path_length else set()) | ({"Codebook/perplexity"} if "vqcgan" in name else set())
+    wanted = (
+        {"Loss/G", "Loss/D", "Gradient/G", "Gradient/D"}
+        | ({"Loss/R1"} if config.loss.r1_gamma else set())
+        | ({"Loss/path_length"} if config.loss.path_length else set())
+        | ({"Codebook/perplexity"} if "vqcgan" in name else set())
+    )
     assert wanted <= ticks[-1].keys()
     snapshot = Snapshot.from_pretrained(tmp_path)
-    pictures = list(iterate_images(snapshot.generator, snapshot.load_encoder(), ["a red apple"] * 2, [0, 1], View.square(32)))
+    pictures = list(
+        iterate_images(
+            snapshot.generator,
+            snapshot.load_encoder(),
+            ["a red apple"] * 2,
+            [0, 1],
+            View.square(32),
+        )
+    )
     assert all(picture.image.isfinite().all() for picture in pictures)
     assert (pictures[0].image - pictures[1].image).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
-    "system", ["eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan"])
+    "system", ["eidgan", "crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan"]
+)
 def test_every_system_trains_without_text(system):
     """No encoder is there, and captions are ignored."""
     base = recipe(f"{system}-openmoji64")
@@ -84,8 +122,9 @@ def test_every_system_trains_without_text(system):
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     trainer.step(images, [""] * 4)
     trainer.check_finite()
-    assert any(not torch.equal(value, before[name])
-               for name, value in trainer.generator.named_parameters())
+    assert any(
+        not torch.equal(value, before[name]) for name, value in trainer.generator.named_parameters()
+    )
     pictures = list(iterate_images(trainer.ema.model, None, ["", ""], [0, 1], View.square(32)))
     assert (pictures[0].image - pictures[1].image).abs().max() > 1e-4
 
@@ -107,7 +146,10 @@ def test_nodual_is_crepsclip(base):
     assert a.generator.kind == "eidgan" and b.generator.kind == "creps"
     assert replace(a, recipe=b.recipe, generator=b.generator) == b
     with torch.device("meta"):
-        shapes = [{name: value.shape for name, value in config.generator.build().state_dict().items()} for config in (a, b)]
+        shapes = [
+            {name: value.shape for name, value in config.generator.build().state_dict().items()}
+            for config in (a, b)
+        ]
     assert shapes[0] == shapes[1]
 
 
@@ -118,24 +160,37 @@ def test_nodual_draws_what_crepsclip_draws_bit_for_bit():
         torch.manual_seed(0)  # the same draws in the same order
         generators.append(config.build())
     z = torch.randn(2, *generators[0].latent_shape)
-    text = TextFeatures(torch.randn(2, 256), torch.randn(2, 5, 384), torch.ones(2, 5, dtype=torch.bool))
+    text = TextFeatures(
+        torch.randn(2, 256), torch.randn(2, 5, 384), torch.ones(2, 5, dtype=torch.bool)
+    )
     a, b = (generator(z, text, View(height=48, width=40)) for generator in generators)
     assert torch.equal(a, b) and a.std() > 0.05
 
 
 def test_a_quantiser_goes_in_front_of_eidgan_by_a_flag(openmoji32, tmp_path):
-    config = override(replace(tiny(recipe("eidgan-openmoji64")), data=str(openmoji32)),
-                      ['text.quantizer={"num_codes": 32, "code_dim": 8, "slots": 2}'])
+    config = override(
+        replace(tiny(recipe("eidgan-openmoji64")), data=str(openmoji32)),
+        ['text.quantizer={"num_codes": 32, "code_dim": 8, "slots": 2}'],
+    )
     assert run(replace(config, kimg=0.024), tmp_path)
     record = json.loads((tmp_path / "stats.jsonl").read_text().splitlines()[-1])
     for part in ("sentence", "words"):
-        assert 1 < record[f"Codebook/{part}_perplexity"] <= 32 and 0 < record[f"Codebook/{part}_used"] <= 1
+        assert (
+            1 < record[f"Codebook/{part}_perplexity"] <= 32
+            and 0 < record[f"Codebook/{part}_used"] <= 1
+        )
     assert record["Loss/commitment"] > 0
     generator: Any = Snapshot.from_pretrained(tmp_path).generator
-    assert generator.config.kind == "quantized" and generator.quantizers["words"].quantizer.num_steps == 6
+    assert (
+        generator.config.kind == "quantized"
+        and generator.quantizers["words"].quantizer.num_steps == 6
+    )
 
 
-@pytest.mark.parametrize("name, message", [("vqcgan", "has its own; set generator.quantizer"), ("eidgan-uncond", "unconditional")])
+@pytest.mark.parametrize(
+    "name, message",
+    [("vqcgan", "has its own; set generator.quantizer"), ("eidgan-uncond", "unconditional")],
+)
 def test_a_quantiser_that_cannot_be_is_refused(name, message):
     with pytest.raises(UserError, match=message):
         override(recipe(f"{name}-openmoji64"), ["text.quantizer={}"])
@@ -149,7 +204,10 @@ def test_a_generator_of_another_size_is_refused():
 
 
 def test_the_cost_table_is_current():
-    """docs/configs.md holds what is counted from the recipes' networks; `python docs/cost_table.py` writes it anew."""
+    """docs/configs.md holds the counts of the recipes' networks.
+
+    `python docs/cost_table.py` writes them anew.
+    """
     path = Path(__file__).parents[2] / "docs" / "cost_table.py"
     spec = importlib.util.spec_from_file_location("cost_table", path)
     module = importlib.util.module_from_spec(spec)

@@ -33,9 +33,13 @@ def too_long(text):
     A line is allowed to be longer where a link, a path or a piece of code without a space to break
     at is alone on it.
     """
-    return [number for number, line in prose(text)
-            if len(line) > MAX_LENGTH and len(line.strip().removeprefix("- ").split()) > 1
-            and not re.fullmatch(r"\s*(?:[-*] )?!?\[[^]]*\]\(\S+\)\S*", line)]
+    return [
+        number
+        for number, line in prose(text)
+        if len(line) > MAX_LENGTH
+        and len(line.strip().removeprefix("- ").split()) > 1
+        and not re.fullmatch(r"\s*(?:[-*] )?!?\[[^]]*\]\(\S+\)\S*", line)
+    ]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)

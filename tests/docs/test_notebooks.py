@@ -43,8 +43,10 @@ def test_any_size_draws_one_picture_at_many_sizes(network, monkeypatch):
     monkeypatch.setenv("EIDGAN_ROOT", str(ROOT))
     monkeypatch.setenv("EIDGAN_NETWORK", str(network))
     names: dict = {}
-    values = [last_value("".join(cell["source"]), names)
-              for cell in code_cells(ROOT / "docs" / "notebooks" / "any_size.ipynb")]
+    values = [
+        last_value("".join(cell["source"]), names)
+        for cell in code_cells(ROOT / "docs" / "notebooks" / "any_size.ipynb")
+    ]
     sizes = [picture.size for picture in values if picture is not None]
     assert sizes == [(16, 16), (64, 64), (96, 64), (64, 64), (128, 64)]  # trained at 16 x 16
     # The middle of what reaches half a frame beyond both sides is the frame, at the same pixels.

@@ -18,10 +18,13 @@ def example(page, words):
     return code
 
 
-@pytest.mark.parametrize("page, run, picture", [
-    ("README.md", "runs/demo", "apple.png"),
-    ("docs/tutorial.md", "runs/photos", "cat.png"),
-])
+@pytest.mark.parametrize(
+    "page, run, picture",
+    [
+        ("README.md", "runs/demo", "apple.png"),
+        ("docs/tutorial.md", "runs/photos", "cat.png"),
+    ],
+)
 def test_a_picture_of_any_size(page, run, picture, network, tmp_path, monkeypatch):
     code = example(page, "save_image")
     assert f'"{run}"' in code
@@ -33,6 +36,10 @@ def test_a_picture_of_any_size(page, run, picture, network, tmp_path, monkeypatc
 
 def test_the_data_of_a_training(openmoji32):
     names: dict = {}
-    exec(example("docs/datasets.md", "training_batches").replace("data/openmoji64.zip",
-                                                                 str(openmoji32)), names)
+    exec(
+        example("docs/datasets.md", "training_batches").replace(
+            "data/openmoji64.zip", str(openmoji32)
+        ),
+        names,
+    )
     assert names["image"].shape == (3, 32, 32) and names["batch"].images.shape[0] == 32
