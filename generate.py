@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
 from dnnlib.names import listing
 from dnnlib.version import VERSION
+from networks.view_options import ViewOptions, view_options
 
 if TYPE_CHECKING:
     from networks.sampling import ImageStream, TruncationCenter
@@ -92,8 +94,7 @@ def slug(prompt: str) -> str:
 @click.option("--prompts-file", metavar="FILE", help="Text file with a prompt a line.")
 @click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Latent seeds of every prompt, e.g. 0-3,7.")
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
-@click.option("--window", default="0,0,1,1", show_default=True, metavar="X0,Y0,X1,Y1",
-              help="Part of the plane in frame units; beyond 0..1 is extrapolation.")
+@view_options
 @click.option("--trunc", default=1.0, show_default=True, help="Truncation psi; below 1 trades variety for typicality.")
 @click.option("--trunc-center", type=click.Choice(["prompt", "global"]), default="prompt", show_default=True,
               help="Truncate towards the mean of the same prompt, or of all training.")
@@ -109,10 +110,9 @@ def slug(prompt: str) -> str:
 @click.option("--ops", type=click.Choice(["auto", "cuda", "ref"]), default="auto", show_default=True,
               help="Which implementation of the operators to use.")
 @report_user_errors
-def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None, window: str,
-         trunc: float, trunc_center: TruncationCenter, text_noise: float | None, grid: bool, outdir: str,
-         batch_gpu: int, tile: int | None, device: str,
-         ops: str) -> None:
+def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None,
+         view_options: ViewOptions, trunc: float, trunc_center: TruncationCenter, text_noise: float | None,
+         grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str, ops: str) -> None:
     """Draw every prompt with every seed; an unconditional network takes seeds alone.
 
     \b
@@ -121,7 +121,7 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     """
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
 
-    from networks.coordinates import View, check_picture_size, parse_size, parse_window
+    from networks.coordinates import check_picture_size, parse_size
     from networks.sampling import iterate_images
     from networks.snapshot import Snapshot
     from networks.text_encoders.limits import cut_line
@@ -133,11 +133,11 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     where = resolve_device(device)
     use_one_thread()
     implementation = check_backend(ops, where)
-    box = parse_window(window)
+    view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
     texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
-    view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
+    view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
     check_picture_size(*((view.width * len(numbers), view.height * len(texts)) if grid else (view.width, view.height)))
     names = picture_names(texts, numbers)
     check_folder(Path(outdir), [*names, GRID] if grid else names)
@@ -149,7 +149,7 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     stream = iterate_images(
         snapshot.generator.to(where), encoder, [text for text in texts for _ in numbers], numbers * len(texts), view,
         truncation=trunc, center=trunc_center, text_noise=text_noise, batch_size=batch_gpu, tile_px=tile, device=where)
-    facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", "window": ",".join(map(str, view.box)),
+    facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", **view_options.facts(),
              "truncation": f"{trunc} ({trunc_center})"}
     if text_noise is not None:
         facts["text_noise"] = str(text_noise)
