@@ -6,10 +6,10 @@ holds a line a row and a line a column. In a warped view every pixel has coordin
 `WarpedLines` then reads them from a table: the lines at equally spaced coordinates, interpolated by
 the cubic through the four nearest ones. The pixel part is the same in both cases.
 
-The error of the table depends on its spacing and on the frequencies of the lines alone, not on the
-size of the pixels. So the spacing follows from the generator's bandwidth, and the length of the
-table from the range of coordinates that the view reaches. `benchmarks/line_tables.py` measures the
-error.
+The error of the table depends on its spacing and on the lines, which bend wherever a leaky ReLU of
+the trunk changes its slope; it does not depend on the size of the pixels. So the spacing follows
+from the generator's bandwidth, and the length of the table from the range of coordinates that the
+view reaches. `benchmarks/line_tables.py` measures the error.
 
 Shapes: N batch, H rows, W columns, P pixels, T length of the table, B levels, D thickness, K channels.
 """
@@ -29,8 +29,10 @@ from networks.generators.biline import BilinePixels, BilineState
 from torch_utils.ops.biline import PixelWeights
 from torch_utils.precision import at_least_single
 
-PER_CYCLE = 64  # samples of the table per cycle at the bandwidth (one standard deviation)
-MAX_LENGTH = 1 << 15  # of a table; a longer one would take longer than its pixels
+# Samples of a table per frame and cycle of bandwidth, and the least bandwidth that is assumed: an
+# error below half an 8-bit step (docs/any_scale.md).
+PER_CYCLE, MIN_CYCLES = 256, 10.0
+MAX_LENGTH = 1 << 15  # of a table: 0.5 GB for both axes of the largest preset
 CHUNK = 1 << 10  # positions of one axis whose lines are evaluated at once
 CHUNK_PX = 1 << 12  # pixels whose lines are read from the table at once
 ACROSS = 16  # pixels of a warped crop are laid out in rows of this many
@@ -78,7 +80,7 @@ def prepare_lines(
         levels = lines.levels(view.rows(style.device), view.columns(style.device))
         rows, columns = zip(*levels, strict=True)
         return BilineState(rows, columns, style, weights)
-    grid = None if view.warp.exact else Grid.over(view, lines.cycles, len(style))
+    grid = None if view.warp.exact else Grid.over(view, lines.cycles)
     tables = None if grid is None else _tables(lines, grid, style.device)
     return WarpedLines(lines, tables, view, style, weights)
 
@@ -95,14 +97,19 @@ class Grid:
     length: int
 
     @classmethod
-    def over(cls, view: View, cycles: float, batch: int) -> Grid | None:
-        """None where the view has too few pixels, or reaches too far, for tables to be worth it."""
+    def over(cls, view: View, cycles: float) -> Grid | None:
+        """cycles: the generator's bandwidth, in cycles per frame.
+
+        None where every pixel is evaluated instead: a view of fewer pixels than a table would have
+        samples, or one that reaches so far that the table would be too long. The batch does not
+        matter, so that a picture does not depend on the pictures drawn with it.
+        """
         x0, y0, x1, y1 = view.reach()
-        spacing = 1 / (PER_CYCLE * max(cycles, 1.0))
-        intervals = max(x1 - x0, y1 - y0) / spacing
-        if not batch * (intervals + 4) <= MAX_LENGTH or intervals + 4 >= view.height * view.width:
+        spacing = 1 / (PER_CYCLE * max(cycles, MIN_CYCLES))
+        length = max(x1 - x0, y1 - y0) / spacing + 4
+        if not length < min(MAX_LENGTH, view.height * view.width):
             return None
-        return cls(x0 - spacing, y0 - spacing, spacing, math.ceil(intervals) + 4)
+        return cls(x0 - spacing, y0 - spacing, spacing, math.ceil(length))
 
 
 def _tables(lines: LineFunction, grid: Grid, device: torch.device) -> tuple[LineTable, LineTable]:
