@@ -31,7 +31,7 @@ class NativeGenerator(Generator):
             raise ViewError(
                 f"a {kind} network draws {side}x{side} of the whole frame only, not "
                 f"{view.width}x{view.height}{window} ({view.convention}){warped}; systems for any "
-                "view: eidgan, creps, inrgan, cips"
+                "size: eidgan, creps, inrgan, cips"
             )
         return self.paint(codes)
 
