@@ -96,6 +96,8 @@ class View:
             return replace(self, warp=replace(before, matrix=matrix))
         x0, y0, x1, y1 = self.box
         box = (a * x0 + c, e * y0 + f, a * x1 + c, e * y1 + f)
+        if not (box[0] < box[2] and box[1] < box[3] and all(map(math.isfinite, box))):
+            raise UserError(f"zoom {zoom}: nothing is left of the window; take a zoom nearer 1")
         rest = replace(before, matrix=IDENTITY) if before.displacement else None
         return replace(self, box=box, warp=rest)
 
