@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,9 @@ from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
 from dnnlib.names import listing
 from dnnlib.version import VERSION
+from networks.view_options import ViewOptions, view_options
 
 if TYPE_CHECKING:
-    from networks.coordinates import View
     from networks.sampling import ImageStream, TruncationCenter
 
 MAX_SEEDS = 1_000_000
@@ -124,13 +125,7 @@ def slug(prompt: str) -> str:
     help="Seeds of the latents, such as 0-3,7; each prompt is generated with each seed.",
 )
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
-@click.option(
-    "--window",
-    default="0,0,1,1",
-    show_default=True,
-    metavar="X0,Y0,X1,Y1",
-    help="Part of the plane, in units of the frame; outside 0..1 the network extrapolates.",
-)
+@view_options
 @click.option(
     "--trunc",
     default=1.0,
@@ -193,7 +188,7 @@ def main(
     prompts_file: str | None,
     seeds: str,
     size: str | None,
-    window: str,
+    view_options: ViewOptions,
     trunc: float,
     trunc_center: TruncationCenter,
     text_noise: float | None,
@@ -214,7 +209,7 @@ def main(
     # Check the options before anything heavy is imported.
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
 
-    from networks.coordinates import View, check_picture_size, parse_size, parse_window
+    from networks.coordinates import check_picture_size, parse_size
     from networks.sampling import iterate_images
     from networks.snapshot import Snapshot
     from networks.text_encoders.limits import cut_line
@@ -226,13 +221,13 @@ def main(
     torch_device = resolve_device(device)
     use_one_thread()
     implementation = check_backend(ops, torch_device)
-    box = parse_window(window)
+    view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
 
     # Load the network, and check prompts, picture size and folder.
     snapshot = Snapshot.from_pretrained(network)
     texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
-    view = View(height=height or snapshot.resolution, width=width or snapshot.resolution, box=box)
+    view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
     num_columns, num_rows = (len(numbers), len(texts)) if grid else (1, 1)
     check_picture_size(view.width * num_columns, view.height * num_rows)
     names = picture_names(texts, numbers)
@@ -256,7 +251,14 @@ def main(
         tile_px=tile,
         device=torch_device,
     )
-    facts = _facts(snapshot.sha256, view, f"{trunc} ({trunc_center})", text_noise)
+    facts = {
+        "snapshot": snapshot.sha256,
+        "size": f"{view.width}x{view.height}",
+        **view_options.facts(),
+        "truncation": f"{trunc} ({trunc_center})",
+    }
+    if text_noise is not None:
+        facts["text_noise"] = str(text_noise)
     click.echo(
         f"{len(stream)} pictures of {view.width}x{view.height} on {torch_device}, "
         f"operators: {implementation}",
@@ -264,17 +266,6 @@ def main(
     )
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
-
-
-def _facts(sha256: str, view: View, truncation: str, text_noise: float | None) -> dict[str, str]:
-    """PNG texts that all pictures of a call share."""
-    facts = {
-        "snapshot": sha256,
-        "size": f"{view.width}x{view.height}",
-        "window": ",".join(map(str, view.box)),
-        "truncation": truncation,
-    }
-    return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
 
 
 def picture_names(texts: list[str], seeds: list[int]) -> list[str]:

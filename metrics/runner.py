@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from datasets.text_image import TextImageDataset
-from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
 from metrics.evaluations import PROTOCOLS_VERSION, lacking, overrides_of
@@ -158,7 +157,7 @@ def _record(session: Session, evaluation: Evaluation) -> dict[str, Any]:
         "split": pictures.split,
         "captions": pictures.captions,
         "seed": pictures.seed,
-        "view": to_dict(View.square(session.subject.resolution)),
+        "view": View.square(session.subject.resolution).record(),
         "overrides": overrides_of(evaluation),
         "protocol": evaluation.record(),
         **session.subject.identity(),

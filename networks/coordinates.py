@@ -1,19 +1,22 @@
-"""`View`: which part of the plane to sample, and how finely. The one home of the pixel-centre convention.
+"""`View`: which part of the plane to sample, how finely, and through which transformation.
 
-The trained frame is [0, 1] x [0, 1], x to the right, y down. Sample i of S over a box [a, b] lies at
-a + (b - a) (i + 1/2) / S, so a picture of 2S averaged down by 2 x 2 covers exactly the samples of S.
-`convention="endpoints"` is CREPS' choice a + (b - a) i / (S - 1), kept so that both can be measured.
+This is the one home of the pixel-centre convention. The trained frame is [0, 1] x [0, 1], x to the
+right, y down. Sample i of S over a box [a, b] lies at a + (b - a) (i + 1/2) / S, so a picture of 2S
+averaged down by 2 x 2 covers exactly the samples of S. `convention="endpoints"` is CREPS' choice
+a + (b - a) i / (S - 1), kept so that both can be measured.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
+from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
+from networks.warps import IDENTITY, MIDDLE, Box, Displacement, Warp, affine, after
 
 MAX_SIDE_PX, MAX_PICTURE_PX = 1 << 16, 1 << 30  # of one picture; 2^30 pixels take 12 GiB in floats
 
@@ -25,14 +28,18 @@ Number = TypeVar("Number", float, torch.Tensor)
 class View:
     """A grid of height x width samples over `box` = (x0, y0, x1, y1) in frame units.
 
-    The box may reach beyond [0, 1] (extrapolation) and need not be square. Height and width are free.
+    The box may reach beyond [0, 1] (extrapolation) and need not be square. Height and width are
+    free.
+    warp: None where the sample at (x, y) shows the content at (x, y), else it shows that at
+    warp(x, y). Zoom and translation need no warp: they are another box (`transformed`).
     Raises `UserError` for an empty grid or an empty box.
     """
 
     height: int
     width: int
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    box: Box = (0.0, 0.0, 1.0, 1.0)
     convention: Convention = "centers"
+    warp: Warp | None = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -51,6 +58,62 @@ class View:
     def scaled(self, factor: int) -> View:
         """The same box, `factor` times as many samples a side."""
         return replace(self, height=self.height * factor, width=self.width * factor)
+
+    def record(self) -> dict[str, Any]:
+        """The fields of a view without a warp, for JSON."""
+        assert self.warp is None
+        return {name: value for name, value in to_dict(self).items() if name != "warp"}
+
+    def transformed(
+        self,
+        *,
+        zoom: float = 1.0,
+        center: tuple[float, float] = (MIDDLE, MIDDLE),
+        rotate: float = 0.0,
+        translate: tuple[float, float] = (0.0, 0.0),
+        shear: float = 0.0,
+        warp: Displacement | None = None,
+        exact: bool = False,
+    ) -> View:
+        """The view of the picture after it is transformed, in this order: warp, shear, rotate,
+        zoom, translate. The box is cut from the result.
+
+        warp: a displacement of the content (`networks.warps`). shear: a point one frame below
+        `center` moves by `shear` frames to the right. rotate: degrees, counter-clockwise. zoom:
+        factor of enlargement. Shear, rotation and zoom leave the point `center` where it is.
+        translate: (x, y) in frames, to the right and down. Units are frame units, so rotation keeps
+        shapes where the box and the grid have one aspect. exact: see `Warp`.
+        A view that is already transformed is transformed once more; a displacement has to come
+        first. Raises `UserError` for numbers that are not finite and a zoom of 0 or less.
+        """
+        outer = affine(zoom=zoom, center=center, rotate=rotate, translate=translate, shear=shear)
+        if warp is not None and self.warp is not None:
+            raise UserError(f"warp {warp.name}: must be the first transformation of a view")
+        before = self.warp or Warp(displacement=warp)
+        before = replace(before, exact=before.exact or exact)
+        a, b, c, d, e, f = matrix = after(before.matrix, outer)
+        if b or d or not (a > 0 and e > 0):
+            return replace(self, warp=replace(before, matrix=matrix))
+        x0, y0, x1, y1 = self.box
+        box = (a * x0 + c, e * y0 + f, a * x1 + c, e * y1 + f)
+        if not (box[0] < box[2] and box[1] < box[3] and all(map(math.isfinite, box))):
+            raise UserError(f"zoom {zoom}: nothing is left of the window; take a zoom nearer 1")
+        rest = replace(before, matrix=IDENTITY) if before.displacement else None
+        return replace(self, box=box, warp=rest)
+
+    def points(
+        self, rows: slice, columns: slice, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x and y of the content that the pixels of a crop show.  # [h, w] float32 each"""
+        x, y = self.columns(device)[columns], self.rows(device)[rows]
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        y, x = torch.meshgrid(y.to(wide), x.to(wide), indexing="ij")
+        x, y = (x, y) if self.warp is None else self.warp(x, y)
+        return x.float(), y.float()
+
+    def reach(self) -> Box:
+        """A box that holds the content of every pixel."""
+        return self.box if self.warp is None else self.warp.reach(self.box)
 
     @property
     def y_axis(self) -> Axis:

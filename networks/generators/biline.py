@@ -8,8 +8,7 @@ Shapes: N batch, H rows, W columns, D thickness, K feature channels, B levels.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -17,7 +16,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from networks.coordinates import View
 from networks.layers.linear import EqualLinear, unit_second_moment
 from networks.layers.modulated import ModulatedLinear
 from torch_utils.ops.biline import (
@@ -43,19 +41,9 @@ class BilineState:
     style: torch.Tensor
     weights: PixelWeights | None
 
-    @classmethod
-    def from_lines(cls, lines: Iterable[torch.Tensor], view: View, style: torch.Tensor,
-                   weights: PixelWeights | None, *, summed: bool) -> BilineState:
-        """lines: what each block emitted, [N, (H + W) * D, K], rows before columns. summed: a level composes the running
-        sum of the lines up to it, l_n = (l_{n-1} + lines_n) / sqrt(2), as the released CREPS does, instead of its own (eq. 4).
-        """
-        rows, columns, level = [], [], None
-        for own in lines:
-            level = own if level is None or not summed else (level + own) * math.sqrt(0.5)
-            of_rows, of_columns = level.unflatten(1, (view.height + view.width, -1)).split([view.height, view.width], dim=1)
-            rows.append(of_rows)
-            columns.append(of_columns)
-        return cls(tuple(rows), tuple(columns), style, weights)
+    def draw(self, pixels: BilinePixels, rows: slice, columns: slice) -> torch.Tensor:
+        """[N, 3, h, w]: the pixels at these rows and columns of the view."""
+        return pixels(self, rows, columns)
 
 
 class PixelDecoder(nn.Module):

@@ -59,11 +59,15 @@ class CipsConfig(GeneratorOptions):
 
 @dataclass(frozen=True)
 class CipsState:
-    """What `render` needs of a view: the style [N, d], its rows and its columns."""
+    """What `render` needs of a view: the style [N, d], its rows and its columns.
+
+    view: read where it is warped, because each pixel then has coordinates of its own.
+    """
 
     style: torch.Tensor
     rows: Samples
     columns: Samples
+    view: View
 
 
 class Cips(StyleGenerator):
@@ -83,18 +87,34 @@ class Cips(StyleGenerator):
     def prepare(self, codes: Codes, view: View) -> CipsState:
         grid, device = self.config.resolution, self.phases.device
         rows, columns = (Samples.on(grid, axis, device) for axis in (view.y_axis, view.x_axis))
-        return CipsState(codes.tokens[:, 0], rows, columns)
+        return CipsState(codes.tokens[:, 0], rows, columns, view)
 
     def render(self, prepared: CipsState, rows: slice, columns: slice) -> torch.Tensor:
-        style, rows, columns = prepared.style, prepared.rows[rows], prepared.columns[columns]
-        along_x = columns.positions[:, None] * self.frequencies[:, 0]
-        along_y = rows.positions[:, None] * self.frequencies[:, 1]
-        waves = (along_y[:, None] + along_x + self.phases).sin() * math.sqrt(2)  # [h, w, C]
-        x = torch.cat([waves, self.embedding(rows, columns)], dim=2).flatten(0, 1)
+        style, view = prepared.style, prepared.view
+        inputs = (
+            self._on_grid(prepared.rows[rows], prepared.columns[columns])
+            if view.warp is None
+            else self._at(*view.points(rows, columns, style.device))
+        )
+        x = inputs.flatten(0, 1)
         rgb: Any = 0.0
         for index, layer in enumerate(self.layers):
             x = layer(x, style)
             if index % 2:
                 rgb = rgb + self.to_rgb[index // 2](x, style)
-        image = rgb.float().transpose(1, 2).unflatten(2, (len(rows), len(columns)))
+        image = rgb.float().transpose(1, 2).unflatten(2, inputs.shape[:2])
         return to_output(image, self.config.output)
+
+    def _on_grid(self, rows: Samples, columns: Samples) -> torch.Tensor:
+        """What the first layer reads of the pixels of a crop.  # [h, w, C + E]"""
+        along_x = columns.positions[:, None] * self.frequencies[:, 0]
+        along_y = rows.positions[:, None] * self.frequencies[:, 1]
+        waves = (along_y[:, None] + along_x + self.phases).sin() * math.sqrt(2)  # [h, w, C]
+        return torch.cat([waves, self.embedding(rows, columns)], dim=2)
+
+    def _at(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The same at the points (x, y) [h, w]."""
+        along_x, along_y = x[..., None] * self.frequencies[:, 0], y[..., None] * self.frequencies[:, 1]
+        waves = (along_y + along_x + self.phases).sin() * math.sqrt(2)
+        vectors = self.embedding.at(x.flatten(), y.flatten()).unflatten(0, x.shape)
+        return torch.cat([waves, vectors], dim=2)

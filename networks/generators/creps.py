@@ -9,6 +9,7 @@ Shapes: N batch, d style width, P = (H + W) * D line positions, C channels, K fe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
@@ -19,7 +20,8 @@ from torch import nn
 from dnnlib.bounds import AtLeastOne, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import Convention, View
-from networks.generators.biline import BilinePixels, BilineState
+from networks.generators.biline import BilinePixels
+from networks.generators.line_tables import LineFunction, Lines, prepare_lines
 from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
 from networks.interfaces import Codes
 from networks.layers.fourier_lines import FourierLines
@@ -87,16 +89,19 @@ class Creps(StyleGenerator):
         self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
                                    config.style_dim)
 
-    def prepare(self, codes: Codes, view: View) -> BilineState:
+    def prepare(self, codes: Codes, view: View) -> Lines:
         if self.config.convention == "endpoints":
             view = replace(view, convention="endpoints")
         style = at_least_single(codes.tokens[:, 0])
-        x, emitted = self.lines(view, style), []
-        for block in self.blocks:
-            x, lines = block(x, style)
-            emitted.append(lines)
-        return BilineState.from_lines(emitted, view, style, self.pixels.folded(style),
-                                      summed=self.config.summed_lines)
 
-    def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
-        return to_output(self.pixels(prepared, rows, columns), self.config.output)
+        def emit(rows: torch.Tensor, columns: torch.Tensor) -> Iterator[torch.Tensor]:
+            x = self.lines.at(rows, columns, style)
+            for block in self.blocks:
+                x, lines = block(x, style)
+                yield lines
+
+        lines = LineFunction(emit, self.lines.cycles, summed=self.config.summed_lines)
+        return prepare_lines(lines, view, style, self.pixels.folded(style))
+
+    def render(self, prepared: Lines, rows: slice, columns: slice) -> torch.Tensor:
+        return to_output(prepared.draw(self.pixels, rows, columns), self.config.output)

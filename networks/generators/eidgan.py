@@ -10,6 +10,7 @@ Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
@@ -20,7 +21,8 @@ from torch import nn
 from dnnlib.bounds import AtLeastOne, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.generators.biline import BilinePixels, BilineState
+from networks.generators.biline import BilinePixels
+from networks.generators.line_tables import LineFunction, Lines, prepare_lines
 from networks.generators.style import GeneratorOptions, Output, to_output
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.cross_attention import CrossAttentionModulation
@@ -154,15 +156,18 @@ class Eidgan(Generator):
             return Codes(self.mapping_network(z, words, mask), unit_second_moment(sentence))
         return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(len(z), 0))
 
-    def prepare(self, codes: Codes, view: View) -> BilineState:
+    def prepare(self, codes: Codes, view: View) -> Lines:
         pooled = self._pooled(codes.tokens)
         style = torch.cat([at_least_single(x) for x in (pooled, codes.sentence)], dim=1)
-        x, emitted = self.lines(view, style), []
-        for block in self.blocks:
-            x, lines = block(x, codes, style)
-            emitted.append(lines)
-        return BilineState.from_lines(emitted, view, style, self.pixels.folded(style),
-                                      summed=self.config.summed_lines)
+
+        def emit(rows: torch.Tensor, columns: torch.Tensor) -> Iterator[torch.Tensor]:
+            x = self.lines.at(rows, columns, style)
+            for block in self.blocks:
+                x, lines = block(x, codes, style)
+                yield lines
+
+        lines = LineFunction(emit, self.lines.cycles, summed=self.config.summed_lines)
+        return prepare_lines(lines, view, style, self.pixels.folded(style))
 
     def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
         """[N, k, d] -> [N, d]"""
@@ -171,5 +176,5 @@ class Eidgan(Generator):
         # Independent latents average out: the root of k gives the pooled code the variance of one.
         return tokens.mean(dim=1) * math.sqrt(tokens.shape[1])
 
-    def render(self, prepared: BilineState, rows: slice, columns: slice) -> torch.Tensor:
-        return to_output(self.pixels(prepared, rows, columns), self.config.output)
+    def render(self, prepared: Lines, rows: slice, columns: slice) -> torch.Tensor:
+        return to_output(prepared.draw(self.pixels, rows, columns), self.config.output)

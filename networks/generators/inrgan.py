@@ -10,7 +10,7 @@ Shapes: N batch, d style width, H x W grid of a scale, C features, E coordinate 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, cast
@@ -29,6 +29,8 @@ from networks.layers.linear import EqualLinear
 from networks.layers.modulated import ModulatedLinear
 from networks.layers.scale_widths import scale_widths
 from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE
+
+MAX_CELLS = 1 << 17  # of a coarse scale that a warped view prepares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +123,22 @@ class ScaleBlock(nn.Module):
         """[H, W, E]: sines and cosines of x, y, x + y, x - y, and the cells' vectors."""
         y = rows.positions[:, None].expand(-1, len(columns))
         x = columns.positions.expand(len(rows), -1)
-        phases = torch.stack([x, y, x + y, x - y], dim=2)[..., None] * (self.octaves * math.pi)
-        waves = torch.cat([phases.sin(), phases.cos()], dim=3).flatten(2) * math.sqrt(2)
-        return torch.cat([waves, self.embedding(rows, columns)], dim=2)
+        return torch.cat([self._waves(x, y), self.embedding(rows, columns)], dim=2)
+
+    def coordinates_at(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The same at scattered points [P].  # [1, P, E]"""
+        return torch.cat([self._waves(x, y), self.embedding.at(x, y)], dim=1)[None]
+
+    def _waves(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        phases = torch.stack([x, y, x + y, x - y], dim=-1)[..., None] * (self.octaves * math.pi)
+        return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2) * math.sqrt(2)
 
     def forward(self, x: torch.Tensor | None, rgb: torch.Tensor | None, style: torch.Tensor,
-                rows: Samples, columns: Samples) -> tuple[torch.Tensor, torch.Tensor]:
-        """x [N, H, W, C] and rgb [N, H, W, 3] of the parent cells, or None at the first scale."""
-        e = self.coordinates(rows, columns).expand(len(style), -1, -1, -1)
+                coordinates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x [N, H, W, C] and rgb [N, H, W, 3] of the parent cells, or None at the first scale;
+        coordinates [H, W, E].
+        """
+        e = coordinates.expand(len(style), -1, -1, -1)
         y = (e if x is None else torch.cat([x, e.to(x.dtype)], dim=3)).flatten(1, 2)
         for layer in self.layers:
             y = layer(y, style)
@@ -153,7 +163,11 @@ class Cells:
         span = axis.cells_under(grid)
         if span is None:
             return Cells(grid, (samples * grid).floor().long(), None)
-        return Cells(grid, torch.arange(span.start, span.stop, device=samples.device), span)
+        return Cells.of(grid, span, samples.device)
+
+    @staticmethod
+    def of(grid: int, span: range, device: torch.device) -> Cells:
+        return Cells(grid, torch.arange(span.start, span.stop, device=device), span)
 
     def centres(self) -> Samples:
         cells = self.numbers if self.span is None else self.span
@@ -186,6 +200,22 @@ class InrganState:
     columns: Samples
 
 
+@dataclass(frozen=True)
+class WarpedState:
+    """What is known of a warped view before its last scale.
+
+    x [N, h, w, C] and rgb [N, h, w, 3] of the coarse cells that the view reaches, their rows and
+    columns in `cells`. All three None: every pixel evaluates the coarse scales at its cells.
+    style [N, d].
+    """
+
+    x: torch.Tensor | None
+    rgb: torch.Tensor | None
+    cells: tuple[Cells, Cells] | None
+    style: torch.Tensor
+    view: View
+
+
 class Inrgan(StyleGenerator):
     """See the module; `config` is kept as `.config`."""
 
@@ -198,33 +228,82 @@ class Inrgan(StyleGenerator):
         self.coarse = nn.ModuleList(block for block in blocks if block.grid < config.resolution)
         self.fine = nn.ModuleList(block for block in blocks if block.grid == config.resolution)
 
-    def prepare(self, codes: Codes, view: View) -> InrganState:
+    def prepare(self, codes: Codes, view: View) -> InrganState | WarpedState:
         style, grid = codes.tokens[:, 0], self.config.resolution
+        if view.warp is not None:
+            return self._prepare_warped(style, view)
         rows = Samples.on(grid, view.y_axis, style.device)
         columns = Samples.on(grid, view.x_axis, style.device)
+        x, rgb, above = self._coarse_cells(style, lambda grid: (
+            Cells.under(view.y_axis, rows.positions, grid),
+            Cells.under(view.x_axis, columns.positions, grid)))
+        indices = None if above is None else _indices(above, rows, columns)
+        return InrganState(x, rgb, indices, style, rows, columns)
+
+    def _coarse_cells(self, style: torch.Tensor, cells_of: Callable[[int], tuple[Cells, Cells]]) -> tuple[
+            torch.Tensor | None, torch.Tensor | None, tuple[Cells, Cells] | None]:
+        """Features and RGB of the last coarse scale, and its rows and columns of cells.
+
+        cells_of: a grid -> the rows and columns of its cells.
+        """
         above: tuple[Cells, Cells] | None = None  # the rows and columns of the scale before
         x: torch.Tensor | None = None
         rgb: torch.Tensor | None = None
         for block in cast("Iterable[ScaleBlock]", self.coarse):
             if above is None or above[0].grid != block.grid:
-                cells = (Cells.under(view.y_axis, rows.positions, block.grid),
-                         Cells.under(view.x_axis, columns.positions, block.grid))
+                cells = cells_of(block.grid)
                 if above is not None:
                     rows_below, columns_below = (line.centres() for line in cells)
                     x, rgb = _upsample(x, rgb, *_indices(above, rows_below, columns_below))
                 above = cells
-            x, rgb = block(x, rgb, style, *(line.centres() for line in above))
-        indices = None if above is None else _indices(above, rows, columns)
-        return InrganState(x, rgb, indices, style, rows, columns)
+            centres = (line.centres() for line in above)
+            x, rgb = block(x, rgb, style, block.coordinates(*centres))
+        return x, rgb, above
 
-    def render(self, prepared: InrganState, rows: slice, columns: slice) -> torch.Tensor:
+    def _prepare_warped(self, style: torch.Tensor, view: View) -> WarpedState:
+        x0, y0, x1, y1 = view.reach()
+        # Of the coarse scales, at most; a view may have fewer pixels, or reach very far.
+        num_cells = ((x1 - x0) * (y1 - y0)) * (self.config.resolution / 2) ** 2
+        if not self.coarse or not num_cells < min(MAX_CELLS, view.height * view.width):
+            return WarpedState(None, None, None, style, view)
+
+        def cells_of(grid: int) -> tuple[Cells, Cells]:
+            spans = (range(math.floor(low * grid), math.floor(high * grid) + 1)
+                     for low, high in ((y0, y1), (x0, x1)))
+            rows, columns = (Cells.of(grid, span, style.device) for span in spans)
+            return rows, columns
+
+        return WarpedState(*self._coarse_cells(style, cells_of), style, view)
+
+    def render(self, prepared: InrganState | WarpedState, rows: slice, columns: slice) -> torch.Tensor:
+        if isinstance(prepared, WarpedState):
+            return self._render_warped(prepared, rows, columns)
         x, rgb = prepared.x, prepared.rgb
         if prepared.above is not None:
             x, rgb = _upsample(x, rgb, prepared.above[0][rows], prepared.above[1][columns])
-        for block in self.fine:
-            x, rgb = block(x, rgb, prepared.style, prepared.rows[rows], prepared.columns[columns])
+        for block in cast("Iterable[ScaleBlock]", self.fine):
+            coordinates = block.coordinates(prepared.rows[rows], prepared.columns[columns])
+            x, rgb = block(x, rgb, prepared.style, coordinates)
         assert rgb is not None  # the first scale made it
         image = rgb.float().permute(0, 3, 1, 2)
+        return to_output(image, self.config.output)
+
+    def _render_warped(self, prepared: WarpedState, rows: slice, columns: slice) -> torch.Tensor:
+        places = prepared.view.points(rows, columns, prepared.style.device)
+        at_x, at_y = (place.flatten() for place in places)
+        x, rgb = prepared.x, prepared.rgb
+        if prepared.cells is not None:
+            assert x is not None and rgb is not None
+            index = prepared.cells[0].indices(at_y) * x.shape[2] + prepared.cells[1].indices(at_x)
+            x, rgb = (cells.flatten(1, 2).index_select(1, index)[:, None] for cells in (x, rgb))
+        else:
+            for block in cast("Iterable[ScaleBlock]", self.coarse):
+                cell_x, cell_y = (((u * block.grid).floor() + 0.5) / block.grid for u in (at_x, at_y))
+                x, rgb = block(x, rgb, prepared.style, block.coordinates_at(cell_x, cell_y))
+        for block in cast("Iterable[ScaleBlock]", self.fine):
+            x, rgb = block(x, rgb, prepared.style, block.coordinates_at(at_x, at_y))
+        assert rgb is not None  # the first scale made it
+        image = rgb[:, 0].float().transpose(1, 2).unflatten(2, places[0].shape)
         return to_output(image, self.config.output)
 
 

@@ -27,10 +27,11 @@ class NativeGenerator(Generator):
             window = (
                 "" if view.box == (0, 0, 1, 1) else f" of window {','.join(map(str, view.box))}"
             )
+            warped = "" if view.warp is None else ", transformed"
             raise ViewError(
                 f"a {kind} network draws {side}x{side} of the whole frame only, not "
-                f"{view.width}x{view.height}{window} ({view.convention}); systems for any size: "
-                "eidgan, creps, inrgan, cips"
+                f"{view.width}x{view.height}{window} ({view.convention}){warped}; systems for any "
+                "size: eidgan, creps, inrgan, cips"
             )
         return self.paint(codes)
 

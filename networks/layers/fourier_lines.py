@@ -25,9 +25,13 @@ class FourierLines(nn.Module):
     axis u' = 1/2 + (u - 1/2) 2^(OCTAVES tanh a) + SHIFT tanh b, where (a, b) of both axes are an
     affine of the style. A picture of u' is the picture of u moved and scaled, so an implicit
     network need not learn to draw it twice.
+
+    cycles: the standard deviation of the frequencies of a placed sample, at most, in cycles per
+    frame.
     """
 
     frequencies: torch.Tensor
+    cycles: float
 
     def __init__(self, channels: int, thickness: int, bandwidth: float, style_dim: int = 0,
                  place_dim: int = 0) -> None:
@@ -37,13 +41,20 @@ class FourierLines(nn.Module):
         self.weight = nn.Parameter(torch.ones(2, thickness, channels))
         self.affine = EqualLinear(style_dim, 2 * thickness * channels, bias_init=1.0) if style_dim else None
         self.place = EqualLinear(place_dim, 4) if place_dim else None
+        self.cycles = bandwidth * (2**OCTAVES if place_dim else 1)
 
     def forward(self, view: View, style: torch.Tensor) -> torch.Tensor:
+        device = self.frequencies.device
+        return self.at(view.rows(device), view.columns(device), style)
+
+    def at(self, rows: torch.Tensor, columns: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        """The line inputs of rows at the heights `rows` [H] and columns at `columns` [W], in frame
+        units.
+        """
         weight = self.weight
         if self.affine is not None:
             weight = weight * self.affine.single(style).unflatten(1, weight.shape)  # [N, 2, D, C]
-        device = self.frequencies.device
-        axes = self._placed([view.rows(device), view.columns(device)], style)
+        axes = self._placed([rows, columns], style)
         lines = [self._waves(axis, u) for axis, u in enumerate(axes)]  # [(N,) S, D, C]
         lines = [waves * weight[..., axis, :, :].unsqueeze(-3) for axis, waves in enumerate(lines)]
         return torch.cat(lines, dim=-3).flatten(-3, -2)

@@ -1,0 +1,71 @@
+"""`generate.py` with the options of a view: what it draws and records, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from generate import main
+from networks.generators import preset
+from networks.snapshot import Snapshot
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("views") / "s"
+    Snapshot(preset("eidgan-tiny").build(), "hashed", 32).save_pretrained(folder)
+    return folder
+
+
+def generate(snapshot, out, *options):
+    arguments = [
+        "--network",
+        str(snapshot),
+        "--prompts",
+        "x",
+        "--device",
+        "cpu",
+        "--outdir",
+        str(out),
+    ]
+    return CliRunner().invoke(main, [*arguments, *options])
+
+
+def picture(snapshot, out, *options):
+    done = generate(snapshot, out, *options)
+    assert done.exit_code == 0, done.output
+    with Image.open(out / "0-x-seed0000.png") as image:
+        return np.asarray(image).astype(int), image.info
+
+
+def test_the_command_draws_transformed_views(snapshot, tmp_path):
+    plain, facts = picture(snapshot, tmp_path / "plain")
+    assert facts["window"] == "0.0,0.0,1.0,1.0" and "view" not in facts
+    zoomed, facts = picture(snapshot, tmp_path / "zoom", "--zoom", "2", "--size", "16")
+    assert abs(zoomed - plain[8:24, 8:24]).max() <= 1 and facts["view"] == "zoom=2.0"
+    turned, facts = picture(snapshot, tmp_path / "turned", "--rotate", "90", "--exact")
+    assert abs(turned - np.rot90(plain)).max() <= 1 and facts["view"] == "rotate=90.0 exact=True"
+    right, _ = picture(snapshot, tmp_path / "right", "--translate", "0.25,0")
+    assert abs(right[:, 8:] - plain[:, :-8]).max() <= 1
+    np.save(tmp_path / "right.npy", np.full((3, 5, 2), (-0.25, 0)))
+    moved, _ = picture(snapshot, tmp_path / "moved", "--warp", str(tmp_path / "right.npy"))
+    assert abs(moved - right).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        (["--zoom", "0"], "Error: zoom 0.0: must be a finite number above 0"),
+        (["--center", "a,b"], "Error: center 'a,b': expected two numbers X,Y"),
+        (["--window", "0,0,1,0"], "Error: window '0,0,1,0': expected x0,y0,x1,y1"),
+        (["--warp", "twirl"], "Error: warp 'twirl': is neither a known warp nor a .npy file"),
+        (["--warp", "none.npy"], "Error: warp none.npy: is not a readable .npy file of numbers"),
+    ],
+)
+def test_it_refuses_bad_options_in_one_line(tmp_path, options, line):
+    """Before the network is read: there is none."""
+    done = generate(tmp_path / "none", tmp_path / "out", *options)
+    assert done.exit_code == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
