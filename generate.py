@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,35 +15,23 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
 from dnnlib.names import listing
+from dnnlib.seeds import parse_seeds
 from dnnlib.version import VERSION
+from networks.video_command import video
 from networks.view_options import ViewOptions, view_options
 
 if TYPE_CHECKING:
+    from networks.coordinates import View
+    from networks.huge_pictures import Format
+    from networks.interfaces import Codes, Generator
     from networks.sampling import ImageStream, TruncationCenter
 
-MAX_SEEDS = 1_000_000
 NO_PROMPT = ('no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
              "with one a line")
 GRID = "grid.png"
-PICTURE_NAME = r"\d+-(.*-)?seed\d{4,}\.png|" + re.escape(GRID)
+PICTURE_NAME = r"\d+-(.*-)?seed\d{4,}(-scales)?\.png|" + re.escape(GRID)
 # PNG texts of every picture that this command draws
 MARKS = ("snapshot", "size", "window", "truncation")
-
-
-def parse_seeds(text: str) -> list[int]:
-    """'0-3,7' -> [0, 1, 2, 3, 7]; at most `MAX_SEEDS`. Raises `UserError`."""
-    ranges: list[range] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
-        if match is None:
-            raise UserError(f"--seeds {text}: expected numbers and ranges such as 0-3,7")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise UserError(f"--seeds {text}: the range {part.strip()} runs backwards")
-        ranges.append(range(first, last + 1))
-    if sum(map(len, ranges)) > MAX_SEEDS:
-        raise UserError(f"--seeds {text}: at most {MAX_SEEDS} seeds a run")
-    return [seed for one in ranges for seed in one]
 
 
 def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str]:
@@ -84,7 +73,28 @@ def slug(prompt: str) -> str:
     return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower()).strip("-")[:48].strip("-") or "prompt"
 
 
-@click.command(context_settings={"max_content_width": 120})
+class WithSubcommands(click.Command):
+    """A command with options of its own; its first argument may be the name of a subcommand."""
+
+    commands = {"video": video}
+
+    def make_context(self, info_name: str | None, args: list[str],
+                     parent: click.Context | None = None, **extra: Any) -> click.Context:
+        if args and args[0] in self.commands:
+            name = f"{info_name} {args[0]}"
+            return self.commands[args[0]].make_context(name, args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(limit=90))
+                                for name, command in self.commands.items()])
+
+
+@click.command(cls=WithSubcommands, context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
 @click.option("--network", required=True, metavar="PATH",
               help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging "
@@ -102,6 +112,11 @@ def slug(prompt: str) -> str:
               help="Noise on the sentence, relative to its length: more gives more varied pictures "
               "of a prompt.  [default: what the network was trained to be drawn with]")
 @click.option("--grid", is_flag=True, help="Also write grid.png: a row a prompt, a column a seed.")
+@click.option("--format", "kind", type=click.Choice(["png", "tiff", "dzi"]), default="png",
+              show_default=True, help="tiff: a tiled BigTIFF; dzi: a Deep Zoom pyramid. These, and "
+              "PNG above 2^24 pixels, are drawn in tiles, and a killed run goes on.")
+@click.option("--compare-scales", "scales", metavar="LIST", help="Sides in pixels, such as "
+              "64,256,1024: a strip of each picture at these sizes, with PSNR to the smallest.")
 @click.option("--outdir", default="out", show_default=True, metavar="DIR", help="Where the pictures go.")
 @click.option("--batch-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures made at once.")
 @click.option("--tile", type=click.IntRange(min=1), help="Most pixels rendered at once; bounds memory, changes nothing else."
@@ -112,7 +127,8 @@ def slug(prompt: str) -> str:
 @report_user_errors
 def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds: str, size: str | None,
          view_options: ViewOptions, trunc: float, trunc_center: TruncationCenter, text_noise: float | None,
-         grid: bool, outdir: str, batch_gpu: int, tile: int | None, device: str, ops: str) -> None:
+         grid: bool, kind: Format, scales: str | None, outdir: str, batch_gpu: int, tile: int | None, device: str,
+         ops: str) -> None:
     """Draw every prompt with every seed; an unconditional network takes seeds alone.
 
     \b
@@ -120,9 +136,11 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
       python generate.py --network runs/demo --prompts "a red apple" --seeds 0-3 --size 1000x600 --grid
     """
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
+    sides = check_outputs(kind, grid, size, scales)
 
-    from networks.coordinates import check_picture_size, parse_size
-    from networks.sampling import iterate_images
+    from networks.coordinates import parse_size
+    from networks.huge_pictures import is_streamed
+    from networks.sampling import draw_codes, iterate_images
     from networks.snapshot import Snapshot
     from networks.text_encoders.limits import cut_line
     from torch_utils.distributed import resolve_device
@@ -138,34 +156,84 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     snapshot = Snapshot.from_pretrained(network)
     texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
-    check_picture_size(*((view.width * len(numbers), view.height * len(texts)) if grid else (view.width, view.height)))
-    names = picture_names(texts, numbers)
-    check_folder(Path(outdir), [*names, GRID] if grid else names)
+    names = picture_names(texts, numbers, "-scales.png" if sides else f".{kind}")
+    check_sizes(view, len(numbers), len(texts), kind, grid, sides)
+    if kind == "png":
+        check_folder(Path(outdir), [*names, GRID] if grid else names)
     remove_leftovers(outdir)
     encoder = snapshot.load_encoder(where)
     cut = cut_line(encoder, texts)
     if cut:
         click.echo(cut, err=True)
-    stream = iterate_images(
-        snapshot.generator.to(where), encoder, [text for text in texts for _ in numbers], numbers * len(texts), view,
-        truncation=trunc, center=trunc_center, text_noise=text_noise, batch_size=batch_gpu, tile_px=tile, device=where)
+    generator, pairs = snapshot.generator.to(where), [(text, seed) for text in texts for seed in numbers]
     facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", **view_options.facts(),
              "truncation": f"{trunc} ({trunc_center})"}
     if text_noise is not None:
         facts["text_noise"] = str(text_noise)
-    click.echo(f"{len(stream)} pictures of {view.width}x{view.height} on {where}, operators: {implementation}", err=True)
+    shown = ",".join(map(str, sides)) if sides else facts["size"]
+    click.echo(f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True)
+    codes = (draw_codes(generator, encoder, [text], [seed], trunc, trunc_center, text_noise, where)
+             for text, seed in pairs)
+    places = [Path(outdir) / name for name in names]
+    drawn = zip(places, [about(*pair) | facts for pair in pairs], codes, strict=True)
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
-        _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
+        if sides:
+            _write_scales(generator, drawn, view, sides, tile)
+        elif is_streamed(view, kind) and not grid:
+            _write_streamed(generator, drawn, places, view, kind, tile)
+        else:
+            stream = iterate_images(
+                generator, encoder, [text for text, _ in pairs], [seed for _, seed in pairs], view,
+                truncation=trunc, center=trunc_center, text_noise=text_noise,
+                batch_size=batch_gpu, tile_px=tile, device=where)
+            _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
 
-def picture_names(texts: list[str], seeds: list[int]) -> list[str]:
+def check_sizes(view: View, columns: int, rows: int, kind: Format, grid: bool,
+                sides: list[int]) -> None:
+    """Raises `UserError` where a picture, the grid of them or a strip of sizes is too large."""
+    from networks.coordinates import check_picture_size
+    from networks.huge_pictures import check_size
+
+    if sides:
+        check_picture_size(sides[-1] * len(sides), sides[-1])
+    elif grid:
+        check_picture_size(view.width * columns, view.height * rows)
+    else:
+        check_size(view.width, view.height, kind)
+
+
+def check_outputs(kind: str, grid: bool, size: str | None, scales: str | None) -> list[int]:
+    """The sides of --compare-scales, ascending; empty without it.
+
+    Raises `UserError` for options that exclude each other.
+    """
+    if kind != "png" and (grid or scales):
+        raise UserError(f"--format {kind}: {'--grid' if grid else '--compare-scales'} writes PNG; "
+                        "leave one of them out")
+    if scales is None:
+        return []
+    if grid or size:
+        raise UserError(f"--compare-scales: draws squares of its sides in strips of its own; leave "
+                        f"{'--grid' if grid else '--size'} out")
+    from metrics.scale_strip import parse_sides
+
+    return parse_sides(scales)
+
+
+def about(text: str, seed: int) -> dict[str, str]:
+    """What a file says of one picture: its prompt, where there is one, and its seed."""
+    return ({"prompt": text} if text else {}) | {"seed": str(seed)}
+
+
+def picture_names(texts: list[str], seeds: list[int], ending: str = ".png") -> list[str]:
     """File names of all pictures, in the order in which they are drawn: every prompt with every
     seed. An empty prompt is left out of the name.
     """
     digits = len(str(len(texts) * len(seeds) - 1))
     pairs = [(text, seed) for text in texts for seed in seeds]
     return [
-        f"{i:0{digits}d}-{slug(text) + '-' if text else ''}seed{seed:04d}.png"
+        f"{i:0{digits}d}-{slug(text) + '-' if text else ''}seed{seed:04d}{ending}"
         for i, (text, seed) in enumerate(pairs)
     ]
 
@@ -201,8 +269,7 @@ def _write(stream: ImageStream, names: list[str], outdir: Path, facts: dict[str,
             raise UserError(f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the network overflows there; "
                             "take an earlier snapshot, a --trunc nearer 1 or a --window nearer the frame")
         image = to_uint8(sample.image)
-        prompt = {"prompt": sample.prompt} if sample.prompt else {}
-        save_png(outdir / name, image, prompt | {"seed": str(sample.seed)} | facts,
+        save_png(outdir / name, image, about(sample.prompt, sample.seed) | facts,
                  ours=png_with(*MARKS))
         click.echo(outdir / name)
         if num_columns:
@@ -210,6 +277,29 @@ def _write(stream: ImageStream, names: list[str], outdir: Path, facts: dict[str,
     if num_columns:
         save_png(outdir / GRID, grid(images, num_columns), facts, ours=png_with(*MARKS))
         click.echo(outdir / GRID)
+
+
+def _write_streamed(generator: Generator, drawn: Iterable[tuple[Path, dict[str, str], Codes]],
+                    places: list[Path], view: View, kind: Format, tile: int | None) -> None:
+    from networks.huge_pictures import check_target, draw_huge
+
+    for place in places:
+        check_target(place, kind)
+    for place, facts, codes in drawn:
+        draw_huge(generator, codes, view, place, kind, facts, tile_px=tile)
+        click.echo(place)
+
+
+def _write_scales(generator: Generator, drawn: Iterable[tuple[Path, dict[str, str], Codes]],
+                  view: View, sides: list[int], tile: int | None) -> None:
+    from metrics.scale_strip import scale_facts, scale_strip
+    from torch_utils.pictures import png_with, save_png
+
+    for place, facts, codes in drawn:
+        picture, decibels = scale_strip(generator, codes, view, sides, tile)
+        more = scale_facts(sides, decibels)
+        save_png(place, picture, facts | more, ours=png_with(*MARKS))
+        click.echo(f"{place}: {more['psnr']}")
 
 
 if __name__ == "__main__":
