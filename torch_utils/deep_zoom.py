@@ -8,6 +8,8 @@ disk, from which it is read back: memory holds five tiles.
 
 from __future__ import annotations
 
+import io
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from dnnlib.errors import UserError
-from dnnlib.files import make_folder, read_json, write_json, write_text, writing
-from dnnlib.ownership import in_our_folder, json_with, starting_with, whole_folder
+from dnnlib.files import make_folder, read_json, write_text, writing
+from dnnlib.ownership import json_with, starting_with, whole_folder
 from dnnlib.resumable import Work, sync, sync_folder
 from torch_utils.tiled_files import move_into_place
 from torch_utils.tiling import Tile, Tiling
@@ -74,7 +76,7 @@ class DeepZoomWriter:
         if len(work.done) < tiling.num_tiles:
             for level in range(len(self.levels)):
                 make_folder(self.folder / str(level))
-            write_json(self.folder / FACTS, {**facts, **about}, ours=in_our_folder)
+            self._keep(self.folder / FACTS, json.dumps({**facts, **about}, indent=2).encode())
 
     def put(self, tile: Tile, pixels: np.ndarray) -> None:
         """Keep a tile and every tile above it that is complete with it. Raises `UserError`."""
@@ -105,12 +107,18 @@ class DeepZoomWriter:
     def _save(self, level: int, column: int, row: int, pixels: np.ndarray) -> None:
         from PIL import Image
 
-        # Not atomic: a tile that a kill cuts short is written again, because it is not finished.
-        path = self._place(level, column, row)
-        with writing(path), open(path, "wb") as file:
-            Image.fromarray(pixels).save(file, format="PNG")
-            sync(file)
-        sync_folder(path.parent)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="PNG")
+        self._keep(self._place(level, column, row), file.getvalue())
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        # Not atomic: what a kill cuts short belongs to a tile that is not finished, and is written
+        # again.
+        with writing(path):
+            with open(path, "wb") as file:
+                file.write(data)
+                sync(file)
+            sync_folder(path.parent)
 
     def _from_below(self, level: int, column: int, row: int) -> np.ndarray | None:
         """The tile of this level as the means of those below; None while one of them is missing."""

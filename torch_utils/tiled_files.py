@@ -27,7 +27,7 @@ from dnnlib.resumable import Work, sync, sync_folder
 from torch_utils.pictures import png_with
 from torch_utils.tiling import Tile, Tiling
 
-STRIP_ROWS = 64
+STRIP_ROWS = 16
 SOFTWARE = "EIDGAN"  # the mark of our TIFF files
 
 
