@@ -27,6 +27,7 @@ from torch_utils.tensors import to_device, to_uint8
 
 Kind = Literal["zoom", "pan", "rotate", "latent", "prompt"]
 KINDS: tuple[Kind, ...] = ("zoom", "pan", "rotate", "latent", "prompt")
+MAX_OCTAVES = 100
 STEP = 2.0**-22  # least distance of neighbouring samples, 4 steps of float32 in the frame
 
 
@@ -35,7 +36,7 @@ class Motion:
     """How the view moves. Frames are counted from 0.
 
     center: (x, y) in frame units, the point that a zoom leaves in place. octaves: how far a zoom
-    goes in; out for negative ones. shift: (x, y) in frame units by which a pan moves the window.
+    goes in; out for negative ones. Raises `UserError` for octaves beyond +-MAX_OCTAVES. shift: (x, y) in frame units by which a pan moves the window.
     """
 
     kind: Kind
@@ -43,6 +44,12 @@ class Motion:
     center: tuple[float, float] = (0.5, 0.5)
     octaves: float = 5.0
     shift: tuple[float, float] = (1.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if not abs(self.octaves) <= MAX_OCTAVES:
+            raise UserError(
+                f"--octaves {self.octaves:g}: expected a number from -{MAX_OCTAVES} to {MAX_OCTAVES}"
+            )
 
     def view(self, view: View, frame: int) -> View:
         """What a frame shows, where the video starts with `view`.
@@ -60,9 +67,9 @@ class Motion:
         steps = ((box[2] - box[0]) / view.width, (box[3] - box[1]) / view.height)
         if not all(STEP * furthest <= step < math.inf for step in steps):
             raise UserError(
-                f"frame {frame}: the pixels of {view.width}x{view.height} lie {min(steps):.1e} "
-                "frames apart, which coordinates in float32 cannot tell apart; use a smaller "
-                "--octaves, --shift or --size"
+                f"frame {frame} would show {', '.join(f'{side:g}' for side in box)} in "
+                f"{view.width}x{view.height} pixels, which coordinates in float32 cannot tell "
+                "apart; use a smaller --octaves, --shift or --size"
             )
         return replace(view, box=box)
 

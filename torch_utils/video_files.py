@@ -18,7 +18,7 @@ from PIL import Image
 
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, read_json, write_json
-from dnnlib.ownership import Rule, in_our_folder, json_with, whole_folder
+from dnnlib.ownership import Rule, in_our_folder, json_with, refuse_foreign, whole_folder
 
 MARK = "EIDGAN "  # what the comment of our files begins with, before their facts as JSON
 FACTS = "frames.json"
@@ -49,6 +49,7 @@ def check_video(target: Path, width: int, height: int, num_frames: int, fps: flo
                 f"size {width}x{height}: H.264 takes even sides only; use --size {even}, or name "
                 "a .webp file or a folder in --out"
             )
+    refuse_foreign(target, rule_of(target))
     most = {".mp4": MAX_MP4_PX, ".webp": MAX_WEBP_PX}.get(kind)
     if most is not None and max(width, height) > most:
         raise UserError(
