@@ -36,7 +36,8 @@ class Motion:
     """How the view moves. Frames are counted from 0.
 
     center: (x, y) in frame units, the point that a zoom leaves in place. octaves: how far a zoom
-    goes in; out for negative ones. Raises `UserError` for octaves beyond +-MAX_OCTAVES. shift: (x, y) in frame units by which a pan moves the window.
+    goes in; out for negative ones. shift: (x, y) in frame units by which a pan moves the window.
+    Raises `UserError` for more than `MAX_OCTAVES`.
     """
 
     kind: Kind
