@@ -21,13 +21,20 @@ import torch
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.interfaces import Codes, Generator, TextEncoder
-from networks.sampling import TruncationCenter, codes_of, draw_codes, render_tiled
+from networks.sampling import (
+    TruncationCenter,
+    codes_of,
+    draw_codes,
+    noise_length,
+    render_tiled,
+    sentence_noise,
+)
 from torch_utils.rng import normal_per_seed
 from torch_utils.tensors import to_device, to_uint8
 
 Kind = Literal["zoom", "pan", "rotate", "latent", "prompt"]
 KINDS: tuple[Kind, ...] = ("zoom", "pan", "rotate", "latent", "prompt")
-MAX_OCTAVES = 100
+MAX_OCTAVES = 20
 STEP = 2.0**-22  # least distance of neighbouring samples, 4 steps of float32 in the frame
 
 
@@ -117,9 +124,11 @@ def latent_walk(
     num_frames: int,
     truncation: float = 1.0,
     center: TruncationCenter = "prompt",
+    text_noise: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Callable[[int], Codes]:
-    """The codes of every frame of a walk through the seeds and back to the first.
+    """The codes of every frame of a walk through the seeds and back to the first. The noise on the
+    sentence, where there is any, walks from seed to seed in the same way.
 
     Raises `UserError` for fewer than two seeds.
     """
@@ -127,11 +136,18 @@ def latent_walk(
         raise UserError("--kind latent: needs at least two seeds to walk between, such as 0-3")
     keys = to_device(normal_per_seed(seeds, generator.latent_shape), device)
     text = encoder.encode_text([prompt]).to(device) if encoder else None
+    noise = noise_length(generator, truncation, text_noise)
+    noises = to_device(sentence_noise(seeds, text), device) if text is not None and noise else None
+
+    def between(keys: torch.Tensor, frame: int) -> torch.Tensor:
+        at, t = divmod(frame * len(seeds) / num_frames, 1)
+        return slerp(keys[int(at)], keys[(int(at) + 1) % len(seeds)], t)[None]
 
     def codes(frame: int) -> Codes:
-        at, t = divmod(frame * len(seeds) / num_frames, 1)
-        z = slerp(keys[int(at)], keys[(int(at) + 1) % len(seeds)], t)
-        return codes_of(generator, z[None], text, truncation, center)
+        z, sentence = between(keys, frame), text
+        if text is not None and noises is not None:
+            sentence = text.perturbed(between(noises, frame), noise)
+        return codes_of(generator, z, sentence, truncation, center)
 
     return codes
 
@@ -145,10 +161,13 @@ def prompt_walk(
     num_frames: int,
     truncation: float = 1.0,
     center: TruncationCenter = "prompt",
+    text_noise: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Callable[[int], Codes]:
     """The codes of every frame from the first prompt (frame 0) to the second (the last frame)."""
-    ends = draw_codes(generator, encoder, prompts, [seed, seed], truncation, center, device)
+    ends = draw_codes(
+        generator, encoder, prompts, [seed, seed], truncation, center, text_noise, device
+    )
 
     def codes(frame: int) -> Codes:
         t = frame / (num_frames - 1)

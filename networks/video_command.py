@@ -98,6 +98,13 @@ KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
     help="Truncate towards the mean of the same prompt, or of all training.",
 )
 @click.option(
+    "--text-noise",
+    type=click.FloatRange(min=0),
+    metavar="F",
+    help="Noise on the sentence, relative to its length.  [default: what the network was trained to "
+    "be drawn with]",
+)
+@click.option(
     "--out",
     default="video.mp4",
     show_default=True,
@@ -133,7 +140,7 @@ def video(
     seeds = seeds_of(options)
 
     from networks.coordinates import View, check_picture_size, parse_size, parse_window
-    from networks.moving_pictures import Motion, frames
+    from networks.moving_pictures import frames
     from networks.snapshot import Snapshot
     from torch_utils.distributed import resolve_device
     from torch_utils.local_ranks import use_one_thread
@@ -152,26 +159,12 @@ def video(
     check_picture_size(view.width, view.height)
     num_frames, fps = options["num_frames"], options["fps"]
     check_video(Path(out), view.width, view.height, num_frames, fps)
-    motion = Motion(
-        kind=options["kind"],
-        num_frames=num_frames,
-        center=parse_point("--center", options["center"]),
-        octaves=options["octaves"],
-        shift=parse_point("--shift", options["shift"]),
-    )
+    motion = motion_of(options)
     for frame in range(num_frames):
         motion.view(view, frame)  # refuses before the first frame what it would refuse later
     codes = codes_of_frames(snapshot, network, options, seeds, motion, where)
-    facts = {
-        "snapshot": snapshot.sha256,
-        "kind": motion.kind,
-        "prompt": options["prompt"] or "",
-        "from": options["first"] or "",
-        "to": options["last"] or "",
-        "seeds": ",".join(map(str, seeds)),
-        "window": ",".join(map(str, box)),
-        "truncation": f"{options['trunc']} ({options['trunc_center']})",
-    }
+    facts = facts_of(options, seeds)
+    facts |= {"snapshot": snapshot.sha256, "window": ",".join(map(str, box))}
     generator = snapshot.generator.to(where)
     with (
         memory_errors("draw a smaller --size or lower --tile"),
@@ -228,6 +221,33 @@ def parse_point(flag: str, text: str) -> tuple[float, float]:
     return numbers
 
 
+def motion_of(options: dict[str, Any]) -> Motion:
+    """How the view moves. Raises `UserError`."""
+    from networks.moving_pictures import Motion
+
+    return Motion(
+        kind=options["kind"],
+        num_frames=options["num_frames"],
+        center=parse_point("--center", options["center"]),
+        octaves=options["octaves"],
+        shift=parse_point("--shift", options["shift"]),
+    )
+
+
+def facts_of(options: dict[str, Any], seeds: list[int]) -> dict[str, str]:
+    """What the file says of the video: the options that decide what it shows."""
+    facts = {"kind": options["kind"], "seeds": ",".join(map(str, seeds))}
+    for name, key in (("prompt", "prompt"), ("first", "from"), ("last", "to")):
+        if options[name] is not None:
+            facts[key] = options[name]
+    moved = {"zoom": ("center", "octaves"), "pan": ("shift",), "rotate": ("center",)}
+    facts |= {name: str(options[name]) for name in moved.get(options["kind"], ())}
+    facts["truncation"] = f"{options['trunc']} ({options['trunc_center']})"
+    if options["text_noise"] is not None:
+        facts["text_noise"] = str(options["text_noise"])
+    return facts
+
+
 def codes_of_frames(
     snapshot: Snapshot,
     network: str,
@@ -254,7 +274,7 @@ def codes_of_frames(
     if cut:
         click.echo(cut, err=True)
     generator = snapshot.generator.to(device)
-    how = (options["trunc"], options["trunc_center"], device)
+    how = (options["trunc"], options["trunc_center"], options["text_noise"], device)
     prompt = options["prompt"] or ""
     if motion.kind == "prompt":
         assert encoder is not None  # `given` was not refused

@@ -84,7 +84,7 @@ def test_a_pan_begins_and_ends_where_it_is_told():
 
 @pytest.mark.parametrize(
     "kind, more",
-    [("zoom", {"octaves": 30}), ("zoom", {"octaves": -100}), ("pan", {"shift": (1e30, 0)})],
+    [("zoom", {"octaves": 20}), ("pan", {"shift": (1e30, 0)})],
 )
 def test_coordinates_that_fall_together_are_refused(kind, more):
     motion = Motion(kind=kind, num_frames=N, **more)
@@ -94,8 +94,8 @@ def test_coordinates_that_fall_together_are_refused(kind, more):
 
 
 def test_octaves_are_a_number_of_some_size():
-    for octaves in (math.nan, math.inf, 101):
-        with pytest.raises(UserError, match="--octaves .*expected a number from -100 to 100"):
+    for octaves in (math.nan, math.inf, 21):
+        with pytest.raises(UserError, match="--octaves .*expected a number from -20 to 20"):
             Motion(kind="zoom", num_frames=N, octaves=octaves)
 
 
@@ -109,15 +109,16 @@ def test_spherical_interpolation_keeps_length_and_speed():
     assert torch.equal(slerp(a, -a, 0.75), torch.lerp(a, -a, 0.75))
 
 
-@pytest.mark.parametrize("truncation", [1.0, 0.6])
-def test_a_latent_walk_passes_its_seeds_and_returns(truncation):
+@pytest.mark.parametrize("truncation, noise", [(1.0, None), (0.6, 0.5)])
+def test_a_latent_walk_passes_its_seeds_and_returns(truncation, noise):
     seeds, encoder = [5, 6, 7, 8], load_encoder("hashed")
     generator, _ = drawn()
-    codes = latent_walk(generator, encoder, "a cat", seeds, N, truncation)
-    ends = draw_codes(generator, encoder, ["a cat"] * 4, seeds, truncation)
+    codes = latent_walk(generator, encoder, "a cat", seeds, N, truncation, text_noise=noise)
+    ends = draw_codes(generator, encoder, ["a cat"] * 4, seeds, truncation, text_noise=noise)
     for number in range(4):
         found = codes(number * N // 4)
         assert (found.tokens - ends.tokens[number : number + 1]).abs().max() < 1e-5
+        assert (found.sentence - ends.sentence[number : number + 1]).abs().max() < 1e-5
     walk = [codes(number).tokens for number in range(N)]
     steps = [float((a - b).norm()) for a, b in zip(walk, [*walk[1:], walk[0]], strict=True)]
     assert max(steps) < 4 * min(steps)  # also from the last frame to the first
