@@ -166,16 +166,13 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     if cut:
         click.echo(cut, err=True)
     generator, pairs = snapshot.generator.to(where), [(text, seed) for text in texts for seed in numbers]
-    facts = {"snapshot": snapshot.sha256, "size": f"{view.width}x{view.height}", **view_options.facts(),
-             "truncation": f"{trunc} ({trunc_center})"}
-    if text_noise is not None:
-        facts["text_noise"] = str(text_noise)
+    facts = facts_of(snapshot.sha256, view, view_options, f"{trunc} ({trunc_center})", text_noise)
     shown = ",".join(map(str, sides)) if sides else facts["size"]
     click.echo(f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True)
-    codes = (draw_codes(generator, encoder, [text], [seed], trunc, trunc_center, text_noise, where)
-             for text, seed in pairs)
     places = [Path(outdir) / name for name in names]
-    drawn = zip(places, [about(*pair) | facts for pair in pairs], codes, strict=True)
+    drawn = ((place, about(*pair) | facts,
+              draw_codes(generator, encoder, *([x] for x in pair), trunc, trunc_center, text_noise, where))
+             for place, pair in zip(places, pairs, strict=True))
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         if sides:
             _write_scales(generator, drawn, view, sides, tile)
@@ -216,9 +213,17 @@ def check_outputs(kind: str, grid: bool, size: str | None, scales: str | None) -
     if grid or size:
         raise UserError(f"--compare-scales: draws squares of its sides in strips of its own; leave "
                         f"{'--grid' if grid else '--size'} out")
-    from metrics.scale_strip import parse_sides
+    from metrics.pictures.scale_strip import parse_sides
 
     return parse_sides(scales)
+
+
+def facts_of(snapshot: str, view: View, view_options: ViewOptions, truncation: str,
+             text_noise: float | None) -> dict[str, str]:
+    """What the files say of all pictures of a run."""
+    facts = {"snapshot": snapshot, "size": f"{view.width}x{view.height}", **view_options.facts(),
+             "truncation": truncation}
+    return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
 
 
 def about(text: str, seed: int) -> dict[str, str]:
@@ -292,7 +297,7 @@ def _write_streamed(generator: Generator, drawn: Iterable[tuple[Path, dict[str, 
 
 def _write_scales(generator: Generator, drawn: Iterable[tuple[Path, dict[str, str], Codes]],
                   view: View, sides: list[int], tile: int | None) -> None:
-    from metrics.scale_strip import scale_facts, scale_strip
+    from metrics.pictures.scale_strip import scale_facts, scale_strip
     from torch_utils.pictures import png_with, save_png
 
     for place, facts, codes in drawn:

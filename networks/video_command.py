@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 from dnnlib.console import progress_bar, report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.seeds import parse_seeds
+from networks.view_options import parse_pair
 
 if TYPE_CHECKING:
     import torch
@@ -210,17 +210,6 @@ def seeds_of(options: dict[str, Any]) -> list[int]:
     return seeds
 
 
-def parse_point(flag: str, text: str) -> tuple[float, float]:
-    """'0.5,0.5' -> (0.5, 0.5), in frame units. Raises `UserError`."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{flag} {text!r}: expected x,y in frame units, such as 0.5,0.5")
-    return numbers
-
-
 def motion_of(options: dict[str, Any]) -> Motion:
     """How the view moves. Raises `UserError`."""
     from networks.moving_pictures import Motion
@@ -228,9 +217,9 @@ def motion_of(options: dict[str, Any]) -> Motion:
     return Motion(
         kind=options["kind"],
         num_frames=options["num_frames"],
-        center=parse_point("--center", options["center"]),
+        center=parse_pair("center", options["center"]),
         octaves=options["octaves"],
-        shift=parse_point("--shift", options["shift"]),
+        shift=parse_pair("shift", options["shift"]),
     )
 
 

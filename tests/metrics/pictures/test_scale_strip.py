@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics.scale_strip import parse_sides, scale_facts, scale_strip
+from metrics.pictures.scale_strip import parse_sides, scale_facts, scale_strip
 from networks.coordinates import View
 from networks.generators import preset
 from networks.sampling import draw_codes, render_tiled

@@ -1,7 +1,7 @@
 """One picture at several sizes, side by side, with PSNR of each to the smallest.
 
 PSNR compares the smallest picture with the exact area average of a larger one, as in
-`metrics.measures.scale_consistency`. For looking, every picture is enlarged to the side of the largest one
+`metrics.arithmetic.similarity`. For looking, every picture is enlarged to the side of the largest one
 by repeating its pixels.
 """
 
