@@ -170,9 +170,9 @@ def main(network: str, prompts: tuple[str, ...], prompts_file: str | None, seeds
     shown = ",".join(map(str, sides)) if sides else facts["size"]
     click.echo(f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True)
     places = [Path(outdir) / name for name in names]
-    drawn = ((place, about(*pair) | facts,
-              draw_codes(generator, encoder, *([x] for x in pair), trunc, trunc_center, text_noise, where))
-             for place, pair in zip(places, pairs, strict=True))
+    drawn = ((place, about(text, seed) | facts,
+              draw_codes(generator, encoder, [text], [seed], trunc, trunc_center, text_noise, where))
+             for place, (text, seed) in zip(places, pairs, strict=True))
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         if sides:
             _write_scales(generator, drawn, view, sides, tile)

@@ -29,7 +29,7 @@ from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
 from networks.coordinates import View
 from networks.generators import preset
-from networks.huge_pictures import draw_huge, working_folder
+from networks.huge_pictures import Format, draw_huge, working_folder
 from networks.sampling import codes_of
 from torch_utils.tiling import BLOCK_PX, Tiling
 
@@ -38,7 +38,7 @@ class TimeIsUp(Exception):
     pass
 
 
-def measure(size: int, kind: str, network: str, seconds: float, folder: str, queue) -> None:
+def measure(size: int, kind: Format, network: str, seconds: float, folder: str, queue) -> None:
     """In a process of its own: one row for the queue."""
     torch.manual_seed(0)
     config = preset(network)

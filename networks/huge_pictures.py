@@ -8,7 +8,7 @@ alone, so a picture of blocks equals the picture in one piece to 1e-5 (a test).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ import torch
 from dnnlib.console import progress_bar
 from dnnlib.errors import UserError
 from dnnlib.ownership import refuse_foreign
-from dnnlib.resumable import is_workplace, resumable_work
+from dnnlib.resumable import Work, is_workplace, resumable_work
 from networks.coordinates import MAX_PICTURE_PX, MAX_SIDE_PX, View
 from networks.interfaces import Codes, Generator
 from networks.sampling import TILE_PX, tile_shape
@@ -29,6 +29,11 @@ from torch_utils.tiled_files import PngWriter, TiffWriter, TileWriter, png_fault
 from torch_utils.tiling import Block, Tile, Tiling
 
 Format = Literal["png", "tiff", "dzi"]
+WRITERS: dict[str, Callable[[Work, Path, Tiling, Mapping[str, str]], TileWriter]] = {
+    "png": PngWriter,
+    "tiff": TiffWriter,
+    "dzi": DeepZoomWriter,
+}
 RULES = {"png": png_fault, "tiff": tiff_fault, "dzi": descriptor_fault}
 MAX_TILED_SIDE_PX = 1 << 20  # float32 tells 2^24 positions of the frame apart: 16 a pixel here
 PART = ".part"
@@ -156,8 +161,7 @@ def draw_huge(
     }
     folder = working_folder(target)
     with resumable_work(folder, command, tiling.num_tiles) as work:
-        classes = {"png": PngWriter, "tiff": TiffWriter, "dzi": DeepZoomWriter}
-        writer: TileWriter = classes[kind](work, target, tiling, facts)
+        writer = WRITERS[kind](work, target, tiling, facts)
         done = len(work.done)
         with progress_bar(tiling.num_tiles - done, f"{target.name}, tiles") as bar:
             for tile, image in draw_tiles(generator, codes, view, tiling, done, tile_px):

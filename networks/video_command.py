@@ -267,7 +267,9 @@ def codes_of_frames(
     prompt = options["prompt"] or ""
     if motion.kind == "prompt":
         assert encoder is not None  # `given` was not refused
-        return prompt_walk(generator, encoder, given, seeds[0], motion.num_frames, *how)
+        return prompt_walk(
+            generator, encoder, (given[0], given[1]), seeds[0], motion.num_frames, *how
+        )
     if motion.kind == "latent":
         return latent_walk(generator, encoder, prompt, seeds, motion.num_frames, *how)
     codes = draw_codes(generator, encoder, [prompt], seeds, *how)

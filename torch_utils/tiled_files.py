@@ -180,7 +180,7 @@ class PngWriter(_Appended):
             lines = np.ones((len(strip), 1 + strip[0].size), np.uint8)  # 1: filter Sub
             lines[:, 1:4] = strip[:, 0]
             lines[:, 4:] = (strip[:, 1:] - strip[:, :-1]).reshape(len(strip), -1)
-            data = packer.compress(lines)
+            data = packer.compress(lines.tobytes())
             if data:
                 putchunk(file, b"IDAT", data)
         putchunk(file, b"IDAT", packer.flush())

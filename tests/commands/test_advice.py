@@ -272,8 +272,8 @@ def wrong_advice(text, known):
             continue
         main = command = COMMANDS[name]
         for word in rest.split():
-            if word in getattr(main, "commands", {}):
-                command = main.commands[word]
+            if word in (nested := getattr(main, "commands", {})):
+                command = nested[word]
             elif re.fullmatch("--[a-z-]+", word) and word not in options_of(command):
                 yield f"{name}.py {'' if command is main else command.name} has no {word}"
 

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from dnnlib.errors import UserError
-from tests.torch_utils.tiles import FACTS, TILING, draw, everything, picture
+from tests.torch_utils.tiles import FACTS, TILING, WRITERS, draw, everything, picture
 from torch_utils.deep_zoom import halved, levels
 from torch_utils.tiling import Tiling
 
@@ -91,7 +91,12 @@ def killed_at(count, target, kind, tiling=TILING):
     child = os.fork()
     if not child:
         calls = iter(range(count))
-        os.fsync = lambda _: None if next(calls, None) is not None else os._exit(9)
+
+        def fsync(fd):
+            if next(calls, None) is None:
+                os._exit(9)
+
+        os.fsync = fsync
         try:
             draw(target, kind, tiling)
         finally:
@@ -124,13 +129,13 @@ def test_a_run_goes_on_at_the_next_tile(kind, tmp_path, monkeypatch):
     assert not killed_at(30, target, kind)
     done = (tmp_path / f"a.{kind}.part" / "done.bin").stat().st_size // 8
     assert 5 < done < TILING.num_tiles
-    import tests.torch_utils.tiles as tiles
+    real, put = WRITERS[kind].put, []
 
-    put = []
-    real = tiles.WRITERS[kind].put
-    monkeypatch.setattr(
-        tiles.WRITERS[kind], "put", lambda self, *args: (put.append(args[0]), real(self, *args))
-    )
+    def noted(self, tile, pixels):
+        put.append(tile)
+        real(self, tile, pixels)
+
+    monkeypatch.setattr(WRITERS[kind], "put", noted)
     draw(target, kind)
     assert put == list(TILING.order())[done:]
 
@@ -197,19 +202,8 @@ def test_writers_hold_as_much_for_a_small_picture_as_for_a_large_one(kind, tmp_p
         tiling = Tiling(side, side, 128, 256)
         pixels = picture(tiling)
         tracemalloc.start()
-        draw_pixels(tmp_path / f"{side}.{kind}", kind, tiling, pixels)
+        draw(tmp_path / f"{side}.{kind}", kind, tiling, pixels=pixels)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     strip = 16 * (1536 - 512) * 3 * 4 if kind == "png" else 0  # what a PNG's rows take
     assert peaks[1] - peaks[0] - strip < pixels.nbytes / 20
-
-
-def draw_pixels(target, kind, tiling, pixels):
-    import tests.torch_utils.tiles as tiles
-
-    real = tiles.picture
-    tiles.picture = lambda _: pixels
-    try:
-        draw(target, kind, tiling)
-    finally:
-        tiles.picture = real

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from dnnlib.errors import UserError
 from torch_utils.video_files import check_video, write_video
@@ -32,9 +32,8 @@ def frames_of(path):
     if path.suffix == ".webp":
         with Image.open(path) as image:
             found = []
-            for number in range(image.n_frames):
-                image.seek(number)
-                found.append(np.asarray(image.convert("RGB")))
+            for one in ImageSequence.Iterator(image):
+                found.append(np.asarray(one.convert("RGB")))
             return found
     return [np.asarray(Image.open(one)) for one in sorted(path.glob("*.png"))]
 
@@ -74,7 +73,7 @@ def test_a_webp_lasts_as_long_as_asked_and_repeats(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_are_pulled_one_by_one(name, tmp_path):
-    alive = weakref.WeakSet()
+    alive: weakref.WeakSet = weakref.WeakSet()
 
     def drawn():
         for number in range(COUNT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from torch_utils.deep_zoom import DeepZoomWriter
 from torch_utils.tiled_files import PngWriter, TiffWriter
 from torch_utils.tiling import Tiling
 
-WRITERS = {"png": PngWriter, "tiff": TiffWriter, "dzi": DeepZoomWriter}
+WRITERS: dict[str, Any] = {"png": PngWriter, "tiff": TiffWriter, "dzi": DeepZoomWriter}
 FACTS = {"snapshot": "0a1b", "seed": "0", "prompt": "an apple -- \u00e4"}
 TILING = Tiling(75, 50, 16, 32)
 
@@ -24,9 +25,9 @@ def picture(tiling=TILING):
     return np.stack([y * 3 + x, y + x * 7, y ^ x], axis=2).astype(np.uint8)
 
 
-def draw(target, kind, tiling=TILING, facts=FACTS):
+def draw(target, kind, tiling=TILING, facts=FACTS, pixels=None):
     """As `networks.huge_pictures.draw_huge`, with pixels that are known."""
-    pixels = picture(tiling)
+    pixels = picture(tiling) if pixels is None else pixels
     folder = target.with_name(target.name + ".part")
     with resumable_work(folder, facts | {"format": kind}, tiling.num_tiles) as work:
         writer = WRITERS[kind](work, target, tiling, facts)
