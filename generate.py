@@ -2,107 +2,61 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
-from dnnlib.names import listing
+from dnnlib.prompts import fitting_prompts, read_prompts
+from dnnlib.seeds import parse_seeds
 from dnnlib.version import VERSION
+from networks.picture_names import GRID, MARKS, check_folder, picture_names
+from networks.video_command import video
 from networks.view_options import ViewOptions, view_options
 
 if TYPE_CHECKING:
+    from networks.coordinates import View
+    from networks.huge_pictures import Format
+    from networks.interfaces import Codes, Generator
     from networks.sampling import ImageStream, TruncationCenter
 
-MAX_SEEDS = 1_000_000
-NO_PROMPT = (
-    'no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
-    "with one a line"
-)
-GRID = "grid.png"
-PICTURE_NAME = r"\d+-(.*-)?seed\d{4,}\.png|" + re.escape(GRID)
-# Keys of the PNG texts by which we recognise the pictures of this command.
-MARKS = ("snapshot", "size", "window", "truncation")
 
+class WithSubcommands(click.Command):
+    """A command with options of its own; its first argument may be the name of a subcommand."""
 
-def parse_seeds(text: str) -> list[int]:
-    """The value of --seeds: '0-3,7' -> [0, 1, 2, 3, 7].
+    commands = {"video": video}
 
-    Raises `UserError` for a malformed text and for more than `MAX_SEEDS` seeds.
-    """
-    ranges: list[range] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
-        if match is None:
-            raise UserError(f"--seeds {text}: expected numbers and ranges such as 0-3,7")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise UserError(f"--seeds {text}: the range {part.strip()} runs backwards")
-        ranges.append(range(first, last + 1))
-    if sum(map(len, ranges)) > MAX_SEEDS:
-        raise UserError(f"--seeds {text}: at most {MAX_SEEDS} seeds a run")
-    return [seed for one in ranges for seed in one]
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args and args[0] in self.commands:
+            name = f"{info_name} {args[0]}"
+            return self.commands[args[0]].make_context(name, args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
-def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str]:
-    """The prompts of the command line, then those of the file (one a line, blank lines skipped).
-
-    The list is empty if neither is given. Raises `UserError` for an empty prompt, and for a file
-    that cannot be read as UTF-8.
-    """
-    texts = [prompt.strip() for prompt in prompts]
-    if prompts_file is not None:
-        try:
-            lines = Path(prompts_file).read_text(encoding="utf-8-sig").splitlines()
-            texts += [line.strip() for line in lines if line.strip()]
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file "
-                "as UTF-8 text"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"--prompts-file {prompts_file}: cannot be read ({error.strerror})"
-            ) from None
-    if not all(texts) or not texts and prompts_file is not None:
-        raise UserError(NO_PROMPT)
-    for prompt in texts:
-        if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise UserError(
-                f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use "
-                "--prompts-file"
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(limit=90))
+                    for name, command in self.commands.items()
+                ]
             )
-    return texts
 
 
-def fitting_prompts(texts: list[str], reads_text: bool, network: str) -> list[str]:
-    """The given prompts for a network that reads text; one empty prompt for any other network.
-
-    network: the network's path, for messages. Raises `UserError` if a network that reads text gets
-    no prompt, or another network gets one.
-    """
-    if reads_text and not texts:
-        raise UserError(NO_PROMPT)
-    if texts and not reads_text:
-        raise UserError(
-            f"--prompts: {network} was trained without text and reads no prompt; leave prompts out"
-        )
-    return texts or [""]
-
-
-def slug(prompt: str) -> str:
-    """A prompt as part of a file name: up to 48 letters and digits of any script, and hyphens."""
-    words = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower())
-    return words.strip("-")[:48].strip("-") or "prompt"
-
-
-@click.command(context_settings={"max_content_width": 120})
+@click.command(cls=WithSubcommands, context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
 @click.option(
     "--network",
@@ -152,6 +106,22 @@ def slug(prompt: str) -> str:
     help="Also write grid.png: a row for each prompt, a column for each seed.",
 )
 @click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["png", "tiff", "dzi"]),
+    default="png",
+    show_default=True,
+    help="tiff: a tiled BigTIFF; dzi: a Deep Zoom pyramid. These, and PNG above 2^24 pixels, are "
+    "written in tiles; after an interruption the same command goes on at the next tile.",
+)
+@click.option(
+    "--compare-scales",
+    "scales",
+    metavar="LIST",
+    help="Sides in pixels, such as 64,256,1024: a strip of each picture at these sizes, with its "
+    "PSNR to the smallest.",
+)
+@click.option(
     "--outdir", default="out", show_default=True, metavar="DIR", help="Folder of the pictures."
 )
 @click.option(
@@ -193,6 +163,8 @@ def main(
     trunc_center: TruncationCenter,
     text_noise: float | None,
     grid: bool,
+    kind: Format,
+    scales: str | None,
     outdir: str,
     batch_gpu: int,
     tile: int | None,
@@ -206,11 +178,12 @@ def main(
       python generate.py --network runs/demo --prompts "a red apple" --seeds 0-3 \\
           --size 1000x600 --grid
     """
-    # Check the options before anything heavy is imported.
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
+    sides = check_outputs(kind, grid, size, scales)
 
-    from networks.coordinates import check_picture_size, parse_size
-    from networks.sampling import iterate_images
+    from networks.coordinates import parse_size
+    from networks.huge_pictures import is_streamed
+    from networks.sampling import draw_codes, iterate_images
     from networks.snapshot import Snapshot
     from networks.text_encoders.limits import cut_line
     from torch_utils.distributed import resolve_device
@@ -218,87 +191,116 @@ def main(
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
 
-    torch_device = resolve_device(device)
+    where = resolve_device(device)
     use_one_thread()
-    implementation = check_backend(ops, torch_device)
+    implementation = check_backend(ops, where)
     view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
-
-    # Load the network, and check prompts, picture size and folder.
     snapshot = Snapshot.from_pretrained(network)
     texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
-    num_columns, num_rows = (len(numbers), len(texts)) if grid else (1, 1)
-    check_picture_size(view.width * num_columns, view.height * num_rows)
-    names = picture_names(texts, numbers)
-    check_folder(Path(outdir), [*names, GRID] if grid else names)
+    names = picture_names(texts, numbers, "-scales.png" if sides else f".{kind}")
+    check_sizes(view, len(numbers), len(texts), kind, grid, sides)
+    if kind == "png":
+        check_folder(Path(outdir), [*names, GRID] if grid else names)
     remove_leftovers(outdir)
-    encoder = snapshot.load_encoder(torch_device)
-    if warning := cut_line(encoder, texts):
-        click.echo(warning, err=True)
-
-    # Generate the pictures and write each when it is done.
-    stream = iterate_images(
-        snapshot.generator.to(torch_device),
-        encoder,
-        [text for text in texts for _ in numbers],
-        numbers * len(texts),
-        view,
-        truncation=trunc,
-        center=trunc_center,
-        text_noise=text_noise,
-        batch_size=batch_gpu,
-        tile_px=tile,
-        device=torch_device,
+    encoder = snapshot.load_encoder(where)
+    cut = cut_line(encoder, texts)
+    if cut:
+        click.echo(cut, err=True)
+    generator, pairs = (
+        snapshot.generator.to(where),
+        [(text, seed) for text in texts for seed in numbers],
     )
-    facts = {
-        "snapshot": snapshot.sha256,
-        "size": f"{view.width}x{view.height}",
-        **view_options.facts(),
-        "truncation": f"{trunc} ({trunc_center})",
-    }
-    if text_noise is not None:
-        facts["text_noise"] = str(text_noise)
+    facts = facts_of(snapshot.sha256, view, view_options, f"{trunc} ({trunc_center})", text_noise)
+    shown = ",".join(map(str, sides)) if sides else facts["size"]
     click.echo(
-        f"{len(stream)} pictures of {view.width}x{view.height} on {torch_device}, "
-        f"operators: {implementation}",
-        err=True,
+        f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True
+    )
+    places = [Path(outdir) / name for name in names]
+    drawn = (
+        (
+            place,
+            about(text, seed) | facts,
+            draw_codes(generator, encoder, [text], [seed], trunc, trunc_center, text_noise, where),
+        )
+        for place, (text, seed) in zip(places, pairs, strict=True)
     )
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
-        _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
+        if sides:
+            _write_scales(generator, drawn, view, sides, tile)
+        elif is_streamed(view, kind) and not grid:
+            _write_streamed(generator, drawn, places, view, kind, tile)
+        else:
+            stream = iterate_images(
+                generator,
+                encoder,
+                [text for text, _ in pairs],
+                [seed for _, seed in pairs],
+                view,
+                truncation=trunc,
+                center=trunc_center,
+                text_noise=text_noise,
+                batch_size=batch_gpu,
+                tile_px=tile,
+                device=where,
+            )
+            _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
 
-def picture_names(texts: list[str], seeds: list[int]) -> list[str]:
-    """The file names of all pictures, in the order in which they are generated.
+def check_sizes(
+    view: View, columns: int, rows: int, kind: Format, grid: bool, sides: list[int]
+) -> None:
+    """Raises `UserError` where a picture, the grid of them or a strip of sizes is too large."""
+    from networks.coordinates import check_picture_size
+    from networks.huge_pictures import check_size
 
-    For each prompt there is a picture for each seed. An empty prompt is left out of the name.
+    if sides:
+        check_picture_size(sides[-1] * len(sides), sides[-1])
+    elif grid:
+        check_picture_size(view.width * columns, view.height * rows)
+    else:
+        check_size(view.width, view.height, kind)
+
+
+def check_outputs(kind: str, grid: bool, size: str | None, scales: str | None) -> list[int]:
+    """The sides of --compare-scales, ascending; empty without it.
+
+    Raises `UserError` for options that exclude each other.
     """
-    digits = len(str(len(texts) * len(seeds) - 1))
-    pairs = [(text, seed) for text in texts for seed in seeds]
-    return [
-        f"{i:0{digits}d}-{slug(text) + '-' if text else ''}seed{seed:04d}.png"
-        for i, (text, seed) in enumerate(pairs)
-    ]
+    if kind != "png" and (grid or scales):
+        raise UserError(
+            f"--format {kind}: {'--grid' if grid else '--compare-scales'} writes PNG; "
+            "leave one of them out"
+        )
+    if scales is None:
+        return []
+    if grid or size:
+        raise UserError(
+            f"--compare-scales: draws squares of its sides in strips of its own; leave "
+            f"{'--grid' if grid else '--size'} out"
+        )
+    from metrics.pictures.scale_strip import parse_sides
+
+    return parse_sides(scales)
 
 
-def check_folder(outdir: Path, names: list[str]) -> None:
-    """Name, on stderr, the pictures of an earlier call that stay in `outdir`.
+def facts_of(
+    snapshot: str, view: View, view_options: ViewOptions, truncation: str, text_noise: float | None
+) -> dict[str, str]:
+    """What the files say of all pictures of a run."""
+    facts = {
+        "snapshot": snapshot,
+        "size": f"{view.width}x{view.height}",
+        **view_options.facts(),
+        "truncation": truncation,
+    }
+    return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
 
-    names: file names that will be written. Raises `UserError` if a file with one of these names
-    exists that `generate.py` did not write.
-    """
-    from dnnlib.ownership import refuse_foreign
-    from torch_utils.pictures import png_with
 
-    ours = png_with(*MARKS)
-    for name in names:
-        refuse_foreign(outdir / name, ours)
-    if outdir.is_dir():
-        similar = {path.name for path in outdir.iterdir() if re.fullmatch(PICTURE_NAME, path.name)}
-        kept = sorted(name for name in similar - set(names) if ours(outdir / name) is None)
-        if kept:
-            shown = listing(kept, 20)
-            click.echo(f"{outdir} keeps {len(kept)} pictures of an earlier call: {shown}", err=True)
+def about(text: str, seed: int) -> dict[str, str]:
+    """What a file says of one picture: its prompt, where there is one, and its seed."""
+    return ({"prompt": text} if text else {}) | {"seed": str(seed)}
 
 
 def _write(
@@ -308,10 +310,6 @@ def _write(
     facts: dict[str, str],
     num_columns: int | None,
 ) -> None:
-    """Write the pictures of a stream, and a grid of them if `num_columns` is given.
-
-    facts: PNG texts of every picture. Raises `UserError` for a picture that is not finite.
-    """
     from torch_utils.pictures import grid, png_with, save_png
     from torch_utils.tensors import to_uint8
 
@@ -324,9 +322,8 @@ def _write(
                 "--window nearer the frame"
             )
         image = to_uint8(sample.image)
-        prompt = {"prompt": sample.prompt} if sample.prompt else {}
         save_png(
-            outdir / name, image, prompt | {"seed": str(sample.seed)} | facts, ours=png_with(*MARKS)
+            outdir / name, image, about(sample.prompt, sample.seed) | facts, ours=png_with(*MARKS)
         )
         click.echo(outdir / name)
         if num_columns:
@@ -334,6 +331,40 @@ def _write(
     if num_columns:
         save_png(outdir / GRID, grid(images, num_columns), facts, ours=png_with(*MARKS))
         click.echo(outdir / GRID)
+
+
+def _write_streamed(
+    generator: Generator,
+    drawn: Iterable[tuple[Path, dict[str, str], Codes]],
+    places: list[Path],
+    view: View,
+    kind: Format,
+    tile: int | None,
+) -> None:
+    from networks.huge_pictures import check_target, draw_huge
+
+    for place in places:
+        check_target(place, kind)
+    for place, facts, codes in drawn:
+        draw_huge(generator, codes, view, place, kind, facts, tile_px=tile)
+        click.echo(place)
+
+
+def _write_scales(
+    generator: Generator,
+    drawn: Iterable[tuple[Path, dict[str, str], Codes]],
+    view: View,
+    sides: list[int],
+    tile: int | None,
+) -> None:
+    from metrics.pictures.scale_strip import scale_facts, scale_strip
+    from torch_utils.pictures import png_with, save_png
+
+    for place, facts, codes in drawn:
+        picture, decibels = scale_strip(generator, codes, view, sides, tile)
+        more = scale_facts(sides, decibels)
+        save_png(place, picture, facts | more, ours=png_with(*MARKS))
+        click.echo(f"{place}: {more['psnr']}")
 
 
 if __name__ == "__main__":

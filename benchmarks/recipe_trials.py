@@ -41,7 +41,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import locked, make_folder, write_json, write_text
 from dnnlib.ownership import refuse_foreign, starting_with
-from generate import parse_seeds
+from dnnlib.seeds import parse_seeds
 from metrics.evaluations import badness, better, evaluations_named, served
 from torch_utils.local_ranks import use_one_thread
 from train import STOPPED

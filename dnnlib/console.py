@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -71,6 +72,15 @@ def format_time(seconds: float) -> str:
     if s < 86400:
         return f"{s // 3600}h {s // 60 % 60:02d}m {s % 60:02d}s"
     return f"{s // 86400}d {s // 3600 % 24:02d}h {s // 60 % 60:02d}m"
+
+
+def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
+    """A bar with the time left on stderr, whose `update(1)` counts a step. Where stderr is not a
+    terminal, the label alone is printed.
+    """
+    import click
+
+    return click.progressbar(length=length, label=label, file=sys.stderr, show_pos=True)
 
 
 class _Tee:

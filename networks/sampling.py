@@ -67,34 +67,55 @@ def iterate_images(
     assert len(prompts) == len(seeds)
     if not math.isfinite(truncation):
         raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
-    noise = truncation * (generator.config.text_noise if text_noise is None else text_noise)
     batch_size = max(1, min(batch_size, MAX_BATCH_PX // (view.height * view.width)))
 
     def make() -> Iterator[Sample]:
         for start in range(0, len(seeds), batch_size):
             stop = min(start + batch_size, len(seeds))
             with torch.no_grad():
-                images = _images(generator, encoder, prompts[start:stop], seeds[start:stop], view, truncation, center,
-                                 noise, tile_px, device)
+                codes = draw_codes(generator, encoder, prompts[start:stop], seeds[start:stop],
+                                   truncation, center, text_noise, device)
+                images = render_tiled(generator, codes, view, tile_px=tile_px)
             for i in range(stop - start):
                 yield Sample(int(seeds[start + i]), prompts[start + i], images[i])
 
     return ImageStream(len(seeds), make)
 
 
-def _images(generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str],
-            seeds: Sequence[int], view: View, truncation: float, center: TruncationCenter,
-            noise: float, tile_px: int | None, device: torch.device | str) -> torch.Tensor:
+@torch.no_grad()
+def draw_codes(generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str],
+               seeds: Sequence[int], truncation: float = 1.0, center: TruncationCenter = "prompt",
+               text_noise: float | None = None, device: torch.device | str = "cpu") -> Codes:
+    """Codes of `prompts[i]` with latent seed `seeds[i]`; the arguments are as in `iterate_images`.
+
+    Raises `UserError` for a psi that is not finite.
+    """
+    if not math.isfinite(truncation):
+        raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
     text = encoder.encode_text(list(prompts)).to(device) if encoder else None
+    noise = noise_length(generator, truncation, text_noise)
     if text is not None and noise:
-        sentence_seeds = [seed_for("text noise", seed) for seed in seeds]
-        normal = normal_per_seed(sentence_seeds, text.sentence.shape[1:])
-        text = text.perturbed(to_device(normal, device), noise)
+        text = text.perturbed(to_device(sentence_noise(seeds, text), device), noise)
     z = to_device(normal_per_seed(seeds, generator.latent_shape), device)
+    return codes_of(generator, z, text, truncation, center)
+
+
+def noise_length(generator: Generator, truncation: float, text_noise: float | None) -> float:
+    """Length of the noise on the sentences; the arguments are as in `iterate_images`."""
+    return truncation * (generator.config.text_noise if text_noise is None else text_noise)
+
+
+def sentence_noise(seeds: Sequence[int], text: TextFeatures) -> torch.Tensor:
+    """What `TextFeatures.perturbed` adds to the sentences of these seeds.  # [N, d_s] float32"""
+    return normal_per_seed([seed_for("text noise", seed) for seed in seeds],
+                           text.sentence.shape[1:])
+
+
+def codes_of(generator: Generator, z: torch.Tensor, text: TextFeatures | None,
+             truncation: float = 1.0, center: TruncationCenter = "prompt") -> Codes:
+    """Codes of latents z [N, *latent_shape] and N texts, truncated as in `truncate`."""
     codes = generator.mapping(z, text)
-    if truncation != 1:
-        codes = truncate(generator, codes, text, truncation, center)
-    return render_tiled(generator, codes, view, tile_px=tile_px)
+    return codes if truncation == 1 else truncate(generator, codes, text, truncation, center)
 
 
 def truncate(generator: Generator, codes: Codes, text: TextFeatures | None, psi: float,

@@ -11,7 +11,6 @@ import subprocess
 import zipfile
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -297,8 +296,7 @@ def every_option():
     for script in sorted((ROOT / "benchmarks").glob("*.py")):
         found |= set(re.findall(r"\"(--[a-z][a-z-]*)", script.read_text()))
     for command in groups:
-        nested = command.commands.values() if isinstance(command, click.Group) else (command,)
-        for one in nested:
+        for one in (command, *getattr(command, "commands", {}).values()):
             found |= options_of(one)
     return found
 
@@ -333,8 +331,8 @@ def wrong_advice(text, known):
             continue
         main = command = COMMANDS[name]
         for word in rest.split():
-            if isinstance(main, click.Group) and word in main.commands:
-                command = main.commands[word]
+            if word in (nested := getattr(main, "commands", {})):
+                command = nested[word]
             elif re.fullmatch("--[a-z-]+", word) and word not in options_of(command):
                 yield f"{name}.py {'' if command is main else command.name} has no {word}"
 

@@ -4,9 +4,12 @@ import pytest
 from click.testing import CliRunner
 
 from dnnlib.errors import UserError
-from generate import main, parse_seeds, read_prompts, slug
+from dnnlib.prompts import read_prompts
+from dnnlib.seeds import parse_seeds
+from generate import main
 from networks.coordinates import check_picture_size
 from networks.generators import preset
+from networks.picture_names import slug
 from networks.snapshot import Snapshot
 
 

@@ -34,6 +34,17 @@ def test_a_picture_of_any_size(page, run, picture, network, tmp_path, monkeypatc
         assert image.size == (1000, 600) and len(image.convert("L").getcolors(256) or []) > 10
 
 
+def test_a_picture_that_is_written_in_tiles(network, tmp_path, monkeypatch):
+    code = example("docs/any_scale_huge.md", "draw_huge")
+    for old, new in (("runs/demo", str(network)), ("20000", "20"), ("30000", "30")):
+        assert old in code
+        code = code.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    with Image.open(tmp_path / "apple.tiff") as image:
+        assert image.size == (30, 20)
+
+
 def test_the_data_of_a_training(openmoji32):
     names: dict = {}
     exec(
