@@ -1,0 +1,84 @@
+"""Draw the pictures at the head of the README.
+
+    python docs/pictures/make_front.py --network runs/flowers64 --outdir docs/pictures
+
+front.jpg: one seed of one prompt at 64 x 64, at 256 x 256, beyond the frame, and at 1000 x 600.
+flowers.jpg: eight captions of the test split, four seeds each, at 96 x 96.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dnnlib.console import report_user_errors
+from networks.coordinates import View
+from networks.sampling import iterate_images
+from networks.snapshot import Snapshot
+from torch_utils.pictures import grid
+from torch_utils.tensors import to_uint8
+
+PROMPT, SEED = "a pink flower with many layered petals", 3
+PROMPTS = (
+    "this flower has purple petals with a yellow center",
+    "a pink flower with many layered petals",
+    "the petals are white and the center is yellow",
+    "a bright yellow flower with round petals",
+    "a light pink flower with a dark red center",
+    "a large red flower with ruffled petals",
+    "a purple flower with pointed petals",
+    "an orange flower with a dark center",
+)
+GAP = 12  # pixels between pictures
+
+
+def drawn(snapshot: Snapshot, prompts: list[str], seeds: list[int], view: View) -> list:
+    """uint8 [3, H, W] of every pair of prompt and seed."""
+    samples = iterate_images(snapshot.generator, snapshot.load_encoder(), prompts, seeds, view)
+    return [to_uint8(sample.image) for sample in samples]
+
+
+def picture_of(image) -> Image.Image:
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def front(snapshot: Snapshot) -> Image.Image:
+    """The four views of one seed on one page. The picture of 1000 x 600 is shown at full size."""
+    views = [
+        View.square(64),
+        View.square(256),
+        View(width=640, height=256, box=(-0.75, 0.0, 1.75, 1.0)),
+        View(width=1000, height=600),
+    ]
+    small, middle, beyond, large = (
+        picture_of(drawn(snapshot, [PROMPT], [SEED], view)[0]) for view in views
+    )
+    page = Image.new("RGB", (1000, 256 + GAP + 600), "white")
+    page.paste(small, (0, 256 - 64))
+    page.paste(middle, (64 + GAP, 0))
+    page.paste(beyond, (1000 - 640, 0))
+    page.paste(large, (0, 256 + GAP))
+    return page
+
+
+@click.command()
+@click.option("--network", required=True, metavar="PATH")
+@click.option("--outdir", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@report_user_errors
+def main(network: str, outdir: Path) -> None:
+    """Write front.jpg and flowers.jpg."""
+    snapshot = Snapshot.from_pretrained(network)
+    front(snapshot).save(outdir / "front.jpg", quality=90)
+    prompts = [prompt for prompt in PROMPTS for _ in range(4)]
+    images = drawn(snapshot, prompts, list(range(4)) * len(PROMPTS), View.square(96))
+    order = [column * 4 + row for row in range(4) for column in range(8)]
+    picture_of(grid([images[i] for i in order], 8)).save(outdir / "flowers.jpg", quality=90)
+
+
+if __name__ == "__main__":
+    main()
