@@ -35,7 +35,9 @@ PER_CYCLE, MIN_CYCLES = 256, 10.0
 MAX_LENGTH = 1 << 15  # of a table: 0.5 GB for both axes of the largest preset
 CHUNK = 1 << 10  # positions of one axis whose lines are evaluated at once
 CHUNK_PX = 1 << 12  # pixels whose lines are read from the table at once
-ACROSS = 16  # pixels of a warped crop are laid out in rows of this many
+# Pixels of a warped crop are laid out in rows of this many. A CPU composes the fewest products with
+# one, a kernel for GPUs works on patches of at least 8.
+ACROSS_CPU, ACROSS_GPU = 1, 16
 
 
 @dataclass(frozen=True)
@@ -194,15 +196,16 @@ class WarpedLines:
         return _compose(self.tables[0].read(y), self.tables[1].read(x))
 
     def _as_grid(self, composed: torch.Tensor) -> BilineState:
-        """Lines whose composition is `composed` [N, P, B, K], in rows of `ACROSS` pixels.
+        """Lines whose composition is `composed` [N, P, B, K], in rows of a few pixels.
 
         The line d of a column is 1 in column d and 0 elsewhere. So the pixel part, and its kernels,
         take features of single pixels as they take lines.
         """
-        missing = -composed.shape[1] % ACROSS
-        padded = functional.pad(composed, (0, 0, 0, 0, 0, missing)).unflatten(1, (-1, ACROSS))
-        rows = (padded * math.sqrt(ACROSS)).unbind(3)  # B of [N, P / ACROSS, ACROSS, K]
-        ones = torch.eye(ACROSS, dtype=composed.dtype, device=composed.device)[None, :, :, None]
+        across = ACROSS_CPU if composed.device.type == "cpu" else ACROSS_GPU
+        missing = -composed.shape[1] % across
+        padded = functional.pad(composed, (0, 0, 0, 0, 0, missing)).unflatten(1, (-1, across))
+        rows = (padded * math.sqrt(across)).unbind(3)  # B of [N, P / across, across, K]
+        ones = torch.eye(across, dtype=composed.dtype, device=composed.device)[None, :, :, None]
         column = ones.expand(len(composed), -1, -1, composed.shape[3])
         return BilineState(rows, (column,) * len(rows), self.style, self.weights)
 

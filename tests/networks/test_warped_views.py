@@ -105,6 +105,14 @@ def test_a_table_agrees_with_lines_at_every_pixel(name):
 
 
 @torch.no_grad()
+def test_the_layout_of_the_pixels_changes_nothing(monkeypatch, short_tables):
+    generator, codes = codes_of("eidgan")
+    image = generator.synthesis(codes, WARPED["affine"])
+    monkeypatch.setattr(line_tables, "ACROSS_CPU", line_tables.ACROSS_GPU)
+    assert (generator.synthesis(codes, WARPED["affine"]) - image).abs().max() < 1e-5
+
+
+@torch.no_grad()
 def test_the_error_of_a_table_falls_with_its_spacing(monkeypatch):
     generator, codes = codes_of("eidgan", 1)
     view, errors = View.square(64).transformed(rotate=20), []
