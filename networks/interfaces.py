@@ -44,7 +44,9 @@ class TextFeatures:
 
     def repeat_interleave(self, times: int) -> TextFeatures:
         """Row i becomes rows i * times ... i * times + times - 1."""
-        return TextFeatures(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
+        return TextFeatures(
+            *(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self))
+        )
 
     def perturbed(self, normal: torch.Tensor, noise: float) -> TextFeatures:
         """With noise on the sentences s: s' = |s| h / |h| with h = s / |s| + noise * normal /
@@ -94,7 +96,11 @@ class Codes:
         return self.tokens.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor) -> Codes:
-        return Codes(self.tokens[rows], self.sentence[rows], None if self.commitment is None else self.commitment[rows])
+        return Codes(
+            self.tokens[rows],
+            self.sentence[rows],
+            None if self.commitment is None else self.commitment[rows],
+        )
 
 
 class ViewError(UserError):
@@ -197,8 +203,7 @@ class Discriminator(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def judge(self, hidden: Any, text: TextFeatures | None) -> Verdict:
-        """What `trunk` returned and N texts (None for an unconditional discriminator) -> Verdict.
-        """
+        """What `trunk` returned and N texts (None for an unconditional discriminator) -> Verdict."""
 
     def forward(self, images: torch.Tensor, text: TextFeatures | None) -> Verdict:
         return self.judge(self.trunk(images), text)

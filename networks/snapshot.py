@@ -57,13 +57,17 @@ class Snapshot:
             return None
         encoder = load_encoder(self.text_encoder, device)
         if self.encoder_id and encoder.id != self.encoder_id:
-            raise UserError(f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in training "
-                            f"({self.encoder_id}), so prompts would mean something else; restore the weights of that time")
+            raise UserError(
+                f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in training "
+                f"({self.encoder_id}), so prompts would mean something else; restore the weights of that time"
+            )
         config = self.generator.config
         for name in ("sentence_dim", "word_dim"):
             if getattr(config, name) not in (0, getattr(encoder, name)):
-                raise UserError(f"text encoder {self.text_encoder}: its {name} is {getattr(encoder, name)}, the generator's "
-                                f"{getattr(config, name)}; config.json names another encoder than that of the training")
+                raise UserError(
+                    f"text encoder {self.text_encoder}: its {name} is {getattr(encoder, name)}, the generator's "
+                    f"{getattr(config, name)}; config.json names another encoder than that of the training"
+                )
         return encoder
 
     def save_pretrained(self, path: str | Path, card: CardFields | None = None) -> None:
@@ -72,20 +76,39 @@ class Snapshot:
         card: what the model card says beyond the snapshot. Raises `UserError` for a folder of
         anything else, and where a score in `card` was measured on other weights.
         """
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
-        config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
-                  "text_encoder_id": self.encoder_id, "resolution": self.resolution, "info": self.info}
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.generator.state_dict().items()
+        }
+        config = {
+            "format": FORMAT,
+            "generator": to_dict(self.generator.config),
+            "text_encoder": self.text_encoder,
+            "text_encoder_id": self.encoder_id,
+            "resolution": self.resolution,
+            "info": self.info,
+        }
         with atomic_path(path, folder=True, ours=snapshot_fault) as folder:
             (folder / "model.safetensors").write_bytes(save(tensors))
             self.sha256 = sha256_of(folder / "model.safetensors")
-            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (folder / "config.json").write_text(
+                json.dumps(config, indent=2) + "\n", encoding="utf-8"
+            )
             text = model_card(config, self.generator, self.sha256, card or CardFields())
             (folder / "README.md").write_text(text, encoding="utf-8")
 
-    def push_to_hub(self, repo_id: str, *, license: str, datasets: Sequence[str] = (),
-                    scores: str | Path | None = None, private: bool | None = None,
-                    revision: str | None = None, token: str | None = None,
-                    message: str = "Upload a snapshot of EIDGAN") -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str,
+        datasets: Sequence[str] = (),
+        scores: str | Path | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        message: str = "Upload a snapshot of EIDGAN",
+    ) -> str:
         """Upload the snapshot with its model card to the Hugging Face Hub; the URL of the commit.
 
         repo_id: "user/name"; the repository is made where it does not exist. license: the Hub's
@@ -102,8 +125,9 @@ class Snapshot:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "snapshot"
             self.save_pretrained(folder, card)
-            return hub_snapshots.upload(folder, repo_id, private=private, revision=revision,
-                                        message=message, token=token)
+            return hub_snapshots.upload(
+                folder, repo_id, private=private, revision=revision, message=message, token=token
+            )
 
     @staticmethod
     def from_pretrained(path: str | Path, revision: str | None = None) -> Snapshot:
@@ -115,22 +139,34 @@ class Snapshot:
         if hub_snapshots.is_on_hub(path):
             folder = hub_snapshots.download(str(path), revision)
         elif revision is not None:
-            raise UserError(f"{path}: is looked up here and not on the Hugging Face Hub, so it has "
-                            f"no revision {revision!r}; leave the revision out")
+            raise UserError(
+                f"{path}: is looked up here and not on the Hugging Face Hub, so it has "
+                f"no revision {revision!r}; leave the revision out"
+            )
         else:
             folder = find_snapshot(path)
         config = read_json(folder / "config.json")
         _check_config(folder / "config.json", config)
         if config["format"] != FORMAT:
-            raise UserError(f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; update this code")
+            raise UserError(
+                f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; update this code"
+            )
         kind = str(config["generator"].get("kind", ""))
         if kind not in GENERATORS:
-            raise UserError(f"{folder / 'config.json'}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
+            raise UserError(
+                f"{folder / 'config.json'}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}"
+            )
         generator = from_dict(GENERATORS[kind], config["generator"], "generator").build()
         weights = folder / "model.safetensors"
         _load_weights(generator, weights)
-        return Snapshot(generator.eval().requires_grad_(False), config["text_encoder"], config["resolution"],
-                        config["info"], sha256_of(weights), config.get("text_encoder_id", ""))
+        return Snapshot(
+            generator.eval().requires_grad_(False),
+            config["text_encoder"],
+            config["resolution"],
+            config["info"],
+            sha256_of(weights),
+            config.get("text_encoder_id", ""),
+        )
 
 
 def _own_files(folder: Path) -> tuple[str, ...]:
@@ -143,12 +179,20 @@ snapshot_fault = whole_folder(_own_files)  # the rule of ownership for snapshots
 
 
 def _check_config(path: Path, config: Any) -> None:
-    fields = {"format": int, "generator": dict, "text_encoder": str, "resolution": int, "info": dict}
+    fields = {
+        "format": int,
+        "generator": dict,
+        "text_encoder": str,
+        "resolution": int,
+        "info": dict,
+    }
     for name, kind in fields.items():
         if not isinstance(config, dict) or name not in config:
             raise UserError(f"{path}: no field {name!r}; this is not a snapshot's config")
         if not isinstance(config[name], kind):
-            raise UserError(f"{path}: field {name!r} must be of type {kind.__name__}, got {config[name]!r}")
+            raise UserError(
+                f"{path}: field {name!r} must be of type {kind.__name__}, got {config[name]!r}"
+            )
 
 
 def _load_weights(generator: Generator, path: Path) -> None:
@@ -161,13 +205,19 @@ def _load_weights(generator: Generator, path: Path) -> None:
     own = generator.state_dict()
     for name in own.keys() | tensors.keys():
         if name not in tensors or name not in own:
-            raise UserError(f"{path}: tensor {name!r} is {'missing' if name in own else 'unknown'}; "
-                            "the weights do not belong to the config.json beside them")
+            raise UserError(
+                f"{path}: tensor {name!r} is {'missing' if name in own else 'unknown'}; "
+                "the weights do not belong to the config.json beside them"
+            )
         if own[name].shape != tensors[name].shape:
-            raise UserError(f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
-                            f"config.json asks for {tuple(own[name].shape)}")
+            raise UserError(
+                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
+                f"config.json asks for {tuple(own[name].shape)}"
+            )
         if not torch.isfinite(tensors[name]).all():
-            raise UserError(f"{path}: tensor {name!r} is not finite, the run had diverged; take an earlier snapshot")
+            raise UserError(
+                f"{path}: tensor {name!r} is not finite, the run had diverged; take an earlier snapshot"
+            )
     generator.load_state_dict(tensors)
 
 
@@ -175,15 +225,23 @@ def find_snapshot(path: str | Path) -> Path:
     """The snapshot folder meant by `path`: itself, or the newest one of a run folder. Raises `UserError`."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; give a run folder, a snapshot folder, or the name "
-                        "user/model of a model on the Hugging Face Hub")
+        raise UserError(
+            f"{path} does not exist; give a run folder, a snapshot folder, or the name "
+            "user/model of a model on the Hugging Face Hub"
+        )
     if not path.is_dir():
-        raise UserError(f"{path} is a file; give the snapshot folder that holds config.json and model.safetensors")
+        raise UserError(
+            f"{path} is a file; give the snapshot folder that holds config.json and model.safetensors"
+        )
     if (path / "config.json").exists():
         return path
     snapshots = sorted(path.glob(f"{SNAPSHOT_PREFIX}*/config.json"))
     if snapshots:
         return snapshots[-1].parent
     if (path / "model.safetensors").exists():
-        raise UserError(f"{path / 'config.json'} does not exist; a snapshot folder needs it beside model.safetensors")
-    raise UserError(f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; give a run or snapshot folder")
+        raise UserError(
+            f"{path / 'config.json'} does not exist; a snapshot folder needs it beside model.safetensors"
+        )
+    raise UserError(
+        f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; give a run or snapshot folder"
+    )

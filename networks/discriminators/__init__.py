@@ -10,7 +10,10 @@ from networks.discriminators.stylegan2 import Stylegan2DiscriminatorConfig
 from networks.discriminators.wavelet import WaveletDiscriminatorConfig
 
 DiscriminatorConfig = (
-    WaveletDiscriminatorConfig | Stylegan2DiscriminatorConfig | DcganDiscriminatorConfig
-    | FrozenFeaturesConfig)
+    WaveletDiscriminatorConfig
+    | Stylegan2DiscriminatorConfig
+    | DcganDiscriminatorConfig
+    | FrozenFeaturesConfig
+)
 
 DISCRIMINATORS = {config.kind: config for config in get_args(DiscriminatorConfig)}

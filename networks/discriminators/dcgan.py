@@ -37,8 +37,12 @@ class DcganDiscriminatorConfig:
     def __post_init__(self) -> None:
         scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
 
-    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> DcganDiscriminatorConfig:
-        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+    def with_io(
+        self, resolution: int, sentence_dim: int, feature_dim: int
+    ) -> DcganDiscriminatorConfig:
+        return replace(
+            self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim
+        )
 
     def build(self) -> DcganDiscriminator:
         return DcganDiscriminator(self)
@@ -50,18 +54,39 @@ class DcganDiscriminator(Discriminator):
     def __init__(self, config: DcganDiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = list(scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max).values())[1:]
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        widths = list(
+            scale_widths(
+                "discriminator", config.resolution, config.channel_base, config.channel_max
+            ).values()
+        )[1:]
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, widths[0], 4, 2, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
         for before, width in pairwise(widths):
-            layers += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [
+                nn.Conv2d(before, width, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
         self.layers = nn.Sequential(*layers)
         self.channels = widths[-1]
-        self.project_text = nn.Sequential(
-            nn.Linear(config.sentence_dim, config.text_dim), nn.LeakyReLU(0.2, inplace=True)) if config.sentence_dim else None
+        self.project_text = (
+            nn.Sequential(
+                nn.Linear(config.sentence_dim, config.text_dim), nn.LeakyReLU(0.2, inplace=True)
+            )
+            if config.sentence_dim
+            else None
+        )
         joined = self.channels + (config.text_dim if config.sentence_dim else 0)
-        self.join = nn.Sequential(nn.Conv2d(joined, self.channels, 1), nn.LeakyReLU(0.2, inplace=True),
-                                  nn.Conv2d(self.channels, 1, 4))
-        self.features = nn.Linear(self.channels * 16, config.feature_dim) if config.feature_dim else None
+        self.join = nn.Sequential(
+            nn.Conv2d(joined, self.channels, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(self.channels, 1, 4),
+        )
+        self.features = (
+            nn.Linear(self.channels * 16, config.feature_dim) if config.feature_dim else None
+        )
         self.apply(dcgan_init)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
@@ -75,4 +100,6 @@ class DcganDiscriminator(Discriminator):
                 assert text is not None
                 told = self.project_text(unit_second_moment(text.sentence.float()))
                 x = torch.cat([x, told[:, :, None, None].expand(-1, -1, 4, 4)], dim=1)
-            return Verdict(self.join(x).flatten(), self.features(hidden) if self.features is not None else None)
+            return Verdict(
+                self.join(x).flatten(), self.features(hidden) if self.features is not None else None
+            )

@@ -113,8 +113,16 @@ class ScaleHead(nn.Module):
     [N, S * S].
     """
 
-    def __init__(self, in_channels: int, side: int, channels: int, *, sentence_dim: int,
-                 group_size: int, kernels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        side: int,
+        channels: int,
+        *,
+        sentence_dim: int,
+        group_size: int,
+        kernels: int,
+    ) -> None:
         super().__init__()
         self.down, self.down_norms = nn.ModuleList(), nn.ModuleList()
         while side > 4:
@@ -157,8 +165,11 @@ class FrozenFeaturesDiscriminator(Discriminator):
             tower = FrozenScales(config.backbone, config.input_px, len(config.channels))
             self.mixing = RandomMixing(tower.channels, config.channels, config.mixing_seed)
         self._tower = [tower]  # a list hides it from parameters() and state_dict()
-        options = {"sentence_dim": config.sentence_dim, "group_size": config.group_size,
-                   "kernels": config.kernels}
+        options = {
+            "sentence_dim": config.sentence_dim,
+            "group_size": config.group_size,
+            "kernels": config.kernels,
+        }
         self.heads = nn.ModuleList(
             ScaleHead(width, side, config.head_channels, **options)
             for width, side in zip(config.channels, tower.sizes, strict=True)

@@ -25,8 +25,15 @@ class TextProjectionHead(nn.Module):
     embedding that ConD compares it with).
     """
 
-    def __init__(self, channels: int, *, sentence_dim: int, feature_dim: int, group_size: int,
-                 kernels: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        sentence_dim: int,
+        feature_dim: int,
+        group_size: int,
+        kernels: int = 0,
+    ) -> None:
         super().__init__()
         self.group_size = group_size
         self.conv = EqualConv2d(channels + 1, channels, 3)
@@ -47,7 +54,9 @@ class TextProjectionHead(nn.Module):
             if self.project_text is not None and self.project_image is not None:
                 assert text is not None
                 sentence = self.project_text(unit_second_moment(text.sentence.float()))
-                logits = logits + (self.project_image(hidden) * sentence).sum(dim=1) / math.sqrt(hidden.shape[1])
+                logits = logits + (self.project_image(hidden) * sentence).sum(dim=1) / math.sqrt(
+                    hidden.shape[1]
+                )
             if self.compare is not None:
                 logits = logits + self.compare(hidden).squeeze(1)
             return Verdict(logits, self.features(hidden) if self.features is not None else None)

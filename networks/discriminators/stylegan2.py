@@ -31,8 +31,12 @@ class Stylegan2DiscriminatorConfig:
     def __post_init__(self) -> None:
         scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
 
-    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> Stylegan2DiscriminatorConfig:
-        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+    def with_io(
+        self, resolution: int, sentence_dim: int, feature_dim: int
+    ) -> Stylegan2DiscriminatorConfig:
+        return replace(
+            self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim
+        )
 
     def build(self) -> Stylegan2Discriminator:
         return Stylegan2Discriminator(self)
@@ -44,13 +48,20 @@ class Stylegan2Discriminator(Discriminator):
     def __init__(self, config: Stylegan2DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths(
+            "discriminator", config.resolution, config.channel_base, config.channel_max
+        )
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
         self.blocks = nn.ModuleList(
-            ResidualDown(widths[a], widths[b], "binomial") for a, b in pairwise(scales))
-        self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
-                                       group_size=config.group_size)
+            ResidualDown(widths[a], widths[b], "binomial") for a, b in pairwise(scales)
+        )
+        self.head = TextProjectionHead(
+            widths[4],
+            sentence_dim=config.sentence_dim,
+            feature_dim=config.feature_dim,
+            group_size=config.group_size,
+        )
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(images)

@@ -52,10 +52,16 @@ class WaveletDiscriminatorConfig:
         check_bounds(self, "discriminator.")
         scales = scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
         if self.spectral_scale and self.spectral_scale not in list(scales)[1:]:
-            raise UserError(f"discriminator.spectral_scale: {self.spectral_scale} is none of {list(scales)[1:]} (0 = none)")
+            raise UserError(
+                f"discriminator.spectral_scale: {self.spectral_scale} is none of {list(scales)[1:]} (0 = none)"
+            )
 
-    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> WaveletDiscriminatorConfig:
-        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+    def with_io(
+        self, resolution: int, sentence_dim: int, feature_dim: int
+    ) -> WaveletDiscriminatorConfig:
+        return replace(
+            self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim
+        )
 
     def build(self) -> WaveletDiscriminator:
         return WaveletDiscriminator(self)
@@ -68,12 +74,16 @@ class SpectralBlock(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(channels, channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.spectrum = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(channels // 2 + 1, 1))  # real, imaginary
+        self.spectrum = nn.Parameter(
+            torch.tensor([1.0, 0.0]).repeat(channels // 2 + 1, 1)
+        )  # real, imaginary
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = spectral_fold(self.weight, torch.view_as_complex(self.spectrum))
         weight = weight * (LEAKY_GAIN / math.sqrt(weight.shape[1]))
-        y = functional.conv2d(x, weight[:, :, None, None].to(x.dtype), (self.bias * LEAKY_GAIN).to(x.dtype))
+        y = functional.conv2d(
+            x, weight[:, :, None, None].to(x.dtype), (self.bias * LEAKY_GAIN).to(x.dtype)
+        )
         return (x + functional.leaky_relu(y, LEAKY_SLOPE, inplace=True)) * math.sqrt(0.5)
 
 
@@ -83,17 +93,30 @@ class WaveletDiscriminator(Discriminator):
     def __init__(self, config: WaveletDiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths(
+            "discriminator", config.resolution, config.channel_base, config.channel_max
+        )
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
         self.blocks = nn.ModuleList(
-            ResidualDown(widths[a], widths[b], "box", math.sqrt(0.5)) for a, b in pairwise(scales))
+            ResidualDown(widths[a], widths[b], "box", math.sqrt(0.5)) for a, b in pairwise(scales)
+        )
         self.from_wavelet = nn.ModuleList(
-            EqualConv2d(12, widths[scale], 1, scale=math.sqrt(0.5)) for scale in scales[1:])
-        self.spectral_after = scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
-        self.spectral = SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
-        self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
-                                       group_size=config.group_size, kernels=config.kernels)
+            EqualConv2d(12, widths[scale], 1, scale=math.sqrt(0.5)) for scale in scales[1:]
+        )
+        self.spectral_after = (
+            scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
+        )
+        self.spectral = (
+            SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
+        )
+        self.head = TextProjectionHead(
+            widths[4],
+            sentence_dim=config.sentence_dim,
+            feature_dim=config.feature_dim,
+            group_size=config.group_size,
+            kernels=config.kernels,
+        )
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(images)

@@ -41,25 +41,41 @@ class EqualConv2d(nn.Module):
 
     fold: torch.Tensor | None
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, activate: bool = True, bias: bool = True,
-                 down: Down | None = None, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        activate: bool = True,
+        bias: bool = True,
+        down: Down | None = None,
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
         gain = scale * (LEAKY_GAIN if activate else 1.0)
         self.activate = activate
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.weight_gain, self.bias_gain = gain / math.sqrt(in_channels * kernel * kernel), gain
-        self.register_buffer("fold", folding_matrix(kernel, down) if down else None, persistent=False)
+        self.register_buffer(
+            "fold", folding_matrix(kernel, down) if down else None, persistent=False
+        )
         self.stride, self.kernel, self.is_box = 2 if down else 1, kernel, down == "box"
         self.padding = kernel // 2 + (len(FILTERS[down]) // 2 - 1 if down else 0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.weight * self.weight_gain, None if self.bias is None else self.bias * self.bias_gain
+        weight, bias = (
+            self.weight * self.weight_gain,
+            None if self.bias is None else self.bias * self.bias_gain,
+        )
         stride, padding = self.stride, self.padding
         if self.is_box and x.device.type == "cpu":
             x, stride, padding = self._boxed(x)
         elif self.fold is not None:
-            weight = (weight.flatten(2) @ self.fold).unflatten(2, (math.isqrt(self.fold.shape[1]), -1))
+            weight = (weight.flatten(2) @ self.fold).unflatten(
+                2, (math.isqrt(self.fold.shape[1]), -1)
+            )
         bias = None if bias is None else bias.to(x.dtype)
         y = functional.conv2d(x, weight.to(x.dtype), bias, stride, padding)
         return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
@@ -86,8 +102,9 @@ class ResidualDown(nn.Module):
         scale *= math.sqrt(0.5)
         self.first = EqualConv2d(in_channels, in_channels, 3)
         self.second = EqualConv2d(in_channels, out_channels, 3, down=down, scale=scale)
-        self.skip = EqualConv2d(in_channels, out_channels, 1, activate=False, bias=False, down=down,
-                                scale=scale)
+        self.skip = EqualConv2d(
+            in_channels, out_channels, 1, activate=False, bias=False, down=down, scale=scale
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(self.first(x)) + self.skip(x)

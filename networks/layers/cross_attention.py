@@ -28,7 +28,9 @@ class CrossAttentionModulation(nn.Module):
     at least one True.
     """
 
-    def __init__(self, channels: int, token_dim: int, *, attention_dim: int, num_heads: int) -> None:
+    def __init__(
+        self, channels: int, token_dim: int, *, attention_dim: int, num_heads: int
+    ) -> None:
         super().__init__()
         assert attention_dim % num_heads == 0
         self.num_heads, self.head_dim = num_heads, attention_dim // num_heads
@@ -38,8 +40,9 @@ class CrossAttentionModulation(nn.Module):
         self.gamma = EqualLinear(attention_dim, channels, bias_init=1.0, weight_init=0.2)
         self.beta = EqualLinear(attention_dim, channels, weight_init=0.2)
 
-    def forward(self, x: torch.Tensor, tokens: torch.Tensor,
-                mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         dtype = compute_dtype(x)
         # Autocast would take LayerNorm and softmax to float32, and what reads them back again; and
         # it would cast the weights, which are larger than what a few tokens make of them.
@@ -51,8 +54,9 @@ class CrossAttentionModulation(nn.Module):
             beta = self._values(self.beta, value, dtype)
             return (gamma * normalised).baddbmm_(attention, beta)
 
-    def _attention(self, normalised: torch.Tensor, key: torch.Tensor,
-                   mask: torch.Tensor | None) -> torch.Tensor:
+    def _attention(
+        self, normalised: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """softmax(q(normalised) key / sqrt(e)), with q folded into the keys.  # [N, P, h T]"""
         dtype, query = normalised.dtype, self.query
         key = key * (query.weight_gain / math.sqrt(self.head_dim))
@@ -73,8 +77,13 @@ class CrossAttentionModulation(nn.Module):
         The weights of a head add up to 1, so every token carries one h-th of the bias.
         """
         weight = layer.weight.unflatten(1, (self.num_heads, -1)).permute(1, 2, 0)  # [h, e, C]
-        folded = torch.baddbmm(layer.bias, self._by_head(value), weight,
-                               beta=layer.bias_gain / self.num_heads, alpha=layer.weight_gain)
+        folded = torch.baddbmm(
+            layer.bias,
+            self._by_head(value),
+            weight,
+            beta=layer.bias_gain / self.num_heads,
+            alpha=layer.weight_gain,
+        )
         return self._by_token(folded, value, dtype)
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:

@@ -25,13 +25,21 @@ class EqualLinear(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, activate: bool = False, bias_init: float = 0.0,
-        lr_multiplier: float = 1.0, weight_init: float = 1.0,
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activate: bool = False,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+        weight_init: float = 1.0,
     ) -> None:
         super().__init__()
         gain = LEAKY_GAIN if activate else 1.0
         self.activate = activate
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) * (weight_init / lr_multiplier))
+        self.weight = nn.Parameter(
+            torch.randn(out_features, in_features) * (weight_init / lr_multiplier)
+        )
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
         self.weight_gain = gain * lr_multiplier / math.sqrt(in_features)
         self.bias_gain = gain * lr_multiplier
@@ -42,8 +50,13 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # The gains are factors of the product: no scaled copy of the weights is made.
-        y = torch.addmm(self.bias, x.flatten(0, -2), self.weight.t(), beta=self.bias_gain,
-                        alpha=self.weight_gain)
+        y = torch.addmm(
+            self.bias,
+            x.flatten(0, -2),
+            self.weight.t(),
+            beta=self.bias_gain,
+            alpha=self.weight_gain,
+        )
         y = functional.leaky_relu(y, LEAKY_SLOPE, inplace=True) if self.activate else y
         return y.unflatten(0, x.shape[:-1])
 

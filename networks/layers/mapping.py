@@ -22,27 +22,51 @@ class TokenMapping(nn.Module):
     lr_multiplier: StyleGAN's 0.01 keeps long runs steady; in a few thousand steps the MLP hardly moves at it.
     """
 
-    def __init__(self, num_tokens: int, dim: int, *, num_layers: int, lr_multiplier: float = 0.01, sentence_dim: int = 0,
-                 word_dim: int = 0, attention_dim: int = 0, num_heads: int = 1) -> None:
+    def __init__(
+        self,
+        num_tokens: int,
+        dim: int,
+        *,
+        num_layers: int,
+        lr_multiplier: float = 0.01,
+        sentence_dim: int = 0,
+        word_dim: int = 0,
+        attention_dim: int = 0,
+        num_heads: int = 1,
+    ) -> None:
         super().__init__()
         widths = [dim * 2 if sentence_dim else dim, *[dim] * num_layers]
-        layers = [EqualLinear(a, b, activate=True, lr_multiplier=lr_multiplier)
-                  for a, b in pairwise(widths)]
+        layers = [
+            EqualLinear(a, b, activate=True, lr_multiplier=lr_multiplier)
+            for a, b in pairwise(widths)
+        ]
         self.embedding = nn.Parameter(torch.randn(num_tokens, dim)) if num_tokens > 1 else None
         self.sentence = EqualLinear(sentence_dim, dim) if sentence_dim else None
-        self.before = nn.Sequential(*layers[:num_layers // 2])
-        self.attention = CrossAttentionModulation(
-            dim, word_dim, attention_dim=attention_dim, num_heads=num_heads) if word_dim else None
-        self.after = nn.Sequential(*layers[num_layers // 2:])
+        self.before = nn.Sequential(*layers[: num_layers // 2])
+        self.attention = (
+            CrossAttentionModulation(
+                dim, word_dim, attention_dim=attention_dim, num_heads=num_heads
+            )
+            if word_dim
+            else None
+        )
+        self.after = nn.Sequential(*layers[num_layers // 2 :])
 
-    def forward(self, z: torch.Tensor, words: torch.Tensor | None = None, mask: torch.Tensor | None = None,
-                sentence: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        z: torch.Tensor,
+        words: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        sentence: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         tokens = unit_second_moment(z)
         if self.embedding is not None:
             tokens = unit_second_moment(tokens + self.embedding)
         if self.sentence is not None:
             assert sentence is not None
-            beside = unit_second_moment(self.sentence(unit_second_moment(sentence))).to(tokens.dtype)
+            beside = unit_second_moment(self.sentence(unit_second_moment(sentence))).to(
+                tokens.dtype
+            )
             tokens = torch.cat([tokens, beside.unsqueeze(1).expand_as(tokens)], dim=2)
         tokens = self.before(tokens)
         if self.attention is not None:

@@ -22,7 +22,7 @@ def minibatch_stddev(x: torch.Tensor, group_size: int) -> torch.Tensor:
     groups = x.unflatten(0, (n // group, group)).float()
     variance = (groups - groups.mean(dim=1, keepdim=True)).square().mean(dim=1)
     deviation = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / group]
-    channel = deviation.repeat_interleave(group).to(x.dtype).view(n, 1, 1, 1).expand(n, 1, height, width)
+    channel = (
+        deviation.repeat_interleave(group).to(x.dtype).view(n, 1, 1, 1).expand(n, 1, height, width)
+    )
     return torch.cat([x, channel], dim=1)
-
-

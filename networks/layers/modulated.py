@@ -19,7 +19,9 @@ class SpectralGain(nn.Module):
     def __init__(self, style_dim: int, channels: int) -> None:
         super().__init__()
         num_frequencies = channels // 2 + 1
-        self.spectrum = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(num_frequencies, 1))  # real, imaginary
+        self.spectrum = nn.Parameter(
+            torch.tensor([1.0, 0.0]).repeat(num_frequencies, 1)
+        )  # real, imaginary
         self.affine = EqualLinear(style_dim, 2 * num_frequencies, weight_init=0.0)
         with torch.no_grad():
             self.affine.bias[:num_frequencies] = 1.0
@@ -33,14 +35,23 @@ class ModulatedLinear(nn.Module):
     """x [N, P, C] (or [P, C], shared), y [N, d_y] -> [N, P, O]; see `torch_utils.ops.modulated_linear`."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, style_dim: int, *, spectral: bool = False,
-        demodulate: bool = True, activate: bool = True, weight_init: float = 1.0,
+        self,
+        in_channels: int,
+        out_channels: int,
+        style_dim: int,
+        *,
+        spectral: bool = False,
+        demodulate: bool = True,
+        activate: bool = True,
+        weight_init: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels) * weight_init)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         # Without demodulation the styles' own variance reaches the output: start it small.
-        self.affine = EqualLinear(style_dim, in_channels, bias_init=1.0, weight_init=1.0 if demodulate else 0.2)
+        self.affine = EqualLinear(
+            style_dim, in_channels, bias_init=1.0, weight_init=1.0 if demodulate else 0.2
+        )
         self.spectral = SpectralGain(style_dim, in_channels) if spectral else None
         self.demodulate, self.activate = demodulate, activate
 
@@ -48,11 +59,19 @@ class ModulatedLinear(nn.Module):
         """Per-sample weight [N, O, C] and bias [O] with every gain inside: y = lrelu(x @ weight.T + bias)."""
         gain = LEAKY_GAIN if self.activate else 1.0
         spectrum = self.spectral(y) if self.spectral is not None else None
-        weight = modulated_weights(self.weight, self.affine.single(y), spectrum,
-                                   demodulate=self.demodulate, gain=gain)
+        weight = modulated_weights(
+            self.weight, self.affine.single(y), spectrum, demodulate=self.demodulate, gain=gain
+        )
         return weight, self.bias * gain
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         spectrum = self.spectral(y) if self.spectral is not None else None
-        return modulated_linear(x, self.weight, self.affine.single(y), self.bias, spectrum=spectrum,
-                                demodulate=self.demodulate, activate=self.activate)
+        return modulated_linear(
+            x,
+            self.weight,
+            self.affine.single(y),
+            self.bias,
+            spectrum=spectrum,
+            demodulate=self.demodulate,
+            activate=self.activate,
+        )

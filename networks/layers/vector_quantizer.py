@@ -66,9 +66,15 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("codebook", torch.randn(config.num_codes, config.code_dim))
-        self.register_buffer("use", torch.zeros(config.num_codes))  # average number of vectors a step
-        self.register_buffer("total", torch.zeros(config.num_codes, config.code_dim))  # average sum of those vectors
-        self.register_buffer("chosen", torch.zeros(config.num_codes))  # `use` without what restarts were credited
+        self.register_buffer(
+            "use", torch.zeros(config.num_codes)
+        )  # average number of vectors a step
+        self.register_buffer(
+            "total", torch.zeros(config.num_codes, config.code_dim)
+        )  # average sum of those vectors
+        self.register_buffer(
+            "chosen", torch.zeros(config.num_codes)
+        )  # `use` without what restarts were credited
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.long))
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._steps = 0  # `num_steps` where it can be read without waiting for the device
@@ -84,7 +90,13 @@ class VectorQuantizer(nn.Module):
         weights = torch.ones_like(distances) if mask is None else mask.to(distances.dtype)
         commitment = (distances * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         if self.training and torch.is_grad_enabled():
-            self._seen.append((x.detach(), indices, torch.ones_like(indices, dtype=torch.bool) if mask is None else mask))
+            self._seen.append(
+                (
+                    x.detach(),
+                    indices,
+                    torch.ones_like(indices, dtype=torch.bool) if mask is None else mask,
+                )
+            )
         return Quantized(x + (codes - x).detach(), indices, commitment * self.config.commitment)
 
     @torch.no_grad()
@@ -112,16 +124,23 @@ class VectorQuantizer(nn.Module):
             average.lerp_(torch.where(moves, new, average), 1 - config.decay)
         # A code that nothing ever chose stays where it started.
         known = moves & (self.use > 0)[:, None]
-        self.codebook.copy_(torch.where(known, self.total / self.use.clamp(min=1e-8)[:, None], self.codebook))
+        self.codebook.copy_(
+            torch.where(known, self.total / self.use.clamp(min=1e-8)[:, None], self.codebook)
+        )
         restarts = self._restart(x, mask, counts.sum() / config.num_codes, moves)
         share = self.chosen / self.chosen.sum()
         entropy = (-share * share.clamp(min=1e-12).log()).sum()
-        found = {"perplexity": entropy.exp(), "used": (counts > 0).float().mean(),
-                 "restarts": restarts, "error": error / counts.sum()}
+        found = {
+            "perplexity": entropy.exp(),
+            "used": (counts > 0).float().mean(),
+            "restarts": restarts,
+            "error": error / counts.sum(),
+        }
         return {name: torch.where(moves, value, torch.nan) for name, value in found.items()}
 
-    def _restart(self, x: torch.Tensor, mask: torch.Tensor, equal_share: torch.Tensor,
-                 moves: torch.Tensor) -> torch.Tensor:
+    def _restart(
+        self, x: torch.Tensor, mask: torch.Tensor, equal_share: torch.Tensor, moves: torch.Tensor
+    ) -> torch.Tensor:
         """Lay idle codes onto vectors of rank 0's batch, a vector each, with an equal share of use; returns their number."""
         # The draws belong to the vectors that count, in their order: padding and the split into
         # rounds change nothing.
@@ -129,7 +148,7 @@ class VectorQuantizer(nn.Module):
         keys = to_device(draws, x.device)[mask.cumsum(0) - 1].masked_fill(~mask, torch.inf)
         rows = keys.topk(min(self.config.num_codes, len(x)), largest=False).indices
         fresh = torch.zeros_like(self.codebook)
-        fresh[:len(rows)] = x[rows]
+        fresh[: len(rows)] = x[rows]
         number = mask.sum().clamp(max=self.config.num_codes)  # of rows of `fresh` that count
         broadcast_from_main([fresh, number])
         idle = self.use < self.config.restart_below * equal_share
@@ -163,4 +182,8 @@ class FeatureQuantizer(nn.Module):
         vectors = self.encode(unit_second_moment(x)).unflatten(2, (self.slots, -1)).flatten(1, 2)
         mask = None if mask is None else mask.repeat_interleave(self.slots, dim=1)
         found = self.quantizer(vectors, mask)
-        return Quantized(self.decode(found.codes.unflatten(1, (x.shape[1], self.slots)).flatten(2)), found.indices, found.commitment)
+        return Quantized(
+            self.decode(found.codes.unflatten(1, (x.shape[1], self.slots)).flatten(2)),
+            found.indices,
+            found.commitment,
+        )

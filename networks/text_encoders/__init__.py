@@ -1,10 +1,10 @@
 """The table of text encoders: from the `spec` of a recipe to a frozen tower; see docs/text_encoders.md.
 
-    small                      EfficientNet-lite0 + MiniLM + our heads: embedded, needs no hub, may guide training
-    small-heldout              the same on EfficientNet-lite2 and another seed: for scoring only
-    open_clip                  short for open_clip:ViT-B-32-quickgelu/openai
-    open_clip:MODEL/WEIGHTS    any open_clip model with a pretrained tag or a local checkpoint
-    hashed                     a random vector a word, text only, no weights: for tests and the debug recipe
+small                      EfficientNet-lite0 + MiniLM + our heads: embedded, needs no hub, may guide training
+small-heldout              the same on EfficientNet-lite2 and another seed: for scoring only
+open_clip                  short for open_clip:ViT-B-32-quickgelu/openai
+open_clip:MODEL/WEIGHTS    any open_clip model with a pretrained tag or a local checkpoint
+hashed                     a random vector a word, text only, no weights: for tests and the debug recipe
 """
 
 from __future__ import annotations

@@ -42,15 +42,23 @@ class CachedTextEncoder:
 
     def __init__(self, encoder: TextEncoder, captions: Iterable[str], folder: Path) -> None:
         self.encoder, self.folder = encoder, folder
-        self.id, self.sentence_dim, self.word_dim = encoder.id, encoder.sentence_dim, encoder.word_dim
+        self.id, self.sentence_dim, self.word_dim = (
+            encoder.id,
+            encoder.sentence_dim,
+            encoder.word_dim,
+        )
         self.device = getattr(encoder, "device", torch.device("cpu"))
         self._row = {caption: row for row, caption in enumerate(_storage_order(captions))}
         self._offsets = self._map("offsets.i64", np.int64, (len(self._row) + 1,))
-        self._sentences = self._map("sentences.f32", np.float32, (len(self._row), self.sentence_dim))
+        self._sentences = self._map(
+            "sentences.f32", np.float32, (len(self._row), self.sentence_dim)
+        )
         self._words = self._map("words.f16", np.float16, (int(self._offsets[-1]), self.word_dim))
 
     @classmethod
-    def build(cls, encoder: TextEncoder, captions: Sequence[str], cache_dir: Path | str) -> CachedTextEncoder:
+    def build(
+        cls, encoder: TextEncoder, captions: Sequence[str], cache_dir: Path | str
+    ) -> CachedTextEncoder:
         """Open the cache of these captions in `cache_dir`, computing it first if it is not there."""
         assert len(captions) > 0, "a cache of no captions"
         folder = Path(cache_dir) / f"text-{cache_key(encoder.id, captions)}"
@@ -79,14 +87,21 @@ class CachedTextEncoder:
         words = np.zeros((*mask.shape, self.word_dim), np.float32)
         for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
             words[row, :length] = self._words[start : start + length]
-        return TextFeatures(*(to_device(torch.from_numpy(a), self.device) for a in (self._sentences[rows], words, mask)))
+        return TextFeatures(
+            *(
+                to_device(torch.from_numpy(a), self.device)
+                for a in (self._sentences[rows], words, mask)
+            )
+        )
 
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         path = self.folder / name
         expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if not path.is_file() or path.stat().st_size != expected:
-            raise UserError(f"{self.folder} is damaged ({name} is not {expected} bytes); "
-                            "delete that folder, it is made again")
+            raise UserError(
+                f"{self.folder} is damaged ({name} is not {expected} bytes); "
+                "delete that folder, it is made again"
+            )
         return np.memmap(path, dtype, mode="r", shape=shape)
 
 
@@ -97,7 +112,10 @@ def _storage_order(captions: Iterable[str]) -> list[str]:
 
 def _write(encoder: TextEncoder, captions: list[str], folder: Path) -> None:
     offsets = [0]
-    with open(folder / "words.f16", "wb") as words_file, open(folder / "sentences.f32", "wb") as sentences_file:
+    with (
+        open(folder / "words.f16", "wb") as words_file,
+        open(folder / "sentences.f32", "wb") as sentences_file,
+    ):
         for start in range(0, len(captions), _BATCH):
             text = encoder.encode_text(captions[start : start + _BATCH]).to("cpu")
             words = text.words[text.mask].to(torch.float16)

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-SIDE = 32                        # pixels of the picture that is counted
-LEVELS = 5                       # anchors along red, green and blue each
-WIDTH = 0.2                      # standard deviation of an anchor, of values in [-1, 1]
-RADII = (0.15, 0.3, 0.45)        # of the regions around the middle, in sides of the picture
-NUM_SHARES = LEVELS ** 3 * (len(RADII) + 2)
+SIDE = 32  # pixels of the picture that is counted
+LEVELS = 5  # anchors along red, green and blue each
+WIDTH = 0.2  # standard deviation of an anchor, of values in [-1, 1]
+RADII = (0.15, 0.3, 0.45)  # of the regions around the middle, in sides of the picture
+NUM_SHARES = LEVELS**3 * (len(RADII) + 2)
 
 
 class ColourShares(nn.Module):
@@ -40,17 +40,20 @@ class ColourShares(nn.Module):
         at = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
         radius = (at[:, None].square() + at.square()).sqrt()
         edges = (0.0, *RADII, 1.0)
-        rings = [(inner <= radius) & (radius < outer)
-                 for inner, outer in zip(edges, edges[1:], strict=False)]
+        rings = [
+            (inner <= radius) & (radius < outer)
+            for inner, outer in zip(edges, edges[1:], strict=False)
+        ]
         regions = torch.stack([torch.ones_like(radius), *(ring.float() for ring in rings)])
         regions = regions / regions.sum(dim=(1, 2), keepdim=True)
         self.register_buffer("regions", regions.flatten(1), persistent=False)  # [R, SIDE^2]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         small = functional.interpolate(
-            images.float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+            images.float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+        )
         pixels = small.flatten(2).transpose(1, 2)  # [N, SIDE^2, 3]
         # |p|^2 is the same for all anchors of a pixel, so softmax does without it.
         scores = pixels @ self.anchors.T - self.anchors.square().sum(dim=1) / 2
-        shares = self.regions @ (scores / WIDTH ** 2).softmax(dim=2)  # [N, R, A]
+        shares = self.regions @ (scores / WIDTH**2).softmax(dim=2)  # [N, R, A]
         return (shares + 1e-6).sqrt().flatten(1)

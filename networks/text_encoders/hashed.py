@@ -22,7 +22,9 @@ _END = "\x03"  # closes every sentence, so that an empty caption still has one t
 @functools.lru_cache(maxsize=65536)
 def _vector(word: str) -> torch.Tensor:
     """[64] float32, norm 1, a pure function of the word."""
-    return nn.functional.normalize(torch.randn(_DIM, generator=generator_for("hashed word", word)), dim=0)
+    return nn.functional.normalize(
+        torch.randn(_DIM, generator=generator_for("hashed word", word)), dim=0
+    )
 
 
 class HashedEncoder:
@@ -39,7 +41,13 @@ class HashedEncoder:
         """Case and punctuation are ignored; the last true position is the end-of-text token."""
         rows = []
         for caption in captions:
-            words = torch.stack([_vector(word) for word in [*re.findall(r"\w+", caption.lower()), _END]])
+            words = torch.stack(
+                [_vector(word) for word in [*re.findall(r"\w+", caption.lower()), _END]]
+            )
             sentence = words[:-1].mean(0) if len(words) > 1 else words[-1]
-            rows.append(TextFeatures(sentence[None], words[None], torch.ones(1, len(words), dtype=torch.bool)))
+            rows.append(
+                TextFeatures(
+                    sentence[None], words[None], torch.ones(1, len(words), dtype=torch.bool)
+                )
+            )
         return TextFeatures.cat(rows).to(self.device)

@@ -23,8 +23,10 @@ def told_cut(cut: Collection[str], max_tokens: int) -> str:
     first = next(iter(cut))
     shown = first if len(first) <= _SHOWN else f"{first[:_SHOWN]} ..."
     others = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
-    return (f"Warning: longer than the {max_tokens} tokens that the text encoder reads, so the end "
-            f"is ignored: {shown!r}{others}")
+    return (
+        f"Warning: longer than the {max_tokens} tokens that the text encoder reads, so the end "
+        f"is ignored: {shown!r}{others}"
+    )
 
 
 def cut_line(encoder: TextEncoder | None, captions: Iterable[str]) -> str | None:

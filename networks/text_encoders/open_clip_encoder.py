@@ -35,7 +35,9 @@ class OpenClipEncoder:
     `id` is `name@` and the hash of all weights, the same for a tag and for a local copy of its file.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, device: torch.device | str = "cpu"
+    ) -> None:
         self.device = torch.device(device)
         self.model: Any = freeze(model.to(self.device, memory_format=torch.channels_last))
         self.tokenizer = tokenizer
@@ -49,7 +51,9 @@ class OpenClipEncoder:
         self._tower = getattr(model, "text", model)
         blocks = _text_blocks(self._tower)
         if len(blocks) < 2:
-            raise UserError(f"{name}: its text tower has one block and so no penultimate layer; choose another model")
+            raise UserError(
+                f"{name}: its text tower has one block and so no penultimate layer; choose another model"
+            )
         self._penultimate = blocks[-2]
         self.max_tokens = self.tokenizer([""]).shape[1]  # T, with those that open and close a text
         probe = self.encode_text([""])
@@ -74,14 +78,16 @@ class OpenClipEncoder:
     def cut(self, captions: Sequence[str]) -> tuple[list[str], int]:
         """Those captions that have more tokens than the tower reads, and how many it reads."""
         # A token takes a letter at least; only what lies beyond ASCII may grow when normalised.
-        longer = [text for text in captions
-                  if len(text) > self.max_tokens - 2 or not text.isascii()]
+        longer = [
+            text for text in captions if len(text) > self.max_tokens - 2 or not text.isascii()
+        ]
         found = []
         for start in range(0, len(longer), _BATCH):
-            batch = longer[start:start + _BATCH]
+            batch = longer[start : start + _BATCH]
             one_more = self._mask(self.tokenizer(batch, context_length=self.max_tokens + 1))
-            found += [text for text, full in zip(batch, one_more.all(1).tolist(), strict=True)
-                      if full]
+            found += [
+                text for text, full in zip(batch, one_more.all(1).tolist(), strict=True) if full
+            ]
         return found, self.max_tokens
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
@@ -94,11 +100,15 @@ class OpenClipEncoder:
 
     def _encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
         longest = int(mask.sum(1).max())
-        if _is_hugging_face(self._tower):  # its cost follows the padded length; the others need their full context
+        if _is_hugging_face(
+            self._tower
+        ):  # its cost follows the padded length; the others need their full context
             tokens = tokens[:, :longest]
         tokens, mask = (to_device(x, self.device) for x in (tokens, mask[:, :longest]))
         taps: list[torch.Tensor | tuple] = []
-        hook = self._penultimate.register_forward_hook(lambda module, inputs, output: taps.append(output))
+        hook = self._penultimate.register_forward_hook(
+            lambda module, inputs, output: taps.append(output)
+        )
         try:
             sentence = self.model.encode_text(tokens)
         finally:
@@ -148,7 +158,9 @@ def _hash_of(state: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(
+            state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+        )
     return digest.hexdigest()[:12]
 
 

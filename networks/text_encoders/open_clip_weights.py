@@ -29,22 +29,32 @@ def create_model(model_name: str, weights: str) -> Any:
         _check_quick_gelu(model_name, weights)
         path = _find_tag(model_name, weights)
     elif not weights:
-        raise UserError(f"open_clip:{model_name}: weights are missing; write open_clip:{model_name}/TAG or "
-                        f"open_clip:{model_name}/FILE")
+        raise UserError(
+            f"open_clip:{model_name}: weights are missing; write open_clip:{model_name}/TAG or "
+            f"open_clip:{model_name}/FILE"
+        )
     elif Path(weights).is_file():
         _warn_of_quick_gelu(model_name, weights)
         path = weights
     else:
-        raise UserError(f"open_clip:{model_name}/{weights}: {weights!r} is neither a file nor a pretrained tag of "
-                        f"{model_name}; {nearest(weights, tags or ['(no tags)'])}")
+        raise UserError(
+            f"open_clip:{model_name}/{weights}: {weights!r} is neither a file nor a pretrained tag of "
+            f"{model_name}; {nearest(weights, tags or ['(no tags)'])}"
+        )
     check_checkpoint(Path(path))
     # The picture statistics belong to the tag; for a file, those of the model's first tag are the best guess.
-    statistics = open_clip.get_pretrained_cfg(model_name, weights if weights in tags else tags[0]) if tags else {}
+    statistics = (
+        open_clip.get_pretrained_cfg(model_name, weights if weights in tags else tags[0])
+        if tags
+        else {}
+    )
     try:
         return open_clip.create_model(model_name, pretrained=path, force_preprocess_cfg=statistics)
     except (RuntimeError, KeyError, AttributeError) as error:
         reason = _first_line(error)
-        raise UserError(f"{path} does not hold the weights of open_clip model {model_name} ({reason})") from None
+        raise UserError(
+            f"{path} does not hold the weights of open_clip model {model_name} ({reason})"
+        ) from None
 
 
 def model_widths(model_name: str) -> tuple[int, int]:
@@ -94,9 +104,11 @@ def create_tokenizer(model_name: str) -> Any:
     try:
         return open_clip.get_tokenizer(model_name)
     except OSError as error:
-        raise UserError(f"the tokenizer of {model_name} is not in the local cache and could not be downloaded "
-                        f"({_first_line(error)}); run open_clip.get_tokenizer({model_name!r}) on a machine with "
-                        "network and copy its cache folder ($HF_HOME, by default ~/.cache/huggingface) here") from None
+        raise UserError(
+            f"the tokenizer of {model_name} is not in the local cache and could not be downloaded "
+            f"({_first_line(error)}); run open_clip.get_tokenizer({model_name!r}) on a machine with "
+            "network and copy its cache folder ($HF_HOME, by default ~/.cache/huggingface) here"
+        ) from None
 
 
 def check_checkpoint(path: Path) -> None:
@@ -112,10 +124,14 @@ def check_checkpoint(path: Path) -> None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a checkpoint of plain tensors ({_first_line(error)}); "
-                        "convert it to safetensors") from None
+        raise UserError(
+            f"{path} is not a checkpoint of plain tensors ({_first_line(error)}); "
+            "convert it to safetensors"
+        ) from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} is not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
+        raise UserError(
+            f"{path} is not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}"
+        )
 
 
 def _find_tag(model_name: str, tag: str) -> str:
@@ -133,7 +149,7 @@ def _find_tag(model_name: str, tag: str) -> str:
     except OSError as error:
         raise UserError(
             f"the weights {model_name}/{tag} are not in the local cache and could not be downloaded "
-            f"({_first_line(error)}). On a machine with network run: python -c \"import open_clip; "
+            f'({_first_line(error)}). On a machine with network run: python -c "import open_clip; '
             f"open_clip.create_model('{model_name}', pretrained='{tag}')\" and copy its cache folder ($HF_HOME, "
             f"by default ~/.cache/huggingface) here, or copy the weight file alone and pass "
             f"open_clip:{model_name}/FILE; "
@@ -161,8 +177,10 @@ def _check_quick_gelu(model_name: str, tag: str) -> None:
     built = bool(open_clip.get_model_config(model_name).get("quick_gelu", False))
     if trained != built:
         twin = model_name.removesuffix("-quickgelu") if built else f"{model_name}-quickgelu"
-        raise UserError(f"open_clip:{model_name}/{tag}: these weights were trained {'with' if trained else 'without'} "
-                        f"QuickGELU, features would be silently wrong; use open_clip:{twin}/{tag}")
+        raise UserError(
+            f"open_clip:{model_name}/{tag}: these weights were trained {'with' if trained else 'without'} "
+            f"QuickGELU, features would be silently wrong; use open_clip:{twin}/{tag}"
+        )
 
 
 def _warn_of_quick_gelu(model_name: str, path: str) -> None:
@@ -173,10 +191,15 @@ def _warn_of_quick_gelu(model_name: str, path: str) -> None:
     if twin not in open_clip.list_models():
         return
     if "openai" in path.lower():
-        raise UserError(f"open_clip:{model_name}/{path}: OpenAI's weights were trained with QuickGELU, features would "
-                        f"be silently wrong; use open_clip:{twin}/{path}")
-    print(f"Warning: {path} is loaded as {model_name}, without QuickGELU; if these weights are OpenAI's, features are "
-          f"silently wrong: use open_clip:{twin}/{path}", file=sys.stderr)
+        raise UserError(
+            f"open_clip:{model_name}/{path}: OpenAI's weights were trained with QuickGELU, features would "
+            f"be silently wrong; use open_clip:{twin}/{path}"
+        )
+    print(
+        f"Warning: {path} is loaded as {model_name}, without QuickGELU; if these weights are OpenAI's, features are "
+        f"silently wrong: use open_clip:{twin}/{path}",
+        file=sys.stderr,
+    )
 
 
 def _first_line(error: Exception) -> str:

