@@ -1,4 +1,4 @@
-"""The table of discriminators."""
+"""The table of discriminators, by the `kind` of their configs."""
 
 from __future__ import annotations
 

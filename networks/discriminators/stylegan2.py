@@ -1,4 +1,4 @@
-"""StyleGAN2's residual discriminator (Karras et al. 2020, figure 7) with the text projection of our shared head."""
+"""StyleGAN2's residual discriminator (Karras et al. 2020, figure 7) with a text projection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from networks.layers.scale_widths import scale_widths
 
 @dataclass(frozen=True, kw_only=True)
 class Stylegan2DiscriminatorConfig:
-    """resolution: side of the pictures, a power of two. sentence_dim, feature_dim: see `TextProjectionHead`."""
+    """Config of StyleGAN2's discriminator.
+
+    resolution: side of the pictures, a power of two.
+    channel_base, channel_max: scale s has min(channel_base / s, channel_max) channels.
+    sentence_dim, feature_dim: see `TextProjectionHead`.
+    group_size: samples of a group of the minibatch standard deviation.
+    """
 
     kind: ClassVar[str] = "stylegan2"
 
@@ -43,7 +49,10 @@ class Stylegan2DiscriminatorConfig:
 
 
 class Stylegan2Discriminator(Discriminator):
-    """See the module; `config` is kept as `.config`."""
+    """Images [N, 3, R, R] in [-1, 1] -> `trunk` -> hidden [N, C] -> `judge` -> Verdict.
+
+    R is `config.resolution`.
+    """
 
     def __init__(self, config: Stylegan2DiscriminatorConfig) -> None:
         super().__init__()

@@ -113,7 +113,8 @@ def create_tokenizer(model_name: str) -> Any:
         raise UserError(
             f"the tokenizer of {model_name} is not in the local cache and could not be downloaded "
             f"({_first_line(error)}); run open_clip.get_tokenizer({model_name!r}) on a machine "
-            "with network and copy its cache folder ($HF_HOME, by default ~/.cache/huggingface) here"
+            "with network and copy its cache folder ($HF_HOME, by default "
+            "~/.cache/huggingface) here"
         ) from None
 
 
