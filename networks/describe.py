@@ -1,8 +1,8 @@
-"""What a generator costs, before anyone trains it: parameters, multiply-adds and activation memory of a view.
+"""The cost of a generator: parameters, multiply-adds (MACs) and activation memory of a view.
 
-`python -m networks.describe --generator eidgan --resolution 256 [--json]`. Counted, not estimated: the network runs
-once on torch's meta device, which has shapes but no numbers. MACs are those of matrix products and convolutions;
-element-wise work and FFTs are not in them.
+`python -m networks.describe --generator eidgan --resolution 256 [--json]`. The costs are counted:
+the network runs once on torch's meta device, whose tensors have shapes but no values. MACs are
+those of matrix products and convolutions; element-wise operations and FFTs are not counted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
 
 def describe(config: GeneratorConfig, view: View) -> dict[str, int]:
-    """Counts for one picture: params, macs, macs_lines (before the pixels), macs_pixels, activation_bytes.
+    """The costs of one picture of `view`.
 
-    activation_bytes: float32 tensors that one training forward keeps for its backward, parameters left out.
+    params: number of parameters.
+    macs_lines: MACs of `mapping` and `prepare`, which are not done for each pixel.
+    macs_pixels: MACs of `render`.
+    macs: the sum of both.
+    activation_bytes: bytes of the float32 tensors that a training forward keeps for its backward,
+        without parameters.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode

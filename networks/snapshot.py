@@ -1,7 +1,9 @@
-"""A snapshot is a folder of data, never code: `config.json`, `model.safetensors`, `README.md` (the model card).
+"""Snapshots: a trained generator in a folder of data without code.
 
-It holds the EMA generator and what is needed to use it: the generator's config, the text encoder's name and id, the
-trained resolution, and `info` about the run. Reading it executes nothing.
+The folder holds `config.json`, `model.safetensors` and `README.md` (the model card). The weights
+are those of the EMA generator. The config names the generator's config, the spec and the id of the
+text encoder, the trained resolution, and `info` about the run. Reading a snapshot executes no code
+from it.
 """
 
 from __future__ import annotations
@@ -33,12 +35,15 @@ SNAPSHOT_PREFIX = "network-snapshot-"
 
 @dataclass
 class Snapshot:
-    """A generator with what one needs to use it.
+    """A generator and the facts that are needed to use it.
 
-    text_encoder: a spec for `networks.text_encoders.load_encoder`, empty where training loaded
-    none; encoder_id: the id of what it loaded in training, which names its weights (empty in
-    snapshots from before it was kept); resolution: trained side in pixels; info: free-form facts of
-    the run (recipe, kimg, data set ...); sha256: of the weights file, empty before saving.
+    text_encoder: spec for `networks.text_encoders.load_encoder`; empty where training loaded no
+        encoder.
+    resolution: side of the training pictures in pixels.
+    info: free-form facts of the run (recipe, kimg, data set, ...).
+    sha256: hash of the weight file; empty before saving.
+    encoder_id: `TextEncoder.id` in training, which identifies the encoder's weights; empty in
+        older snapshots, which do not store it.
     """
 
     generator: Generator
@@ -49,32 +54,34 @@ class Snapshot:
     encoder_id: str = ""
 
     def load_encoder(self, device: torch.device | str = "cpu") -> TextEncoder | None:
-        """The text encoder that this generator was trained with; None where it reads no text.
+        """Load the text encoder of the training; None for an unconditional generator.
 
-        Raises `UserError` where another encoder loads.
+        Raises `UserError` where the encoder's weights or widths differ from those in training.
         """
         if not self.generator.reads_text:
             return None
         encoder = load_encoder(self.text_encoder, device)
         if self.encoder_id and encoder.id != self.encoder_id:
             raise UserError(
-                f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in training "
-                f"({self.encoder_id}), so prompts would mean something else; restore the weights of that time"
+                f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in "
+                f"training ({self.encoder_id}), so its features would not fit this generator; "
+                "restore the encoder's weights of the training"
             )
         config = self.generator.config
         for name in ("sentence_dim", "word_dim"):
             if getattr(config, name) not in (0, getattr(encoder, name)):
                 raise UserError(
-                    f"text encoder {self.text_encoder}: its {name} is {getattr(encoder, name)}, the generator's "
-                    f"{getattr(config, name)}; config.json names another encoder than that of the training"
+                    f"text encoder {self.text_encoder}: its {name} is {getattr(encoder, name)}, "
+                    f"the generator's {getattr(config, name)}; config.json names another encoder "
+                    "than that of the training"
                 )
         return encoder
 
     def save_pretrained(self, path: str | Path, card: CardFields | None = None) -> None:
-        """Write the folder atomically; an existing snapshot is replaced.
+        """Write the snapshot folder atomically; an existing snapshot is replaced.
 
-        card: what the model card says beyond the snapshot. Raises `UserError` for a folder of
-        anything else, and where a score in `card` was measured on other weights.
+        card: fields of the model card that the snapshot does not hold. Raises `UserError` if the
+        folder exists and is no snapshot, and if a score in `card` was measured on other weights.
         """
         tensors = {
             name: tensor.detach().cpu().contiguous()

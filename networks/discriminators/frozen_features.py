@@ -125,9 +125,8 @@ class RandomMixing(nn.Module):
 
 
 class ScaleHead(nn.Module):
-    """Map [N, C_in, side, side] -> `read` -> hidden map [N, C, S, S] -> `judge` -> logits [N, S * S].
-
-    S is at most 4.
+    """A head: `read` maps [N, C_in, side, side] to a hidden map [N, C, S, S] with S at most 4,
+    and `judge` maps the hidden map to logits [N, S * S].
     """
 
     def __init__(
@@ -207,7 +206,7 @@ class FrozenFeaturesDiscriminator(Discriminator):
         return super()._apply(fn, recurse)
 
     def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Mixed feature maps M_i, fine to coarse, float32; then the pictures if a head reads pixels.
+        """Mixed feature maps M_i, fine to coarse, float32; then the pictures if a head reads them.
 
         Pictures smaller than `config.resolution` are resized to a side smaller than
         `config.input_px` by the same factor, but at least 32.
@@ -227,7 +226,7 @@ class FrozenFeaturesDiscriminator(Discriminator):
         return self.read(self.sense(images))
 
     def judge(self, hidden: list[torch.Tensor], text: TextFeatures | None) -> Verdict:
-        """Hidden maps of `read` and N texts -> logits [N, P], one for each position of each head."""
+        """Hidden maps and N texts -> logits [N, P], one for each position of each head."""
         # Autocast would round the logits to bf16, which has 8 bits of precision.
         with no_autocast(hidden[0].device):
             sentence = None
