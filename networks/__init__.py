@@ -1,1 +1,1 @@
-"""Networks: generators, discriminators, text encoders, and what turns a snapshot into pictures."""
+"""Generators, discriminators, text encoders, and the code that draws pictures from a snapshot."""

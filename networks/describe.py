@@ -1,8 +1,8 @@
-"""What a generator costs, before anyone trains it: parameters, multiply-adds and activation memory of a view.
+"""The cost of a generator: parameters, multiply-adds (MACs) and activation memory of a view.
 
-`python -m networks.describe --generator eidgan --resolution 256 [--json]`. Counted, not estimated: the network runs
-once on torch's meta device, which has shapes but no numbers. MACs are those of matrix products and convolutions;
-element-wise work and FFTs are not in them.
+`python -m networks.describe --generator eidgan --resolution 256 [--json]`. The costs are counted:
+the network runs once on torch's meta device, whose tensors have shapes but no values. MACs are
+those of matrix products and convolutions; element-wise operations and FFTs are not counted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
 
 def describe(config: GeneratorConfig, view: View) -> dict[str, int]:
-    """Counts for one picture: params, macs, macs_lines (before the pixels), macs_pixels, activation_bytes.
+    """The costs of one picture of `view`.
 
-    activation_bytes: float32 tensors that one training forward keeps for its backward, parameters left out.
+    params: number of parameters.
+    macs_lines: MACs of `mapping` and `prepare`, which are not done for each pixel.
+    macs_pixels: MACs of `render`.
+    macs: the sum of both.
+    activation_bytes: bytes of the float32 tensors that a training forward keeps for its backward,
+        without parameters.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -35,8 +40,11 @@ def describe(config: GeneratorConfig, view: View) -> dict[str, int]:
     with torch.device("meta"):
         generator: Generator = config.build()
         z = torch.empty(1, *generator.latent_shape)
-        text = TextFeatures(torch.empty(1, config.sentence_dim), torch.empty(1, 77, config.word_dim),
-                            torch.ones(1, 77, dtype=torch.bool))
+        text = TextFeatures(
+            torch.empty(1, config.sentence_dim),
+            torch.empty(1, 77, config.word_dim),
+            torch.ones(1, 77, dtype=torch.bool),
+        )
     parameters = {p.untyped_storage()._cdata for p in generator.parameters()}
     saved: dict[int, int] = {}
 
@@ -53,14 +61,31 @@ def describe(config: GeneratorConfig, view: View) -> dict[str, int]:
             image = generator.render(prepared, slice(0, view.height), slice(0, view.width))
     assert image.shape == (1, 3, view.height, view.width)
     macs_lines, macs_pixels = lines.get_total_flops() // 2, pixels.get_total_flops() // 2
-    return {"params": sum(p.numel() for p in generator.parameters()), "macs": macs_lines + macs_pixels,
-            "macs_lines": macs_lines, "macs_pixels": macs_pixels, "activation_bytes": sum(saved.values())}
+    return {
+        "params": sum(p.numel() for p in generator.parameters()),
+        "macs": macs_lines + macs_pixels,
+        "macs_lines": macs_lines,
+        "macs_pixels": macs_pixels,
+        "activation_bytes": sum(saved.values()),
+    }
 
 
 @click.command()
 @click.version_option(VERSION, prog_name="EIDGAN")
-@click.option("--generator", "name", default="eidgan", show_default=True, help="Preset; see networks/generators.")
-@click.option("--resolution", default="256", show_default=True, metavar="WxH", help="Size of the view in pixels.")
+@click.option(
+    "--generator",
+    "name",
+    default="eidgan",
+    show_default=True,
+    help="Preset; see networks/generators.",
+)
+@click.option(
+    "--resolution",
+    default="256",
+    show_default=True,
+    metavar="WxH",
+    help="Size of the view in pixels.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @report_user_errors
 def main(name: str, resolution: str, as_json: bool) -> None:
@@ -76,9 +101,15 @@ def main(name: str, resolution: str, as_json: bool) -> None:
         return
     click.echo(f"{name} at {width} x {height}, one picture")
     click.echo(f"  parameters         {counts['params'] / 1e6:10.2f} M")
-    for key, label in (("macs", "multiply-adds"), ("macs_lines", "  on lines"), ("macs_pixels", "  on pixels")):
+    for key, label in (
+        ("macs", "multiply-adds"),
+        ("macs_lines", "  on lines"),
+        ("macs_pixels", "  on pixels"),
+    ):
         click.echo(f"  {label:18} {counts[key] / 1e9:10.2f} G")
-    click.echo(f"  activation memory  {counts['activation_bytes'] / 2**20:10.1f} MiB (training, float32)")
+    click.echo(
+        f"  activation memory  {counts['activation_bytes'] / 2**20:10.1f} MiB (training, float32)"
+    )
 
 
 if __name__ == "__main__":

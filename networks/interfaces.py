@@ -1,4 +1,4 @@
-"""The forms in which text, codes and pictures travel between networks; see docs/design.md.
+"""Base classes of the networks, and the data that pass between them; see docs/design.md.
 
 Shapes: N batch, L words, k latent tokens, d_s sentence width, d_w word width, d latent width.
 """
@@ -21,11 +21,12 @@ from torch_utils.tensors import to_device
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """The only form in which text reaches a network.
+    """The features of N texts; all networks read text in this form.
 
     sentence: [N, d_s] float, the encoder's sentence embedding, not normalised.
     words:    [N, L, d_w] float, token features of the penultimate text layer.
-    mask:     [N, L] bool, True on tokens up to and including end-of-text. Every row has at least one True.
+    mask:     [N, L] bool, True on tokens up to and including end-of-text. Every row has at least
+              one True.
     """
 
     sentence: torch.Tensor
@@ -36,21 +37,25 @@ class TextFeatures:
         return self.sentence.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor) -> TextFeatures:
-        """A sub-batch; rows is a slice or an index tensor."""
+        """The features of a sub-batch. rows: a slice or an index tensor."""
         return TextFeatures(self.sentence[rows], self.words[rows], self.mask[rows])
 
     def to(self, device: torch.device | str) -> TextFeatures:
         return TextFeatures(*(to_device(getattr(self, f.name), device) for f in fields(self)))
 
     def repeat_interleave(self, times: int) -> TextFeatures:
-        """Row i becomes rows i * times ... i * times + times - 1."""
-        return TextFeatures(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
+        """Repeat each row: row i becomes the rows from i * times to i * times + times - 1."""
+        return TextFeatures(
+            *(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self))
+        )
 
     def perturbed(self, normal: torch.Tensor, noise: float) -> TextFeatures:
-        """With noise on the sentences s: s' = |s| h / |h| with h = s / |s| + noise * normal /
-        |normal|, the fixed perturbation of LAFITE (Zhou et al. 2022).
+        """The same features with noise on the sentence embeddings s.
 
-        normal: standard normal [N, d_s]. noise: length of the noise relative to the sentence.
+        This is the fixed perturbation of LAFITE (Zhou et al. 2022): s' = |s| h / |h| with
+        h = s / |s| + noise * normal / |normal|.
+
+        normal: [N, d_s], standard normal. noise: length of the noise relative to the sentence.
         """
         length = self.sentence.norm(dim=1, keepdim=True)
         direction = functional.normalize(self.sentence, dim=1)
@@ -58,7 +63,7 @@ class TextFeatures:
         return replace(self, sentence=length * functional.normalize(direction, dim=1))
 
     def roll(self, shift: int) -> TextFeatures:
-        """Row i receives the text of row i - shift: a mismatched caption for every picture."""
+        """Row i receives the text of row i - shift, so that every picture has a wrong caption."""
         return TextFeatures(*(getattr(self, f.name).roll(shift, dims=0) for f in fields(self)))
 
     @staticmethod
@@ -79,11 +84,11 @@ class TextFeatures:
 
 @dataclass(frozen=True)
 class Codes:
-    """What the mapping network hands to synthesis.
+    """The output of the mapping network and input of synthesis.
 
-    tokens:   [N, k, d] style codes (k = 1 for systems with a single style vector).
-    sentence: [N, d_s] sentence embedding that bypasses the mapping network; [N, 0] without text.
-    commitment: [N] weighted commitment loss of a vector quantiser in front, None without one.
+    tokens:     [N, k, d] style codes (k = 1 for systems with a single style vector).
+    sentence:   [N, d_s] sentence embedding that bypasses the mapping network; [N, 0] without text.
+    commitment: [N] weighted commitment loss of a vector quantiser of the text; None without one.
     """
 
     tokens: torch.Tensor
@@ -94,24 +99,30 @@ class Codes:
         return self.tokens.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor) -> Codes:
-        return Codes(self.tokens[rows], self.sentence[rows], None if self.commitment is None else self.commitment[rows])
+        return Codes(
+            self.tokens[rows],
+            self.sentence[rows],
+            None if self.commitment is None else self.commitment[rows],
+        )
 
 
 class ViewError(UserError):
-    """A generator was asked for a view that it cannot produce (another size than its own, or outside the frame)."""
+    """A view that a generator cannot draw: of another size than the trained one, or another box."""
 
 
 class Generator(nn.Module, abc.ABC):
     """Base of every generator.
 
-    Subclasses implement `mapping`, `prepare` and `render`. `latent_shape` is the shape of one z: that of the style codes,
-    unless a subclass sets another.
-    The buffer `tokens_mean` [k, d] is the running mean of the style codes in training, a centre for truncation.
-    `prepare` does the work whose cost does not grow with the number of pixels, once a view; `render` then makes
-    any crop of it. That split is what sampling in tiles stands on: a tile equals the same pixels of the whole.
+    Subclasses implement `mapping`, `prepare` and `render`. `prepare` does the work of a view that is
+    not done for each pixel. `render` then draws any crop of the view. Therefore large pictures can
+    be drawn in tiles: a tile equals the same pixels of the whole picture.
+
+    latent_shape: shape of one latent z; that of the style codes unless a subclass sets another.
+    tokens_mean: buffer [k, d], the running mean of the style codes in training. It is the centre of
+        the truncation.
     """
 
-    config: Any  # of the subclass; has sentence_dim and word_dim
+    config: Any  # each subclass has its config class, with sentence_dim and word_dim
     latent_shape: tuple[int, ...]
     tokens_mean: torch.Tensor
 
@@ -122,38 +133,53 @@ class Generator(nn.Module, abc.ABC):
 
     @property
     def reads_text(self) -> bool:
-        """Whether it is conditioned on text; an unconditional generator takes None in its place."""
+        """Whether the generator is conditioned on text. Otherwise its `text` argument is None."""
         return bool(self.config.sentence_dim or self.config.word_dim)
 
     @staticmethod
     def require_text(text: TextFeatures | None) -> TextFeatures:
-        """The text of a generator that is conditioned on it. Raises `ValueError` for None."""
+        """Return `text`, which a generator with text needs. Raises `ValueError` for None."""
         if text is None:
             raise ValueError("this generator is conditioned on text: pass TextFeatures")
         return text
 
     @abc.abstractmethod
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
-        """z [N, *latent_shape] standard normal, text of N rows (None for an unconditional generator) -> codes."""
+        """z [N, *latent_shape], standard normal, and N texts -> codes.
+
+        text: None for an unconditional generator.
+        """
 
     @abc.abstractmethod
     def prepare(self, codes: Codes, view: View) -> Any:
-        """Everything `render` needs for this view, for example the lines of a bi-line generator."""
+        """Compute what `render` needs for this view, for example the lines of a bi-line generator.
+
+        Raises `ViewError` for a view that the generator cannot draw.
+        """
 
     @abc.abstractmethod
     def render(self, prepared: Any, rows: slice, columns: slice) -> torch.Tensor:
-        """Pixels [N, 3, len(rows), len(columns)] of a prepared view, in [-1, 1] up to overshoot."""
+        """Draw the pixels [N, 3, rows, columns] of a crop of a prepared view.
+
+        Values are in [-1, 1] up to overshoot.
+        """
 
     def synthesis(self, codes: Codes, view: View) -> torch.Tensor:
-        """The whole view at once: [N, 3, view.height, view.width], in [-1, 1] up to overshoot."""
+        """Draw the whole view: [N, 3, view.height, view.width] in [-1, 1] up to overshoot."""
         return self.render(self.prepare(codes, view), slice(0, view.height), slice(0, view.width))
 
     def condition(self, text: TextFeatures | None) -> TextFeatures | None:
-        """What the discriminator is told of the text, without gradient: the text, or what a quantiser makes of it."""
+        """The text features that the discriminator reads, without gradient.
+
+        These are the features of `text`, or quantised features in systems with a quantiser.
+        """
         return text
 
     def end_step(self) -> dict[str, torch.Tensor]:
-        """Once a training step, on every rank: what no optimiser moves (code books). Returns scalars to log by name."""
+        """Update state that no optimiser updates, such as code books; return scalars to log by name.
+
+        Training calls it once for each step, on every rank.
+        """
         return {}
 
     def forward(self, z: torch.Tensor, text: TextFeatures | None, view: View) -> torch.Tensor:
@@ -162,10 +188,11 @@ class Generator(nn.Module, abc.ABC):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A discriminator's answer: logits (high = real) and features f_D [N, F] for ConD (None without
-    that head).
+    """The output of a discriminator.
 
-    logits: [N], or [N, P] where a discriminator judges P positions of a picture one by one.
+    logits:   [N], high for real pictures; [N, P] where a discriminator gives a logit for each of P
+              positions of a picture.
+    features: [N, F], the features f_D for ConD; None without that head.
     """
 
     logits: torch.Tensor
@@ -173,31 +200,31 @@ class Verdict:
 
 
 class Discriminator(nn.Module, abc.ABC):
-    """Base of every discriminator: images [N, 3, R, R] in [-1, 1] and their text -> Verdict.
+    """Base of every discriminator D: images [N, 3, R, R] in [-1, 1] and N texts -> Verdict.
 
-    `trunk` is everything that does not see the text, so one pass over a picture can be judged against several texts.
-    It is `read(sense(images))`. No parameter takes part in `sense`, so what it returns stays valid
-    while D learns: D reads it without gradient, and G after D's step with the gradient to the
-    pictures.
+    `trunk` does not read the text, so `judge` can compare the result of one `trunk` with several
+    texts. `trunk(images)` is `read(sense(images))`. `sense` has no trained parameters, so its result
+    stays valid after an optimiser step of D: the step of D uses it without gradient, and the step of
+    G that follows uses it again with the gradient to the images.
     """
 
     def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """[N, 3, R, R] -> the tensors that `read` takes: the pictures, or features of a frozen
-        network.
-        """
+        """Images [N, 3, R, R] -> the images, or features of a frozen network, as input of `read`."""
         return (images,)
 
     def read(self, sensed: tuple[torch.Tensor, ...]) -> Any:
-        """What `sense` returned -> what `judge` takes."""
+        """The result of `sense` -> the input of `judge`."""
         return self.trunk(*sensed)
 
     @abc.abstractmethod
     def trunk(self, images: torch.Tensor) -> Any:
-        """[N, 3, R, R] -> what `judge` takes: [N, C], or feature maps of several heads."""
+        """Images [N, 3, R, R] -> the input of `judge`: [N, C], or feature maps of several heads."""
 
     @abc.abstractmethod
     def judge(self, hidden: Any, text: TextFeatures | None) -> Verdict:
-        """What `trunk` returned and N texts (None for an unconditional discriminator) -> Verdict.
+        """The result of `trunk` and N texts -> Verdict.
+
+        text: None for an unconditional discriminator.
         """
 
     def forward(self, images: torch.Tensor, text: TextFeatures | None) -> Verdict:
@@ -206,19 +233,26 @@ class Discriminator(nn.Module, abc.ABC):
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """A frozen text tower. `id` names model and weights; it is written into snapshots and feature caches."""
+    """A frozen text encoder.
+
+    id: identifies the model and its weights; it is stored in snapshots and feature caches.
+    sentence_dim, word_dim: d_s and d_w of `TextFeatures`.
+    """
 
     id: str
     sentence_dim: int
     word_dim: int
 
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
-        """Captions -> features on the encoder's device, float32, without gradient."""
+        """N captions -> features of N rows, float32, on the encoder's device, without gradient."""
 
 
 @runtime_checkable
 class ImageTextEncoder(TextEncoder, Protocol):
-    """A frozen dual encoder: image and sentence embeddings share one space of `sentence_dim` dimensions."""
+    """A frozen dual encoder, with images and sentences in one space of `sentence_dim` dimensions."""
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """[N, 3, H, W] in [-1, 1], any size -> [N, sentence_dim], not normalised; differentiable in the images."""
+        """Images [N, 3, H, W] in [-1, 1] of any size -> embeddings [N, sentence_dim].
+
+        The embeddings are not normalised. Differentiable in the images.
+        """

@@ -1,7 +1,9 @@
-"""A snapshot is a folder of data, never code: `config.json`, `model.safetensors`, `README.md` (the model card).
+"""Snapshots: a trained generator in a folder of data without code.
 
-It holds the EMA generator and what is needed to use it: the generator's config, the text encoder's name and id, the
-trained resolution, and `info` about the run. Reading it executes nothing.
+The folder holds `config.json`, `model.safetensors` and `README.md` (the model card). The weights
+are those of the EMA generator. The config names the generator's config, the spec and the id of the
+text encoder, the trained resolution, and `info` about the run. Reading a snapshot executes no code
+from it.
 """
 
 from __future__ import annotations
@@ -33,12 +35,15 @@ SNAPSHOT_PREFIX = "network-snapshot-"
 
 @dataclass
 class Snapshot:
-    """A generator with what one needs to use it.
+    """A generator and the facts that are needed to use it.
 
-    text_encoder: a spec for `networks.text_encoders.load_encoder`, empty where training loaded
-    none; encoder_id: the id of what it loaded in training, which names its weights (empty in
-    snapshots from before it was kept); resolution: trained side in pixels; info: free-form facts of
-    the run (recipe, kimg, data set ...); sha256: of the weights file, empty before saving.
+    text_encoder: spec for `networks.text_encoders.load_encoder`; empty where training loaded no
+        encoder.
+    resolution: side of the training pictures in pixels.
+    info: free-form facts of the run (recipe, kimg, data set, ...).
+    sha256: hash of the weight file; empty before saving.
+    encoder_id: `TextEncoder.id` in training, which identifies the encoder's weights; empty in
+        older snapshots, which do not store it.
     """
 
     generator: Generator
@@ -49,43 +54,68 @@ class Snapshot:
     encoder_id: str = ""
 
     def load_encoder(self, device: torch.device | str = "cpu") -> TextEncoder | None:
-        """The text encoder that this generator was trained with; None where it reads no text.
+        """Load the text encoder of the training; None for an unconditional generator.
 
-        Raises `UserError` where another encoder loads.
+        Raises `UserError` where the encoder's weights or widths differ from those in training.
         """
         if not self.generator.reads_text:
             return None
         encoder = load_encoder(self.text_encoder, device)
         if self.encoder_id and encoder.id != self.encoder_id:
-            raise UserError(f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in training "
-                            f"({self.encoder_id}), so prompts would mean something else; restore the weights of that time")
+            raise UserError(
+                f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in "
+                f"training ({self.encoder_id}), so its features would not fit this generator; "
+                "restore the encoder's weights of the training"
+            )
         config = self.generator.config
         for name in ("sentence_dim", "word_dim"):
             if getattr(config, name) not in (0, getattr(encoder, name)):
-                raise UserError(f"text encoder {self.text_encoder}: its {name} is {getattr(encoder, name)}, the generator's "
-                                f"{getattr(config, name)}; config.json names another encoder than that of the training")
+                raise UserError(
+                    f"text encoder {self.text_encoder}: its {name} is {getattr(encoder, name)}, "
+                    f"the generator's {getattr(config, name)}; config.json names another encoder "
+                    "than that of the training"
+                )
         return encoder
 
     def save_pretrained(self, path: str | Path, card: CardFields | None = None) -> None:
-        """Write the folder atomically; an existing snapshot is replaced.
+        """Write the snapshot folder atomically; an existing snapshot is replaced.
 
-        card: what the model card says beyond the snapshot. Raises `UserError` for a folder of
-        anything else, and where a score in `card` was measured on other weights.
+        card: fields of the model card that the snapshot does not hold. Raises `UserError` if the
+        folder exists and is no snapshot, and if a score in `card` was measured on other weights.
         """
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
-        config = {"format": FORMAT, "generator": to_dict(self.generator.config), "text_encoder": self.text_encoder,
-                  "text_encoder_id": self.encoder_id, "resolution": self.resolution, "info": self.info}
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.generator.state_dict().items()
+        }
+        config = {
+            "format": FORMAT,
+            "generator": to_dict(self.generator.config),
+            "text_encoder": self.text_encoder,
+            "text_encoder_id": self.encoder_id,
+            "resolution": self.resolution,
+            "info": self.info,
+        }
         with atomic_path(path, folder=True, ours=snapshot_fault) as folder:
             (folder / "model.safetensors").write_bytes(save(tensors))
             self.sha256 = sha256_of(folder / "model.safetensors")
-            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (folder / "config.json").write_text(
+                json.dumps(config, indent=2) + "\n", encoding="utf-8"
+            )
             text = model_card(config, self.generator, self.sha256, card or CardFields())
             (folder / "README.md").write_text(text, encoding="utf-8")
 
-    def push_to_hub(self, repo_id: str, *, license: str, datasets: Sequence[str] = (),
-                    scores: str | Path | None = None, private: bool | None = None,
-                    revision: str | None = None, token: str | None = None,
-                    message: str = "Upload a snapshot of EIDGAN") -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str,
+        datasets: Sequence[str] = (),
+        scores: str | Path | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        message: str = "Upload a snapshot of EIDGAN",
+    ) -> str:
         """Upload the snapshot with its model card to the Hugging Face Hub; the URL of the commit.
 
         repo_id: "user/name"; the repository is made where it does not exist. license: the Hub's
@@ -102,8 +132,9 @@ class Snapshot:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "snapshot"
             self.save_pretrained(folder, card)
-            return hub_snapshots.upload(folder, repo_id, private=private, revision=revision,
-                                        message=message, token=token)
+            return hub_snapshots.upload(
+                folder, repo_id, private=private, revision=revision, message=message, token=token
+            )
 
     @staticmethod
     def from_pretrained(path: str | Path, revision: str | None = None) -> Snapshot:
@@ -115,22 +146,34 @@ class Snapshot:
         if hub_snapshots.is_on_hub(path):
             folder = hub_snapshots.download(str(path), revision)
         elif revision is not None:
-            raise UserError(f"{path}: is looked up here and not on the Hugging Face Hub, so it has "
-                            f"no revision {revision!r}; leave the revision out")
+            raise UserError(
+                f"{path}: is looked up here and not on the Hugging Face Hub, so it has "
+                f"no revision {revision!r}; leave the revision out"
+            )
         else:
             folder = find_snapshot(path)
         config = read_json(folder / "config.json")
         _check_config(folder / "config.json", config)
         if config["format"] != FORMAT:
-            raise UserError(f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; update this code")
+            raise UserError(
+                f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; update this code"
+            )
         kind = str(config["generator"].get("kind", ""))
         if kind not in GENERATORS:
-            raise UserError(f"{folder / 'config.json'}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
+            raise UserError(
+                f"{folder / 'config.json'}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}"
+            )
         generator = from_dict(GENERATORS[kind], config["generator"], "generator").build()
         weights = folder / "model.safetensors"
         _load_weights(generator, weights)
-        return Snapshot(generator.eval().requires_grad_(False), config["text_encoder"], config["resolution"],
-                        config["info"], sha256_of(weights), config.get("text_encoder_id", ""))
+        return Snapshot(
+            generator.eval().requires_grad_(False),
+            config["text_encoder"],
+            config["resolution"],
+            config["info"],
+            sha256_of(weights),
+            config.get("text_encoder_id", ""),
+        )
 
 
 def _own_files(folder: Path) -> tuple[str, ...]:
@@ -143,12 +186,20 @@ snapshot_fault = whole_folder(_own_files)  # the rule of ownership for snapshots
 
 
 def _check_config(path: Path, config: Any) -> None:
-    fields = {"format": int, "generator": dict, "text_encoder": str, "resolution": int, "info": dict}
+    fields = {
+        "format": int,
+        "generator": dict,
+        "text_encoder": str,
+        "resolution": int,
+        "info": dict,
+    }
     for name, kind in fields.items():
         if not isinstance(config, dict) or name not in config:
             raise UserError(f"{path}: no field {name!r}; this is not a snapshot's config")
         if not isinstance(config[name], kind):
-            raise UserError(f"{path}: field {name!r} must be of type {kind.__name__}, got {config[name]!r}")
+            raise UserError(
+                f"{path}: field {name!r} must be of type {kind.__name__}, got {config[name]!r}"
+            )
 
 
 def _load_weights(generator: Generator, path: Path) -> None:
@@ -161,13 +212,19 @@ def _load_weights(generator: Generator, path: Path) -> None:
     own = generator.state_dict()
     for name in own.keys() | tensors.keys():
         if name not in tensors or name not in own:
-            raise UserError(f"{path}: tensor {name!r} is {'missing' if name in own else 'unknown'}; "
-                            "the weights do not belong to the config.json beside them")
+            raise UserError(
+                f"{path}: tensor {name!r} is {'missing' if name in own else 'unknown'}; "
+                "the weights do not belong to the config.json beside them"
+            )
         if own[name].shape != tensors[name].shape:
-            raise UserError(f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
-                            f"config.json asks for {tuple(own[name].shape)}")
+            raise UserError(
+                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
+                f"config.json asks for {tuple(own[name].shape)}"
+            )
         if not torch.isfinite(tensors[name]).all():
-            raise UserError(f"{path}: tensor {name!r} is not finite, the run had diverged; take an earlier snapshot")
+            raise UserError(
+                f"{path}: tensor {name!r} is not finite, the run had diverged; take an earlier snapshot"
+            )
     generator.load_state_dict(tensors)
 
 
@@ -175,15 +232,23 @@ def find_snapshot(path: str | Path) -> Path:
     """The snapshot folder meant by `path`: itself, or the newest one of a run folder. Raises `UserError`."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; give a run folder, a snapshot folder, or the name "
-                        "user/model of a model on the Hugging Face Hub")
+        raise UserError(
+            f"{path} does not exist; give a run folder, a snapshot folder, or the name "
+            "user/model of a model on the Hugging Face Hub"
+        )
     if not path.is_dir():
-        raise UserError(f"{path} is a file; give the snapshot folder that holds config.json and model.safetensors")
+        raise UserError(
+            f"{path} is a file; give the snapshot folder that holds config.json and model.safetensors"
+        )
     if (path / "config.json").exists():
         return path
     snapshots = sorted(path.glob(f"{SNAPSHOT_PREFIX}*/config.json"))
     if snapshots:
         return snapshots[-1].parent
     if (path / "model.safetensors").exists():
-        raise UserError(f"{path / 'config.json'} does not exist; a snapshot folder needs it beside model.safetensors")
-    raise UserError(f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; give a run or snapshot folder")
+        raise UserError(
+            f"{path / 'config.json'} does not exist; a snapshot folder needs it beside model.safetensors"
+        )
+    raise UserError(
+        f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; give a run or snapshot folder"
+    )

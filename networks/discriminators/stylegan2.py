@@ -1,4 +1,4 @@
-"""StyleGAN2's residual discriminator (Karras et al. 2020, figure 7) with the text projection of our shared head."""
+"""StyleGAN2's residual discriminator (Karras et al. 2020, figure 7) with a text projection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from networks.layers.scale_widths import scale_widths
 
 @dataclass(frozen=True, kw_only=True)
 class Stylegan2DiscriminatorConfig:
-    """resolution: side of the pictures, a power of two. sentence_dim, feature_dim: see `TextProjectionHead`."""
+    """Config of StyleGAN2's discriminator.
+
+    resolution: side of the pictures, a power of two.
+    channel_base, channel_max: scale s has min(channel_base / s, channel_max) channels.
+    sentence_dim, feature_dim: see `TextProjectionHead`.
+    group_size: samples of a group of the minibatch standard deviation.
+    """
 
     kind: ClassVar[str] = "stylegan2"
 
@@ -31,26 +37,40 @@ class Stylegan2DiscriminatorConfig:
     def __post_init__(self) -> None:
         scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
 
-    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> Stylegan2DiscriminatorConfig:
-        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+    def with_io(
+        self, resolution: int, sentence_dim: int, feature_dim: int
+    ) -> Stylegan2DiscriminatorConfig:
+        return replace(
+            self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim
+        )
 
     def build(self) -> Stylegan2Discriminator:
         return Stylegan2Discriminator(self)
 
 
 class Stylegan2Discriminator(Discriminator):
-    """See the module; `config` is kept as `.config`."""
+    """Images [N, 3, R, R] in [-1, 1] -> `trunk` -> hidden [N, C] -> `judge` -> Verdict.
+
+    R is `config.resolution`.
+    """
 
     def __init__(self, config: Stylegan2DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths(
+            "discriminator", config.resolution, config.channel_base, config.channel_max
+        )
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
         self.blocks = nn.ModuleList(
-            ResidualDown(widths[a], widths[b], "binomial") for a, b in pairwise(scales))
-        self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
-                                       group_size=config.group_size)
+            ResidualDown(widths[a], widths[b], "binomial") for a, b in pairwise(scales)
+        )
+        self.head = TextProjectionHead(
+            widths[4],
+            sentence_dim=config.sentence_dim,
+            feature_dim=config.feature_dim,
+            group_size=config.group_size,
+        )
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(images)

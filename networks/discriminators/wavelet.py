@@ -1,9 +1,10 @@
-"""EIDGAN's wavelet discriminator, after StyleSwin (Zhang et al. 2022): Haar sub-bands of the picture enter every scale.
+"""EIDGAN's wavelet discriminator, after StyleSwin (Zhang et al. 2022).
 
-The first layer sees the picture at full resolution; below it the picture is halved again and again, and each halving
-hands its orthonormal Haar transform to the features of that size. LL / 2 is the halved picture itself, so one
-transform does both. A spectral block (eq. 6 without a style: a learned spectrum over the channels of each position,
-folded into its 1 x 1 layer) sits at one low resolution.
+The first layer reads the picture at full resolution. The picture is then halved for each further
+scale, and the orthonormal Haar sub-bands of each halving are added to the features of that scale
+through a 1 x 1 layer. The sub-band LL / 2 is the halved picture, so one transform gives both. One
+scale of low resolution also has a spectral block: eq. 6 without a style, that is a learned spectrum
+over the channels of each position, folded into a 1 x 1 layer.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from torch_utils.ops.modulated_linear.reference import LEAKY_GAIN, LEAKY_SLOPE
 
 @dataclass(frozen=True, kw_only=True)
 class WaveletDiscriminatorConfig:
-    """resolution: side of the pictures, a power of two. sentence_dim, feature_dim: see `TextProjectionHead`.
+    """Config of the wavelet discriminator.
 
-    spectral_scale: the scale that carries the spectral block (0 = none). group_size: of the
-    minibatch deviation and of the comparisons. kernels: comparisons of the samples of a group
-    (0 = none).
+    resolution: side of the pictures, a power of two.
+    channel_base, channel_max: scale s has min(channel_base / s, channel_max) channels.
+    sentence_dim, feature_dim, group_size, kernels: see `TextProjectionHead`.
+    spectral_scale: the scale that has the spectral block, a power of two from 4 to half the
+        resolution; 0 = none.
     """
 
     kind: ClassVar[str] = "wavelet"
@@ -52,48 +55,78 @@ class WaveletDiscriminatorConfig:
         check_bounds(self, "discriminator.")
         scales = scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
         if self.spectral_scale and self.spectral_scale not in list(scales)[1:]:
-            raise UserError(f"discriminator.spectral_scale: {self.spectral_scale} is none of {list(scales)[1:]} (0 = none)")
+            raise UserError(
+                f"discriminator.spectral_scale: {self.spectral_scale} is none of "
+                f"{list(scales)[1:]} (0 = none)"
+            )
 
-    def with_io(self, resolution: int, sentence_dim: int, feature_dim: int) -> WaveletDiscriminatorConfig:
-        return replace(self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim)
+    def with_io(
+        self, resolution: int, sentence_dim: int, feature_dim: int
+    ) -> WaveletDiscriminatorConfig:
+        return replace(
+            self, resolution=resolution, sentence_dim=sentence_dim, feature_dim=feature_dim
+        )
 
     def build(self) -> WaveletDiscriminator:
         return WaveletDiscriminator(self)
 
 
 class SpectralBlock(nn.Module):
-    """[N, C, H, W] -> same: x plus a 1 x 1 layer behind a learned spectrum over the channels, over sqrt(2)."""
+    """x [N, C, H, W] -> (x + f(x)) / sqrt(2), of the same shape.
+
+    f multiplies the spectrum of the channels of each position by a learned spectrum and then
+    applies a 1 x 1 layer with leaky ReLU.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(channels, channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.spectrum = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(channels // 2 + 1, 1))  # real, imaginary
+        # Real and imaginary part of each frequency; the identity at the start.
+        self.spectrum = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(channels // 2 + 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = spectral_fold(self.weight, torch.view_as_complex(self.spectrum))
         weight = weight * (LEAKY_GAIN / math.sqrt(weight.shape[1]))
-        y = functional.conv2d(x, weight[:, :, None, None].to(x.dtype), (self.bias * LEAKY_GAIN).to(x.dtype))
+        y = functional.conv2d(
+            x, weight[:, :, None, None].to(x.dtype), (self.bias * LEAKY_GAIN).to(x.dtype)
+        )
         return (x + functional.leaky_relu(y, LEAKY_SLOPE, inplace=True)) * math.sqrt(0.5)
 
 
 class WaveletDiscriminator(Discriminator):
-    """See the module; `config` is kept as `.config`."""
+    """Images [N, 3, R, R] in [-1, 1] -> `trunk` -> hidden [N, C] -> `judge` -> Verdict.
+
+    R is `config.resolution`.
+    """
 
     def __init__(self, config: WaveletDiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        widths = scale_widths("discriminator", config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths(
+            "discriminator", config.resolution, config.channel_base, config.channel_max
+        )
         scales = list(widths)
         self.from_rgb = EqualConv2d(3, widths[config.resolution], 1)
         self.blocks = nn.ModuleList(
-            ResidualDown(widths[a], widths[b], "box", math.sqrt(0.5)) for a, b in pairwise(scales))
+            ResidualDown(widths[a], widths[b], "box", math.sqrt(0.5)) for a, b in pairwise(scales)
+        )
         self.from_wavelet = nn.ModuleList(
-            EqualConv2d(12, widths[scale], 1, scale=math.sqrt(0.5)) for scale in scales[1:])
-        self.spectral_after = scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
-        self.spectral = SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
-        self.head = TextProjectionHead(widths[4], sentence_dim=config.sentence_dim, feature_dim=config.feature_dim,
-                                       group_size=config.group_size, kernels=config.kernels)
+            EqualConv2d(12, widths[scale], 1, scale=math.sqrt(0.5)) for scale in scales[1:]
+        )
+        self.spectral_after = (
+            scales.index(config.spectral_scale) - 1 if config.spectral_scale else None
+        )
+        self.spectral = (
+            SpectralBlock(widths[config.spectral_scale]) if config.spectral_scale else None
+        )
+        self.head = TextProjectionHead(
+            widths[4],
+            sentence_dim=config.sentence_dim,
+            feature_dim=config.feature_dim,
+            group_size=config.group_size,
+            kernels=config.kernels,
+        )
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(images)

@@ -18,17 +18,31 @@ from networks.layers.vector_quantizer import VectorQuantizerConfig
 
 GeneratorConfig = SystemConfig | QuantizedConfig
 
-GENERATORS: dict[str, type[GeneratorConfig]] = {config.kind: config for config in get_args(GeneratorConfig)}
+GENERATORS: dict[str, type[GeneratorConfig]] = {
+    config.kind: config for config in get_args(GeneratorConfig)
+}
 
 _SYSTEMS: dict[str, SystemConfig] = {
     # The paper's size at 256 x 256: 18 M parameters with ViT-B/32 text.
     "eidgan": EidganConfig(),
     # For fast sampling: the same trunk at half the thickness, a sixth of the pixel part.
-    "eidgan-fast": EidganConfig(thickness=4, features=16, decoder_hidden=(32, 32), refinement=(64, 32)),
+    "eidgan-fast": EidganConfig(
+        thickness=4, features=16, decoder_hidden=(32, 32), refinement=(64, 32)
+    ),
     # For 64 x 64 and CPUs: the embedded data set and its text encoder (256-d sentences, 384-d words).
     "eidgan-small": EidganConfig(
-        sentence_dim=256, word_dim=384, channels=(256, 256, 256, 128), thickness=4, features=16,
-        decoder_hidden=(32, 32), refinement=(32, 32), attention_dim=64, bandwidth=3.0, styled_lines=True, output="tanh"),
+        sentence_dim=256,
+        word_dim=384,
+        channels=(256, 256, 256, 128),
+        thickness=4,
+        features=16,
+        decoder_hidden=(32, 32),
+        refinement=(32, 32),
+        attention_dim=64,
+        bandwidth=3.0,
+        styled_lines=True,
+        output="tanh",
+    ),
     "creps": CrepsConfig(),
     "creps-narrow": CrepsConfig(style_dim=64),
     "crepsclip": CrepsConfig(sentence_dim=512),
@@ -38,37 +52,122 @@ _SYSTEMS: dict[str, SystemConfig] = {
     "vqcgan": VqcganConfig(),
     # The others beside eidgan-small: about its multiply-adds at 64 x 64.
     "crepsclip-small": CrepsConfig(
-        sentence_dim=256, style_dim=128, mapping_layers=4, channels=(256, 256, 256, 128), thickness=4, features=16,
-        decoder_hidden=(32, 32), refinement=(32, 32), bandwidth=3.0, output="tanh"),
+        sentence_dim=256,
+        style_dim=128,
+        mapping_layers=4,
+        channels=(256, 256, 256, 128),
+        thickness=4,
+        features=16,
+        decoder_hidden=(32, 32),
+        refinement=(32, 32),
+        bandwidth=3.0,
+        output="tanh",
+    ),
     "inrganclip-small": InrganConfig(
-        resolution=64, sentence_dim=256, style_dim=128, channel_base=6144, channel_max=160, start_resolution=8, extra_from=32,
-        embedding=32, output="tanh"),
+        resolution=64,
+        sentence_dim=256,
+        style_dim=128,
+        channel_base=6144,
+        channel_max=160,
+        start_resolution=8,
+        extra_from=32,
+        embedding=32,
+        output="tanh",
+    ),
     "cipsclip-small": CipsConfig(
-        resolution=64, sentence_dim=256, style_dim=128, channels=96, num_layers=8, embedding=32, output="tanh"),
+        resolution=64,
+        sentence_dim=256,
+        style_dim=128,
+        channels=96,
+        num_layers=8,
+        embedding=32,
+        output="tanh",
+    ),
     "stylegan2clip-small": Stylegan2Config(
-        resolution=64, sentence_dim=256, style_dim=128, mapping_layers=4, channel_base=3072, channel_max=160, output="tanh"),
-    "vqcgan-small": VqcganConfig(resolution=64, sentence_dim=256, word_dim=384, channel_base=4096, channel_max=512),
+        resolution=64,
+        sentence_dim=256,
+        style_dim=128,
+        mapping_layers=4,
+        channel_base=3072,
+        channel_max=160,
+        output="tanh",
+    ),
+    "vqcgan-small": VqcganConfig(
+        resolution=64, sentence_dim=256, word_dim=384, channel_base=4096, channel_max=512
+    ),
     # For tests: every part present, nothing wide.
     "eidgan-tiny": EidganConfig(
-        sentence_dim=64, word_dim=64, num_tokens=4, token_dim=16, mapping_layers=2, channels=(32, 32), thickness=2,
-        features=8, decoder_hidden=(16,), refinement=(16, 16), attention_dim=16, num_heads=2, bandwidth=2.0),
-    "creps-tiny": CrepsConfig(sentence_dim=64, style_dim=16, mapping_layers=2, channels=(32, 32), thickness=2, features=8,
-                              decoder_hidden=(16,), refinement=(16, 16), bandwidth=2.0),
-    "inrgan-tiny": InrganConfig(resolution=32, sentence_dim=64, style_dim=16, channel_base=512, channel_max=32, rank=4,
-                                start_resolution=8, extra_from=32, embedding=8),
-    "cips-tiny": CipsConfig(resolution=32, sentence_dim=64, style_dim=16, mapping_layers=2, channels=32, num_layers=4,
-                            embedding=16, bandwidth=2.0),
-    "stylegan2-tiny": Stylegan2Config(resolution=32, sentence_dim=64, style_dim=16, mapping_layers=2, channel_base=512,
-                                      channel_max=32),
-    "vqcgan-tiny": VqcganConfig(resolution=32, sentence_dim=64, word_dim=64, latent_dim=16, channel_base=512, channel_max=32,
-                                quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=8)),
+        sentence_dim=64,
+        word_dim=64,
+        num_tokens=4,
+        token_dim=16,
+        mapping_layers=2,
+        channels=(32, 32),
+        thickness=2,
+        features=8,
+        decoder_hidden=(16,),
+        refinement=(16, 16),
+        attention_dim=16,
+        num_heads=2,
+        bandwidth=2.0,
+    ),
+    "creps-tiny": CrepsConfig(
+        sentence_dim=64,
+        style_dim=16,
+        mapping_layers=2,
+        channels=(32, 32),
+        thickness=2,
+        features=8,
+        decoder_hidden=(16,),
+        refinement=(16, 16),
+        bandwidth=2.0,
+    ),
+    "inrgan-tiny": InrganConfig(
+        resolution=32,
+        sentence_dim=64,
+        style_dim=16,
+        channel_base=512,
+        channel_max=32,
+        rank=4,
+        start_resolution=8,
+        extra_from=32,
+        embedding=8,
+    ),
+    "cips-tiny": CipsConfig(
+        resolution=32,
+        sentence_dim=64,
+        style_dim=16,
+        mapping_layers=2,
+        channels=32,
+        num_layers=4,
+        embedding=16,
+        bandwidth=2.0,
+    ),
+    "stylegan2-tiny": Stylegan2Config(
+        resolution=32,
+        sentence_dim=64,
+        style_dim=16,
+        mapping_layers=2,
+        channel_base=512,
+        channel_max=32,
+    ),
+    "vqcgan-tiny": VqcganConfig(
+        resolution=32,
+        sentence_dim=64,
+        word_dim=64,
+        latent_dim=16,
+        channel_base=512,
+        channel_max=32,
+        quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=8),
+    ),
 }
 PRESETS: dict[str, GeneratorConfig] = {
     **_SYSTEMS,
     # For tests: behind a code book.
     "quantized-tiny": QuantizedConfig(
         generator=_SYSTEMS["eidgan-tiny"],
-        quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4)),
+        quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4),
+    ),
 }
 
 

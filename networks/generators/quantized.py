@@ -59,8 +59,13 @@ class QuantizedGenerator(Generator):
         super().__init__((generator.tokens_mean.shape[0], generator.tokens_mean.shape[1]))
         self.config, self.generator, self.latent_shape = config, generator, generator.latent_shape
         widths = {"sentence": config.sentence_dim, "words": config.word_dim}
-        self.quantizers = nn.ModuleDict({name: FeatureQuantizer(width, config.quantizer)
-                                         for name, width in widths.items() if width})
+        self.quantizers = nn.ModuleDict(
+            {
+                name: FeatureQuantizer(width, config.quantizer)
+                for name, width in widths.items()
+                if width
+            }
+        )
 
     def quantize(self, text: TextFeatures | None) -> tuple[TextFeatures, torch.Tensor]:
         """The text of codes only, and the commitment loss of each sample [N]."""
@@ -68,7 +73,10 @@ class QuantizedGenerator(Generator):
         commitment = torch.zeros(len(text), device=text.sentence.device)
         if "sentence" in self.quantizers:
             found = self.quantizers["sentence"](text.sentence.unsqueeze(1))
-            text, commitment = replace(text, sentence=found.codes.squeeze(1)), commitment + found.commitment
+            text, commitment = (
+                replace(text, sentence=found.codes.squeeze(1)),
+                commitment + found.commitment,
+            )
         if "words" in self.quantizers:
             found = self.quantizers["words"](text.words, text.mask)
             text, commitment = replace(text, words=found.codes), commitment + found.commitment
@@ -77,7 +85,10 @@ class QuantizedGenerator(Generator):
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         quantized, commitment = self.quantize(text)
         codes = self.generator.mapping(z, quantized)
-        return replace(codes, commitment=commitment if codes.commitment is None else commitment + codes.commitment)
+        return replace(
+            codes,
+            commitment=commitment if codes.commitment is None else commitment + codes.commitment,
+        )
 
     def prepare(self, codes: Codes, view: View) -> Any:
         return self.generator.prepare(codes, view)

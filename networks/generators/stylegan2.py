@@ -66,12 +66,26 @@ class ModulatedConv2d(nn.Module):
 
     filter: torch.Tensor | None
 
-    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, kernel: int = 3, up: bool = False,
-                 demodulate: bool = True, activate: bool = True, weight_init: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style_dim: int,
+        *,
+        kernel: int = 3,
+        up: bool = False,
+        demodulate: bool = True,
+        activate: bool = True,
+        weight_init: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel) * weight_init)
+        self.weight = nn.Parameter(
+            torch.randn(out_channels, in_channels, kernel, kernel) * weight_init
+        )
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.affine = EqualLinear(style_dim, in_channels, bias_init=1.0, weight_init=1.0 if demodulate else 0.2)
+        self.affine = EqualLinear(
+            style_dim, in_channels, bias_init=1.0, weight_init=1.0 if demodulate else 0.2
+        )
         self.gain = 1 / math.sqrt(in_channels * kernel * kernel)
         self.padding, self.demodulate, self.activate = kernel // 2, demodulate, activate
         self.register_buffer("filter", low_pass("binomial") if up else None, persistent=False)
@@ -82,12 +96,16 @@ class ModulatedConv2d(nn.Module):
         if self.filter is None:
             x = functional.conv2d(x, weight.to(x.dtype), padding=self.padding)
         else:
-            x = functional.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)  # [N, O, 2H + 1, 2W + 1]
+            x = functional.conv_transpose2d(
+                x, weight.to(x.dtype).transpose(0, 1), stride=2
+            )  # [N, O, 2H + 1, 2W + 1]
             kernel = (self.filter * 4).to(x.dtype).expand(x.shape[1], 1, -1, -1)
             x = functional.conv2d(x, kernel, padding=1, groups=x.shape[1])
         if self.demodulate:
             # A sum of products, not a matrix product: autocast would round that to bf16.
-            norm = (style.square().unsqueeze(1) * weight.square().sum(dim=(2, 3))).sum(dim=2)  # [N, O]
+            norm = (style.square().unsqueeze(1) * weight.square().sum(dim=(2, 3))).sum(
+                dim=2
+            )  # [N, O]
             x = x * (norm + DEMODULATION_EPS).rsqrt()[:, :, None, None].to(x.dtype)
         x = x + self.bias[:, None, None].to(x.dtype)
         return functional.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN if self.activate else x
@@ -100,13 +118,19 @@ class SkipBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, first: bool) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([ModulatedConv2d(in_channels, out_channels, style_dim, up=not first)])
+        self.layers = nn.ModuleList(
+            [ModulatedConv2d(in_channels, out_channels, style_dim, up=not first)]
+        )
         if not first:
             self.layers.append(ModulatedConv2d(out_channels, out_channels, style_dim))
-        self.to_rgb = ModulatedConv2d(out_channels, 3, style_dim, kernel=1, demodulate=False, activate=False, weight_init=0.25)
+        self.to_rgb = ModulatedConv2d(
+            out_channels, 3, style_dim, kernel=1, demodulate=False, activate=False, weight_init=0.25
+        )
         self.register_buffer("filter", low_pass("binomial"), persistent=False)
 
-    def forward(self, x: torch.Tensor, rgb: torch.Tensor | None, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, rgb: torch.Tensor | None, style: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         for layer in self.layers:
             x = layer(x, style)
         own = self.to_rgb(x, style)
@@ -118,10 +142,16 @@ class Stylegan2(NativeGenerator, StyleGenerator):
 
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__(config)
-        widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())
+        widths = list(
+            scale_widths(
+                "generator", config.resolution, config.channel_base, config.channel_max
+            ).values()
+        )
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
-        self.blocks = nn.ModuleList(SkipBlock(a, b, config.style_dim, first=i == 0)
-                                    for i, (a, b) in enumerate(pairwise([widths[0], *widths])))
+        self.blocks = nn.ModuleList(
+            SkipBlock(a, b, config.style_dim, first=i == 0)
+            for i, (a, b) in enumerate(pairwise([widths[0], *widths]))
+        )
 
     def paint(self, codes: Codes) -> torch.Tensor:
         style = codes.tokens[:, 0]

@@ -7,4 +7,6 @@ from networks.generators.inrgan import InrganConfig
 from networks.generators.stylegan2 import Stylegan2Config
 from networks.generators.vqcgan import VqcganConfig
 
-SystemConfig = EidganConfig | CrepsConfig | InrganConfig | CipsConfig | Stylegan2Config | VqcganConfig
+SystemConfig = (
+    EidganConfig | CrepsConfig | InrganConfig | CipsConfig | Stylegan2Config | VqcganConfig
+)

@@ -52,7 +52,11 @@ class VqcganConfig(GeneratorOptions):
     @property
     def codes_dim(self) -> int:
         """Width of the flattened codes of a text, 0 for an unconditional generator."""
-        return self.quantizer.slots * self.quantizer.code_dim if self.sentence_dim or self.word_dim else 0
+        return (
+            self.quantizer.slots * self.quantizer.code_dim
+            if self.sentence_dim or self.word_dim
+            else 0
+        )
 
     def condition_dim(self, sentence_dim: int) -> int:
         """The discriminator gets the codes in place of the sentence embedding."""
@@ -71,8 +75,12 @@ class WordAttention(nn.Module):
     def __init__(self, config: VqcganConfig) -> None:
         super().__init__()
         self.slots, width = config.quantizer.slots, config.quantizer.code_dim
-        self.query = nn.Linear(config.sentence_dim, self.slots * width) if config.sentence_dim else None
-        self.learned = nn.Parameter(torch.randn(self.slots, width)) if not config.sentence_dim else None
+        self.query = (
+            nn.Linear(config.sentence_dim, self.slots * width) if config.sentence_dim else None
+        )
+        self.learned = (
+            nn.Parameter(torch.randn(self.slots, width)) if not config.sentence_dim else None
+        )
         self.key = nn.Linear(config.word_dim, width) if config.word_dim else None
         self.value = nn.Linear(config.word_dim, width) if config.word_dim else None
 
@@ -81,7 +89,9 @@ class WordAttention(nn.Module):
         if self.key is None or self.value is None:
             return query
         words = unit_second_moment(text.words)
-        scores = (query @ self.key(words).transpose(1, 2)).float() / math.sqrt(query.shape[2])  # [N, S, L]
+        scores = (query @ self.key(words).transpose(1, 2)).float() / math.sqrt(
+            query.shape[2]
+        )  # [N, S, L]
         weights = scores.masked_fill(~text.mask.unsqueeze(1), -torch.inf).softmax(dim=2)
         return query + weights.to(query.dtype) @ self.value(words)
 
@@ -100,13 +110,20 @@ class Vqcgan(NativeGenerator):
         self.config = config
         self.attention = WordAttention(config) if config.codes_dim else None
         self.quantizer = VectorQuantizer(config.quantizer) if config.codes_dim else None
-        widths = list(scale_widths("generator", config.resolution, config.channel_base, config.channel_max).values())[:-1]
+        widths = list(
+            scale_widths(
+                "generator", config.resolution, config.channel_base, config.channel_max
+            ).values()
+        )[:-1]
         layers: list[nn.Module] = []
         inputs = config.latent_dim + config.codes_dim
         for index, (before, width) in enumerate(pairwise([inputs, *widths])):
             stride, padding = (2, 1) if index else (1, 0)
-            layers += [nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False), nn.BatchNorm2d(width),
-                       nn.ReLU(inplace=True)]
+            layers += [
+                nn.ConvTranspose2d(before, width, 4, stride, padding, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1))
         self.apply(dcgan_init)
 
@@ -132,5 +149,11 @@ class Vqcgan(NativeGenerator):
 
     def end_step(self) -> dict[str, torch.Tensor]:
         # The running statistics are rank 0's, as under DDP, so that the average of every rank draws the same pictures.
-        broadcast_from_main(b for layer in self.layers if isinstance(layer, nn.BatchNorm2d) for b in layer.buffers())
-        return {} if self.quantizer is None else {f"Codebook/{name}": value for name, value in self.quantizer.end_step().items()}
+        broadcast_from_main(
+            b for layer in self.layers if isinstance(layer, nn.BatchNorm2d) for b in layer.buffers()
+        )
+        return (
+            {}
+            if self.quantizer is None
+            else {f"Codebook/{name}": value for name, value in self.quantizer.end_step().items()}
+        )

@@ -1,1 +1,1 @@
-"""Layers that more than one network uses, named after the papers' terms."""
+"""Layers of the generators and discriminators, named after the terms of the papers."""

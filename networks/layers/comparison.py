@@ -1,4 +1,4 @@
-"""Minibatch discrimination: what likeness to other samples of its group adds to a logit."""
+"""Minibatch discrimination: a term of the logit for similarity to other samples of the group."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import nn
 
 from networks.layers.minibatch_stddev import group_of
 
-_WIDTH = 4  # of the space in which a kernel measures distance
+_WIDTH = 4  # dimensions of the space in which a kernel measures distance
 
 
 class Comparison(nn.Module):
     """Features q [N, C] of the samples -> [N, 1] (Salimans et al. 2016, section 3.2).
 
-    With T_b learned [4, C] for each of B = `kernels`, c_ib is the mean over the other samples j of
-    i's group of exp(-|T_b q_i - T_b q_j|_1); the output is sum_b v_b c_ib, with v small at
-    first. Groups are `group_size` consecutive samples (see `group_of`); one sample alone has
-    nothing to compare: 0.
+    Each of the B = `kernels` kernels has a learned matrix T_b [4, C] and a learned weight v_b,
+    which starts small. c_ib is the mean of exp(-|T_b q_i - T_b q_j|_1) over the samples j != i of
+    the group of sample i. The output is sum_b v_b c_ib. Groups are `group_size` consecutive samples
+    (see `group_of`). The output is 0 for a group of one sample.
     """
 
     def __init__(self, channels: int, kernels: int, group_size: int) -> None:
@@ -28,8 +28,9 @@ class Comparison(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         group = group_of(len(features), self.group_size)
         projected = self.project(features).view(-1, group, self.kernels, _WIDTH)
-        apart = projected[:, :, None] - projected[:, None]
-        # |apart|: the second derivative of abs is a ZeroTensor, which tensor subclasses do not add.
-        distance = torch.maximum(apart, -apart).sum(dim=4)
-        others = (-distance).exp().sum(dim=2) - 1  # without the sample's likeness to itself
+        difference = projected[:, :, None] - projected[:, None]
+        # maximum(x, -x) instead of abs(x): the second derivative of abs is a ZeroTensor, which
+        # tensor subclasses cannot add.
+        distance = torch.maximum(difference, -difference).sum(dim=4)
+        others = (-distance).exp().sum(dim=2) - 1  # 1 is the similarity of a sample to itself
         return (others * self.weight).sum(dim=2).view(-1, 1) / max(group - 1, 1)

@@ -1,4 +1,4 @@
-"""How DCGAN starts its layers (Radford et al. 2016, section 4)."""
+"""The initialisation of DCGAN (Radford et al. 2016, section 4)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from torch import nn
 
 
 def dcgan_init(module: nn.Module) -> None:
-    """Weights N(0, 0.02^2); gains of a batch norm N(1, 0.02^2); biases 0. For `nn.Module.apply`.
+    """Draw weights from N(0, 0.02^2) and batch norm gains from N(1, 0.02^2); set biases to 0.
 
-    Linear layers too: beside them, Adam at DCGAN's 0.0002 would hardly move weights of unit variance.
+    For `nn.Module.apply`. Linear layers are included: at DCGAN's learning rate of 0.0002, Adam
+    would hardly change weights of unit variance.
     """
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.normal_(module.weight, 0.0, 0.02)

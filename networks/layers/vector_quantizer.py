@@ -1,8 +1,10 @@
-"""Vector quantisation of features (van den Oord et al. 2017): a code book learned by moving averages, with restarts.
+"""Vector quantisation of features (van den Oord et al. 2017).
 
-Forward: each vector becomes the nearest of K codes; backward: straight through. The commitment loss pulls vectors to their
-codes; codes follow the mean of their vectors (their appendix A.1); a code that hardly anything chooses is moved onto a vector of
-the batch. Code books move once a training step, by `end_step`, over all ranks and accumulation rounds together.
+In the forward pass each vector is replaced by the nearest of K codes; the backward pass uses the
+straight-through gradient. The commitment loss pulls vectors towards their codes. A code follows the
+moving average of the vectors assigned to it (appendix A.1 of the paper). A code to which few
+vectors are assigned is restarted: it moves onto a vector of the batch. `end_step` updates the code
+book once for each training step, over all ranks and accumulation rounds.
 
 Shapes: N batch, K codes, c code width, S slots, T vectors of a sample.
 """
@@ -25,9 +27,15 @@ from torch_utils.tensors import to_device
 
 @dataclass(frozen=True, kw_only=True)
 class VectorQuantizerConfig:
-    """num_codes: K; code_dim: c; slots: codes that stand for one feature vector (K^slots values). decay: of the moving averages, a
-    step. commitment: weight of the commitment loss. restart_below: a code is moved when its average use falls below this share of
-    an equal share.
+    """Config of a vector quantiser.
+
+    num_codes: number K of codes.
+    code_dim: width c of a code.
+    slots: number of codes that represent one feature vector (K^slots possible values).
+    decay: decay of the moving averages for each training step.
+    commitment: weight of the commitment loss.
+    restart_below: a code is restarted when its average use is below this share of the mean use of
+        all codes.
     """
 
     num_codes: Annotated[int, at_least(2)] = 512
@@ -43,7 +51,12 @@ class VectorQuantizerConfig:
 
 @dataclass(frozen=True)
 class Quantized:
-    """codes: as the input, each vector replaced by a code; indices [N, T]; commitment: weighted loss of each sample [N]."""
+    """The result of a quantiser.
+
+    codes: the input with each vector replaced by a code, of the same shape.
+    indices: [N, T], the index of the code of each vector.
+    commitment: [N], the weighted commitment loss of each sample.
+    """
 
     codes: torch.Tensor
     indices: torch.Tensor
@@ -51,9 +64,11 @@ class Quantized:
 
 
 class VectorQuantizer(nn.Module):
-    """x [N, T, c], mask [N, T] or None -> `Quantized`. Vectors are brought to unit second moment first.
+    """x [N, T, c] and mask [N, T] bool or None -> `Quantized`.
 
-    The code book starts at random: idle codes move onto vectors of the batch, at most one for each vector a step.
+    Vectors are scaled to unit second moment first. Vectors where the mask is False have no part in
+    the loss and in the code book. The code book starts at random; unused codes then move onto
+    vectors of the batch, at most one code for each vector and step.
     """
 
     codebook: torch.Tensor
@@ -66,36 +81,45 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("codebook", torch.randn(config.num_codes, config.code_dim))
-        self.register_buffer("use", torch.zeros(config.num_codes))  # average number of vectors a step
-        self.register_buffer("total", torch.zeros(config.num_codes, config.code_dim))  # average sum of those vectors
-        self.register_buffer("chosen", torch.zeros(config.num_codes))  # `use` without what restarts were credited
+        # Moving averages: vectors of a step assigned to each code, and the sum of these vectors.
+        self.register_buffer("use", torch.zeros(config.num_codes))
+        self.register_buffer("total", torch.zeros(config.num_codes, config.code_dim))
+        # As `use`, but without the equal share that a restart adds to `use`.
+        self.register_buffer("chosen", torch.zeros(config.num_codes))
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.long))
+        # (vectors, indices, mask) of each forward since the last `end_step`.
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        self._steps = 0  # `num_steps` where it can be read without waiting for the device
+        self._steps = 0  # `num_steps` on the host, which can be read without a device sync
         self.register_load_state_dict_post_hook(_after_loading)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
-        with no_autocast(x.device):  # distances of 8 bits would choose wrong codes
+        # Distances rounded to bf16 (8 bits of precision) would select wrong codes.
+        with no_autocast(x.device):
             x = unit_second_moment(x.float())
             scores = x.detach() @ self.codebook.T - 0.5 * self.codebook.square().sum(dim=1)
-            indices = scores.argmax(dim=2)  # the largest x.c - |c|^2 / 2 is the nearest code
+            indices = scores.argmax(dim=2)  # the nearest code has the largest x.c - |c|^2 / 2
             codes = self.codebook[indices]
             distances = (x - codes).square().mean(dim=2)
         weights = torch.ones_like(distances) if mask is None else mask.to(distances.dtype)
         commitment = (distances * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         if self.training and torch.is_grad_enabled():
-            self._seen.append((x.detach(), indices, torch.ones_like(indices, dtype=torch.bool) if mask is None else mask))
+            counted = torch.ones_like(indices, dtype=torch.bool) if mask is None else mask
+            self._seen.append((x.detach(), indices, counted))
         return Quantized(x + (codes - x).detach(), indices, commitment * self.config.commitment)
 
     @torch.no_grad()
     def end_step(self) -> dict[str, torch.Tensor]:
-        """Move the code book by what the forwards with gradient saw since the last call; a collective call.
+        """Update the code book from all training forwards since the last call. A collective call.
 
-        Returns scalars: perplexity (exponential of the entropy of the averaged use; K at best),
-        used (share of codes that the step chose), restarts (codes moved), error (mean squared
-        distance of a vector to its code). Vectors that are not finite move nothing, as the step
-        that saw them moves no weight; the scalars are NaN then. Nothing seen: nothing moves,
-        nothing is returned.
+        Returns scalars to log:
+            perplexity: exponential of the entropy of the average use; at most K.
+            used: share of the codes to which vectors were assigned in this step.
+            restarts: number of restarted codes.
+            error: mean squared distance between a vector and its code.
+
+        If a vector is not finite, the code book stays as it is and the scalars are NaN; the
+        optimisers skip such a step too. Without a forward since the last call, the code book stays
+        as it is and the result is empty.
         """
         if not self._seen:
             return {}
@@ -110,31 +134,41 @@ class VectorQuantizer(nn.Module):
         moves = torch.isfinite(sums).all() & (counts.sum() > 0)
         for average, new in ((self.use, counts), (self.total, sums), (self.chosen, counts)):
             average.lerp_(torch.where(moves, new, average), 1 - config.decay)
-        # A code that nothing ever chose stays where it started.
-        known = moves & (self.use > 0)[:, None]
-        self.codebook.copy_(torch.where(known, self.total / self.use.clamp(min=1e-8)[:, None], self.codebook))
+        # A code to which no vector was ever assigned keeps its start value.
+        assigned = moves & (self.use > 0)[:, None]
+        self.codebook.copy_(
+            torch.where(assigned, self.total / self.use.clamp(min=1e-8)[:, None], self.codebook)
+        )
         restarts = self._restart(x, mask, counts.sum() / config.num_codes, moves)
         share = self.chosen / self.chosen.sum()
         entropy = (-share * share.clamp(min=1e-12).log()).sum()
-        found = {"perplexity": entropy.exp(), "used": (counts > 0).float().mean(),
-                 "restarts": restarts, "error": error / counts.sum()}
-        return {name: torch.where(moves, value, torch.nan) for name, value in found.items()}
+        scalars = {
+            "perplexity": entropy.exp(),
+            "used": (counts > 0).float().mean(),
+            "restarts": restarts,
+            "error": error / counts.sum(),
+        }
+        return {name: torch.where(moves, value, torch.nan) for name, value in scalars.items()}
 
-    def _restart(self, x: torch.Tensor, mask: torch.Tensor, equal_share: torch.Tensor,
-                 moves: torch.Tensor) -> torch.Tensor:
-        """Lay idle codes onto vectors of rank 0's batch, a vector each, with an equal share of use; returns their number."""
-        # The draws belong to the vectors that count, in their order: padding and the split into
-        # rounds change nothing.
+    def _restart(
+        self, x: torch.Tensor, mask: torch.Tensor, equal_share: torch.Tensor, moves: torch.Tensor
+    ) -> torch.Tensor:
+        """Move each rarely used code onto a vector of rank 0's batch; return the number of moves.
+
+        Each moved code gets another vector, and its use is set to `equal_share`.
+        """
+        # Random numbers are drawn for the unmasked vectors in their order, so padding and the
+        # number of accumulation rounds do not change the choice.
         draws = torch.rand(len(x), generator=generator_for("code book", self._steps))
         keys = to_device(draws, x.device)[mask.cumsum(0) - 1].masked_fill(~mask, torch.inf)
         rows = keys.topk(min(self.config.num_codes, len(x)), largest=False).indices
         fresh = torch.zeros_like(self.codebook)
-        fresh[:len(rows)] = x[rows]
-        number = mask.sum().clamp(max=self.config.num_codes)  # of rows of `fresh` that count
+        fresh[: len(rows)] = x[rows]
+        number = mask.sum().clamp(max=self.config.num_codes)  # valid rows of `fresh`
         broadcast_from_main([fresh, number])
         idle = self.use < self.config.restart_below * equal_share
         order = (idle.cumsum(0) - 1).clamp(min=0)
-        idle = moves & idle & (order < number)  # the others wait for the next step
+        idle = moves & idle & (order < number)  # further rarely used codes wait for the next step
         self.codebook.copy_(torch.where(idle[:, None], fresh[order], self.codebook))
         self.use.copy_(torch.where(idle, equal_share, self.use))
         self.total.copy_(torch.where(moves, self.codebook * self.use[:, None], self.total))
@@ -144,13 +178,17 @@ class VectorQuantizer(nn.Module):
 
 
 def _after_loading(quantizer: VectorQuantizer, keys: object) -> None:
-    """What a step saw before it was rolled back is not the next one's."""
+    """Forget forwards from before a state was loaded, for example where a step was rolled back."""
     quantizer._seen.clear()
     quantizer._steps = int(quantizer.num_steps)
 
 
 class FeatureQuantizer(nn.Module):
-    """Features [N, T, C] -> the same shape through `slots` codes each: linear, quantised, linear. `.quantizer` is the code book."""
+    """Features x [N, T, C] and mask [N, T] or None -> `Quantized` with codes [N, T, C].
+
+    A linear layer maps each feature vector to `slots` vectors of width c, these are quantised, and
+    a linear layer maps them back. indices: [N, T * slots]. `.quantizer` is the `VectorQuantizer`.
+    """
 
     def __init__(self, channels: int, config: VectorQuantizerConfig) -> None:
         super().__init__()
@@ -162,5 +200,6 @@ class FeatureQuantizer(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Quantized:
         vectors = self.encode(unit_second_moment(x)).unflatten(2, (self.slots, -1)).flatten(1, 2)
         mask = None if mask is None else mask.repeat_interleave(self.slots, dim=1)
-        found = self.quantizer(vectors, mask)
-        return Quantized(self.decode(found.codes.unflatten(1, (x.shape[1], self.slots)).flatten(2)), found.indices, found.commitment)
+        quantized = self.quantizer(vectors, mask)
+        codes = quantized.codes.unflatten(1, (x.shape[1], self.slots)).flatten(2)
+        return Quantized(self.decode(codes), quantized.indices, quantized.commitment)

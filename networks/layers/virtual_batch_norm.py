@@ -1,9 +1,8 @@
-"""Batch normalisation over small groups of samples, as in the heads of StyleGAN-T (Sauer et al.
-2023).
+"""Batch normalisation over small groups of samples, after StyleGAN-T (Sauer et al. 2023).
 
 y = w (x - mean) / sqrt(variance + eps) + b, with mean and variance over the samples of a group and
-their positions. There are no running statistics: the layer has no state but w and b, and it does
-not depend on the number of ranks or accumulation rounds as long as they do not cut a group.
+their positions. The layer has no running statistics. Its result does not depend on the number of
+ranks or accumulation rounds, as long as a group is not split between them.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from networks.layers.minibatch_stddev import group_of
 
 
 class VirtualBatchNorm(nn.Module):
-    """[N, C, H, W] -> same, in float32; statistics over `group_size` consecutive samples, see
-    `group_of`.
+    """x [N, C, H, W] -> float32 of the same shape.
+
+    Groups are `group_of(N, group_size)` consecutive samples.
     """
 
     def __init__(self, channels: int, group_size: int, eps: float = 1e-5) -> None:

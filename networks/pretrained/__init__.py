@@ -1,1 +1,1 @@
-"""Frozen networks whose weights come from package registries, for encoders and metrics."""
+"""Frozen pretrained networks for text encoders, discriminators and metrics."""

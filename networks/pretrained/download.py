@@ -1,4 +1,4 @@
-"""Weight files from the network: checked by sha256, and whole or absent under their final names."""
+"""Downloads of weight files, checked by sha256 and written atomically."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import torch
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_path, sha256_of
 
-_TIMEOUT_S = 20  # of a server that does not answer
+_TIMEOUT_S = 20  # how long to wait for a server that does not answer
 
 
 def fetch(url: str, target: str | os.PathLike, sha256: str) -> Path:
-    """`target`, downloaded from `url` first where no file is there.
+    """Return the path `target`; download the file from `url` first if it is missing.
 
-    sha256: all hex digits of the file's hash, or the first eight or more. Raises `UserError` where
-    the network does not give the file, or gives another one. The message says which file to copy
-    where.
+    sha256: the hex digits of the file's hash, all of them or at least the first eight. Raises
+    `UserError` where the download fails and where the hash differs. The message names the file to
+    fetch by hand and the place for it.
     """
     assert len(sha256) >= 8
     target = Path(target)
     if target.is_file():
         return checked(target, sha256)
 
-    def fault(path: Path) -> str | None:  # of a file that another process put there meanwhile
+    # Another process may write the target during the download. The same file may be replaced.
+    def fault(path: Path) -> str | None:
         return None if sha256_of(path).startswith(sha256) else "is another file"
 
     print(f"Downloading {url} to {target}", file=sys.stderr, flush=True)
@@ -38,8 +39,8 @@ def fetch(url: str, target: str | os.PathLike, sha256: str) -> Path:
 
 
 def _download(url: str, temporary: Path, target: Path, sha256: str) -> None:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT_S)  # torch.hub passes none
+    previous_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_S)  # torch.hub opens the connection without a timeout
     try:
         torch.hub.download_url_to_file(
             url, str(temporary), hash_prefix=sha256, progress=sys.stderr.isatty()
@@ -50,24 +51,24 @@ def _download(url: str, temporary: Path, target: Path, sha256: str) -> None:
             f"{target} is missing and {url} cannot be reached ({reason}); download that file "
             f"elsewhere and copy it to {target}"
         ) from None
-    except RuntimeError as error:  # the hash; torch.hub's words hold both
+    except RuntimeError as error:  # wrong hash; torch.hub's message holds both hashes
         raise UserError(
             f"{url} gave another file than expected, or a part of it ({error}); try again, or "
             f"download that file elsewhere and copy it to {target}"
         ) from None
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(previous_timeout)
 
 
 def checked(path: str | os.PathLike, sha256: str) -> Path:
-    """`path`, where its content has this sha256 or one that begins so. Raises `UserError`."""
+    """Return `path` if the hash of its content begins with `sha256`; else raise `UserError`."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    found = sha256_of(path)
-    if not found.startswith(sha256):
+    digest = sha256_of(path)
+    if not digest.startswith(sha256):
         raise UserError(
-            f"{path} is damaged or another file (sha256 {found[:16]}..., expected "
+            f"{path} is damaged or another file (sha256 {digest[:16]}..., expected "
             f"{sha256[:16]}...); delete it and fetch it again"
         )
     return path

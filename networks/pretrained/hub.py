@@ -1,4 +1,4 @@
-"""What weights from the Hugging Face hub need: a look into the local cache, and a quick word on the network."""
+"""Weight files of the Hugging Face hub: the local cache, a network check and the download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dnnlib.errors import UserError, reason_of
 
 
 def cached_file(repository: str, name: str) -> str | None:
-    """Path of a file of `org/name` in the local cache ($HF_HOME), or None."""
+    """Path of file `name` of repository `org/name` in the local cache ($HF_HOME), or None."""
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(repository, name)
@@ -20,21 +20,24 @@ def cached_file(repository: str, name: str) -> str | None:
 
 
 def check_network() -> None:
-    """Raises OSError at once where the hub cannot be reached: its client would retry for most of a minute."""
+    """Raise `OSError` within 5 seconds if the hub cannot be reached.
+
+    The hub's client would retry for most of a minute.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE is set")
     if urllib.request.getproxies():
-        return  # a proxy resolves names for us
+        return  # the proxy connects to the hub, so a direct connection proves nothing
     url = urllib.parse.urlsplit(constants.ENDPOINT)
     socket.create_connection((url.hostname, url.port or 443), timeout=5).close()
 
 
 def weights_file(repository: str, refusal: Callable[[str], UserError]) -> Path:
-    """`model.safetensors` of `org/name` from the local cache, or a fresh download.
+    """Path of `model.safetensors` of `org/name` in the local cache, downloaded if it is missing.
 
-    Raises `refusal(reason)` where it is neither here nor within reach.
+    Raises `refusal(reason)` where the download fails.
     """
     cached = cached_file(repository, "model.safetensors")
     if cached:

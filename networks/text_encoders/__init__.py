@@ -1,10 +1,12 @@
-"""The table of text encoders: from the `spec` of a recipe to a frozen tower; see docs/text_encoders.md.
+"""The table of text encoders, by the `spec` that a recipe names; see docs/text_encoders.md.
 
-    small                      EfficientNet-lite0 + MiniLM + our heads: embedded, needs no hub, may guide training
-    small-heldout              the same on EfficientNet-lite2 and another seed: for scoring only
-    open_clip                  short for open_clip:ViT-B-32-quickgelu/openai
-    open_clip:MODEL/WEIGHTS    any open_clip model with a pretrained tag or a local checkpoint
-    hashed                     a random vector a word, text only, no weights: for tests and the debug recipe
+small                      EfficientNet-lite0, MiniLM and projection heads trained by this project.
+                           It needs no download from a hub and may guide training.
+small-heldout              The same with EfficientNet-lite2 and another seed, for scoring only.
+open_clip                  Short for open_clip:ViT-B-32-quickgelu/openai.
+open_clip:MODEL/WEIGHTS    Any open_clip model with a pretrained tag or a local checkpoint.
+hashed                     One random vector for each word; text only, without weights.
+                           For tests and the debug recipe.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ DEFAULT_OPEN_CLIP = "ViT-B-32-quickgelu/openai"
 
 
 def load_encoder(spec: str, device: torch.device | str = "cpu") -> ImageTextEncoder | TextEncoder:
-    """The frozen encoder named by `spec` on `device`; `hashed` has no image tower, all others have.
+    """Load the frozen encoder named by `spec` on `device`.
 
-    Raises `UserError` for an unknown spec, for missing weights and for files that hold something else.
+    All encoders but `hashed` have an image tower. Raises `UserError` for an unknown spec, for
+    missing weights and for weight files with wrong content.
     """
     name, target = _parse(spec)
     if name == "open_clip":
@@ -43,7 +46,7 @@ def load_encoder(spec: str, device: torch.device | str = "cpu") -> ImageTextEnco
 
 
 def encoder_widths(spec: str) -> tuple[int, int]:
-    """(sentence_dim, word_dim) of an encoder. No encoder is built and no weights are read or needed.
+    """(sentence_dim, word_dim) of an encoder, without building it or reading weights.
 
     Raises `UserError` for an unknown spec.
     """
@@ -62,7 +65,10 @@ def encoder_widths(spec: str) -> tuple[int, int]:
 
 
 def _parse(spec: str) -> tuple[str, str]:
-    """("open_clip", "MODEL/WEIGHTS"), or another name of `NAMES` and "". Raises `UserError`."""
+    """Split a spec into ("open_clip", "MODEL/WEIGHTS"), or (another name of `NAMES`, "").
+
+    Raises `UserError` for an unknown spec.
+    """
     name, colon, target = spec.partition(":")
     if name == "open_clip" and bool(target) == bool(colon):
         return name, target or DEFAULT_OPEN_CLIP

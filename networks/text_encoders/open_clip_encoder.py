@@ -1,9 +1,11 @@
-"""Frozen dual encoders on open_clip models: sentence embedding, penultimate-layer words, differentiable image tower.
+"""Frozen dual encoders on open_clip models.
 
-Works for open_clip's `CLIP`, `CustomTextCLIP` (own or Hugging Face text tower) and `CoCa`. Words are the residual
-stream behind the last-but-one text block, without the final LayerNorm.
+open_clip's `CLIP`, `CustomTextCLIP` (with a text tower of open_clip or of Hugging Face) and `CoCa`
+are supported. Word features are the residual stream after the last-but-one block of the text tower,
+without the final LayerNorm. The image tower is differentiable.
 
-N batch, T tokens of the tower's context, L longest caption of a batch, d_w word width, d_s embedding width.
+Shapes: N batch, T context length of the text tower in tokens, L tokens of the longest caption of a
+batch, d_w word width, d_s embedding width.
 """
 
 from __future__ import annotations
@@ -22,20 +24,24 @@ from networks.pretrained.frozen import fit_square, freeze
 from torch_utils.precision import no_autocast
 from torch_utils.tensors import to_device
 
-# Captions of one pass of the text tower; on a CPU, as many as its cache holds.
+# Captions of one forward of the text tower. On a CPU, 32 captions fit its cache.
 _BATCH, _BATCH_ON_CPU = 256, 32
 
 
 class OpenClipEncoder:
     """An open_clip model and its tokenizer as an `ImageTextEncoder`.
 
-    Precision is the caller's: float32, which a batch moves by rounding only, or bf16 inside his autocast; pictures on a
-    CPU always go in float32.
-    The picture preprocessing is the model's own (`visual.image_size`, `image_mean`, `image_std`).
-    `id` is `name@` and the hash of all weights, the same for a tag and for a local copy of its file.
+    The caller's autocast decides the precision. In float32, the features of a caption depend on the
+    other captions of the batch by rounding only. Pictures on a CPU are always encoded in float32.
+    Pictures are preprocessed as the model defines it (`visual.image_size`, `image_mean`,
+    `image_std`).
+    `id` is `name@` followed by a hash of all weights. A pretrained tag and a local copy of its file
+    have the same id.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, device: torch.device | str = "cpu"
+    ) -> None:
         self.device = torch.device(device)
         self.model: Any = freeze(model.to(self.device, memory_format=torch.channels_last))
         self.tokenizer = tokenizer
@@ -49,20 +55,23 @@ class OpenClipEncoder:
         self._tower = getattr(model, "text", model)
         blocks = _text_blocks(self._tower)
         if len(blocks) < 2:
-            raise UserError(f"{name}: its text tower has one block and so no penultimate layer; choose another model")
+            raise UserError(
+                f"{name}: its text tower has one block and so no penultimate layer; "
+                "choose another model"
+            )
         self._penultimate = blocks[-2]
-        self.max_tokens = self.tokenizer([""]).shape[1]  # T, with those that open and close a text
+        self.max_tokens = self.tokenizer([""]).shape[1]  # T, with start and end of text
         probe = self.encode_text([""])
         self.sentence_dim, self.word_dim = probe.sentence.shape[-1], probe.words.shape[-1]
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
-        """Captions -> features, float32, on the encoder's device, in the order asked for.
+        """N captions -> features of N rows in the same order, float32, on the encoder's device.
 
-        Captions beyond the context keep their end token. Captions of as many tokens share a
-        forward, so hardly any padding is computed.
+        Captions that are longer than the context are cut and keep their end-of-text token. Captions
+        with similar numbers of tokens share a forward, so that little padding is computed.
         """
-        tokens = self.tokenizer(list(captions))  # [N, T] on the CPU: to read lengths there is free
+        tokens = self.tokenizer(list(captions))  # [N, T] on the CPU, so lengths need no device sync
         mask = self._mask(tokens)
         size = _BATCH_ON_CPU if self.device.type == "cpu" else _BATCH
         if len(tokens) <= size:
@@ -72,44 +81,57 @@ class OpenClipEncoder:
         return TextFeatures.cat(parts)[to_device(order.argsort(), self.device)]
 
     def cut(self, captions: Sequence[str]) -> tuple[list[str], int]:
-        """Those captions that have more tokens than the tower reads, and how many it reads."""
-        # A token takes a letter at least; only what lies beyond ASCII may grow when normalised.
-        longer = [text for text in captions
-                  if len(text) > self.max_tokens - 2 or not text.isascii()]
-        found = []
-        for start in range(0, len(longer), _BATCH):
-            batch = longer[start:start + _BATCH]
-            one_more = self._mask(self.tokenizer(batch, context_length=self.max_tokens + 1))
-            found += [text for text, full in zip(batch, one_more.all(1).tolist(), strict=True)
-                      if full]
-        return found, self.max_tokens
+        """(captions with more tokens than the text tower reads, number of tokens that it reads)."""
+        # A token of ASCII text has at least one character, so shorter ASCII texts always fit. The
+        # tokenizer's normalisation can make other texts longer.
+        candidates = [
+            text for text in captions if len(text) > self.max_tokens - 2 or not text.isascii()
+        ]
+        too_long = []
+        for start in range(0, len(candidates), _BATCH):
+            batch = candidates[start : start + _BATCH]
+            # A caption is too long if it fills a context of one more token.
+            mask = self._mask(self.tokenizer(batch, context_length=self.max_tokens + 1))
+            too_long += [
+                text for text, full in zip(batch, mask.all(1).tolist(), strict=True) if full
+            ]
+        return too_long, self.max_tokens
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """[N, 3, H, W] in [-1, 1], any size -> [N, d_s] float32, not normalised; differentiable in the images."""
+        """Images [N, 3, H, W] in [-1, 1] of any size -> embeddings [N, d_s] float32.
+
+        The embeddings are not normalised. Differentiable in the images.
+        """
         images = (fit_square(images.to(self.device), self.input_px) + 1) / 2
         images = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        # A CPU's bf16 takes twice float32's time for depthwise convolutions.
+        # On a CPU, depthwise convolutions take twice as long in bf16 as in float32.
         with no_autocast(self.device) if self.device.type == "cpu" else contextlib.nullcontext():
             return self.model.encode_image(images).float()
 
     def _encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
         longest = int(mask.sum(1).max())
-        if _is_hugging_face(self._tower):  # its cost follows the padded length; the others need their full context
+        # Hugging Face towers accept any length. All other towers need their full context.
+        if _is_hugging_face(self._tower):
             tokens = tokens[:, :longest]
         tokens, mask = (to_device(x, self.device) for x in (tokens, mask[:, :longest]))
-        taps: list[torch.Tensor | tuple] = []
-        hook = self._penultimate.register_forward_hook(lambda module, inputs, output: taps.append(output))
+        outputs: list[torch.Tensor | tuple] = []
+        hook = self._penultimate.register_forward_hook(
+            lambda module, inputs, output: outputs.append(output)
+        )
         try:
             sentence = self.model.encode_text(tokens)
         finally:
             hook.remove()
-        words = taps[0] if isinstance(taps[0], torch.Tensor) else taps[0][0]
+        words = outputs[0] if isinstance(outputs[0], torch.Tensor) else outputs[0][0]
         if not getattr(self._tower.transformer, "batch_first", True):
             words = words.transpose(0, 1)
         return TextFeatures(sentence.float(), words[:, :longest].float(), mask)
 
     def _mask(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[N, T] -> [N, T] bool: True through the end-of-text token, or wherever no padding stands."""
+        """Token ids [N, T] -> mask [N, T] bool, True up to and including the end-of-text token.
+
+        For towers without an end-of-text token, the mask is True on every token but padding.
+        """
         pool = getattr(self._tower, "text_pool_type", getattr(self._tower, "pool_type", None))
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         if pool == "argmax":  # CLIP's vocabulary: end-of-text is the largest id
@@ -139,21 +161,27 @@ def _text_blocks(tower: Any) -> nn.ModuleList:
         return tower.transformer.resblocks
     encoder = getattr(tower.transformer, "encoder", tower.transformer)
     lists = [module for module in encoder.children() if isinstance(module, nn.ModuleList)]
-    assert len(lists) == 1, "a Hugging Face encoder keeps its layers in one list"
+    assert len(lists) == 1, "expected one list of layers in the Hugging Face encoder"
     return lists[0]
 
 
 def _hash_of(state: Mapping[str, torch.Tensor]) -> str:
-    """12 hex digits over names and bytes of all tensors."""
+    """12 hex digits of a hash over the names and the bytes of all tensors."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(
+            state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+        )
     return digest.hexdigest()[:12]
 
 
 def load_open_clip(target: str, device: torch.device | str = "cpu") -> OpenClipEncoder:
-    """`MODEL/TAG` or `MODEL/FILE` -> encoder. Raises `UserError` naming what is unknown, missing or unfit."""
+    """Load the encoder of a target `MODEL/TAG` or `MODEL/FILE`.
+
+    Raises `UserError` for an unknown model or tag, for missing weights and for weights that do not
+    fit the model.
+    """
     from networks.text_encoders.open_clip_weights import create_model, create_tokenizer
 
     model_name, _, weights = target.partition("/")

@@ -1,7 +1,8 @@
-"""From `MODEL/TAG` or `MODEL/FILE` to an open_clip model: finds the weight file, refuses what would be silently wrong.
+"""From `MODEL/TAG` or `MODEL/FILE` to an open_clip model with weights.
 
-A tag is looked for in the local cache first and downloaded only where there is a network; a file is read as safetensors
-or as a torch checkpoint of plain tensors, never by running code in it.
+The weights of a tag come from the local cache, or else from the network. A file is read as
+safetensors or as a torch checkpoint of plain tensors; no code in it is executed. Weights that would
+load but give wrong features without an error are refused.
 """
 
 from __future__ import annotations
@@ -29,29 +30,41 @@ def create_model(model_name: str, weights: str) -> Any:
         _check_quick_gelu(model_name, weights)
         path = _find_tag(model_name, weights)
     elif not weights:
-        raise UserError(f"open_clip:{model_name}: weights are missing; write open_clip:{model_name}/TAG or "
-                        f"open_clip:{model_name}/FILE")
+        raise UserError(
+            f"open_clip:{model_name}: weights are missing; write open_clip:{model_name}/TAG or "
+            f"open_clip:{model_name}/FILE"
+        )
     elif Path(weights).is_file():
         _warn_of_quick_gelu(model_name, weights)
         path = weights
     else:
-        raise UserError(f"open_clip:{model_name}/{weights}: {weights!r} is neither a file nor a pretrained tag of "
-                        f"{model_name}; {nearest(weights, tags or ['(no tags)'])}")
+        raise UserError(
+            f"open_clip:{model_name}/{weights}: {weights!r} is neither a file nor a pretrained tag "
+            f"of {model_name}; {nearest(weights, tags or ['(no tags)'])}"
+        )
     check_checkpoint(Path(path))
-    # The picture statistics belong to the tag; for a file, those of the model's first tag are the best guess.
-    statistics = open_clip.get_pretrained_cfg(model_name, weights if weights in tags else tags[0]) if tags else {}
+    # Mean and std of the pictures depend on the tag. A file does not name its tag, so the model's
+    # first tag is assumed.
+    statistics = (
+        open_clip.get_pretrained_cfg(model_name, weights if weights in tags else tags[0])
+        if tags
+        else {}
+    )
     try:
         return open_clip.create_model(model_name, pretrained=path, force_preprocess_cfg=statistics)
     except (RuntimeError, KeyError, AttributeError) as error:
         reason = _first_line(error)
-        raise UserError(f"{path} does not hold the weights of open_clip model {model_name} ({reason})") from None
+        raise UserError(
+            f"{path} does not hold the weights of open_clip model {model_name} ({reason})"
+        ) from None
 
 
 def model_widths(model_name: str) -> tuple[int, int]:
-    """(sentence_dim, word_dim) as the model's configuration gives them. Raises `UserError`.
+    """(sentence_dim, word_dim) from the model's configuration.
 
-    The configurations are part of open_clip, except those of Hugging Face's text models: they come
-    from the local cache, else from the hub.
+    open_clip ships the configurations, except those of Hugging Face text models: these come from
+    the local cache, or else from the hub. Raises `UserError` for an unknown model and for a
+    configuration that cannot be downloaded.
     """
     import open_clip
 
@@ -72,7 +85,7 @@ def _check_name(model_name: str) -> None:
 
 
 def _hugging_face_width(repository: str) -> int:
-    """Width of the word features of a text model of Hugging Face, from its `config.json`."""
+    """Width of the word features of a Hugging Face text model, from its `config.json`."""
     from transformers import AutoConfig
 
     try:
@@ -83,24 +96,30 @@ def _hugging_face_width(repository: str) -> int:
         raise UserError(
             f"config.json of the text model {repository} is not in the local cache and could not "
             f"be downloaded ({_first_line(error)}); copy the cache folder ($HF_HOME, by default "
-            "~/.cache/huggingface) of a machine that has it here"
+            "~/.cache/huggingface) here from a machine that has this file"
         ) from None
 
 
 def create_tokenizer(model_name: str) -> Any:
-    """The model's tokenizer; CLIP's own vocabulary ships with open_clip, others come from the hub."""
+    """The model's tokenizer. Raises `UserError` where it cannot be downloaded.
+
+    CLIP's vocabulary ships with open_clip; other vocabularies come from the local cache or the hub.
+    """
     import open_clip
 
     try:
         return open_clip.get_tokenizer(model_name)
     except OSError as error:
-        raise UserError(f"the tokenizer of {model_name} is not in the local cache and could not be downloaded "
-                        f"({_first_line(error)}); run open_clip.get_tokenizer({model_name!r}) on a machine with "
-                        "network and copy its cache folder ($HF_HOME, by default ~/.cache/huggingface) here") from None
+        raise UserError(
+            f"the tokenizer of {model_name} is not in the local cache and could not be downloaded "
+            f"({_first_line(error)}); run open_clip.get_tokenizer({model_name!r}) on a machine "
+            "with network and copy its cache folder ($HF_HOME, by default "
+            "~/.cache/huggingface) here"
+        ) from None
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raises `UserError` unless the file is safetensors or a torch checkpoint that loads without running code."""
+    """Raises `UserError` unless the file is safetensors or a torch checkpoint of plain tensors."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix == ".safetensors":
@@ -112,14 +131,22 @@ def check_checkpoint(path: Path) -> None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a checkpoint of plain tensors ({_first_line(error)}); "
-                        "convert it to safetensors") from None
+        raise UserError(
+            f"{path} is not a checkpoint of plain tensors ({_first_line(error)}); "
+            "convert it to safetensors"
+        ) from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} is not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
+        raise UserError(
+            f"{path} is not a checkpoint: expected a dictionary of tensors, "
+            f"got {type(content).__name__}"
+        )
 
 
 def _find_tag(model_name: str, tag: str) -> str:
-    """Path of a tag's weight file: cached, else downloaded, else `UserError` with what to fetch where."""
+    """Path of a tag's weight file in the local cache, downloaded if it is missing.
+
+    Raises `UserError` that says which file to fetch and where to put it.
+    """
     import open_clip
 
     config = open_clip.get_pretrained_cfg(model_name, tag)
@@ -132,17 +159,20 @@ def _find_tag(model_name: str, tag: str) -> str:
         return open_clip.download_pretrained(config)
     except OSError as error:
         raise UserError(
-            f"the weights {model_name}/{tag} are not in the local cache and could not be downloaded "
-            f"({_first_line(error)}). On a machine with network run: python -c \"import open_clip; "
-            f"open_clip.create_model('{model_name}', pretrained='{tag}')\" and copy its cache folder ($HF_HOME, "
-            f"by default ~/.cache/huggingface) here, or copy the weight file alone and pass "
-            f"open_clip:{model_name}/FILE; "
-            "the encoder 'small' needs no download"
+            f"the weights {model_name}/{tag} are not in the local cache and could not be "
+            f"downloaded ({_first_line(error)}). On a machine with network run: "
+            f'python -c "import open_clip; '
+            f"open_clip.create_model('{model_name}', pretrained='{tag}')\" and copy its cache "
+            "folder ($HF_HOME, by default ~/.cache/huggingface) here, or copy the weight file "
+            f"alone and pass open_clip:{model_name}/FILE; the encoder 'small' needs no download"
         ) from None
 
 
 def _cached_hub_file(hub: str) -> str | None:
-    """`hub` is open_clip's 'org/name/' or 'org/name/file'; safetensors first, as open_clip does."""
+    """Path of a weight file in the local cache, or None. safetensors come first, as in open_clip.
+
+    hub: 'org/name/' or 'org/name/file', as open_clip writes it.
+    """
     repository, name = os.path.split(hub)
     names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     stem = os.path.splitext(names[0])[0]
@@ -154,29 +184,44 @@ def _cached_hub_file(hub: str) -> str | None:
 
 
 def _check_quick_gelu(model_name: str, tag: str) -> None:
-    """Refuse a tag trained with the other activation: the tensors fit and the features are silently wrong."""
+    """Raise `UserError` where model and tag differ in their activation, QuickGELU or GELU.
+
+    The tensors would fit, but the features would be wrong without an error.
+    """
     import open_clip
 
     trained = bool((open_clip.get_pretrained_cfg(model_name, tag) or {}).get("quick_gelu", False))
     built = bool(open_clip.get_model_config(model_name).get("quick_gelu", False))
     if trained != built:
         twin = model_name.removesuffix("-quickgelu") if built else f"{model_name}-quickgelu"
-        raise UserError(f"open_clip:{model_name}/{tag}: these weights were trained {'with' if trained else 'without'} "
-                        f"QuickGELU, features would be silently wrong; use open_clip:{twin}/{tag}")
+        raise UserError(
+            f"open_clip:{model_name}/{tag}: these weights were trained "
+            f"{'with' if trained else 'without'} QuickGELU, features would be silently wrong; "
+            f"use open_clip:{twin}/{tag}"
+        )
 
 
 def _warn_of_quick_gelu(model_name: str, path: str) -> None:
-    """A file does not say how it was trained; refuse the obvious mistake and warn of the possible one."""
+    """Check the path of a weight file for QuickGELU; its content does not name the activation.
+
+    Raises `UserError` where the path names OpenAI's weights and the model has no QuickGELU; prints
+    a warning for other files of a model that exists in both forms.
+    """
     import open_clip
 
     twin = f"{model_name}-quickgelu"
     if twin not in open_clip.list_models():
         return
     if "openai" in path.lower():
-        raise UserError(f"open_clip:{model_name}/{path}: OpenAI's weights were trained with QuickGELU, features would "
-                        f"be silently wrong; use open_clip:{twin}/{path}")
-    print(f"Warning: {path} is loaded as {model_name}, without QuickGELU; if these weights are OpenAI's, features are "
-          f"silently wrong: use open_clip:{twin}/{path}", file=sys.stderr)
+        raise UserError(
+            f"open_clip:{model_name}/{path}: OpenAI's weights were trained with QuickGELU, "
+            f"features would be silently wrong; use open_clip:{twin}/{path}"
+        )
+    print(
+        f"Warning: {path} is loaded as {model_name}, without QuickGELU; if these weights are "
+        f"OpenAI's, features are silently wrong: use open_clip:{twin}/{path}",
+        file=sys.stderr,
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -52,14 +52,26 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "models", user, name, "revision", revision]:
                 found = self._find(f"{user}/{name}", revision)
                 if found:
-                    self._json({"id": f"{user}/{name}", "sha": found[0], "private": False,
-                                "tags": [], "downloads": 0, "likes": 0,
-                                "siblings": [{"rfilename": file} for file in found[1]]})
+                    self._json(
+                        {
+                            "id": f"{user}/{name}",
+                            "sha": found[0],
+                            "private": False,
+                            "tags": [],
+                            "downloads": 0,
+                            "likes": 0,
+                            "siblings": [{"rfilename": file} for file in found[1]],
+                        }
+                    )
             case ["api", "models", user, name, "tree", revision, *_]:
                 found = self._find(f"{user}/{name}", revision)
                 if found:
-                    self._json([{"type": "file", "path": file, "size": len(data), "oid": _oid(data)}
-                                for file, data in found[1].items()])
+                    self._json(
+                        [
+                            {"type": "file", "path": file, "size": len(data), "oid": _oid(data)}
+                            for file, data in found[1].items()
+                        ]
+                    )
             case [user, name, "resolve", revision, file]:
                 found = self._find(f"{user}/{name}", revision)
                 if found and file in found[1]:
@@ -86,16 +98,25 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "validate-yaml"]:
                 self._json({"errors": [], "warnings": []})
             case ["api", "models", _, _, "preupload", _]:
-                self._json({"files": [
-                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                    for file in json.loads(data)["files"]]})
+                self._json(
+                    {
+                        "files": [
+                            {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                            for file in json.loads(data)["files"]
+                        ]
+                    }
+                )
             case ["api", "models", user, name, "commit", revision]:
                 entries = [json.loads(line) for line in data.splitlines()]
-                files = {entry["value"]["path"]: base64.b64decode(entry["value"]["content"])
-                         for entry in entries if entry["key"] == "file"}
+                files = {
+                    entry["value"]["path"]: base64.b64decode(entry["value"]["content"])
+                    for entry in entries
+                    if entry["key"] == "file"
+                }
                 sha = self.server.commit(f"{user}/{name}", files, revision)
-                self._json({"commitUrl": f"{self.server.url}/{user}/{name}/commit/{sha}",
-                            "commitOid": sha})
+                self._json(
+                    {"commitUrl": f"{self.server.url}/{user}/{name}/commit/{sha}", "commitOid": sha}
+                )
             case _:
                 self._fail("")
 

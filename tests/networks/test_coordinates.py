@@ -28,7 +28,10 @@ def test_coordinates_are_made_on_their_device(monkeypatch):
         return arange(*sizes, device=device, **rest)
 
     monkeypatch.setattr(torch, "arange", recorded)
-    assert View.square(4).rows("meta").device.type == "meta" and View.square(4).columns().device.type == "cpu"
+    assert (
+        View.square(4).rows("meta").device.type == "meta"
+        and View.square(4).columns().device.type == "cpu"
+    )
     assert devices == [torch.device("meta"), torch.device("cpu")]
 
 
@@ -40,8 +43,12 @@ def test_a_window_samples_what_the_whole_samples_there():
 
 
 SAMPLES = ((1, "centers"), (7, "centers"), (32, "centers"), (33, "endpoints"))
-AXES = [Axis(low, low + length, count, convention) for low in (0.0, 0.25, -0.5, 0.2, -8.0)
-        for length in (1.0, 0.5, 0.3, 17.0) for count, convention in SAMPLES]
+AXES = [
+    Axis(low, low + length, count, convention)
+    for low in (0.0, 0.25, -0.5, 0.2, -8.0)
+    for length in (1.0, 0.5, 0.3, 17.0)
+    for count, convention in SAMPLES
+]
 
 
 @pytest.mark.parametrize("grid", [4, 16, 64])
@@ -85,7 +92,9 @@ def test_bad_sizes(text):
         parse_size(text)
 
 
-@pytest.mark.parametrize("text", ["0,0,1", "0,0,0,1", "1,0,0,1", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"])
+@pytest.mark.parametrize(
+    "text", ["0,0,1", "0,0,0,1", "1,0,0,1", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"]
+)
 def test_bad_windows(text):
     with pytest.raises(UserError, match="x0,y0,x1,y1"):
         parse_window(text)

@@ -25,7 +25,10 @@ def build(kind, **fields):
 def inputs(n=4, seed=0):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(n, 3, 32, 32, generator=g), TextFeatures(
-        torch.randn(n, 12, generator=g), torch.randn(n, 3, 5, generator=g), torch.ones(n, 3, dtype=torch.bool))
+        torch.randn(n, 12, generator=g),
+        torch.randn(n, 3, 5, generator=g),
+        torch.ones(n, 3, dtype=torch.bool),
+    )
 
 
 # Two scales of a picture at 32 px, and the pixels.
@@ -39,7 +42,11 @@ def test_verdict_shapes_and_gradients_of_every_parameter(kind):
     verdict = discriminator(images, text)
     assert verdict.logits.shape == LOGITS.get(kind, (4,)) and verdict.features.shape == (4, 10)
     (verdict.logits.sum() + verdict.features.square().sum()).backward()
-    without = [n for n, p in discriminator.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    without = [
+        n
+        for n, p in discriminator.named_parameters()
+        if p.grad is None or not p.grad.abs().max() > 0
+    ]
     assert not without
 
 
@@ -47,7 +54,9 @@ def test_verdict_shapes_and_gradients_of_every_parameter(kind):
 def test_text_matters_and_can_be_left_out(kind):
     discriminator = build(kind)
     images, text = inputs()
-    assert (discriminator(images, text).logits - discriminator(images, text.roll(1)).logits).abs().max() > 1e-3
+    assert (
+        discriminator(images, text).logits - discriminator(images, text.roll(1)).logits
+    ).abs().max() > 1e-3
     plain = build(kind, sentence_dim=0, feature_dim=0)
     verdict = plain(images, None)
     assert verdict.logits.shape == LOGITS.get(kind, (4,)) and verdict.features is None
@@ -58,7 +67,9 @@ def test_one_trunk_pass_serves_several_texts(kind):
     discriminator = build(kind)
     images, text = inputs()
     hidden = discriminator.read(discriminator.sense(images))
-    assert torch.equal(discriminator.judge(hidden, text.roll(1)).logits, discriminator(images, text.roll(1)).logits)
+    assert torch.equal(
+        discriminator.judge(hidden, text.roll(1)).logits, discriminator(images, text.roll(1)).logits
+    )
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
@@ -66,11 +77,16 @@ def test_second_derivatives_reach_every_parameter_that_sees_the_picture(kind):
     discriminator = build(kind, feature_dim=0)
     images, text = inputs()
     images.requires_grad_(True)
-    gradient, = torch.autograd.grad(discriminator(images, text).logits.sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(
+        discriminator(images, text).logits.sum(), images, create_graph=True
+    )
     gradient.square().sum().backward()
     # In dcgan the text joins by addition, so no gradient in the picture depends on its weight.
-    weights = [(n, p) for n, p in discriminator.named_parameters()
-               if ("weight" in n or "spectrum" in n) and (kind, n) != ("dcgan", "project_text.0.weight")]
+    weights = [
+        (n, p)
+        for n, p in discriminator.named_parameters()
+        if ("weight" in n or "spectrum" in n) and (kind, n) != ("dcgan", "project_text.0.weight")
+    ]
     assert not [n for n, p in weights if p.grad is None or not p.grad.abs().max() > 0]
 
 
@@ -91,9 +107,11 @@ def test_spectral_block_equals_fft_over_channels():
     block = SpectralBlock(8)
     block.spectrum.data = torch.randn_like(block.spectrum)
     x = torch.randn(2, 8, 3, 3)
-    filtered = torch.fft.irfft(torch.view_as_complex(block.spectrum)[:, None, None] * torch.fft.rfft(x, dim=1), n=8, dim=1)
-    y = torch.einsum("nchw,oc->nohw", filtered, block.weight) * (2 ** 0.5 / 8 ** 0.5)
-    expected = (x + torch.where(y > 0, y, 0.2 * y)) * 0.5 ** 0.5
+    filtered = torch.fft.irfft(
+        torch.view_as_complex(block.spectrum)[:, None, None] * torch.fft.rfft(x, dim=1), n=8, dim=1
+    )
+    y = torch.einsum("nchw,oc->nohw", filtered, block.weight) * (2**0.5 / 8**0.5)
+    expected = (x + torch.where(y > 0, y, 0.2 * y)) * 0.5**0.5
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
 
 

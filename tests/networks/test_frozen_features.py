@@ -148,9 +148,16 @@ def test_any_timm_network_whose_weights_are_at_hand(tmp_path, monkeypatch):
         FrozenScales(name, 64, 9)
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("test_mambaout", "test_mambaout gives no maps .N, C, S, S."),  # [N, S, S, C]
-    ("test_maxvit", "test_maxvit does not read pictures of 96 px a side .*discriminator.input_px")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("test_mambaout", "test_mambaout gives no maps .N, C, S, S."),  # [N, S, S, C]
+        (
+            "test_maxvit",
+            "test_maxvit does not read pictures of 96 px a side .*discriminator.input_px",
+        ),
+    ],
+)
 def test_networks_that_give_no_maps_are_refused(tmp_path, monkeypatch, name, message):
     path = tmp_path / "model.safetensors"
     save_file(timm.create_model(name).state_dict(), path)

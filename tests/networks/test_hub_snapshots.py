@@ -43,16 +43,21 @@ def same_weights(one, other):
 
 
 def record_of(snapshot, **changes):
-    return {"metric": "kid_lite2", "value": 0.25, "snapshot_sha256": snapshot.sha256,
-            "dataset": {"name": "openmoji32"}} | changes
+    return {
+        "metric": "kid_lite2",
+        "value": 0.25,
+        "snapshot_sha256": snapshot.sha256,
+        "dataset": {"name": "openmoji32"},
+    } | changes
 
 
 def test_what_was_pushed_comes_back(hub, network, tmp_path):
     snapshot = Snapshot.from_pretrained(network)
     scores = tmp_path / "scores.jsonl"
     scores.write_text(json.dumps(record_of(snapshot)) + "\n", encoding="utf-8")
-    url = snapshot.push_to_hub("alice/icons", license="cc-by-sa-4.0", datasets=["openmoji"],
-                               scores=scores, token="hf_test")
+    url = snapshot.push_to_hub(
+        "alice/icons", license="cc-by-sa-4.0", datasets=["openmoji"], scores=scores, token="hf_test"
+    )
     sha, files = hub.repositories["alice/icons"]["main"]
     assert url == f"{hub.url}/alice/icons/commit/{sha}" and set(files) == {*hub_snapshots.FILES}
 
@@ -67,8 +72,9 @@ def test_the_card_has_the_fields_that_the_hub_shows(hub, network, tmp_path):
     snapshot = Snapshot.from_pretrained(network)
     scores = tmp_path / "scores.jsonl"
     scores.write_text(json.dumps(record_of(snapshot)) + "\n", encoding="utf-8")
-    snapshot.push_to_hub("alice/icons", license="cc-by-sa-4.0", datasets=["openmoji"],
-                         scores=scores, token="hf_test")
+    snapshot.push_to_hub(
+        "alice/icons", license="cc-by-sa-4.0", datasets=["openmoji"], scores=scores, token="hf_test"
+    )
     text = hub.repositories["alice/icons"]["main"][1]["README.md"].decode()
     card = ModelCard(text).data  # the Hub's own reader
     assert (card.library_name, card.pipeline_tag) == ("eidgan", "text-to-image")
@@ -76,7 +82,10 @@ def test_the_card_has_the_fields_that_the_hub_shows(hub, network, tmp_path):
     assert card.metrics == ["kid_lite2"] and {"gan", "eidgan"} <= {*card.tags}
     [result] = card.eval_results
     assert (result.dataset_name, result.metric_type, result.metric_value) == (
-        "openmoji32", "kid_lite2", 0.25)
+        "openmoji32",
+        "kid_lite2",
+        0.25,
+    )
     assert "--network alice/icons" in text
 
 
@@ -97,8 +106,9 @@ def test_the_card_of_a_model_without_text(tmp_path):
 def test_a_score_of_other_weights_is_refused(hub, network, tmp_path):
     snapshot = Snapshot.from_pretrained(network)
     scores = tmp_path / "scores.jsonl"
-    scores.write_text(json.dumps(record_of(snapshot, snapshot_sha256="0" * 64)) + "\n",
-                      encoding="utf-8")
+    scores.write_text(
+        json.dumps(record_of(snapshot, snapshot_sha256="0" * 64)) + "\n", encoding="utf-8"
+    )
     with pytest.raises(UserError, match="kid_lite2: was measured on other weights"):
         snapshot.push_to_hub("alice/icons", license="mit", scores=scores, token="hf_test")
     with pytest.raises(UserError, match="holds no record"):
@@ -152,8 +162,11 @@ def test_offline_takes_the_cache_and_says_so(hub, network, monkeypatch, capsys):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert same_weights(Snapshot.from_pretrained("alice/icons"), Snapshot.from_pretrained(network))
     assert "the copy of alice/icons in the cache is used" in capsys.readouterr().err
-    with pytest.raises(UserError, match="bob/icons is no folder here, and the Hugging Face Hub "
-                                        r"cannot be reached .*\(HF_HUB_OFFLINE is set\)"):
+    with pytest.raises(
+        UserError,
+        match="bob/icons is no folder here, and the Hugging Face Hub "
+        r"cannot be reached .*\(HF_HUB_OFFLINE is set\)",
+    ):
         Snapshot.from_pretrained("bob/icons")
     assert not hub.requests
 
@@ -167,9 +180,19 @@ def test_without_the_package(monkeypatch, tmp_path):
 
 def test_commands_take_a_name_of_the_hub(hub, network, tmp_path):
     Snapshot.from_pretrained(network).push_to_hub("alice/icons", license="mit", token="hf_test")
-    done = CliRunner().invoke(generate.main, [
-        "--network", "alice/icons", "--prompts", "a red apple", "--size", "24x16",
-        "--outdir", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        generate.main,
+        [
+            "--network",
+            "alice/icons",
+            "--prompts",
+            "a red apple",
+            "--size",
+            "24x16",
+            "--outdir",
+            str(tmp_path / "out"),
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["0-a-red-apple-seed0000.png"]
     done = CliRunner().invoke(generate.main, ["--network", "alice/incons", "--prompts", "x"])
@@ -183,8 +206,10 @@ def test_scores_and_transfer_take_it_too(hub, network):
     snapshot = Snapshot.from_pretrained(network)
     snapshot.push_to_hub("alice/icons", license="mit", token="hf_test")
     assert load_subject("alice/icons", torch.device("cpu")).sha256 == snapshot.sha256
-    trainer = SimpleNamespace(generator=preset("eidgan-tiny").build(),
-                              ema=SimpleNamespace(model=preset("eidgan-tiny").build()))
+    trainer = SimpleNamespace(
+        generator=preset("eidgan-tiny").build(),
+        ema=SimpleNamespace(model=preset("eidgan-tiny").build()),
+    )
     first, second = start_from("alice/icons", trainer)
     assert ", 0 new" in first and second.startswith("D starts fresh: alice/icons holds no")
     assert same_weights(trainer, snapshot)

@@ -19,9 +19,15 @@ from networks.layers.modulated import SpectralGain
 def literal_attention_modulation(layer, x, tokens, mask):
     """Eq. 7 and 8 as printed, with q, a, gamma and beta made for every position."""
     normalised = functional.layer_norm(x, x.shape[-1:])
+
     def heads(t):
         return t.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
-    query, key, value = heads(layer.query(normalised)), heads(layer.key(tokens)), heads(layer.value(tokens))
+
+    query, key, value = (
+        heads(layer.query(normalised)),
+        heads(layer.key(tokens)),
+        heads(layer.value(tokens)),
+    )
     scores = query @ key.transpose(2, 3) / math.sqrt(layer.head_dim)
     scores = scores.masked_fill(~mask[:, None, None], -math.inf)
     attended = (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
@@ -83,10 +89,14 @@ def test_folded_downsampling_equals_filter_after_convolution(down, kernel):
     x = torch.randn(2, 3, 16, 16)
     full = functional.conv2d(x, layer.weight * layer.weight_gain, padding=kernel // 2)
     taps = low_pass(down)
-    filtered = functional.conv2d(full, taps.expand(4, 1, -1, -1), stride=2, padding=len(taps) // 2 - 1, groups=4)
+    filtered = functional.conv2d(
+        full, taps.expand(4, 1, -1, -1), stride=2, padding=len(taps) // 2 - 1, groups=4
+    )
     y = layer(x)
     assert y.shape == (2, 4, 8, 8)
-    torch.testing.assert_close(y[..., 2:-2, 2:-2], filtered[..., 2:-2, 2:-2])  # the border sees other padding
+    torch.testing.assert_close(
+        y[..., 2:-2, 2:-2], filtered[..., 2:-2, 2:-2]
+    )  # the border sees other padding
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

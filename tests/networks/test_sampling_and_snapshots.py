@@ -14,7 +14,13 @@ from networks.sampling import iterate_images, tile_shape
 from networks.snapshot import Snapshot, find_snapshot
 from networks.text_encoders import load_encoder
 
-PROMPTS = ["a red apple", "the flag of Chad", "a cat", "a very long sentence about a blue bird on a green branch", "dog"]
+PROMPTS = [
+    "a red apple",
+    "the flag of Chad",
+    "a cat",
+    "a very long sentence about a blue bird on a green branch",
+    "dog",
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,9 @@ def snapshot(generator, tmp_path):
 
 
 def draw(generator, prompts, seeds, **options):
-    stream = iterate_images(generator, load_encoder("hashed"), prompts, seeds, View(height=11, width=17), **options)
+    stream = iterate_images(
+        generator, load_encoder("hashed"), prompts, seeds, View(height=11, width=17), **options
+    )
     return stream, list(stream)
 
 
@@ -40,7 +48,9 @@ def test_picture_depends_on_its_own_seed_and_prompt_only(generator):
     for options in ({"batch_size": 1}, {"batch_size": 3}, {"tile_px": 13}):
         _, other = draw(generator, PROMPTS, [5, 6, 7, 8, 9], **options)
         for a, b in zip(whole, other, strict=True):
-            assert (a.seed, a.prompt) == (b.seed, b.prompt) and (a.image - b.image).abs().max() < 1e-5
+            assert (a.seed, a.prompt) == (b.seed, b.prompt) and (
+                a.image - b.image
+            ).abs().max() < 1e-5
     _, alone = draw(generator, PROMPTS[3:4], [8], truncation=0.7)
     _, among = draw(generator, PROMPTS, [5, 6, 7, 8, 9], truncation=0.7)
     assert (alone[0].image - among[3].image).abs().max() < 1e-5
@@ -54,7 +64,9 @@ def test_a_stream_can_be_drained_twice_and_leaves_global_state_alone(generator):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("height, width, limit", [(10, 10, 100), (10, 10, 35), (10, 10, 7), (3, 1000, 64)])
+@pytest.mark.parametrize(
+    "height, width, limit", [(10, 10, 100), (10, 10, 35), (10, 10, 7), (3, 1000, 64)]
+)
 def test_tiles_keep_their_limit(height, width, limit):
     rows, columns = tile_shape(height, width, limit)
     assert 1 <= rows <= height and 1 <= columns <= width
@@ -81,12 +93,14 @@ def drop_weights(folder):
 
 
 def text_as_weights(folder):
-    (folder / "model.safetensors").write_text("these are not weights, but a text file of some length")
+    (folder / "model.safetensors").write_text(
+        "these are not weights, but a text file of some length"
+    )
 
 
 def cut_weights(folder):
     data = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(data[:len(data) // 2])
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
 
 
 def diverged(folder):
@@ -100,26 +114,30 @@ def edit(change):
         config = json.loads((folder / "config.json").read_text())
         change(config)
         (folder / "config.json").write_text(json.dumps(config))
+
     return apply
 
 
-@pytest.mark.parametrize("damage, message", [
-    (break_json, "config.json is not valid JSON"),
-    (drop_config, "config.json does not exist"),
-    (drop_weights, "model.safetensors does not exist"),
-    (text_as_weights, "is not a safetensors file"),
-    (cut_weights, "is not a safetensors file"),
-    (diverged, "'tokens_mean' is not finite"),
-    (edit(lambda c: c.pop("resolution")), "no field 'resolution'"),
-    (edit(lambda c: c.update(format=99)), "format 99"),
-    (edit(lambda c: c.update(resolution="x")), "'resolution' must be of type int"),
-    (edit(lambda c: c.update(generator=5)), "'generator' must be of type dict"),
-    (edit(lambda c: c["generator"].update(kind=3)), "unknown generator '3'"),
-    (edit(lambda c: c["generator"].update(kind="eidgam")), "did you mean 'eidgan'"),
-    (edit(lambda c: c["generator"].update(thicknes=3)), "did you mean 'thickness'"),
-    (edit(lambda c: c["generator"].update(features=16)), "config.json asks for"),
-    (edit(lambda c: c["generator"].update(spectral=False)), "is unknown"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (break_json, "config.json is not valid JSON"),
+        (drop_config, "config.json does not exist"),
+        (drop_weights, "model.safetensors does not exist"),
+        (text_as_weights, "is not a safetensors file"),
+        (cut_weights, "is not a safetensors file"),
+        (diverged, "'tokens_mean' is not finite"),
+        (edit(lambda c: c.pop("resolution")), "no field 'resolution'"),
+        (edit(lambda c: c.update(format=99)), "format 99"),
+        (edit(lambda c: c.update(resolution="x")), "'resolution' must be of type int"),
+        (edit(lambda c: c.update(generator=5)), "'generator' must be of type dict"),
+        (edit(lambda c: c["generator"].update(kind=3)), "unknown generator '3'"),
+        (edit(lambda c: c["generator"].update(kind="eidgam")), "did you mean 'eidgan'"),
+        (edit(lambda c: c["generator"].update(thicknes=3)), "did you mean 'thickness'"),
+        (edit(lambda c: c["generator"].update(features=16)), "config.json asks for"),
+        (edit(lambda c: c["generator"].update(spectral=False)), "is unknown"),
+    ],
+)
 def test_damaged_snapshots_are_named(snapshot, damage, message):
     damage(snapshot)
     with pytest.raises(UserError, match=message):
@@ -129,7 +147,10 @@ def test_damaged_snapshots_are_named(snapshot, damage, message):
 def test_another_text_encoder_than_in_training_is_refused(generator, tmp_path):
     Snapshot(generator, "hashed", 16, encoder_id="hashed-64-v1").save_pretrained(tmp_path / "s")
     assert Snapshot.from_pretrained(tmp_path / "s").load_encoder().id == "hashed-64-v1"
-    with pytest.raises(UserError, match=r"has other weights here \(hashed-64-v1\) than in training \(hashed-64-v0\)"):
+    with pytest.raises(
+        UserError,
+        match=r"has other weights here \(hashed-64-v1\) than in training \(hashed-64-v0\)",
+    ):
         Snapshot(generator, "hashed", 16, encoder_id="hashed-64-v0").load_encoder()
     with pytest.raises(UserError, match="its sentence_dim is 64, the generator's 32"):
         Snapshot(replace(generator.config, sentence_dim=32).build(), "hashed", 16).load_encoder()

@@ -11,9 +11,12 @@ from networks.text_encoders import cache
 from networks.text_encoders.cache import CachedTextEncoder, cache_key
 from networks.text_encoders.hashed import HashedEncoder
 
-CAPTIONS = [f"{size} {colour} icon of {thing}" for size in ("a", "a very small")
-            for colour in ("red", "blue", "light green")
-            for thing in ("a bird", "an apple", "two dogs under a table")] + [""]
+CAPTIONS = [
+    f"{size} {colour} icon of {thing}"
+    for size in ("a", "a very small")
+    for colour in ("red", "blue", "light green")
+    for thing in ("a bird", "an apple", "two dogs under a table")
+] + [""]
 
 
 class Counting(HashedEncoder):
@@ -47,7 +50,12 @@ def test_unknown_captions_go_through_the_encoder(tmp_path):
     encoder = Counting()
     cached = CachedTextEncoder.build(encoder, CAPTIONS, tmp_path)
     encoder.asked.clear()
-    wanted = ["a purple cow", CAPTIONS[2], "a purple cow", "a much longer caption that nobody has ever cached before"]
+    wanted = [
+        "a purple cow",
+        CAPTIONS[2],
+        "a purple cow",
+        "a much longer caption that nobody has ever cached before",
+    ]
     ours = cached.encode_text(wanted)
     assert encoder.asked == [wanted[0], wanted[3]]
     direct = Counting().encode_text(wanted)
@@ -80,6 +88,7 @@ def test_the_name_changes_with_encoder_and_captions():
 
 def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "_BATCH", 128)
+
     class Dies(HashedEncoder):
         seen = False
 

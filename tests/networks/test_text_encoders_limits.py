@@ -35,8 +35,15 @@ def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "long.zip"
     captions = [(LONG,), (ALIKE,), *[(f"thing {i}",) for i in range(7)], (LONG * 2,)]
     image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8).numpy()
-    write_archive(path, [Picture(image, f"id{i}", texts, "test" if i < 8 else "train")
-                         for i, texts in enumerate(captions)], (16, 16), {})
+    write_archive(
+        path,
+        [
+            Picture(image, f"id{i}", texts, "test" if i < 8 else "train")
+            for i, texts in enumerate(captions)
+        ],
+        (16, 16),
+        {},
+    )
     return path
 
 
@@ -75,8 +82,11 @@ def test_the_limit_is_exact(small):
 def test_clips_own_tokens_are_counted(small, monkeypatch):
     open_clip = pytest.importorskip("open_clip")
     monkeypatch.setattr(small, "tokenizer", open_clip.get_tokenizer("ViT-B-32"))
-    monkeypatch.setattr(small, "_mask", lambda tokens: (
-        torch.arange(tokens.shape[1]) <= tokens.argmax(1, keepdim=True)))
+    monkeypatch.setattr(
+        small,
+        "_mask",
+        lambda tokens: torch.arange(tokens.shape[1]) <= tokens.argmax(1, keepdim=True),
+    )
     for count, over in ((75, False), (76, True)):
         text = " ".join(["dog"] * count)
         assert small.cut([text]) == ([text] if over else [], 77)
@@ -90,8 +100,18 @@ def test_one_line_names_the_first_and_counts_the_others(small):
 
 def test_generate_says_it_once(network, tmp_path):
     base = ("--network", network, "--device", "cpu", "--size", "8x8", "--seeds", "0-1")
-    done = run(generate.main, *base, "--outdir", tmp_path / "a", "--prompts", LONG, "--prompts",
-               ALIKE, "--prompts", "a cat")
+    done = run(
+        generate.main,
+        *base,
+        "--outdir",
+        tmp_path / "a",
+        "--prompts",
+        LONG,
+        "--prompts",
+        ALIKE,
+        "--prompts",
+        "a cat",
+    )
     (line,) = told(done.stderr)
     assert repr(LONG[:60] + " ...") in line and line.endswith(" and 1 more")
     done = run(generate.main, *base, "--outdir", tmp_path / "b", "--prompts", "a cat")
@@ -99,8 +119,9 @@ def test_generate_says_it_once(network, tmp_path):
 
 
 def test_training_and_encode_text_say_it_once(small, data, tmp_path, capsys):
-    done = run(dataset_tool.main, "encode-text", "--data", data, "--cache", tmp_path, "--device",
-               "cpu")
+    done = run(
+        dataset_tool.main, "encode-text", "--data", data, "--cache", tmp_path, "--device", "cpu"
+    )
     assert len(told(done.stderr)) == 1 and "and 2 more" in done.stderr
     tell_cut(small, recipe("debug").for_encoder(256, 384), TextImageDataset(data, split="test"))
     assert len(told(capsys.readouterr().out)) == 1
@@ -112,10 +133,18 @@ def test_training_and_encode_text_say_it_once(small, data, tmp_path, capsys):
 
 def test_calc_and_gen_say_it_once(network, data, tmp_path):
     base = ("--network", network, "--data", data, "--device", "cpu", "--num-images", 8)
-    made = run(calc_metrics.main, "gen", *base, "--metrics", "kid_lite2", "--outdir",
-               tmp_path / "p")
+    made = run(
+        calc_metrics.main, "gen", *base, "--metrics", "kid_lite2", "--outdir", tmp_path / "p"
+    )
     assert len(told(made.stderr)) == 1
-    done = run(calc_metrics.main, "calc", *base, "--metrics", "clip_s_small,clip_r_small",
-               "--cache", tmp_path)
+    done = run(
+        calc_metrics.main,
+        "calc",
+        *base,
+        "--metrics",
+        "clip_s_small,clip_r_small",
+        "--cache",
+        tmp_path,
+    )
     assert len(told(done.stderr)) == 1 and "and 1 more" in done.stderr
     assert len(done.stdout.splitlines()) == 2

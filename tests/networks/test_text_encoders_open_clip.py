@@ -21,13 +21,24 @@ TINY: dict[str, Any] = {
 }
 COCA = {
     "embed_dim": 24,
-    "vision_cfg": TINY["vision_cfg"] | {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+    "vision_cfg": TINY["vision_cfg"]
+    | {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
     "text_cfg": TINY["text_cfg"] | {"context_length": 76, "embed_cls": True, "output_tokens": True},
-    "multimodal_cfg": {"context_length": 76, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    "multimodal_cfg": {
+        "context_length": 76,
+        "vocab_size": 49408,
+        "width": 32,
+        "heads": 2,
+        "layers": 2,
+    },
     "custom_text": True,
 }
-CONFIGS = {"eidgan-tiny": TINY, "eidgan-tiny-quickgelu": TINY | {"quick_gelu": True},
-           "eidgan-tiny-custom": TINY | {"custom_text": True}, "eidgan-tiny-coca": COCA}
+CONFIGS = {
+    "eidgan-tiny": TINY,
+    "eidgan-tiny-quickgelu": TINY | {"quick_gelu": True},
+    "eidgan-tiny-custom": TINY | {"custom_text": True},
+    "eidgan-tiny-coca": COCA,
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +57,10 @@ def files(tmp_path_factory):
         for parameter in model.parameters():  # large enough that order and masks matter visibly
             parameter.data.mul_(2)
         paths[name] = folder / f"{name}.safetensors"
-        save_file({key: value.contiguous().clone() for key, value in model.state_dict().items()}, paths[name])
+        save_file(
+            {key: value.contiguous().clone() for key, value in model.state_dict().items()},
+            paths[name],
+        )
     logging.disable(logging.NOTSET)
     return paths
 
@@ -94,7 +108,9 @@ def test_a_custom_text_tower_gives_the_same_as_clip(files):
 
 def test_a_caption_is_the_same_alone_and_beside_longer_ones(clip):
     alone = clip.encode_text(["a bird"])
-    beside = clip.encode_text(["a bird", "a long caption about a train that waits at a station in the rain"])
+    beside = clip.encode_text(
+        ["a bird", "a long caption about a train that waits at a station in the rain"]
+    )
     length = alone.words.shape[1]
     torch.testing.assert_close(alone.sentence, beside.sentence[:1], atol=1e-5, rtol=0)
     torch.testing.assert_close(alone.words, beside.words[:1, :length], atol=1e-5, rtol=0)
@@ -127,8 +143,14 @@ def test_a_configuration_that_cannot_be_had_is_named_with_the_remedy(monkeypatch
         encoder_widths("open_clip:xlm-roberta-base-ViT-B-32/x")
 
 
-@pytest.mark.parametrize("spec,words", [("open_clip:VIT-B-32/x", "no model 'VIT-B-32'"),
-                                        ("smal", "did you mean 'small'"), ("open_clip:", "unknown")])
+@pytest.mark.parametrize(
+    "spec,words",
+    [
+        ("open_clip:VIT-B-32/x", "no model 'VIT-B-32'"),
+        ("smal", "did you mean 'small'"),
+        ("open_clip:", "unknown"),
+    ],
+)
 def test_widths_of_an_unknown_encoder(spec, words):
     with pytest.raises(UserError, match=words):
         encoder_widths(spec)
@@ -165,8 +187,12 @@ def test_pictures_of_any_size_are_resized_and_cropped_in_the_middle(clip):
         wide = torch.cat([torch.ones(1, 3, 32, 9), image, -torch.ones(1, 3, 32, 9)], dim=3)
         torch.testing.assert_close(clip.encode_image(wide), clip.encode_image(image))
         flat = torch.full((1, 3, 131, 64), 0.25)  # shrinking and enlarging keep a constant constant
-        torch.testing.assert_close(clip.encode_image(flat), clip.encode_image(torch.full((1, 3, 8, 8), 0.25)),
-                                   atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            clip.encode_image(flat),
+            clip.encode_image(torch.full((1, 3, 8, 8), 0.25)),
+            atol=1e-5,
+            rtol=1e-4,
+        )
 
 
 def test_features_are_float32_in_a_training_step_in_bf16(clip):
@@ -204,15 +230,18 @@ def test_a_name_without_its_quickgelu_twin_warns_or_refuses(files, tmp_path, cap
         load_encoder(f"open_clip:eidgan-tiny/{copy}")
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ("open_clip:ViT-B-32/openai", "use open_clip:ViT-B-32-quickgelu/openai"),
-    ("open_clip:ViT-B-32-quickgelu/laion400m_e31x", "did you mean 'laion400m_e31'"),
-    ("open_clip:ViT-B-23/openai", "did you mean 'ViT-B-32'"),
-    ("open_clip:ViT-B-32", "weights are missing"),
-    ("open_clip:", "unknown"),
-    ("smal", "did you mean 'small'"),
-    ("small:x", "unknown"),
-])
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("open_clip:ViT-B-32/openai", "use open_clip:ViT-B-32-quickgelu/openai"),
+        ("open_clip:ViT-B-32-quickgelu/laion400m_e31x", "did you mean 'laion400m_e31'"),
+        ("open_clip:ViT-B-23/openai", "did you mean 'ViT-B-32'"),
+        ("open_clip:ViT-B-32", "weights are missing"),
+        ("open_clip:", "unknown"),
+        ("smal", "did you mean 'small'"),
+        ("small:x", "unknown"),
+    ],
+)
 def test_a_wrong_spec_is_named_with_its_nearest(spec, message):
     with pytest.raises(UserError, match=message):
         load_encoder(spec)
@@ -225,8 +254,13 @@ def test_offline_without_weights_says_what_to_fetch_where(monkeypatch, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError) as caught:
         load_encoder("open_clip")
-    for part in ("ViT-B-32-quickgelu/openai", "machine with network", "python -c", "$HF_HOME",
-                 "open_clip:ViT-B-32-quickgelu/FILE"):
+    for part in (
+        "ViT-B-32-quickgelu/openai",
+        "machine with network",
+        "python -c",
+        "$HF_HOME",
+        "open_clip:ViT-B-32-quickgelu/FILE",
+    ):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -237,7 +271,11 @@ class _Evil:
 
 
 def test_files_that_are_no_checkpoint_are_refused_without_running_code(files, tmp_path, capsys):
-    cases = {"text.safetensors": b"hello, this is text", "text.pt": b"hello, this is text", "empty.pt": b""}
+    cases = {
+        "text.safetensors": b"hello, this is text",
+        "text.pt": b"hello, this is text",
+        "empty.pt": b"",
+    }
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
     torch.save({"weights": _Evil()}, tmp_path / "evil.pt")
@@ -246,5 +284,7 @@ def test_files_that_are_no_checkpoint_are_refused_without_running_code(files, tm
         with pytest.raises(UserError, match=name):
             load_encoder(f"open_clip:eidgan-tiny-quickgelu/{tmp_path / name}")
     assert "code ran" not in capsys.readouterr().out
-    with pytest.raises(UserError, match="does not hold the weights of open_clip model eidgan-tiny-coca"):
+    with pytest.raises(
+        UserError, match="does not hold the weights of open_clip model eidgan-tiny-coca"
+    ):
         load_encoder(f"open_clip:eidgan-tiny-coca/{files['eidgan-tiny']}")

@@ -31,7 +31,9 @@ def unseen():
             concepts.add(emoji.concept)
             emojis.append(emoji)
     emojis = emojis[:: len(emojis) // 48][:48]
-    images = torch.stack([torch.from_numpy(p.image).permute(2, 0, 1) for p in openmoji_pictures(emojis, (64, 64))])
+    images = torch.stack(
+        [torch.from_numpy(p.image).permute(2, 0, 1) for p in openmoji_pictures(emojis, (64, 64))]
+    )
     return images / 127.5 - 1, [emoji.names[0] for emoji in emojis]
 
 
@@ -41,14 +43,22 @@ def test_the_protocol_and_the_dimensions(small):
     assert small.id.startswith("small@")
     text = small.encode_text(["a red apple", ""])
     assert text.sentence.shape == (2, 256) and text.words.dtype == torch.float32
-    assert text.mask.tolist() == [[True] * 5, [True, True, False, False, False]]  # [CLS] a red apple [SEP]
+    assert text.mask.tolist() == [
+        [True] * 5,
+        [True, True, False, False, False],
+    ]  # [CLS] a red apple [SEP]
 
 
 def test_captions_of_any_order_and_number_get_what_each_gets_alone(small, monkeypatch):
     """Batches are made of captions of as many tokens; the features come back in the order asked."""
     monkeypatch.setattr(open_clip_encoder, "_BATCH_ON_CPU", 2)
-    captions = ["a red apple", "", "the long leaf of a green plant in the rain", "bird",
-                "a red apple"]
+    captions = [
+        "a red apple",
+        "",
+        "the long leaf of a green plant in the rain",
+        "bird",
+        "a red apple",
+    ]
     text = small.encode_text(captions)
     for row, caption in enumerate(captions):
         alone = small.encode_text([caption])
@@ -82,7 +92,10 @@ def test_the_record_beside_the_heads_names_script_seed_data_and_figures(name):
 
     record = json.loads((WEIGHTS_FOLDER / f"{name}.json").read_text())
     assert record["sha256"] == sha256_of(WEIGHTS_FOLDER / f"{name}.safetensors")
-    assert record["config"]["seed"] == SPECS[name].seed and "training.dual_encoder" in record["command"]
+    assert (
+        record["config"]["seed"] == SPECS[name].seed
+        and "training.dual_encoder" in record["command"]
+    )
     icons, flowers = record["data"]
     assert all(len(data["content_hash"]) == 64 for data in (icons, flowers))
     for size in ("native", "64px", "32px"):
@@ -104,7 +117,9 @@ def test_words_are_hidden_states_minus_two(small):
     tower = small.model.text.transformer
     tokens = small.tokenizer(captions)
     with torch.no_grad():
-        states = tower(tokens, attention_mask=(tokens != 0).long(), output_hidden_states=True).hidden_states
+        states = tower(
+            tokens, attention_mask=(tokens != 0).long(), output_hidden_states=True
+        ).hidden_states
     assert len(states) == 7  # embeddings and six layers
     text = small.encode_text(captions)
     length = text.words.shape[1]
@@ -115,7 +130,9 @@ def test_words_are_hidden_states_minus_two(small):
 
 def test_a_caption_is_the_same_alone_and_beside_longer_ones(small):
     alone = small.encode_text(["a bird"])
-    beside = small.encode_text(["a bird", "a brown and light blue icon of a man walking facing right"])
+    beside = small.encode_text(
+        ["a bird", "a brown and light blue icon of a man walking facing right"]
+    )
     length = alone.words.shape[1]
     torch.testing.assert_close(alone.sentence, beside.sentence[:1], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(alone.words, beside.words[:1, :length], atol=1e-5, rtol=1e-5)
@@ -139,7 +156,9 @@ def test_gradient_reaches_pictures_of_any_size_and_no_weight(small):
 
 def test_heads_files_that_hold_something_else(tmp_path):
     heads = ImageHead(), text_head()
-    with pytest.raises(UserError, match="does not exist; make it with: python -m training.dual_encoder"):
+    with pytest.raises(
+        UserError, match="does not exist; make it with: python -m training.dual_encoder"
+    ):
         load_heads(tmp_path / "small.safetensors", *heads)
     (tmp_path / "small.safetensors").write_text("hello")
     with pytest.raises(UserError, match="does not hold the heads"):
@@ -157,7 +176,9 @@ def test_hashed_is_text_only_and_knows_words_not_order():
     torch.testing.assert_close(text.words[text.mask].norm(dim=1), torch.ones(11))
     assert (text.words[~text.mask] == 0).all()
     # The vectors are part of every debug snapshot: they may never change.
-    assert text.words[3, 0, :3].tolist() == pytest.approx([0.0917466, -0.0006159, 0.3369105], abs=1e-6)
+    assert text.words[3, 0, :3].tolist() == pytest.approx(
+        [0.0917466, -0.0006159, 0.3369105], abs=1e-6
+    )
 
 
 def test_encoders_load_with_our_datasets_package_in_front_and_without_network():

@@ -5,12 +5,18 @@ import torch
 
 from dnnlib.errors import UserError
 from networks.layers.linear import unit_second_moment
-from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizer, VectorQuantizerConfig
+from networks.layers.vector_quantizer import (
+    FeatureQuantizer,
+    VectorQuantizer,
+    VectorQuantizerConfig,
+)
 
 
 def build(**fields):
     torch.manual_seed(0)
-    return VectorQuantizer(VectorQuantizerConfig(**{"num_codes": 16, "code_dim": 4, "decay": 0.9} | fields))
+    return VectorQuantizer(
+        VectorQuantizerConfig(**{"num_codes": 16, "code_dim": 4, "decay": 0.9} | fields)
+    )
 
 
 def vectors(n=6, t=5, seed=1):
@@ -26,8 +32,8 @@ def test_codes_are_the_nearest_and_gradients_pass_straight_through():
     torch.testing.assert_close(found.codes, quantizer.codebook[found.indices])
     torch.testing.assert_close(found.commitment, 0.5 * distances.amin(dim=2).mean(dim=1) / 4)
     weights = torch.randn_like(x)
-    through, = torch.autograd.grad((found.codes * weights).sum(), x)
-    plain, = torch.autograd.grad((unit_second_moment(x) * weights).sum(), x)
+    (through,) = torch.autograd.grad((found.codes * weights).sum(), x)
+    (plain,) = torch.autograd.grad((unit_second_moment(x) * weights).sum(), x)
     torch.testing.assert_close(through, plain)
 
 
@@ -63,13 +69,18 @@ def test_idle_codes_restart_until_all_are_in_use():
     for step in range(3):
         quantizer(vectors(40, seed=step))
         quantizer.end_step()
-    far = torch.full((40, 5, 4), 1.0) + 0.01 * vectors(40)  # one small cluster: most codes fall idle
+    far = torch.full((40, 5, 4), 1.0) + 0.01 * vectors(
+        40
+    )  # one small cluster: most codes fall idle
     restarts = 0
     for _ in range(60):
         quantizer(far)
         restarts += int(quantizer.end_step()["restarts"])
     assert restarts > 5
-    assert torch.cdist(quantizer.codebook, unit_second_moment(far).flatten(0, 1)).amin(dim=1).max() < 0.2
+    assert (
+        torch.cdist(quantizer.codebook, unit_second_moment(far).flatten(0, 1)).amin(dim=1).max()
+        < 0.2
+    )
 
 
 def test_nothing_restarts_where_it_is_switched_off():
@@ -174,7 +185,9 @@ def test_masked_vectors_neither_cost_nor_count():
     assert quantizer.quantizer.num_steps == 1
 
 
-@pytest.mark.parametrize("field, value", [("num_codes", 1), ("slots", 0), ("decay", 1.0), ("commitment", -1.0)])
+@pytest.mark.parametrize(
+    "field, value", [("num_codes", 1), ("slots", 0), ("decay", 1.0), ("commitment", -1.0)]
+)
 def test_wrong_fields_are_named(field, value):
     with pytest.raises(UserError, match=f"quantizer.{field}"):
         VectorQuantizerConfig(**{field: value})
