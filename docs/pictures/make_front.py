@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import click
+import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -37,13 +38,13 @@ PROMPTS = (
 GAP = 12  # pixels between pictures
 
 
-def drawn(snapshot: Snapshot, prompts: list[str], seeds: list[int], view: View) -> list:
+def drawn(snapshot: Snapshot, prompts: list[str], seeds: list[int], view: View) -> list[torch.Tensor]:
     """uint8 [3, H, W] of every pair of prompt and seed."""
     samples = iterate_images(snapshot.generator, snapshot.load_encoder(), prompts, seeds, view)
     return [to_uint8(sample.image) for sample in samples]
 
 
-def picture_of(image) -> Image.Image:
+def picture_of(image: torch.Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
