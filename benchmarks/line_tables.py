@@ -67,7 +67,8 @@ def rows_of(name: str, side: int, spacings: list[int]) -> Iterator[dict]:
     title, generator, codes = network_named(name)
     plain = View.square(side)
     view = plain.transformed(rotate=20, warp=Wave())
-    if not isinstance(generator.prepare(codes, view), WarpedLines):
+    prepared = generator.prepare(codes, view)
+    if not isinstance(prepared, WarpedLines):
         raise UserError(f"{name}: is not a bi-line network")
     assert view.warp is not None
     _, plain_seconds = drawn(generator, codes, plain)
@@ -78,7 +79,7 @@ def rows_of(name: str, side: int, spacings: list[int]) -> Iterator[dict]:
     same = drawn(generator, codes, plain)[0] - identity
     for per_cycle in spacings:
         with mock.patch.object(line_tables, "PER_CYCLE", per_cycle):
-            grid = Grid.over(view, generator.lines.cycles)
+            grid = Grid.over(view, prepared.lines.cycles)
             if grid is None:
                 raise UserError(f"--size {side}: has fewer pixels than the table has samples")
             table, seconds = drawn(generator, codes, view)

@@ -59,10 +59,10 @@ class LineFunction:
         self, rows: torch.Tensor, columns: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Each level's lines of the rows [N, H, D, K] and of the columns [N, W, D, K]."""
-        sizes, level = [len(rows), len(columns)], None
+        sizes = [len(rows), len(columns)]
+        level: torch.Tensor | None = None
         for lines in self.emit(rows, columns):
-            summed = self.summed and level is not None
-            level = (level + lines) * math.sqrt(0.5) if summed else lines
+            level = lines if level is None or not self.summed else (level + lines) * math.sqrt(0.5)
             of_rows, of_columns = level.unflatten(1, (sum(sizes), -1)).split(sizes, dim=1)
             yield of_rows, of_columns
 
@@ -117,7 +117,8 @@ class Grid:
 def _tables(lines: LineFunction, grid: Grid, device: torch.device) -> tuple[LineTable, LineTable]:
     """The tables of rows and of columns."""
     steps = torch.arange(grid.length, dtype=torch.float32, device=device) * grid.spacing
-    of_rows, of_columns = [], []
+    of_rows: list[torch.Tensor] = []
+    of_columns: list[torch.Tensor] = []
     for chunk in steps.split(CHUNK):
         levels = lines.levels(grid.y0 + chunk, grid.x0 + chunk)
         for part, lines_of_levels in zip(
