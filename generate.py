@@ -12,18 +12,22 @@ import click
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
-from dnnlib.prompts import fitting_prompts, read_prompts
+from dnnlib.prompts import read_prompts
 from dnnlib.seeds import parse_seeds
 from dnnlib.version import VERSION
+from networks.edit_options import EditOptions, edit_options
 from networks.picture_names import GRID, MARKS, check_folder, picture_names
 from networks.video_command import video
 from networks.view_options import ViewOptions, view_options
 
 if TYPE_CHECKING:
+    import torch
+
     from networks.coordinates import View
     from networks.huge_pictures import Format
     from networks.interfaces import Codes, Generator
     from networks.sampling import ImageStream, TruncationCenter
+    from networks.snapshot import Snapshot
 
 
 class WithSubcommands(click.Command):
@@ -78,6 +82,7 @@ class WithSubcommands(click.Command):
     metavar="LIST",
     help="Seeds of the latents, such as 0-3,7; each prompt is generated with each seed.",
 )
+@edit_options
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
 @view_options
 @click.option(
@@ -157,6 +162,7 @@ def main(
     prompts: tuple[str, ...],
     prompts_file: str | None,
     seeds: str,
+    edits: EditOptions,
     size: str | None,
     view_options: ViewOptions,
     trunc: float,
@@ -180,12 +186,13 @@ def main(
     """
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
     sides = check_outputs(kind, grid, size, scales)
+    edits.check(texts, numbers, trunc)
 
+    from networks.code_edits import iterate_codes
     from networks.coordinates import parse_size
     from networks.huge_pictures import is_streamed
     from networks.sampling import draw_codes, iterate_images
     from networks.snapshot import Snapshot
-    from networks.text_encoders.limits import cut_line
     from torch_utils.distributed import resolve_device
     from torch_utils.local_ranks import use_one_thread
     from torch_utils.memory import memory_errors
@@ -197,55 +204,70 @@ def main(
     view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
-    texts = fitting_prompts(texts, snapshot.generator.reads_text, network)
+    texts, numbers, codes = edits.pictures(snapshot, texts, numbers, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
-    names = picture_names(texts, numbers, "-scales.png" if sides else f".{kind}")
-    check_sizes(view, len(numbers), len(texts), kind, grid, sides)
-    if kind == "png":
-        check_folder(Path(outdir), [*names, GRID] if grid else names)
-    remove_leftovers(outdir)
-    encoder = snapshot.load_encoder(where)
-    cut = cut_line(encoder, texts)
-    if cut:
-        click.echo(cut, err=True)
-    generator, pairs = (
-        snapshot.generator.to(where),
-        [(text, seed) for text in texts for seed in numbers],
-    )
+    names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))
+    encoder = load_encoder(snapshot, edits.prompts(texts), where) if codes is None else None
+    generator = snapshot.generator.to(where)
+    pairs = [(text, seed) for text in texts for seed in numbers]
+    options = dict[str, Any](truncation=trunc, center=trunc_center, text_noise=text_noise)
+
+    def draw(text: str, seed: int) -> Codes:
+        return draw_codes(generator, encoder, [text], [seed], **options, device=where)
+
+    codes_of = edits.codes_of(generator, pairs, codes, draw)
     facts = facts_of(snapshot.sha256, view, view_options, f"{trunc} ({trunc_center})", text_noise)
     shown = ",".join(map(str, sides)) if sides else facts["size"]
     click.echo(
         f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True
     )
     places = [Path(outdir) / name for name in names]
-    drawn = (
-        (
-            place,
-            about(text, seed) | facts,
-            draw_codes(generator, encoder, [text], [seed], trunc, trunc_center, text_noise, where),
-        )
-        for place, (text, seed) in zip(places, pairs, strict=True)
-    )
+    drawn = ((places[i], about(*pairs[i]) | facts, codes_of(i)) for i in range(len(pairs)))
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         if sides:
             _write_scales(generator, drawn, view, sides, tile)
         elif is_streamed(view, kind) and not grid:
             _write_streamed(generator, drawn, places, view, kind, tile)
         else:
-            stream = iterate_images(
-                generator,
-                encoder,
-                [text for text, _ in pairs],
-                [seed for _, seed in pairs],
-                view,
-                truncation=trunc,
-                center=trunc_center,
-                text_noise=text_noise,
-                batch_size=batch_gpu,
-                tile_px=tile,
-                device=where,
-            )
+            stream = iterate_codes(generator, codes_of, pairs, view, tile_px=tile)
+            if edits == EditOptions():  # without an edit, in batches
+                all_texts, all_seeds = zip(*pairs, strict=True)
+                options |= {"batch_size": batch_gpu, "tile_px": tile, "device": where}
+                stream = iterate_images(generator, encoder, all_texts, all_seeds, view, **options)
             _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
+
+
+def load_encoder(snapshot: Snapshot, texts: list[str], device: torch.device) -> Any:
+    """The text encoder, None for a network without text. A line on stderr says which prompts are
+    longer than what it reads.
+    """
+    from networks.text_encoders.limits import cut_line
+
+    encoder = snapshot.load_encoder(device)
+    if cut := cut_line(encoder, texts):
+        click.echo(cut, err=True)
+    return encoder
+
+
+def checked_names(
+    texts: list[str],
+    seeds: list[int],
+    view: View,
+    kind: Format,
+    grid: bool,
+    sides: list[int],
+    outdir: Path,
+) -> list[str]:
+    """The names of the files, after sizes and folder are checked and leftovers are removed.
+
+    Raises `UserError` for what cannot be written.
+    """
+    names = picture_names(texts, seeds, "-scales.png" if sides else f".{kind}")
+    check_sizes(view, len(seeds), len(texts), kind, grid, sides)
+    if kind == "png":
+        check_folder(outdir, [*names, GRID] if grid else names)
+    remove_leftovers(outdir)
+    return names
 
 
 def check_sizes(

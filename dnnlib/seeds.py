@@ -9,17 +9,17 @@ from dnnlib.errors import UserError
 MAX_SEEDS = 1_000_000
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     """'0-3,7' -> [0, 1, 2, 3, 7]; at most `MAX_SEEDS`. Raises `UserError`."""
     ranges: list[range] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
         if match is None:
-            raise UserError(f"--seeds {text}: expected numbers and ranges such as 0-3,7")
+            raise UserError(f"{option} {text}: expected numbers and ranges such as 0-3,7")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise UserError(f"--seeds {text}: the range {part.strip()} runs backwards")
+            raise UserError(f"{option} {text}: the range {part.strip()} runs backwards")
         ranges.append(range(first, last + 1))
     if sum(map(len, ranges)) > MAX_SEEDS:
-        raise UserError(f"--seeds {text}: at most {MAX_SEEDS} seeds a run")
+        raise UserError(f"{option} {text}: at most {MAX_SEEDS} seeds a run")
     return [seed for one in ranges for seed in one]

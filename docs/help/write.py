@@ -13,7 +13,7 @@ import click
 
 ROOT = Path(__file__).parents[2]
 MODULES = ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe",
-           "training.dual_encoder", "reconstruct_phema")
+           "training.dual_encoder", "reconstruct_phema", "export", "project", "fit_lines")
 
 
 def page(module: str) -> str:

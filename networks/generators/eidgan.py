@@ -147,14 +147,14 @@ class Eidgan(Generator):
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         config = self.config
-        words, mask, sentence = None, None, z.new_zeros(len(z), 0)
+        words, mask, sentence = None, None, z.new_zeros(z.shape[0], 0)
         if config.sentence_dim or config.word_dim:
             told = self.require_text(text)
             words, mask = (told.words, told.mask) if config.word_dim else (None, None)
             sentence = told.sentence if config.sentence_dim else sentence
         if config.bypass:
             return Codes(self.mapping_network(z, words, mask), unit_second_moment(sentence))
-        return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(len(z), 0))
+        return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(z.shape[0], 0))
 
     def prepare(self, codes: Codes, view: View) -> Lines:
         pooled = self._pooled(codes.tokens)

@@ -59,7 +59,7 @@ class LineFunction:
         self, rows: torch.Tensor, columns: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Each level's lines of the rows [N, H, D, K] and of the columns [N, W, D, K]."""
-        sizes = [len(rows), len(columns)]
+        sizes = [rows.shape[0], columns.shape[0]]
         level: torch.Tensor | None = None
         for lines in self.emit(rows, columns):
             level = lines if level is None or not self.summed else (level + lines) * math.sqrt(0.5)

@@ -70,4 +70,4 @@ class StyleGenerator(Generator):
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         sentence = self.require_text(text).sentence if self.config.sentence_dim else None
-        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(len(z), 0))
+        return Codes(self.mapping_network(z, sentence=sentence), z.new_zeros(z.shape[0], 0))

@@ -196,6 +196,9 @@ HELP = {
         "networks.describe",
         "training.dual_encoder",
         "reconstruct_phema",
+        "export",
+        "project",
+        "fit_lines",
     )
 }
 

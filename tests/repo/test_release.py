@@ -19,6 +19,9 @@ COMMANDS = (
     "dataset_tool",
     "doctor",
     "reconstruct_phema",
+    "export",
+    "project",
+    "fit_lines",
     "networks.describe",
     "training.dual_encoder",
 )

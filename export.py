@@ -1,0 +1,151 @@
+"""Write a snapshot as one graph for other programs: ONNX, or a program of torch.export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
+from dnnlib.version import VERSION
+
+if TYPE_CHECKING:
+    from networks.export_formats import Format
+    from networks.exported import ExportedNetwork
+    from networks.snapshot import Snapshot
+
+
+@click.command(context_settings={"max_content_width": 120})
+@click.version_option(VERSION, prog_name="EIDGAN")
+@click.option(
+    "--network",
+    required=True,
+    metavar="PATH",
+    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["onnx", "torch-export"]),
+    required=True,
+    help="onnx needs the packages onnx, onnxscript and onnxruntime (requirements-optional.txt).",
+)
+@click.option(
+    "--out", required=True, metavar="FILE", help="File to write, usually NAME.onnx or NAME.pt2."
+)
+@click.option(
+    "--prompt-length",
+    type=click.IntRange(1, 1024),
+    default=77,
+    show_default=True,
+    help="Number of words that the graph takes; shorter prompts are filled up and masked.",
+)
+@click.option(
+    "--prompt",
+    metavar="TEXT",
+    help="Also write the inputs of the graph for this prompt and seed 0, to FILE with ending .npz.",
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Compare the file with PyTorch; a difference above 1e-4 is an error and no file stays.",
+)
+@report_user_errors
+def main(
+    network: str, format_: Format, out: str, prompt_length: int, prompt: str | None, check: bool
+) -> None:
+    """Export mapping and synthesis of a snapshot as one graph. It draws any size and any window:
+    the coordinates of rows and columns are inputs. The text encoder is not part of it.
+
+    \b
+    Example:
+      python export.py --network runs/demo --format onnx --out demo.onnx --prompt "a red apple"
+    """
+    from dnnlib.files import atomic_path
+    from dnnlib.ownership import refuse_foreign
+    from networks import export_formats as formats
+    from networks.exported import ExportedNetwork
+    from networks.snapshot import Snapshot
+    from torch_utils.local_ranks import use_one_thread
+
+    # Refuse what cannot work before anything is computed.
+    use_one_thread()
+    formats.require(format_, check=check)
+    target, features = Path(out), Path(out).with_suffix(".npz")
+    if target.suffix == ".npz":
+        raise UserError(f"--out {out}: .npz is the ending of the inputs; take .onnx or .pt2")
+    ours = formats.exported_fault(format_)
+    refuse_foreign(target, ours)
+    snapshot = Snapshot.from_pretrained(network)
+    exported = ExportedNetwork(snapshot.generator)
+    if prompt is not None:
+        refuse_foreign(features, formats.features_fault)
+        inputs = _inputs(snapshot, exported, prompt, prompt_length, network)
+
+    # Trace, write, and check the file before it takes its name.
+    click.echo(f"Tracing {network} for prompts of {prompt_length} words", err=True)
+    program = formats.trace(exported, prompt_length)
+    with atomic_path(target, ours=ours) as temporary:
+        metadata = _metadata(snapshot, exported, format_, prompt_length)
+        formats.write(program, exported, temporary, format_, metadata)
+        if check:
+            run = (formats.open_onnx if format_ == "onnx" else formats.open_program)(temporary)
+            found = formats.deviation(
+                run, exported, snapshot.generator, prompt_length, snapshot.resolution
+            )
+            if not found <= formats.TOLERANCE:
+                raise UserError(
+                    f"{target}: differs from PyTorch by {found:.1e}, more than {formats.TOLERANCE}; "
+                    "it is not kept; please report it with the output of python doctor.py"
+                )
+            click.echo(f"Largest difference from PyTorch over three views: {found:.1e}", err=True)
+    click.echo(target)
+    if prompt is not None:
+        import numpy
+
+        with atomic_path(features, ours=formats.features_fault) as temporary:
+            numpy.savez(temporary, **{name: x.numpy() for name, x in inputs.items()})
+        click.echo(features)
+
+
+def _inputs(
+    snapshot: Snapshot, exported: ExportedNetwork, prompt: str, prompt_length: int, network: str
+) -> dict:
+    """The inputs of the graph for one prompt, seed 0 and the trained frame."""
+    from networks.coordinates import View
+    from networks.export_formats import fixed_length
+    from torch_utils.rng import normal_per_seed
+
+    encoder = snapshot.load_encoder()
+    if encoder is None:
+        raise UserError(f"--prompt: {network} was trained without text; leave the prompt out")
+    text = fixed_length(encoder.encode_text([prompt]), prompt_length)
+    z = normal_per_seed([0], snapshot.generator.latent_shape)
+    return exported.inputs(z, text, View.square(snapshot.resolution))
+
+
+def _metadata(
+    snapshot: Snapshot, exported: ExportedNetwork, format_: Format, prompt_length: int
+) -> dict[str, str]:
+    from networks.export_formats import MARK, OPSET
+
+    facts = {
+        MARK: VERSION,
+        "network_sha256": snapshot.sha256,
+        "system": snapshot.generator.config.kind,
+        "resolution": snapshot.resolution,
+        "text_encoder": snapshot.text_encoder if snapshot.generator.reads_text else "",
+        "text_encoder_id": snapshot.encoder_id,
+        "prompt_length": prompt_length,
+        "inputs": ",".join(exported.input_names),
+    }
+    if format_ == "onnx":
+        facts["opset"] = OPSET
+    return {name: str(value) for name, value in facts.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Find the codes of which a snapshot draws a given picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
+from dnnlib.version import VERSION
+
+if TYPE_CHECKING:
+    import torch
+
+    from networks.interfaces import TextFeatures
+    from networks.snapshot import Snapshot
+
+
+@click.command(context_settings={"max_content_width": 120})
+@click.version_option(VERSION, prog_name="EIDGAN")
+@click.option(
+    "--network",
+    required=True,
+    metavar="PATH",
+    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+)
+@click.option(
+    "--target",
+    required=True,
+    metavar="FILE",
+    help="Picture to find the codes of. It is brought to the trained frame: the short side is "
+    "resized, the long side cropped in the middle.",
+)
+@click.option(
+    "--prompt",
+    metavar="TEXT",
+    help="Begin at the codes of this text.  [default: at the mean of the training]",
+)
+@click.option(
+    "--out",
+    default="codes.safetensors",
+    show_default=True,
+    metavar="FILE",
+    help="File of the codes.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), default=500, show_default=True, help="Steps of Adam."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of the latents whose mean is the start.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, cpu, cuda, cuda:N or mps.",
+)
+@report_user_errors
+def main(
+    network: str, target: str, prompt: str | None, out: str, steps: int, seed: int, device: str
+) -> None:
+    """Find codes of which the network draws a picture, by gradient descent on pixels and features.
+
+    \b
+    Example:
+      python project.py --network runs/demo --target cat.png --prompt "a cat" --out cat.safetensors
+      python generate.py --network runs/demo --codes cat.safetensors --size 512
+    """
+    from datasets.import_options import progress
+    from dnnlib.ownership import refuse_foreign
+    from networks.codes_file import codes_fault, save_codes
+    from networks.projection import project, psnr, start
+    from networks.snapshot import Snapshot
+    from torch_utils.distributed import resolve_device
+    from torch_utils.local_ranks import use_one_thread
+
+    # Check everything that the user gave.
+    torch_device = resolve_device(device)
+    use_one_thread()
+    refuse_foreign(out, codes_fault)
+    snapshot = Snapshot.from_pretrained(network)
+    image = read_target(target, snapshot.resolution).to(torch_device)
+    text = _text(snapshot, prompt, network, torch_device)
+
+    # Search.
+    generator = snapshot.generator.to(torch_device)
+    first, spread = start(generator, text, seed, at_mean=prompt is None)
+    search = project(generator, image, first, steps=steps, spread=spread)
+    with progress(search, "Projecting", length=steps + 1) as bar:
+        losses = [(step.loss, step.codes) for step in bar]
+    loss, codes = losses[-1]
+    if not codes.tokens.isfinite().all():
+        raise UserError(f"--network {network}: the search overflows there; take another snapshot")
+    found = psnr(generator, codes, image)
+    click.echo(
+        f"Loss {losses[0][0]:.4f} at the start, {loss:.4f} after {steps} steps; PSNR {found:.2f} "
+        f"dB at {snapshot.resolution}x{snapshot.resolution}",
+        err=True,
+    )
+    facts = {"target": Path(target).name, "prompt": prompt or "", "steps": str(steps)}
+    facts |= {"seed": str(seed), "psnr": f"{found:.2f}", "resolution": str(snapshot.resolution)}
+    save_codes(out, codes, snapshot, facts)
+    click.echo(out)
+
+
+def read_target(path: str, side: int) -> torch.Tensor:
+    """A picture file as the trained frame, [3, side, side] in [-1, 1].
+
+    The short side is resized and the long side cropped, centred; a line on stderr says so. Raises
+    `UserError` for files that are no picture.
+    """
+    import numpy
+    import torch
+
+    from datasets.picture_files import load_rgb
+    from networks.pretrained.frozen import fit_square
+    from torch_utils.tensors import from_uint8
+
+    picture = load_rgb(path).picture
+    image = from_uint8(torch.from_numpy(numpy.array(picture)).permute(2, 0, 1))
+    width, height = picture.size
+    if (width, height) != (side, side):
+        cropped = "" if width == height else f" and cropped to the middle {min(width, height)} px"
+        click.echo(f"{path}: {width}x{height} is resized to {side}x{side}{cropped}", err=True)
+    return fit_square(image[None], side)[0].clamp(-1, 1)
+
+
+def _text(
+    snapshot: Snapshot, prompt: str | None, network: str, device: torch.device
+) -> TextFeatures | None:
+    """The features of the prompt, or of an empty prompt; None for a network without text."""
+    encoder = snapshot.load_encoder(device)
+    if encoder is None and prompt is not None:
+        raise UserError(f"--prompt: {network} was trained without text; leave the prompt out")
+    return encoder.encode_text([prompt or ""]) if encoder else None
+
+
+if __name__ == "__main__":
+    main()
