@@ -203,7 +203,9 @@ def parse_size(text: str, most: int | None = None) -> tuple[int, int]:
     if len(numbers) == 1:
         numbers *= 2
     if len(numbers) != 2 or min(numbers) < 1:
-        raise UserError(f"size {text!r}: expected WIDTHxHEIGHT with both at least 1, for example 1000x600")
+        raise UserError(
+            f"size {text!r}: expected WIDTHxHEIGHT with both at least 1, for example 1000x600"
+        )
     if most is not None and max(numbers) > most:
         raise UserError(f"size {text}: a side may have at most {most} pixels")
     return numbers[0], numbers[1]
@@ -212,8 +214,10 @@ def parse_size(text: str, most: int | None = None) -> tuple[int, int]:
 def check_picture_size(width: int, height: int) -> None:
     """Raises `UserError` for a picture that no PNG reader would open and no memory hold."""
     if max(width, height) > MAX_SIDE_PX or width * height > MAX_PICTURE_PX:
-        raise UserError(f"size {width}x{height}: a picture has at most {MAX_SIDE_PX} pixels a side and 2^30 in all; draw "
-                        "windows of it instead")
+        raise UserError(
+            f"size {width}x{height}: a picture has at most {MAX_SIDE_PX} pixels a side and 2^30 in all; draw "
+            "windows of it instead"
+        )
 
 
 def parse_window(text: str) -> tuple[float, float, float, float]:
@@ -222,6 +226,13 @@ def parse_window(text: str) -> tuple[float, float, float, float]:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
-        raise UserError(f"window {text!r}: expected x0,y0,x1,y1 in frame units with x0 < x1 and y0 < y1")
+    if (
+        len(numbers) != 4
+        or not all(map(math.isfinite, numbers))
+        or numbers[2] <= numbers[0]
+        or numbers[3] <= numbers[1]
+    ):
+        raise UserError(
+            f"window {text!r}: expected x0,y0,x1,y1 in frame units with x0 < x1 and y0 < y1"
+        )
     return numbers

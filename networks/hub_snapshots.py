@@ -44,8 +44,13 @@ def download(name: str, revision: str | None = None) -> Path:
     from networks.pretrained.hub import check_network
 
     with _hub(name, revision) as hub:
-        options: dict[str, Any] = {"repo_id": name, "revision": revision, "library_name": "eidgan",
-                                   "library_version": VERSION, "allow_patterns": list(FILES)}
+        options: dict[str, Any] = {
+            "repo_id": name,
+            "revision": revision,
+            "library_name": "eidgan",
+            "library_version": VERSION,
+            "allow_patterns": list(FILES),
+        }
         try:
             check_network()
         except OSError as error:
@@ -54,8 +59,9 @@ def download(name: str, revision: str | None = None) -> Path:
             folder = Path(hub.snapshot_download(**options))
     for file in FILES[:2]:
         if not (folder / file).exists():
-            raise UserError(f"{name} on the Hugging Face Hub holds no {file}, so it is no snapshot "
-                            "of EIDGAN")
+            raise UserError(
+                f"{name} on the Hugging Face Hub holds no {file}, so it is no snapshot of EIDGAN"
+            )
     return folder
 
 
@@ -63,30 +69,45 @@ def _cached(hub: Any, name: str, reason: str, options: dict[str, Any]) -> Path:
     try:
         folder = Path(hub.snapshot_download(**options, local_files_only=True))
     except hub.errors.LocalEntryNotFoundError:
-        raise UserError(f"{name} is no folder here, and the Hugging Face Hub cannot be reached to "
-                        f"look for a model of that name ({reason}); give a run folder or a "
-                        "snapshot folder, or go online") from None
-    print(f"The Hugging Face Hub cannot be reached ({reason}); the copy of {name} in the cache is "
-          f"used: {folder}", file=sys.stderr)
+        raise UserError(
+            f"{name} is no folder here, and the Hugging Face Hub cannot be reached to "
+            f"look for a model of that name ({reason}); give a run folder or a "
+            "snapshot folder, or go online"
+        ) from None
+    print(
+        f"The Hugging Face Hub cannot be reached ({reason}); the copy of {name} in the cache is "
+        f"used: {folder}",
+        file=sys.stderr,
+    )
     return folder
 
 
-def upload(folder: Path, name: str, *, private: bool | None, revision: str | None, message: str,
-           token: str | None) -> str:
+def upload(
+    folder: Path,
+    name: str,
+    *,
+    private: bool | None,
+    revision: str | None,
+    message: str,
+    token: str | None,
+) -> str:
     """Put the files of a snapshot folder into the repository `user/name` as one commit; its URL.
 
     The repository is made where it does not exist. Earlier commits stay. Raises `UserError`.
     """
     if not is_hub_name(name):
-        raise UserError(f"push_to_hub {name!r}: expected the form user/name, such as "
-                        "'alice/flowers64'")
+        raise UserError(
+            f"push_to_hub {name!r}: expected the form user/name, such as 'alice/flowers64'"
+        )
     with _hub(name, revision) as hub:
         api = hub.HfApi(token=token, library_name="eidgan", library_version=VERSION)
         api.create_repo(name, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
-        files = [hub.CommitOperationAdd(path_in_repo=file, path_or_fileobj=folder / file)
-                 for file in FILES]
+        files = [
+            hub.CommitOperationAdd(path_in_repo=file, path_or_fileobj=folder / file)
+            for file in FILES
+        ]
         commit = api.create_commit(name, files, commit_message=message, revision=revision)
     return str(commit.commit_url)
 
@@ -98,19 +119,27 @@ def _hub(name: str, revision: str | None) -> Iterator[Any]:
         import huggingface_hub as hub
         import huggingface_hub.errors
     except ImportError:
-        raise UserError(f"{name} is no folder here; to look for a model of that name on the "
-                        "Hugging Face Hub, install its package: pip install "
-                        "huggingface_hub") from None
+        raise UserError(
+            f"{name} is no folder here; to look for a model of that name on the "
+            "Hugging Face Hub, install its package: pip install "
+            "huggingface_hub"
+        ) from None
     with library_errors(lambda reason: UserError(f"{name} on the Hugging Face Hub: {reason}")):
         try:
             yield hub
         except hub.errors.GatedRepoError:
-            raise UserError(f"{name} on the Hugging Face Hub is open to some users only; ask for "
-                            "access on its page and run: hf auth login") from None
+            raise UserError(
+                f"{name} on the Hugging Face Hub is open to some users only; ask for "
+                "access on its page and run: hf auth login"
+            ) from None
         except hub.errors.RepositoryNotFoundError:
-            raise UserError(f"{name} is neither a folder here nor a model on the Hugging Face Hub "
-                            "that you may read; check the spelling, or run: hf auth "
-                            "login") from None
+            raise UserError(
+                f"{name} is neither a folder here nor a model on the Hugging Face Hub "
+                "that you may read; check the spelling, or run: hf auth "
+                "login"
+            ) from None
         except hub.errors.RevisionNotFoundError:
-            raise UserError(f"{name} on the Hugging Face Hub has no revision {revision!r}; give a "
-                            "branch, a tag or a commit") from None
+            raise UserError(
+                f"{name} on the Hugging Face Hub has no revision {revision!r}; give a "
+                "branch, a tag or a commit"
+            ) from None

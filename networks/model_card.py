@@ -32,8 +32,9 @@ class CardFields:
     network: str = "THIS_FOLDER"
 
 
-def model_card(config: Mapping[str, Any], generator: Generator, sha256: str,
-               fields: CardFields) -> str:
+def model_card(
+    config: Mapping[str, Any], generator: Generator, sha256: str, fields: CardFields
+) -> str:
     """The text of README.md. config: the content of config.json. sha256: of the weights file.
 
     Raises `UserError` where a score belongs to other weights.
@@ -91,15 +92,24 @@ def _model_index(name: str, task: str, sha256: str, fields: CardFields) -> list[
     results = []
     for record in fields.scores:
         if record.get("snapshot_sha256") != sha256:
-            raise UserError(f"score {record.get('metric')}: was measured on other weights "
-                            f"(snapshot_sha256 {record.get('snapshot_sha256')}) than these "
-                            f"({sha256}); score this snapshot with calc_metrics.py calc --out FILE")
+            raise UserError(
+                f"score {record.get('metric')}: was measured on other weights "
+                f"(snapshot_sha256 {record.get('snapshot_sha256')}) than these "
+                f"({sha256}); score this snapshot with calc_metrics.py calc --out FILE"
+            )
         data = (record.get("dataset") or {}).get("name", "unnamed")
         if record.get("value") is not None:
-            results.append({
-                "task": {"type": task},
-                "dataset": {"name": data, "type": data},
-                "metrics": [{"type": record["metric"], "value": record["value"],
-                             "name": record["metric"]}],
-            })
+            results.append(
+                {
+                    "task": {"type": task},
+                    "dataset": {"name": data, "type": data},
+                    "metrics": [
+                        {
+                            "type": record["metric"],
+                            "value": record["value"],
+                            "name": record["metric"],
+                        }
+                    ],
+                }
+            )
     return [{"name": name, "results": results}] if results else []

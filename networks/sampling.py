@@ -22,7 +22,11 @@ from torch_utils.tensors import to_device
 TruncationCenter = Literal["prompt", "global"]
 NUM_CENTER_LATENTS = 64
 MAX_BATCH_PX = 1 << 22  # pixels of all pictures of a batch, 50 MB of float32
-TILE_PX = {"cpu": 1 << 16, "cuda": 1 << 20, "mps": 1 << 20}  # a CPU: what its caches hold; a GPU: few launches, 1 to 2 GB
+TILE_PX = {
+    "cpu": 1 << 16,
+    "cuda": 1 << 20,
+    "mps": 1 << 20,
+}  # a CPU: what its caches hold; a GPU: few launches, 1 to 2 GB
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,18 @@ class ImageStream:
 
 
 def iterate_images(
-    generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str], seeds: Sequence[int],
-    view: View, *,
-    truncation: float = 1.0, center: TruncationCenter = "prompt", text_noise: float | None = None,
-    batch_size: int = 16, tile_px: int | None = None, device: torch.device | str = "cpu",
+    generator: Generator,
+    encoder: TextEncoder | None,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    view: View,
+    *,
+    truncation: float = 1.0,
+    center: TruncationCenter = "prompt",
+    text_noise: float | None = None,
+    batch_size: int = 16,
+    tile_px: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> ImageStream:
     """Pictures of `prompts[i]` with latent seed `seeds[i]`, in order.
 
@@ -73,8 +85,16 @@ def iterate_images(
         for start in range(0, len(seeds), batch_size):
             stop = min(start + batch_size, len(seeds))
             with torch.no_grad():
-                codes = draw_codes(generator, encoder, prompts[start:stop], seeds[start:stop],
-                                   truncation, center, text_noise, device)
+                codes = draw_codes(
+                    generator,
+                    encoder,
+                    prompts[start:stop],
+                    seeds[start:stop],
+                    truncation,
+                    center,
+                    text_noise,
+                    device,
+                )
                 images = render_tiled(generator, codes, view, tile_px=tile_px)
             for i in range(stop - start):
                 yield Sample(int(seeds[start + i]), prompts[start + i], images[i])
@@ -83,9 +103,16 @@ def iterate_images(
 
 
 @torch.no_grad()
-def draw_codes(generator: Generator, encoder: TextEncoder | None, prompts: Sequence[str],
-               seeds: Sequence[int], truncation: float = 1.0, center: TruncationCenter = "prompt",
-               text_noise: float | None = None, device: torch.device | str = "cpu") -> Codes:
+def draw_codes(
+    generator: Generator,
+    encoder: TextEncoder | None,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    truncation: float = 1.0,
+    center: TruncationCenter = "prompt",
+    text_noise: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Codes:
     """Codes of `prompts[i]` with latent seed `seeds[i]`; the arguments are as in `iterate_images`.
 
     Raises `UserError` for a psi that is not finite.
@@ -107,19 +134,30 @@ def noise_length(generator: Generator, truncation: float, text_noise: float | No
 
 def sentence_noise(seeds: Sequence[int], text: TextFeatures) -> torch.Tensor:
     """What `TextFeatures.perturbed` adds to the sentences of these seeds.  # [N, d_s] float32"""
-    return normal_per_seed([seed_for("text noise", seed) for seed in seeds],
-                           text.sentence.shape[1:])
+    return normal_per_seed(
+        [seed_for("text noise", seed) for seed in seeds], text.sentence.shape[1:]
+    )
 
 
-def codes_of(generator: Generator, z: torch.Tensor, text: TextFeatures | None,
-             truncation: float = 1.0, center: TruncationCenter = "prompt") -> Codes:
+def codes_of(
+    generator: Generator,
+    z: torch.Tensor,
+    text: TextFeatures | None,
+    truncation: float = 1.0,
+    center: TruncationCenter = "prompt",
+) -> Codes:
     """Codes of latents z [N, *latent_shape] and N texts, truncated as in `truncate`."""
     codes = generator.mapping(z, text)
     return codes if truncation == 1 else truncate(generator, codes, text, truncation, center)
 
 
-def truncate(generator: Generator, codes: Codes, text: TextFeatures | None, psi: float,
-             center: TruncationCenter = "prompt") -> Codes:
+def truncate(
+    generator: Generator,
+    codes: Codes,
+    text: TextFeatures | None,
+    psi: float,
+    center: TruncationCenter = "prompt",
+) -> Codes:
     """Pull the style codes towards a centre: c + psi (w - c).
 
     'prompt': the mean over 64 fixed latents of the same prompt, so the text stays; 'global': the running mean of
@@ -132,13 +170,15 @@ def truncate(generator: Generator, codes: Codes, text: TextFeatures | None, psi:
         z = to_device(normal_per_seed(fixed, generator.latent_shape), codes.tokens.device)
         rows = []
         for i in range(len(codes)):
-            same = None if text is None else text[i:i + 1].repeat_interleave(NUM_CENTER_LATENTS)
+            same = None if text is None else text[i : i + 1].repeat_interleave(NUM_CENTER_LATENTS)
             rows.append(generator.mapping(z, same).tokens.mean(dim=0))
         mean = torch.stack(rows)
     return replace(codes, tokens=mean + psi * (codes.tokens - mean))
 
 
-def render_tiled(generator: Generator, codes: Codes, view: View, *, tile_px: int | None = None) -> torch.Tensor:
+def render_tiled(
+    generator: Generator, codes: Codes, view: View, *, tile_px: int | None = None
+) -> torch.Tensor:
     """The view of every code, [N, 3, H, W] float32 on the CPU, rendered in tiles of at most `tile_px` pixels a batch
     (None: `TILE_PX` of the device).
 

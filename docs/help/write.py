@@ -12,8 +12,19 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("train", "generate", "calc_metrics", "dataset_tool", "doctor", "networks.describe",
-           "training.dual_encoder", "reconstruct_phema", "export", "project", "fit_lines")
+MODULES = (
+    "train",
+    "generate",
+    "calc_metrics",
+    "dataset_tool",
+    "doctor",
+    "networks.describe",
+    "training.dual_encoder",
+    "reconstruct_phema",
+    "export",
+    "project",
+    "fit_lines",
+)
 
 
 def page(module: str) -> str:

@@ -38,7 +38,9 @@ PROMPTS = (
 GAP = 12  # pixels between pictures
 
 
-def drawn(snapshot: Snapshot, prompts: list[str], seeds: list[int], view: View) -> list[torch.Tensor]:
+def drawn(
+    snapshot: Snapshot, prompts: list[str], seeds: list[int], view: View
+) -> list[torch.Tensor]:
     """uint8 [3, H, W] of every pair of prompt and seed."""
     samples = iterate_images(snapshot.generator, snapshot.load_encoder(), prompts, seeds, view)
     return [to_uint8(sample.image) for sample in samples]

@@ -58,8 +58,10 @@ class PixelDecoder(nn.Module):
         layers = cast("Sequence[EqualLinear]", self.layers)
         weights: list[torch.Tensor] = [layer.weight for layer in layers]
         biases: list[torch.Tensor] = [layer.bias for layer in layers]
-        return (list(torch._foreach_mul(weights, [layer.weight_gain for layer in layers])),
-                list(torch._foreach_mul(biases, [layer.bias_gain for layer in layers])))
+        return (
+            list(torch._foreach_mul(weights, [layer.weight_gain for layer in layers])),
+            list(torch._foreach_mul(biases, [layer.bias_gain for layer in layers])),
+        )
 
 
 class RefinementBlock(nn.Module):
@@ -73,15 +75,27 @@ class RefinementBlock(nn.Module):
         self.to_rgb = nn.ModuleList([EqualLinear(channels, 3, weight_init=0.25)])
         self.pairs = nn.ModuleList()
         for width in widths:
-            self.pairs.append(nn.ModuleList([
-                ModulatedLinear(channels, width, style_dim), ModulatedLinear(width, width, style_dim)]))
-            self.to_rgb.append(ModulatedLinear(width, 3, style_dim, demodulate=False, activate=False, weight_init=0.25))
+            self.pairs.append(
+                nn.ModuleList(
+                    [
+                        ModulatedLinear(channels, width, style_dim),
+                        ModulatedLinear(width, width, style_dim),
+                    ]
+                )
+            )
+            self.to_rgb.append(
+                ModulatedLinear(
+                    width, 3, style_dim, demodulate=False, activate=False, weight_init=0.25
+                )
+            )
             channels = width
 
     def folded(self, style: torch.Tensor) -> tuple[list, list]:
         """(weights, biases) of each pair, (weight, bias) of each RGB layer: see `pack_pixels`."""
         pairs, heads = self._layers()
-        folded = [tuple(zip(*(layer.folded(style) for layer in pair), strict=True)) for pair in pairs]
+        folded = [
+            tuple(zip(*(layer.folded(style) for layer in pair), strict=True)) for pair in pairs
+        ]
         return folded, [heads[0].folded(), *(head.folded(style) for head in heads[1:])]
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
@@ -95,17 +109,27 @@ class RefinementBlock(nn.Module):
 
     def _layers(self) -> tuple[Sequence[Sequence[ModulatedLinear]], Sequence[Any]]:
         """`pairs` and `to_rgb` with the types of what they hold."""
-        return (cast("Sequence[Sequence[ModulatedLinear]]", self.pairs),
-                cast("Sequence[Any]", self.to_rgb))
+        return (
+            cast("Sequence[Sequence[ModulatedLinear]]", self.pairs),
+            cast("Sequence[Any]", self.to_rgb),
+        )
 
 
 class BilinePixels(nn.Module):
     """The pixel part: crops of a `BilineState` -> pictures [N, 3, h, w]."""
 
-    def __init__(self, num_levels: int, channels: int, decoder_hidden: Sequence[int],
-                 refinement: Sequence[int], style_dim: int) -> None:
+    def __init__(
+        self,
+        num_levels: int,
+        channels: int,
+        decoder_hidden: Sequence[int],
+        refinement: Sequence[int],
+        style_dim: int,
+    ) -> None:
         super().__init__()
-        self.decoders = nn.ModuleList(PixelDecoder(channels, decoder_hidden) for _ in range(num_levels))
+        self.decoders = nn.ModuleList(
+            PixelDecoder(channels, decoder_hidden) for _ in range(num_levels)
+        )
         self.refinement = RefinementBlock(channels, refinement, style_dim)
 
     def folded(self, style: torch.Tensor) -> PixelWeights | None:
@@ -115,8 +139,9 @@ class BilinePixels(nn.Module):
         """
         if torch.is_grad_enabled():
             return None
-        return pack_pixels([decoder.folded() for decoder in self._decoders()],
-                           *self.refinement.folded(style))
+        return pack_pixels(
+            [decoder.folded() for decoder in self._decoders()], *self.refinement.folded(style)
+        )
 
     def forward(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         image = None
@@ -130,7 +155,9 @@ class BilinePixels(nn.Module):
         size, decoders = features.shape[1:3], self._decoders()
         levels = zip(decoders[:-1], state.rows[1:], state.columns[1:], strict=True)
         for decoder, line_rows, line_columns in levels:
-            features = biline_decode(features, line_rows[:, rows], line_columns[:, columns], *decoder.folded())
+            features = biline_decode(
+                features, line_rows[:, rows], line_columns[:, columns], *decoder.folded()
+            )
         pixels = pixel_mlp(features, *decoders[-1].folded()).flatten(1, 2)
         # The product of lines and the decoders' gain grow without bound in training: tanh would saturate, tiles drift.
         rgb = self.refinement(unit_second_moment(pixels), state.style)

@@ -51,7 +51,9 @@ class CipsConfig(GeneratorOptions):
     def __post_init__(self) -> None:
         check_bounds(self, "generator.")
         if self.num_layers < 2 or self.num_layers % 2:
-            raise UserError(f"generator.num_layers: must be even and positive, got {self.num_layers}")
+            raise UserError(
+                f"generator.num_layers: must be even and positive, got {self.num_layers}"
+            )
 
     def build(self) -> Cips:
         return Cips(self)
@@ -75,14 +77,26 @@ class Cips(StyleGenerator):
 
     def __init__(self, config: CipsConfig) -> None:
         super().__init__(config)
-        self.frequencies = nn.Parameter(torch.randn(config.channels, 2) * (2 * math.pi * config.bandwidth))  # x, y
+        self.frequencies = nn.Parameter(
+            torch.randn(config.channels, 2) * (2 * math.pi * config.bandwidth)
+        )  # x, y
         self.phases = nn.Parameter(torch.rand(config.channels) * (2 * math.pi))
         self.embedding = CellEmbedding(config.embedding, config.resolution)
         widths = [config.channels + config.embedding, *[config.channels] * config.num_layers]
-        self.layers = nn.ModuleList(ModulatedLinear(a, b, config.style_dim) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(
+            ModulatedLinear(a, b, config.style_dim) for a, b in pairwise(widths)
+        )
         self.to_rgb = nn.ModuleList(
-            ModulatedLinear(config.channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
-            for _ in range(config.num_layers // 2))
+            ModulatedLinear(
+                config.channels,
+                3,
+                config.style_dim,
+                demodulate=False,
+                activate=False,
+                weight_init=0.25,
+            )
+            for _ in range(config.num_layers // 2)
+        )
 
     def prepare(self, codes: Codes, view: View) -> CipsState:
         grid, device = self.config.resolution, self.phases.device
@@ -114,7 +128,10 @@ class Cips(StyleGenerator):
 
     def _at(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The same at the points (x, y) [h, w]."""
-        along_x, along_y = x[..., None] * self.frequencies[:, 0], y[..., None] * self.frequencies[:, 1]
+        along_x, along_y = (
+            x[..., None] * self.frequencies[:, 0],
+            y[..., None] * self.frequencies[:, 1],
+        )
         waves = (along_y + along_x + self.phases).sin() * math.sqrt(2)
         vectors = self.embedding.at(x.flatten(), y.flatten()).unflatten(0, x.shape)
         return torch.cat([waves, vectors], dim=2)

@@ -55,7 +55,9 @@ class CrepsConfig(GeneratorOptions):
 
     def __post_init__(self) -> None:
         if not self.channels or any(width < 2 or width % 2 for width in self.channels):
-            raise UserError(f"generator.channels: needs at least one width, all even and positive, got {self.channels}")
+            raise UserError(
+                f"generator.channels: needs at least one width, all even and positive, got {self.channels}"
+            )
         check_bounds(self, "generator.")
 
     def build(self) -> Creps:
@@ -65,11 +67,15 @@ class CrepsConfig(GeneratorOptions):
 class StyledBlock(nn.Module):
     """Trunk block: two modulated layers (one in the first block); emits line features."""
 
-    def __init__(self, in_channels: int, out_channels: int, features: int, style_dim: int, *, first: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, features: int, style_dim: int, *, first: bool
+    ) -> None:
         super().__init__()
         widths = [in_channels, out_channels] if first else [in_channels, out_channels, out_channels]
         self.layers = nn.ModuleList(ModulatedLinear(a, b, style_dim) for a, b in pairwise(widths))
-        self.to_lines = ModulatedLinear(out_channels, features, style_dim, demodulate=False, activate=False)
+        self.to_lines = ModulatedLinear(
+            out_channels, features, style_dim, demodulate=False, activate=False
+        )
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         for layer in self.layers:
@@ -84,10 +90,17 @@ class Creps(StyleGenerator):
         super().__init__(config)
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim)
-        self.blocks = nn.ModuleList(StyledBlock(a, b, config.features, config.style_dim, first=i == 0)
-                                    for i, (a, b) in enumerate(pairwise(widths)))
-        self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
-                                   config.style_dim)
+        self.blocks = nn.ModuleList(
+            StyledBlock(a, b, config.features, config.style_dim, first=i == 0)
+            for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.pixels = BilinePixels(
+            len(config.channels),
+            config.features,
+            config.decoder_hidden,
+            config.refinement,
+            config.style_dim,
+        )
 
     def prepare(self, codes: Codes, view: View) -> Lines:
         if self.config.convention == "endpoints":

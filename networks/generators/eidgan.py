@@ -82,12 +82,18 @@ class EidganConfig(GeneratorOptions):
         if not self.channels:
             raise UserError("generator.channels: needs at least one block")
         if any(width < 2 or width % 2 for width in self.channels):
-            raise UserError(f"generator.channels: every width must be even and positive, got {self.channels}")
+            raise UserError(
+                f"generator.channels: every width must be even and positive, got {self.channels}"
+            )
         check_bounds(self, "generator.")
         if self.token_dim % self.num_heads:
-            raise UserError(f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = {self.num_heads}")
+            raise UserError(
+                f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = {self.num_heads}"
+            )
         if self.attention_dim % self.num_heads:
-            raise UserError(f"generator.attention_dim: {self.attention_dim} is not a multiple of num_heads = {self.num_heads}")
+            raise UserError(
+                f"generator.attention_dim: {self.attention_dim} is not a multiple of num_heads = {self.num_heads}"
+            )
 
     @property
     def style_dim(self) -> int:
@@ -101,20 +107,33 @@ class EidganConfig(GeneratorOptions):
 class DualModulationBlock(nn.Module):
     """Trunk block: cross-attention modulation, spectrally modulated layer, modulated layer; emits line features."""
 
-    def __init__(self, config: EidganConfig, in_channels: int, out_channels: int, *, first: bool) -> None:
+    def __init__(
+        self, config: EidganConfig, in_channels: int, out_channels: int, *, first: bool
+    ) -> None:
         super().__init__()
         style_dim = config.style_dim
         # The first block sees bare Fourier features, equal for all samples: there is nothing to normalise or attend from.
-        self.attention = CrossAttentionModulation(
-            in_channels, config.token_dim, attention_dim=config.attention_dim, num_heads=config.num_heads,
-        ) if config.attention and not first else None
+        self.attention = (
+            CrossAttentionModulation(
+                in_channels,
+                config.token_dim,
+                attention_dim=config.attention_dim,
+                num_heads=config.num_heads,
+            )
+            if config.attention and not first
+            else None
+        )
         layers = [ModulatedLinear(in_channels, out_channels, style_dim, spectral=config.spectral)]
         if not first:
             layers.append(ModulatedLinear(out_channels, out_channels, style_dim))
         self.layers = nn.ModuleList(layers)
-        self.to_lines = ModulatedLinear(out_channels, config.features, style_dim, demodulate=False, activate=False)
+        self.to_lines = ModulatedLinear(
+            out_channels, config.features, style_dim, demodulate=False, activate=False
+        )
 
-    def forward(self, x: torch.Tensor, codes: Codes, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, codes: Codes, style: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.attention is not None:
             x = self.attention(x, codes.tokens)
         for layer in self.layers:
@@ -129,21 +148,42 @@ class Eidgan(Generator):
         super().__init__(token_shape=(config.num_tokens, config.token_dim))
         self.config = config
         self.mapping_network = TokenMapping(
-            config.num_tokens, config.token_dim, num_layers=config.mapping_layers, lr_multiplier=config.mapping_lr_multiplier,
-            sentence_dim=0 if config.bypass else config.sentence_dim, word_dim=config.word_dim,
-            attention_dim=config.token_dim, num_heads=config.num_heads)
-        self.pool = EqualLinear(
-            config.num_tokens * config.token_dim, config.token_dim,
-        ) if config.pooling == "linear" else None
+            config.num_tokens,
+            config.token_dim,
+            num_layers=config.mapping_layers,
+            lr_multiplier=config.mapping_lr_multiplier,
+            sentence_dim=0 if config.bypass else config.sentence_dim,
+            word_dim=config.word_dim,
+            attention_dim=config.token_dim,
+            num_heads=config.num_heads,
+        )
+        self.pool = (
+            EqualLinear(
+                config.num_tokens * config.token_dim,
+                config.token_dim,
+            )
+            if config.pooling == "linear"
+            else None
+        )
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(
-            widths[0], config.thickness, config.bandwidth,
+            widths[0],
+            config.thickness,
+            config.bandwidth,
             style_dim=config.style_dim if config.styled_lines else 0,
-            place_dim=config.style_dim if config.place else 0)
+            place_dim=config.style_dim if config.place else 0,
+        )
         self.blocks = nn.ModuleList(
-            DualModulationBlock(config, a, b, first=i == 0) for i, (a, b) in enumerate(pairwise(widths)))
-        self.pixels = BilinePixels(len(config.channels), config.features, config.decoder_hidden, config.refinement,
-                                   config.style_dim)
+            DualModulationBlock(config, a, b, first=i == 0)
+            for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.pixels = BilinePixels(
+            len(config.channels),
+            config.features,
+            config.decoder_hidden,
+            config.refinement,
+            config.style_dim,
+        )
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         config = self.config

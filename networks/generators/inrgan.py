@@ -60,9 +60,13 @@ class InrganConfig(GeneratorOptions):
     output: Output = "linear"
 
     def __post_init__(self) -> None:
-        if self.start_resolution not in scale_widths("generator", self.resolution, self.channel_base, self.channel_max):
-            raise UserError(f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, "
-                            f"got {self.start_resolution}")
+        if self.start_resolution not in scale_widths(
+            "generator", self.resolution, self.channel_base, self.channel_max
+        ):
+            raise UserError(
+                f"generator.start_resolution: must be a power of two from 4 to {self.resolution}, "
+                f"got {self.start_resolution}"
+            )
         check_bounds(self, "generator.")
 
     def build(self) -> Inrgan:
@@ -75,7 +79,9 @@ class FactorisedLinear(nn.Module):
     A [N, O, r] and B [N, r, I] are affine in the style.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, style_dim: int, rank: int, modulation: str) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, style_dim: int, rank: int, modulation: str
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -85,13 +91,22 @@ class FactorisedLinear(nn.Module):
     def weights(self, style: torch.Tensor) -> torch.Tensor:
         """Per-sample weights with the activation's gain inside.  # [N, O, I]"""
         out_channels, in_channels = self.weight.shape
-        left, right = self.affine(style).split([self.rank * out_channels, self.rank * in_channels], dim=1)
-        product = torch.bmm(left.unflatten(1, (out_channels, self.rank)), right.unflatten(1, (self.rank, in_channels))).float()
+        left, right = self.affine(style).split(
+            [self.rank * out_channels, self.rank * in_channels], dim=1
+        )
+        product = torch.bmm(
+            left.unflatten(1, (out_channels, self.rank)),
+            right.unflatten(1, (self.rank, in_channels)),
+        ).float()
         product = product / math.sqrt(self.rank)
         if self.modulation == "sigmoid":
-            return self.weight * product.sigmoid() * (2 * LEAKY_GAIN / math.sqrt(in_channels))  # 2: sigmoid(0) is a half
+            return (
+                self.weight * product.sigmoid() * (2 * LEAKY_GAIN / math.sqrt(in_channels))
+            )  # 2: sigmoid(0) is a half
         modulated = self.weight * (1 + product)
-        return modulated * ((modulated.square().sum(dim=2, keepdim=True) + DEMODULATION_EPS).rsqrt() * LEAKY_GAIN)
+        return modulated * (
+            (modulated.square().sum(dim=2, keepdim=True) + DEMODULATION_EPS).rsqrt() * LEAKY_GAIN
+        )
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         weights = self.weights(style).to(x.dtype)
@@ -104,20 +119,28 @@ class ScaleBlock(nn.Module):
 
     octaves: torch.Tensor
 
-    def __init__(self, config: InrganConfig, scale: int, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, config: InrganConfig, scale: int, in_channels: int, out_channels: int
+    ) -> None:
         super().__init__()
         self.grid = max(scale, config.start_resolution)
         large = scale >= config.extra_from
-        self.embedding = CellEmbedding(config.embedding // 2 if large else config.embedding, self.grid)
+        self.embedding = CellEmbedding(
+            config.embedding // 2 if large else config.embedding, self.grid
+        )
         # Octaves from half a cycle a frame up to half of the grid's Nyquist frequency, along both axes and both diagonals.
         octaves = 2.0 ** torch.arange(self.grid.bit_length() - 1)
         self.register_buffer("octaves", octaves, persistent=False)
         num_coordinates = self.embedding.weight.shape[2] + 8 * len(octaves)
         depth = 3 if large else 2 if in_channels else 1
         widths = [in_channels + num_coordinates, *[out_channels] * depth]
-        self.layers = nn.ModuleList(FactorisedLinear(a, b, config.style_dim, config.rank, config.modulation)
-                                    for a, b in pairwise(widths))
-        self.to_rgb = ModulatedLinear(out_channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25)
+        self.layers = nn.ModuleList(
+            FactorisedLinear(a, b, config.style_dim, config.rank, config.modulation)
+            for a, b in pairwise(widths)
+        )
+        self.to_rgb = ModulatedLinear(
+            out_channels, 3, config.style_dim, demodulate=False, activate=False, weight_init=0.25
+        )
 
     def coordinates(self, rows: Samples, columns: Samples) -> torch.Tensor:
         """[H, W, E]: sines and cosines of x, y, x + y, x - y, and the cells' vectors."""
@@ -133,8 +156,13 @@ class ScaleBlock(nn.Module):
         phases = torch.stack([x, y, x + y, x - y], dim=-1)[..., None] * (self.octaves * math.pi)
         return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2) * math.sqrt(2)
 
-    def forward(self, x: torch.Tensor | None, rgb: torch.Tensor | None, style: torch.Tensor,
-                coordinates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self,
+        x: torch.Tensor | None,
+        rgb: torch.Tensor | None,
+        style: torch.Tensor,
+        coordinates: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """x [N, H, W, C] and rgb [N, H, W, 3] of the parent cells, or None at the first scale;
         coordinates [H, W, E].
         """
@@ -221,10 +249,14 @@ class Inrgan(StyleGenerator):
 
     def __init__(self, config: InrganConfig) -> None:
         super().__init__(config)
-        widths = scale_widths("generator", config.resolution, config.channel_base, config.channel_max)
+        widths = scale_widths(
+            "generator", config.resolution, config.channel_base, config.channel_max
+        )
         inputs = [0, *widths.values()]
-        blocks = [ScaleBlock(config, scale, before, width)
-                  for before, (scale, width) in zip(inputs, widths.items(), strict=False)]
+        blocks = [
+            ScaleBlock(config, scale, before, width)
+            for before, (scale, width) in zip(inputs, widths.items(), strict=False)
+        ]
         self.coarse = nn.ModuleList(block for block in blocks if block.grid < config.resolution)
         self.fine = nn.ModuleList(block for block in blocks if block.grid == config.resolution)
 
@@ -234,14 +266,19 @@ class Inrgan(StyleGenerator):
             return self._prepare_warped(style, view)
         rows = Samples.on(grid, view.y_axis, style.device)
         columns = Samples.on(grid, view.x_axis, style.device)
-        x, rgb, above = self._coarse_cells(style, lambda grid: (
-            Cells.under(view.y_axis, rows.positions, grid),
-            Cells.under(view.x_axis, columns.positions, grid)))
+        x, rgb, above = self._coarse_cells(
+            style,
+            lambda grid: (
+                Cells.under(view.y_axis, rows.positions, grid),
+                Cells.under(view.x_axis, columns.positions, grid),
+            ),
+        )
         indices = None if above is None else _indices(above, rows, columns)
         return InrganState(x, rgb, indices, style, rows, columns)
 
-    def _coarse_cells(self, style: torch.Tensor, cells_of: Callable[[int], tuple[Cells, Cells]]) -> tuple[
-            torch.Tensor | None, torch.Tensor | None, tuple[Cells, Cells] | None]:
+    def _coarse_cells(
+        self, style: torch.Tensor, cells_of: Callable[[int], tuple[Cells, Cells]]
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, tuple[Cells, Cells] | None]:
         """Features and RGB of the last coarse scale, and its rows and columns of cells.
 
         cells_of: a grid -> the rows and columns of its cells.
@@ -268,14 +305,18 @@ class Inrgan(StyleGenerator):
             return WarpedState(None, None, None, style, view)
 
         def cells_of(grid: int) -> tuple[Cells, Cells]:
-            spans = (range(math.floor(low * grid), math.floor(high * grid) + 1)
-                     for low, high in ((y0, y1), (x0, x1)))
+            spans = (
+                range(math.floor(low * grid), math.floor(high * grid) + 1)
+                for low, high in ((y0, y1), (x0, x1))
+            )
             rows, columns = (Cells.of(grid, span, style.device) for span in spans)
             return rows, columns
 
         return WarpedState(*self._coarse_cells(style, cells_of), style, view)
 
-    def render(self, prepared: InrganState | WarpedState, rows: slice, columns: slice) -> torch.Tensor:
+    def render(
+        self, prepared: InrganState | WarpedState, rows: slice, columns: slice
+    ) -> torch.Tensor:
         if isinstance(prepared, WarpedState):
             return self._render_warped(prepared, rows, columns)
         x, rgb = prepared.x, prepared.rgb
@@ -298,7 +339,9 @@ class Inrgan(StyleGenerator):
             x, rgb = (cells.flatten(1, 2).index_select(1, index)[:, None] for cells in (x, rgb))
         else:
             for block in cast("Iterable[ScaleBlock]", self.coarse):
-                cell_x, cell_y = (((u * block.grid).floor() + 0.5) / block.grid for u in (at_x, at_y))
+                cell_x, cell_y = (
+                    ((u * block.grid).floor() + 0.5) / block.grid for u in (at_x, at_y)
+                )
                 x, rgb = block(x, rgb, prepared.style, block.coordinates_at(cell_x, cell_y))
         for block in cast("Iterable[ScaleBlock]", self.fine):
             x, rgb = block(x, rgb, prepared.style, block.coordinates_at(at_x, at_y))
@@ -307,15 +350,19 @@ class Inrgan(StyleGenerator):
         return to_output(image, self.config.output)
 
 
-def _indices(above: tuple[Cells, Cells], rows: Samples,
-             columns: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+def _indices(
+    above: tuple[Cells, Cells], rows: Samples, columns: Samples
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Which of the rows and columns above hold these."""
     return above[0].indices(rows.positions), above[1].indices(columns.positions)
 
 
-def _upsample(x: torch.Tensor | None, rgb: torch.Tensor | None, rows: torch.Tensor,
-              columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _upsample(
+    x: torch.Tensor | None, rgb: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Nearest upsampling: features and RGB of the cells at these rows and columns."""
     assert x is not None and rgb is not None  # there is a scale above
-    return (x.index_select(1, rows).index_select(2, columns),
-            rgb.index_select(1, rows).index_select(2, columns))
+    return (
+        x.index_select(1, rows).index_select(2, columns),
+        rgb.index_select(1, rows).index_select(2, columns),
+    )

@@ -51,12 +51,25 @@ class CellEmbedding(nn.Module):
         """The vectors at the points (x, y) [P], in frame units.  # [P, C]"""
         height, width = self.weight.shape[:2]
         (top, bottom, down), (left, right, across) = _neighbours(y, height), _neighbours(x, width)
-        cells = torch.stack([top * width + left, top * width + right,
-                             bottom * width + left, bottom * width + right], dim=1)
-        shares = torch.stack([(1 - down) * (1 - across), (1 - down) * across,
-                              down * (1 - across), down * across], dim=1)
-        return functional.embedding_bag(cells, self.weight.flatten(0, 1), mode="sum",
-                                        per_sample_weights=shares.to(self.weight.dtype))
+        cells = torch.stack(
+            [
+                top * width + left,
+                top * width + right,
+                bottom * width + left,
+                bottom * width + right,
+            ],
+            dim=1,
+        )
+        shares = torch.stack(
+            [(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across],
+            dim=1,
+        )
+        return functional.embedding_bag(
+            cells,
+            self.weight.flatten(0, 1),
+            mode="sum",
+            per_sample_weights=shares.to(self.weight.dtype),
+        )
 
 
 def _read(table: torch.Tensor, samples: Samples, dim: int) -> torch.Tensor:

@@ -33,13 +33,23 @@ class FourierLines(nn.Module):
     frequencies: torch.Tensor
     cycles: float
 
-    def __init__(self, channels: int, thickness: int, bandwidth: float, style_dim: int = 0,
-                 place_dim: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        thickness: int,
+        bandwidth: float,
+        style_dim: int = 0,
+        place_dim: int = 0,
+    ) -> None:
         super().__init__()
         assert channels % 2 == 0
-        self.register_buffer("frequencies", torch.randn(2, thickness, channels // 2) * bandwidth)  # rows, columns
+        self.register_buffer(
+            "frequencies", torch.randn(2, thickness, channels // 2) * bandwidth
+        )  # rows, columns
         self.weight = nn.Parameter(torch.ones(2, thickness, channels))
-        self.affine = EqualLinear(style_dim, 2 * thickness * channels, bias_init=1.0) if style_dim else None
+        self.affine = (
+            EqualLinear(style_dim, 2 * thickness * channels, bias_init=1.0) if style_dim else None
+        )
         self.place = EqualLinear(place_dim, 4) if place_dim else None
         self.cycles = bandwidth * (2**OCTAVES if place_dim else 1)
 
@@ -67,8 +77,9 @@ class FourierLines(nn.Module):
             return axes
         octaves, shifts = self.place.single(style).tanh().chunk(2, dim=1)  # [N, axis] each
         factors, shifts = torch.exp2(octaves * OCTAVES), shifts * SHIFT
-        return [0.5 + (u - 0.5) * factors[:, i, None] + shifts[:, i, None]
-                for i, u in enumerate(axes)]
+        return [
+            0.5 + (u - 0.5) * factors[:, i, None] + shifts[:, i, None] for i, u in enumerate(axes)
+        ]
 
     def _waves(self, axis: int, coordinates: torch.Tensor) -> torch.Tensor:
         # [(N,) S, D, C / 2]

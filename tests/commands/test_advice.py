@@ -344,11 +344,7 @@ def test_every_command_and_flag_that_a_text_names_exists():
     ).stdout.split()
     # These modules name flags of nvcc, compute-sanitizer and pytest.
     elsewhere = ("benchmarks/gpu_check/", "torch_utils/ops/build.py", "torch_utils/ops/toolkit.py")
-    sources = [
-        name
-        for name in listed
-        if not name.startswith(("tests/", *elsewhere))
-    ]
+    sources = [name for name in listed if not name.startswith(("tests/", *elsewhere))]
     assert len(sources) > 100
     for name in sources:
         for text in texts(ast.parse((ROOT / name).read_text())):

@@ -42,9 +42,16 @@ FLOAT64 = {
 aten = torch.ops.aten
 PUTS = {aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 ONE_TYPE = {  # kernels that take one floating type; the shape functions of fake tensors do not ask
-    aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.mv.default,
-    aten.addmv.default, aten.dot.default, aten.convolution.default,
-    aten.convolution_backward.default, aten.grid_sampler_2d.default,
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten.baddbmm.default,
+    aten.mv.default,
+    aten.addmv.default,
+    aten.dot.default,
+    aten.convolution.default,
+    aten.convolution_backward.default,
+    aten.grid_sampler_2d.default,
 }
 
 
@@ -134,8 +141,9 @@ class FakeGpu(TorchDispatchMode):
                 self.fault(f"{operator} gives float64")
         return result
 
-    def _to_copy(self, x: torch.Tensor, *, non_blocking: bool = False, device=None,
-                 **options) -> torch.Tensor:
+    def _to_copy(
+        self, x: torch.Tensor, *, non_blocking: bool = False, device=None, **options
+    ) -> torch.Tensor:
         target = x.device if device is None else torch.device(device)
         if x.device.type == "cuda" and target.type == "cpu":
             self.fault("copies to the CPU, which waits for the device")
@@ -146,8 +154,9 @@ class FakeGpu(TorchDispatchMode):
             x = self.fake.from_tensor(x)
         return self._checked(aten._to_copy.default, (x,), {"device": target, **options})
 
-    def _copy_(self, target: torch.Tensor, source: torch.Tensor,
-               non_blocking: bool = False) -> torch.Tensor:
+    def _copy_(
+        self, target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False
+    ) -> torch.Tensor:
         if target.device.type == "cpu":
             self.fault("copies to the CPU, which waits for the device")
         else:

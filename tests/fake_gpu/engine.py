@@ -15,8 +15,15 @@ Node = torch.autograd.graph.Node
 Slots = dict[Node, list[torch.Tensor | None]]  # of a node: the gradient of each of its results
 
 
-def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False,
-         allow_unused=None, **others):
+def grad(
+    outputs,
+    inputs,
+    grad_outputs=None,
+    retain_graph=None,
+    create_graph=False,
+    allow_unused=None,
+    **others,
+):
     """`torch.autograd.grad`."""
     outputs, inputs = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (outputs, inputs))
     if grad_outputs is None:
@@ -35,8 +42,12 @@ def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=
     _run([self], [torch.ones_like(self) if gradient is None else gradient], create_graph, None)
 
 
-def _run(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], create_graph: bool,
-         wanted: set[Node] | None) -> dict[Node, dict[int, torch.Tensor]]:
+def _run(
+    outputs: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+    create_graph: bool,
+    wanted: set[Node] | None,
+) -> dict[Node, dict[int, torch.Tensor]]:
     """The gradients that arrive at the `wanted` nodes, by result; None: in the leaves' `.grad`."""
     edges = [torch.autograd.graph.get_gradient_edge(x) for x in outputs]
     order = _in_order([edge.node for edge in edges])
@@ -50,14 +61,19 @@ def _run(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], cre
             arrived = slots.pop(node, None)
             if arrived is None or node not in needed:
                 continue
-            arrived = [_checked(node, x, meta) for x, meta in zip(arrived, node._input_metadata, strict=False)]
+            arrived = [
+                _checked(node, x, meta)
+                for x, meta in zip(arrived, node._input_metadata, strict=False)
+            ]
             if wanted is not None and node in wanted:
                 found[node] = {i: x for i, x in enumerate(arrived) if x is not None}
             if node.name() == "torch::autograd::AccumulateGrad":
                 if wanted is None and arrived[0] is not None:
                     _accumulate(node.variable, arrived[0] if create_graph else arrived[0].detach())
                 continue
-            for (follower, number), gradient in zip(node.next_functions, _call(node, arrived), strict=False):
+            for (follower, number), gradient in zip(
+                node.next_functions, _call(node, arrived), strict=False
+            ):
                 if follower is not None and gradient is not None:
                     _add(slots, follower, number, gradient)
     return found

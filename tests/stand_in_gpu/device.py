@@ -31,9 +31,24 @@ def library() -> Path:
         root = Path(torch.__file__).parent
         part = target.with_suffix(f".{os.getpid()}.part")
         subprocess.run(
-            ["c++", "-O0", "-std=c++20", "-shared", "-fPIC", "-w", f"-I{root / 'include'}",
-             f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}", str(SOURCE),
-             "-o", str(part), f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"], check=True)
+            [
+                "c++",
+                "-O0",
+                "-std=c++20",
+                "-shared",
+                "-fPIC",
+                "-w",
+                f"-I{root / 'include'}",
+                f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+                str(SOURCE),
+                "-o",
+                str(part),
+                f"-L{root / 'lib'}",
+                "-ltorch_cpu",
+                "-lc10",
+            ],
+            check=True,
+        )
         part.replace(target)
     return target
 
@@ -91,8 +106,13 @@ def _replace_driver() -> None:
 
 def _properties(index: int) -> SimpleNamespace:
     major, minor = map(int, os.environ.get("STAND_IN_CAPABILITY", "9.0").split("."))
-    return SimpleNamespace(name="Stand-in GPU", major=major, minor=minor, total_memory=80 * GIB,
-                           multi_processor_count=132)
+    return SimpleNamespace(
+        name="Stand-in GPU",
+        major=major,
+        minor=minor,
+        total_memory=80 * GIB,
+        multi_processor_count=132,
+    )
 
 
 def _memory_stats(index: int) -> dict[str, Any]:

@@ -21,14 +21,21 @@ from tests.stand_in_gpu.tensor import StandInTensor
 aten = torch.ops.aten
 CPU = torch.device("cpu")
 COPIES = {"aten::copy_", "aten::_to_copy", "aten::_foreach_copy_"}
-INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_",
-            "aten::_unsafe_index"}
+INDEXING = {
+    "aten::index",
+    "aten::index_put",
+    "aten::index_put_",
+    "aten::_index_put_impl_",
+    "aten::_unsafe_index",
+}
 FILLING = {"aten::fill", "aten::fill_", "aten::masked_fill", "aten::masked_fill_"}
 # How many of the first arguments go through tensor cores.
 CONVOLUTIONS = {aten.convolution.default: 2, aten.convolution_backward.default: 3}
 # A wrapper cannot carry the marks by which PyTorch puts off a conjugate or a negative.
-AT_ONCE = {aten._conj.default: aten._conj_physical.default,
-           aten._neg_view.default: aten.neg.default}
+AT_ONCE = {
+    aten._conj.default: aten._conj_physical.default,
+    aten._neg_view.default: aten.neg.default,
+}
 
 
 class Facts(NamedTuple):
@@ -50,16 +57,26 @@ def facts_of(operator: OpOverload) -> Facts:
     def aliases(one) -> set[str]:
         return one.alias_info.before_set if one.alias_info and one.alias_info.is_write else set()
 
-    written = {alias: position for position, argument in enumerate(schema.arguments)
-               for alias in aliases(argument)}
+    written = {
+        alias: position
+        for position, argument in enumerate(schema.arguments)
+        for alias in aliases(argument)
+    }
     names = tuple(argument.name for argument in schema.arguments)
     return Facts(
         names=names,
-        returned=tuple(next((written[alias] for alias in aliases(result)), None)
-                       for result in schema.returns),
-        draws="generator" in names, copies=schema.name in COPIES, indexes=schema.name in INDEXING,
-        numbers=(torch.Tag.pointwise in operator.tags or schema.name in FILLING | INDEXING
-                 or schema.name.startswith("aten::_foreach_")))
+        returned=tuple(
+            next((written[alias] for alias in aliases(result)), None) for result in schema.returns
+        ),
+        draws="generator" in names,
+        copies=schema.name in COPIES,
+        indexes=schema.name in INDEXING,
+        numbers=(
+            torch.Tag.pointwise in operator.tags
+            or schema.name in FILLING | INDEXING
+            or schema.name.startswith("aten::_foreach_")
+        ),
+    )
 
 
 def run(operator: OpOverload, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -99,9 +116,11 @@ def run(operator: OpOverload, args: tuple, kwargs: dict[str, Any]) -> Any:
     return _returned(facts, args, kwargs, result, device)
 
 
-def _returned(facts: Facts, args: tuple, kwargs: dict[str, Any], result: Any,
-              device: torch.device) -> Any:
+def _returned(
+    facts: Facts, args: tuple, kwargs: dict[str, Any], result: Any, device: torch.device
+) -> Any:
     """Arguments that were written to as they came in; all else wrapped."""
+
     def one(position: int | None, value: Any) -> Any:
         if position is None:
             return wrapped(value, device)
@@ -147,8 +166,13 @@ def with_index(device: torch.device) -> torch.device:
     return device
 
 
-def _check_devices(operator: OpOverload, facts: Facts, args: tuple, devices: list[torch.device],
-                   on_cpu: list[torch.Tensor]) -> None:
+def _check_devices(
+    operator: OpOverload,
+    facts: Facts,
+    args: tuple,
+    devices: list[torch.device],
+    on_cpu: list[torch.Tensor],
+) -> None:
     indices = args[1] if facts.indexes else ()
 
     def allowed(tensor: torch.Tensor) -> bool:
@@ -157,23 +181,28 @@ def _check_devices(operator: OpOverload, facts: Facts, args: tuple, devices: lis
 
     found = {*devices, *(tensor.device for tensor in on_cpu if not allowed(tensor))}
     if len(found) > 1:
-        raise RuntimeError("Expected all tensors to be on the same device, but found at least two "
-                           f"devices, {' and '.join(sorted(map(str, found)))}! ({operator})")
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two "
+            f"devices, {' and '.join(sorted(map(str, found)))}! ({operator})"
+        )
 
 
-def _check_copy(operator: OpOverload, args: tuple, kwargs: dict[str, Any],
-                device: torch.device) -> None:
+def _check_copy(
+    operator: OpOverload, args: tuple, kwargs: dict[str, Any], device: torch.device
+) -> None:
     in_place = operator is aten.copy_.default
     to_cpu = type(args[0]) is not StandInTensor if in_place else device.type == "cpu"
     if to_cpu and (kwargs.get("non_blocking") or in_place and args[2:] == (True,)):
-        raise RuntimeError("a copy from the GPU to the CPU with non_blocking=True may be read "
-                           "before it is there")
+        raise RuntimeError(
+            "a copy from the GPU to the CPU with non_blocking=True may be read before it is there"
+        )
 
 
 def _generator(device: torch.device, given: torch.Generator | None) -> torch.Generator:
     if given is not None:
-        raise RuntimeError("Expected a 'cuda' device type for generator but found "
-                           f"'{given.device.type}'")
+        raise RuntimeError(
+            f"Expected a 'cuda' device type for generator but found '{given.device.type}'"
+        )
     return torch.cuda.default_generators[with_index(device).index]
 
 

@@ -21,9 +21,15 @@ class StandInTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, cpu_tensor: torch.Tensor, device: torch.device) -> StandInTensor:
         return torch.Tensor._make_wrapper_subclass(
-            cls, cpu_tensor.size(), strides=cpu_tensor.stride(),
-            storage_offset=cpu_tensor.storage_offset(), dtype=cpu_tensor.dtype,
-            layout=cpu_tensor.layout, device=device, storage_size=BOUNDLESS)
+            cls,
+            cpu_tensor.size(),
+            strides=cpu_tensor.stride(),
+            storage_offset=cpu_tensor.storage_offset(),
+            dtype=cpu_tensor.dtype,
+            layout=cpu_tensor.layout,
+            device=device,
+            storage_size=BOUNDLESS,
+        )
 
     def __init__(self, cpu_tensor: torch.Tensor, device: torch.device) -> None:
         self.cpu_tensor = cpu_tensor
@@ -52,7 +58,11 @@ class StandInTensor(torch.Tensor):
     def __reduce_ex__(self, protocol):
         """Saved with its device: what reads it without `map_location` has a CUDA tensor again."""
         return torch._utils._rebuild_device_tensor_from_cpu_tensor, (
-            self.detach().cpu(), self.dtype, str(self.device), self.requires_grad)
+            self.detach().cpu(),
+            self.dtype,
+            str(self.device),
+            self.requires_grad,
+        )
 
     def __repr__(self, *, tensor_contents=None):
         return f"{self.device} {self.cpu_tensor!r}"
@@ -61,8 +71,10 @@ class StandInTensor(torch.Tensor):
         return self.detach().cpu().tolist()
 
     def numpy(self, **options):
-        raise TypeError(f"can't convert {self.device} device type tensor to numpy. "
-                        "Use Tensor.cpu() to copy the tensor to host memory first.")
+        raise TypeError(
+            f"can't convert {self.device} device type tensor to numpy. "
+            "Use Tensor.cpu() to copy the tensor to host memory first."
+        )
 
     def pin_memory(self, device=None):
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")

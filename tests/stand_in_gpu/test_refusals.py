@@ -59,11 +59,20 @@ print(json.dumps(told))
 """
 DEVICES = "Expected all tensors to be on the same device"
 TOLD = {
-    "mixed": DEVICES, "two GPUs": DEVICES, "input": DEVICES, "in place": DEVICES, "index": DEVICES,
-    "numpy": "Tensor.cpu()", "asarray": "Tensor.cpu()", "pinned": "only dense CPU tensors",
-    "generator": "device type for generator", "unawaited": "non_blocking",
-    "ordinal": "invalid device ordinal", "fork": "forked subprocess",
-    "data": "takes no .data from the CPU"}
+    "mixed": DEVICES,
+    "two GPUs": DEVICES,
+    "input": DEVICES,
+    "in place": DEVICES,
+    "index": DEVICES,
+    "numpy": "Tensor.cpu()",
+    "asarray": "Tensor.cpu()",
+    "pinned": "only dense CPU tensors",
+    "generator": "device type for generator",
+    "unawaited": "non_blocking",
+    "ordinal": "invalid device ordinal",
+    "fork": "forked subprocess",
+    "data": "takes no .data from the CPU",
+}
 
 
 def test_the_stand_in_refuses_what_a_gpu_refuses(tmp_path):
