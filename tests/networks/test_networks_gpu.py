@@ -28,7 +28,7 @@ def text_of(num, sentence_dim=64, word_dim=64, seed=1):
 
 
 def assert_same(actual, expected, tolerance=1e-3):
-    """Norm of the error relative to the tensor's norm, or to 1/1000 of the largest norm."""
+    """Error norm over the tensor's norm, or over 1/1000 of the largest norm if that is more."""
     largest = max(value.norm() for value in expected)
     for a, e in zip(actual, expected, strict=True):
         assert (a.cpu() - e).norm() <= tolerance * max(e.norm(), 1e-3 * largest)

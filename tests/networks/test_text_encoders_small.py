@@ -22,7 +22,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def unseen():
-    """48 drawings of different test concepts at 64 x 64, the size of generated pictures, and names."""
+    """48 drawings of different test concepts at 64 x 64, as generators draw them, and names."""
     from datasets.openmoji import find_emojis, openmoji_pictures
 
     emojis, concepts = [], set()
