@@ -107,15 +107,15 @@ class Codes:
 
 
 class ViewError(UserError):
-    """A view that a generator cannot draw: of another size than the trained one, or another box."""
+    """A view that the generator cannot draw, such as another size or a box outside the frame."""
 
 
 class Generator(nn.Module, abc.ABC):
     """Base of every generator.
 
-    Subclasses implement `mapping`, `prepare` and `render`. `prepare` does the work of a view that is
-    not done for each pixel. `render` then draws any crop of the view. Therefore large pictures can
-    be drawn in tiles: a tile equals the same pixels of the whole picture.
+    Subclasses implement `mapping`, `prepare` and `render`. `prepare` does the work whose cost does
+    not grow with the number of pixels, once for each view. `render` then draws any crop of the
+    view. This is what allows sampling in tiles: a tile equals the same pixels of the whole picture.
 
     latent_shape: shape of one latent z; that of the style codes unless a subclass sets another.
     tokens_mean: buffer [k, d], the running mean of the style codes in training. It is the centre of
@@ -176,9 +176,9 @@ class Generator(nn.Module, abc.ABC):
         return text
 
     def end_step(self) -> dict[str, torch.Tensor]:
-        """Update state that no optimiser updates, such as code books; return scalars to log by name.
+        """Update state that no optimiser updates, such as code books.
 
-        Training calls it once for each step, on every rank.
+        Training calls it once for each step, on every rank. Returns scalars to log, by name.
         """
         return {}
 
@@ -203,13 +203,13 @@ class Discriminator(nn.Module, abc.ABC):
     """Base of every discriminator D: images [N, 3, R, R] in [-1, 1] and N texts -> Verdict.
 
     `trunk` does not read the text, so `judge` can compare the result of one `trunk` with several
-    texts. `trunk(images)` is `read(sense(images))`. `sense` has no trained parameters, so its result
-    stays valid after an optimiser step of D: the step of D uses it without gradient, and the step of
-    G that follows uses it again with the gradient to the images.
+    texts. `trunk(images)` is `read(sense(images))`. `sense` has no trained parameters, so its
+    result stays valid after an optimiser step of D: the step of D uses it without gradient, and the
+    step of G that follows uses it again with the gradient to the images.
     """
 
     def sense(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Images [N, 3, R, R] -> the images, or features of a frozen network, as input of `read`."""
+        """Images [N, 3, R, R] -> the input of `read`: images, or features of a frozen network."""
         return (images,)
 
     def read(self, sensed: tuple[torch.Tensor, ...]) -> Any:
@@ -249,7 +249,7 @@ class TextEncoder(Protocol):
 
 @runtime_checkable
 class ImageTextEncoder(TextEncoder, Protocol):
-    """A frozen dual encoder, with images and sentences in one space of `sentence_dim` dimensions."""
+    """A frozen dual encoder: images and sentences share a space of `sentence_dim` dimensions."""
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, 3, H, W] in [-1, 1] of any size -> embeddings [N, sentence_dim].

@@ -116,12 +116,19 @@ class Snapshot:
         token: str | None = None,
         message: str = "Upload a snapshot of EIDGAN",
     ) -> str:
-        """Upload the snapshot with its model card to the Hugging Face Hub; the URL of the commit.
+        """Upload the snapshot with its model card to the Hugging Face Hub.
 
-        repo_id: "user/name"; the repository is made where it does not exist. license: the Hub's
-        identifier, such as "cc-by-sa-4.0". datasets: names of the training data. scores: a file
-        that `calc_metrics.py calc --out` wrote for this snapshot. revision: a branch other than
-        main. token: None takes the one that `hf auth login` keeps. Raises `UserError`.
+        repo_id: "user/name"; the repository is created if it does not exist.
+        license: the Hub's identifier of a license, such as "cc-by-sa-4.0".
+        datasets: names of the training data.
+        scores: a file that `calc_metrics.py calc --out` wrote for this snapshot.
+        private: whether a new repository is private; None takes the account's default.
+        revision: a branch other than main.
+        token: an access token; None takes the token that `hf auth login` stored.
+        message: message of the commit.
+
+        Returns the URL of the commit. Raises `UserError` for a file without scores, for scores of
+        other weights and where the upload fails.
         """
         records = []
         if scores is not None:
@@ -138,16 +145,20 @@ class Snapshot:
 
     @staticmethod
     def from_pretrained(path: str | Path, revision: str | None = None) -> Snapshot:
-        """Read a snapshot folder, the newest snapshot of a run folder, or `user/name` on the
-        Hugging Face Hub. A local folder of that name comes first.
+        """Load a snapshot.
 
-        revision: a branch, a tag or a commit on the Hub. Raises `UserError` naming the faulty file.
+        path: a snapshot folder, a run folder (its newest snapshot is loaded), or `user/name` on the
+            Hugging Face Hub. A local folder of the same name takes precedence over the Hub.
+        revision: a branch, a tag or a commit on the Hub.
+
+        Returns a snapshot whose generator is in evaluation mode, on the CPU, without gradients.
+        Raises `UserError` that names the faulty file.
         """
         if hub_snapshots.is_on_hub(path):
             folder = hub_snapshots.download(str(path), revision)
         elif revision is not None:
             raise UserError(
-                f"{path}: is looked up here and not on the Hugging Face Hub, so it has "
+                f"{path}: is a local path and not a name on the Hugging Face Hub, so it has "
                 f"no revision {revision!r}; leave the revision out"
             )
         else:
@@ -156,7 +167,8 @@ class Snapshot:
         _check_config(folder / "config.json", config)
         if config["format"] != FORMAT:
             raise UserError(
-                f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; update this code"
+                f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; "
+                "use the version of this project that wrote the snapshot"
             )
         kind = str(config["generator"].get("kind", ""))
         if kind not in GENERATORS:
@@ -176,13 +188,13 @@ class Snapshot:
         )
 
 
-def _own_files(folder: Path) -> tuple[str, ...]:
+def _snapshot_files(folder: Path) -> tuple[str, ...]:
     if json_with("format", "generator", "text_encoder")(folder / "config.json"):
         raise UserError("no config.json of a snapshot")
     return ("config.json", "model.safetensors", "README.md")
 
 
-snapshot_fault = whole_folder(_own_files)  # the rule of ownership for snapshots
+snapshot_fault = whole_folder(_snapshot_files)  # ownership rule (`dnnlib.ownership`) of snapshots
 
 
 def _check_config(path: Path, config: Any) -> None:
@@ -209,27 +221,31 @@ def _load_weights(generator: Generator, path: Path) -> None:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file ({error})") from None
-    own = generator.state_dict()
-    for name in own.keys() | tensors.keys():
-        if name not in tensors or name not in own:
+    expected = generator.state_dict()
+    for name in expected.keys() | tensors.keys():
+        if name not in tensors or name not in expected:
             raise UserError(
-                f"{path}: tensor {name!r} is {'missing' if name in own else 'unknown'}; "
-                "the weights do not belong to the config.json beside them"
+                f"{path}: tensor {name!r} is {'missing' if name in expected else 'unknown'}; "
+                "the weights do not belong to the config.json in this folder"
             )
-        if own[name].shape != tensors[name].shape:
+        if expected[name].shape != tensors[name].shape:
             raise UserError(
                 f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
-                f"config.json asks for {tuple(own[name].shape)}"
+                f"config.json asks for {tuple(expected[name].shape)}"
             )
         if not torch.isfinite(tensors[name]).all():
             raise UserError(
-                f"{path}: tensor {name!r} is not finite, the run had diverged; take an earlier snapshot"
+                f"{path}: tensor {name!r} is not finite, because training diverged; "
+                "take an earlier snapshot"
             )
     generator.load_state_dict(tensors)
 
 
 def find_snapshot(path: str | Path) -> Path:
-    """The snapshot folder meant by `path`: itself, or the newest one of a run folder. Raises `UserError`."""
+    """The snapshot folder of `path`: `path` itself, or the newest snapshot of a run folder.
+
+    Raises `UserError` where there is none.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(
@@ -238,7 +254,8 @@ def find_snapshot(path: str | Path) -> Path:
         )
     if not path.is_dir():
         raise UserError(
-            f"{path} is a file; give the snapshot folder that holds config.json and model.safetensors"
+            f"{path} is a file; give the snapshot folder that holds config.json and "
+            "model.safetensors"
         )
     if (path / "config.json").exists():
         return path
@@ -247,8 +264,10 @@ def find_snapshot(path: str | Path) -> Path:
         return snapshots[-1].parent
     if (path / "model.safetensors").exists():
         raise UserError(
-            f"{path / 'config.json'} does not exist; a snapshot folder needs it beside model.safetensors"
+            f"{path / 'config.json'} does not exist; a snapshot folder needs it and "
+            "model.safetensors"
         )
     raise UserError(
-        f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; give a run or snapshot folder"
+        f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; "
+        "give a run or snapshot folder"
     )

@@ -1,4 +1,8 @@
-"""The table of generators and their presets. A new system is one file, one line in each table, one recipe."""
+"""The table of generators and their presets.
+
+A new generator needs a file in this folder, a line in the union of systems.py, a preset here and a
+recipe in configs/.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +27,14 @@ GENERATORS: dict[str, type[GeneratorConfig]] = {
 }
 
 _SYSTEMS: dict[str, SystemConfig] = {
-    # The paper's size at 256 x 256: 18 M parameters with ViT-B/32 text.
+    # The size of the paper at 256 x 256: 18 M parameters with the text features of ViT-B/32.
     "eidgan": EidganConfig(),
-    # For fast sampling: the same trunk at half the thickness, a sixth of the pixel part.
+    # For fast sampling: the same trunk with half the thickness, and a sixth of the cost on pixels.
     "eidgan-fast": EidganConfig(
         thickness=4, features=16, decoder_hidden=(32, 32), refinement=(64, 32)
     ),
-    # For 64 x 64 and CPUs: the embedded data set and its text encoder (256-d sentences, 384-d words).
+    # For 64 x 64 on CPUs, with the embedded data set and the text encoder `small` (sentences of
+    # width 256, words of width 384).
     "eidgan-small": EidganConfig(
         sentence_dim=256,
         word_dim=384,
@@ -50,7 +55,7 @@ _SYSTEMS: dict[str, SystemConfig] = {
     "cipsclip": CipsConfig(sentence_dim=512),
     "stylegan2clip": Stylegan2Config(sentence_dim=512),
     "vqcgan": VqcganConfig(),
-    # The others beside eidgan-small: about its multiply-adds at 64 x 64.
+    # Baselines for eidgan-small, with about the same number of multiply-adds at 64 x 64.
     "crepsclip-small": CrepsConfig(
         sentence_dim=256,
         style_dim=128,
@@ -95,7 +100,7 @@ _SYSTEMS: dict[str, SystemConfig] = {
     "vqcgan-small": VqcganConfig(
         resolution=64, sentence_dim=256, word_dim=384, channel_base=4096, channel_max=512
     ),
-    # For tests: every part present, nothing wide.
+    # For tests: all parts of each system at small widths.
     "eidgan-tiny": EidganConfig(
         sentence_dim=64,
         word_dim=64,
@@ -163,7 +168,7 @@ _SYSTEMS: dict[str, SystemConfig] = {
 }
 PRESETS: dict[str, GeneratorConfig] = {
     **_SYSTEMS,
-    # For tests: behind a code book.
+    # For tests: a generator with quantised text.
     "quantized-tiny": QuantizedConfig(
         generator=_SYSTEMS["eidgan-tiny"],
         quantizer=VectorQuantizerConfig(num_codes=32, code_dim=8, slots=4),
@@ -172,7 +177,7 @@ PRESETS: dict[str, GeneratorConfig] = {
 
 
 def preset(name: str) -> GeneratorConfig:
-    """The preset of that name. Raises `UserError` that names the nearest one."""
+    """The preset `name`. Raises `UserError` that names the nearest preset for an unknown name."""
     if name not in PRESETS:
         raise UserError(f"unknown generator {name!r}; {nearest(name, PRESETS)}")
     return PRESETS[name]

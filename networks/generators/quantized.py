@@ -1,7 +1,7 @@
-"""Any system behind a vector quantiser of its text: what `--set text.quantizer={}` trains.
+"""A wrapper that quantises the text of any generator; `--set text.quantizer={}` trains it.
 
-Sentence and words each pass a code book (networks/layers/vector_quantizer.py) before the system reads them; the discriminator is
-told the quantised text too.
+The sentence and the words are each quantised by a code book (networks/layers/vector_quantizer.py)
+before the generator reads them. The discriminator reads the quantised text too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizerCo
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedConfig(GeneratorOptions):
-    """generator: the system behind; quantizer: of the code books, one for the sentence and one for the words."""
+    """Config of a generator with quantised text.
+
+    generator: config of the generator that reads the quantised text.
+    quantizer: config of the two code books, one for the sentence and one for the words.
+    """
 
     kind: ClassVar[str] = "quantized"
 
@@ -52,7 +56,7 @@ class QuantizedConfig(GeneratorOptions):
 
 
 class QuantizedGenerator(Generator):
-    """See the module; `config` is kept as `.config`, the system as `.generator`."""
+    """The wrapper of `.generator`; latents, style codes and views are those of `.generator`."""
 
     def __init__(self, config: QuantizedConfig) -> None:
         generator = config.generator.build()
@@ -68,27 +72,25 @@ class QuantizedGenerator(Generator):
         )
 
     def quantize(self, text: TextFeatures | None) -> tuple[TextFeatures, torch.Tensor]:
-        """The text of codes only, and the commitment loss of each sample [N]."""
+        """(quantised text features, commitment loss [N] of each sample)."""
         text = self.require_text(text)
         commitment = torch.zeros(len(text), device=text.sentence.device)
         if "sentence" in self.quantizers:
-            found = self.quantizers["sentence"](text.sentence.unsqueeze(1))
-            text, commitment = (
-                replace(text, sentence=found.codes.squeeze(1)),
-                commitment + found.commitment,
-            )
+            quantized = self.quantizers["sentence"](text.sentence.unsqueeze(1))
+            text = replace(text, sentence=quantized.codes.squeeze(1))
+            commitment = commitment + quantized.commitment
         if "words" in self.quantizers:
-            found = self.quantizers["words"](text.words, text.mask)
-            text, commitment = replace(text, words=found.codes), commitment + found.commitment
+            quantized = self.quantizers["words"](text.words, text.mask)
+            text = replace(text, words=quantized.codes)
+            commitment = commitment + quantized.commitment
         return text, commitment
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         quantized, commitment = self.quantize(text)
         codes = self.generator.mapping(z, quantized)
-        return replace(
-            codes,
-            commitment=commitment if codes.commitment is None else commitment + codes.commitment,
-        )
+        if codes.commitment is not None:  # of a generator that also has a quantiser
+            commitment = commitment + codes.commitment
+        return replace(codes, commitment=commitment)
 
     def prepare(self, codes: Codes, view: View) -> Any:
         return self.generator.prepare(codes, view)
@@ -104,6 +106,6 @@ class QuantizedGenerator(Generator):
         logged = self.generator.end_step()
         for part, quantizer in self.quantizers.items():
             assert isinstance(quantizer, FeatureQuantizer)
-            found = quantizer.quantizer.end_step()
-            logged |= {f"Codebook/{part}_{name}": value for name, value in found.items()}
+            scalars = quantizer.quantizer.end_step()
+            logged |= {f"Codebook/{part}_{name}": value for name, value in scalars.items()}
         return logged

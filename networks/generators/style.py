@@ -1,4 +1,4 @@
-"""What systems share: the text inputs of a config, the style code, the range of the pictures."""
+"""Parts that generators share: text fields of a config, the mapping to one style, the output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Output = Literal["linear", "tanh"]
 
 
 def to_output(image: torch.Tensor, output: Output) -> torch.Tensor:
-    """The last step of a generator: `tanh` maps the image into [-1, 1], `linear` leaves it."""
+    """The last step of a generator: `tanh` maps the image into [-1, 1], `linear` returns it."""
     return image.tanh() if output == "tanh" else image
 
 
@@ -23,12 +23,12 @@ def to_output(image: torch.Tensor, output: Output) -> torch.Tensor:
 class GeneratorOptions:
     """Base of every generator's config.
 
-    A subclass defines `sentence_dim` and `word_dim`: the widths of the sentence embedding and of
-    the word features that it reads, 0 for an input left out.
+    A subclass defines `sentence_dim` and `word_dim`, the widths of the sentence embedding and of
+    the word features that it reads; 0 stands for an input that it does not read.
 
     text_noise: length of the noise on the sentence in sampling, relative to the sentence
-    (`TextFeatures.perturbed`). A generator that was trained with noise on its sentences draws
-    more varied pictures of a prompt with it, which may match the prompt less.
+        (`TextFeatures.perturbed`). If a generator was trained with such noise, it makes the
+        pictures of a prompt more varied; they may match the prompt less.
     """
 
     text_noise: NotNegative = 0.0
@@ -42,21 +42,21 @@ class GeneratorOptions:
         raise NotImplementedError
 
     def with_text(self, sentence_dim: int, word_dim: int) -> Self:
-        """The same network for a text encoder of these widths; an input of width 0 keeps it."""
+        """The same config for a text encoder of these widths; inputs of width 0 stay off."""
         new = {"sentence_dim": sentence_dim, "word_dim": word_dim}
         return replace(self, **{name: width for name, width in new.items() if getattr(self, name)})
 
     def condition_dim(self, sentence_dim: int) -> int:
-        """Width of the sentence that `Generator.condition` hands to the discriminator, 0 for none.
+        """Width of the sentence that the discriminator reads (`Generator.condition`); 0 = none.
 
-        sentence_dim: width of the encoder's sentence embedding, which is what is handed over unless
-        a system overrides both methods.
+        sentence_dim: width of the encoder's sentence embedding. The discriminator reads this
+            embedding, except in systems that override both methods.
         """
         return sentence_dim if self.sentence_dim or self.word_dim else 0
 
 
 class StyleGenerator(Generator):
-    """Base of the systems that turn a latent vector and the sentence into one style code.
+    """Base of the generators that map a latent vector and the sentence to one style code.
 
     Their configs have `style_dim`, `mapping_layers`, `sentence_dim` and `output`.
     """

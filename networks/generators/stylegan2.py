@@ -1,10 +1,12 @@
-"""StyleGAN2's skip generator (Karras et al. 2020, sections 2 and 4), for text by way of its mapping network.
+"""StyleGAN2's skip generator (Karras et al. 2020, sections 2 and 4), conditioned on text.
 
-Modulated 3 x 3 convolutions from a learned 4 x 4 constant, RGB summed over the scales. Noise inputs are left out: here a
-picture is a function of seed and prompt. One size only.
+Modulated 3 x 3 convolutions start from a learned 4 x 4 constant, and the RGB outputs of all scales
+are summed. The mapping network reads the sentence embedding. The noise inputs are left out, so that
+a picture is a function of seed and prompt. The generator draws its trained size only.
 
-Modulation and demodulation act on the features before and after one shared convolution, x s -> conv(W) -> d with
-d_o = (sum_i s_i^2 sum_k W_oik^2)^(-1/2): the same function as per-sample weights, without a convolution a sample.
+Modulation scales the input channels of a convolution with shared weights W by the style s, and
+demodulation scales its output channels by d_o = (sum_i s_i^2 sum_k W_oik^2)^(-1/2). This is the
+same function as a convolution with other weights for each sample.
 
 Shapes: N batch, d style width, C input and O output channels.
 """
@@ -31,13 +33,21 @@ from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_G
 
 @dataclass(frozen=True, kw_only=True)
 class Stylegan2Config(GeneratorOptions):
-    """Defaults are config F at 256 x 256 and full width, 30.0 M parameters; channel_base = 16384 is half the width.
+    """Config of the StyleGAN2 generator.
 
-    resolution: side of the pictures, a power of two. sentence_dim: 0 = unconditional.
+    The defaults are the paper's config F at 256 x 256 and full width, with 30.0 M parameters;
+    channel_base = 16384 is half the width.
+
+    resolution: side of the pictures, a power of two.
+    sentence_dim: width of the sentence embedding; 0 = unconditional.
+    style_dim: width of z and of the style code.
+    mapping_layers: layers of the mapping network.
+    channel_base, channel_max: scale s has min(channel_base / s, channel_max) channels.
+    output: see `to_output`.
     """
 
     kind: ClassVar[str] = "stylegan2"
-    word_dim: ClassVar[int] = 0  # reads no words
+    word_dim: ClassVar[int] = 0  # word features are not used
 
     resolution: int = 256
     sentence_dim: int = 0
@@ -55,14 +65,20 @@ class Stylegan2Config(GeneratorOptions):
 
 
 def upsample(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros between the samples, then the low-pass kernel [4, 4] times 4."""
+    """x [N, C, H, W] -> [N, C, 2H, 2W]: insert zeros, then filter with 4 times `kernel` [4, 4]."""
     channels = x.shape[1]
     weight = (kernel * 4).to(x.dtype).expand(channels, 1, -1, -1)
     return functional.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
 
 
 class ModulatedConv2d(nn.Module):
-    """x [N, C, H, W], style [N, d] -> [N, O, H, W]; with `up` twice the size, low-passed after the transposed convolution."""
+    """x [N, C, H, W] and style [N, d] -> [N, O, H, W], or [N, O, 2H, 2W] with `up`.
+
+    up: upsample by a transposed convolution of stride 2 and a low-pass filter after it.
+    demodulate: normalise each output channel to unit variance.
+    activate: apply a leaky ReLU with gain sqrt(2).
+    weight_init: standard deviation of the weights at the start.
+    """
 
     filter: torch.Tensor | None
 
@@ -96,23 +112,26 @@ class ModulatedConv2d(nn.Module):
         if self.filter is None:
             x = functional.conv2d(x, weight.to(x.dtype), padding=self.padding)
         else:
-            x = functional.conv_transpose2d(
-                x, weight.to(x.dtype).transpose(0, 1), stride=2
-            )  # [N, O, 2H + 1, 2W + 1]
+            transposed = weight.to(x.dtype).transpose(0, 1)
+            x = functional.conv_transpose2d(x, transposed, stride=2)  # [N, O, 2H + 1, 2W + 1]
             kernel = (self.filter * 4).to(x.dtype).expand(x.shape[1], 1, -1, -1)
             x = functional.conv2d(x, kernel, padding=1, groups=x.shape[1])
         if self.demodulate:
-            # A sum of products, not a matrix product: autocast would round that to bf16.
-            norm = (style.square().unsqueeze(1) * weight.square().sum(dim=(2, 3))).sum(
-                dim=2
-            )  # [N, O]
+            # A sum of products, because autocast would round a matrix product to bf16.
+            energy = weight.square().sum(dim=(2, 3))  # [O, C]
+            norm = (style.square().unsqueeze(1) * energy).sum(dim=2)  # [N, O]
             x = x * (norm + DEMODULATION_EPS).rsqrt()[:, :, None, None].to(x.dtype)
         x = x + self.bias[:, None, None].to(x.dtype)
         return functional.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN if self.activate else x
 
 
 class SkipBlock(nn.Module):
-    """One scale: up and convolve, convolve (the 4 x 4 scale: convolve), and an RGB that adds to the one from below."""
+    """The layers of one scale: two convolutions, the first with upsampling, and an RGB output.
+
+    x [N, C, H, W], rgb [N, 3, H, W] and style [N, d] -> x [N, O, 2H, 2W], rgb [N, 3, 2H, 2W]. The
+    RGB output is added to the upsampled `rgb` of the scale before. With `first` (the 4 x 4 scale)
+    there is one convolution without upsampling, and `rgb` is None.
+    """
 
     filter: torch.Tensor
 
@@ -133,20 +152,19 @@ class SkipBlock(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         for layer in self.layers:
             x = layer(x, style)
-        own = self.to_rgb(x, style)
-        return x, own if rgb is None else upsample(rgb, self.filter) + own
+        new_rgb = self.to_rgb(x, style)
+        return x, new_rgb if rgb is None else upsample(rgb, self.filter) + new_rgb
 
 
 class Stylegan2(NativeGenerator, StyleGenerator):
-    """See the module; `config` is kept as `.config`."""
+    """z [N, 1, d] and text -> pictures [N, 3, R, R], with R = `config.resolution`."""
 
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__(config)
-        widths = list(
-            scale_widths(
-                "generator", config.resolution, config.channel_base, config.channel_max
-            ).values()
+        widths_by_scale = scale_widths(
+            "generator", config.resolution, config.channel_base, config.channel_max
         )
+        widths = list(widths_by_scale.values())
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.blocks = nn.ModuleList(
             SkipBlock(a, b, config.style_dim, first=i == 0)

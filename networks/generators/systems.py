@@ -1,4 +1,4 @@
-"""The union of all systems' configs; the codec tells them apart by `kind`."""
+"""The union of the configs of all systems, which are distinguished by their `kind`."""
 
 from networks.generators.cips import CipsConfig
 from networks.generators.creps import CrepsConfig

@@ -1,8 +1,9 @@
-"""VQ-CGAN (Pavani et al., "Textual Vision Using Quantized Latent Spaces"): DCGAN on a vector-quantised text code.
+"""VQ-CGAN (Pavani et al., "Textual Vision Using Quantized Latent Spaces").
 
-The sentence asks the words (attention, one query a slot), the answer is quantised, and a DCGAN generator (Radford et al.
-2016: transposed convolutions, batch norm, ReLU, tanh) draws from z and the codes; the discriminator is told the codes too.
-One size only.
+The sentence attends to the words with one query for each slot. The results are quantised to codes.
+A DCGAN generator (Radford et al. 2016: transposed convolutions, batch norm, ReLU, tanh) draws the
+picture from z and the codes. The discriminator reads the codes in place of the sentence embedding.
+The generator draws its trained size only.
 
 Shapes: N batch, L words, S slots, c code width, d latent width.
 """
@@ -30,9 +31,14 @@ from torch_utils.distributed import broadcast_from_main
 
 @dataclass(frozen=True, kw_only=True)
 class VqcganConfig(GeneratorOptions):
-    """resolution: side of the pictures, a power of two. sentence_dim, word_dim: 0 = without that input (both 0: unconditional).
+    """Config of VQ-CGAN.
 
-    latent_dim: width of z; the widths of the scales are min(channel_base / scale, channel_max).
+    resolution: side of the pictures, a power of two.
+    sentence_dim, word_dim: widths of the text features; 0 = without that input. The generator is
+        unconditional if both are 0.
+    latent_dim: width of z.
+    channel_base, channel_max: scale s has min(channel_base / s, channel_max) channels.
+    quantizer: config of the code book.
     """
 
     kind: ClassVar[str] = "vqcgan"
@@ -52,14 +58,11 @@ class VqcganConfig(GeneratorOptions):
     @property
     def codes_dim(self) -> int:
         """Width of the flattened codes of a text, 0 for an unconditional generator."""
-        return (
-            self.quantizer.slots * self.quantizer.code_dim
-            if self.sentence_dim or self.word_dim
-            else 0
-        )
+        reads_text = self.sentence_dim or self.word_dim
+        return self.quantizer.slots * self.quantizer.code_dim if reads_text else 0
 
     def condition_dim(self, sentence_dim: int) -> int:
-        """The discriminator gets the codes in place of the sentence embedding."""
+        """Width of the codes, which the discriminator reads in place of the sentence embedding."""
         return self.codes_dim
 
     def build(self) -> Vqcgan:
@@ -67,9 +70,11 @@ class VqcganConfig(GeneratorOptions):
 
 
 class WordAttention(nn.Module):
-    """Sentence [N, d_s] and words [N, L, d_w] with mask -> S vectors [N, S, c]: the sentence's queries plus the words' answers.
+    """Sentence [N, d_s] and words [N, L, d_w] with mask -> S vectors [N, S, c].
 
-    Without a sentence the queries are learned; without words they are the answer.
+    The result is the sum of the queries and the attended values. Queries are a linear function of
+    the sentence; keys and values are linear functions of the words. Without a sentence the queries
+    are learned constants. Without words the result is the queries.
     """
 
     def __init__(self, config: VqcganConfig) -> None:
@@ -89,9 +94,8 @@ class WordAttention(nn.Module):
         if self.key is None or self.value is None:
             return query
         words = unit_second_moment(text.words)
-        scores = (query @ self.key(words).transpose(1, 2)).float() / math.sqrt(
-            query.shape[2]
-        )  # [N, S, L]
+        scores = (query @ self.key(words).transpose(1, 2)).float()  # [N, S, L]
+        scores = scores / math.sqrt(query.shape[2])
         weights = scores.masked_fill(~text.mask.unsqueeze(1), -torch.inf).softmax(dim=2)
         return query + weights.to(query.dtype) @ self.value(words)
 
@@ -103,18 +107,17 @@ class WordAttention(nn.Module):
 
 
 class Vqcgan(NativeGenerator):
-    """See the module; `config` is kept as `.config`."""
+    """z [N, 1, d] and text -> pictures [N, 3, R, R] in [-1, 1], with R = `config.resolution`."""
 
     def __init__(self, config: VqcganConfig) -> None:
         super().__init__((1, config.latent_dim))
         self.config = config
         self.attention = WordAttention(config) if config.codes_dim else None
         self.quantizer = VectorQuantizer(config.quantizer) if config.codes_dim else None
-        widths = list(
-            scale_widths(
-                "generator", config.resolution, config.channel_base, config.channel_max
-            ).values()
-        )[:-1]
+        widths_by_scale = scale_widths(
+            "generator", config.resolution, config.channel_base, config.channel_max
+        )
+        widths = list(widths_by_scale.values())[:-1]  # the last layer gives RGB
         layers: list[nn.Module] = []
         inputs = config.latent_dim + config.codes_dim
         for index, (before, width) in enumerate(pairwise([inputs, *widths])):
@@ -128,14 +131,15 @@ class Vqcgan(NativeGenerator):
         self.apply(dcgan_init)
 
     def text_codes(self, text: TextFeatures | None) -> Quantized:
+        """N texts -> `Quantized` with codes [N, S, c]."""
         assert self.quantizer is not None and self.attention is not None
         return self.quantizer(self.attention(self.require_text(text)))
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:
         if self.quantizer is None:
             return Codes(z, z.new_zeros(len(z), 0))
-        found = self.text_codes(text)
-        return Codes(z, found.codes.flatten(1), found.commitment)
+        quantized = self.text_codes(text)
+        return Codes(z, quantized.codes.flatten(1), quantized.commitment)
 
     def paint(self, codes: Codes) -> torch.Tensor:
         x = torch.cat([codes.tokens.flatten(1), codes.sentence.to(codes.tokens.dtype)], dim=1)
@@ -148,12 +152,10 @@ class Vqcgan(NativeGenerator):
         return replace(self.require_text(text), sentence=self.text_codes(text).codes.flatten(1))
 
     def end_step(self) -> dict[str, torch.Tensor]:
-        # The running statistics are rank 0's, as under DDP, so that the average of every rank draws the same pictures.
-        broadcast_from_main(
-            b for layer in self.layers if isinstance(layer, nn.BatchNorm2d) for b in layer.buffers()
-        )
-        return (
-            {}
-            if self.quantizer is None
-            else {f"Codebook/{name}": value for name, value in self.quantizer.end_step().items()}
-        )
+        # All ranks take the batch norm statistics of rank 0, as under DDP, so that the EMA
+        # generators of all ranks draw the same pictures.
+        norms = [layer for layer in self.layers if isinstance(layer, nn.BatchNorm2d)]
+        broadcast_from_main(buffer for norm in norms for buffer in norm.buffers())
+        if self.quantizer is None:
+            return {}
+        return {f"Codebook/{name}": value for name, value in self.quantizer.end_step().items()}

@@ -20,7 +20,7 @@ def test_conventions():
 
 
 def test_coordinates_are_made_on_their_device(monkeypatch):
-    """A copy from the CPU would synchronise in every forward, and cannot be captured in a CUDA graph."""
+    """A copy from the CPU synchronises in each forward and cannot be in a CUDA graph."""
     devices, arange = [], torch.arange
 
     def recorded(*sizes, device=None, **rest):
@@ -53,12 +53,12 @@ AXES = [
 
 @pytest.mark.parametrize("grid", [4, 16, 64])
 def test_cells_under_a_view_are_those_of_its_samples(grid):
-    """Found from the numbers of the view, they are what looking at every sample finds."""
+    """Computed from the numbers of the view, they equal those computed from every sample."""
     spans = 0
     for axis in AXES:
         found = (axis.samples(torch.device("cpu")) * grid).floor().long()
         span = axis.cells_under(grid)
-        if span is None:  # a cell or more apart: none is shared
+        if span is None:  # samples at least a cell apart share no cell
             assert axis.count == 1 or (found.diff() > 0).all()
         else:
             assert found.unique().tolist() == list(span)

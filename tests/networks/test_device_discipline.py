@@ -1,4 +1,4 @@
-"""Networks on a GPU: views, truncation, verdicts and frozen towers never wait for the device."""
+"""Networks on a GPU: views, truncation, verdicts and frozen networks cause no device sync."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch_utils.precision import autocast
 
 NATIVE = {"stylegan2", "vqcgan"}  # draw the whole frame at their own size only
 NATIVE_VIEW, EXTRAPOLATED = View.square(32), View(height=24, width=18, box=(-0.5, -0.25, 1.5, 1.25))
-VIEWS = {  # these two decide by the numbers of the view; to the others every view is alike
+VIEWS = {  # these generators branch on the view; other generators treat all views alike
     "inrgan": (
         View(height=8, width=16, box=(0.25, 0.5, 0.75, 0.75)),
         EXTRAPOLATED,
@@ -86,7 +86,7 @@ def test_verdicts_are_float32_on_the_device(kind):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_clips_towers_wait_for_nothing(precision):
-    """Recipes with CLIP encode the captions of a step in the step (text_cache is off)."""
+    """Recipes with CLIP encode captions in the training step, because text_cache is off."""
     with fake_gpu() as gpu:
         encoder = OpenClipEncoder(tiny_clip(), open_clip.tokenize, "tiny", CUDA)
         images = torch.zeros(2, 3, 20, 50, device=CUDA, requires_grad=True)
@@ -104,7 +104,7 @@ def test_clips_towers_wait_for_nothing(precision):
 
 @pytest.mark.parametrize("kind", VIEWS)
 def test_a_compiler_sees_one_graph(kind):
-    """No decision hangs on a tensor: the view is known before anything is computed."""
+    """All branches depend on the view, which is on the host, and none on a tensor."""
     generator = preset(f"{kind}-tiny").build()
     z, sentence = torch.randn(2, *generator.latent_shape), torch.randn(2, 64)
     text = TextFeatures(sentence, torch.zeros(2, 1, 8), torch.ones(2, 1, dtype=torch.bool))

@@ -81,7 +81,7 @@ def test_second_derivatives_reach_every_parameter_that_sees_the_picture(kind):
         discriminator(images, text).logits.sum(), images, create_graph=True
     )
     gradient.square().sum().backward()
-    # In dcgan the text joins by addition, so no gradient in the picture depends on its weight.
+    # In dcgan the text is added, so the gradient in the picture does not depend on its weight.
     weights = [
         (n, p)
         for n, p in discriminator.named_parameters()

@@ -1,4 +1,4 @@
-"""fetch(): checked by sha256, whole or absent, one line without a network, nothing overwritten."""
+"""fetch(): the hash is checked, writes are atomic, errors are one line, no file is overwritten."""
 
 import hashlib
 import socket
@@ -16,8 +16,10 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """`requests` counts what was asked for, `cut` breaks the connection early, `meanwhile` is
-    called before the answer.
+    """An HTTP server that serves `CONTENT`.
+
+    `requests` counts the requests. `cut` closes the connection early. `meanwhile` is called before
+    the answer.
     """
 
     def __init__(self, *arguments):
@@ -80,7 +82,7 @@ def test_other_content_is_refused_and_removed(server, tmp_path):
 
 @pytest.mark.parametrize("content", [CONTENT, b"a file of somebody else"])
 def test_a_file_that_appears_meanwhile_is_not_overwritten(server, tmp_path, content):
-    """Another process may have fetched the same file: that one is as good."""
+    """Another process may fetch the same file during the download; its file is accepted."""
     target = tmp_path / "weights.pth"
     server.meanwhile = lambda: target.write_bytes(content)
     if content == CONTENT:

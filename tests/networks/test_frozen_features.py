@@ -124,9 +124,8 @@ def test_groups_are_normalised_apart():
         ]
     )
     torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        VirtualBatchNorm(4, 5)(x), VirtualBatchNorm(4, 3)(x)
-    )  # 5 does not divide 6
+    # 5 does not divide 6, so groups have 3 samples.
+    torch.testing.assert_close(VirtualBatchNorm(4, 5)(x), VirtualBatchNorm(4, 3)(x))
 
 
 def test_any_timm_network_whose_weights_are_at_hand(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What every generator must do, asked of every preset of the table (tiny stand-ins for the large ones)."""
+"""The contract of `Generator`, tested for every preset (tiny presets replace the large ones)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from networks.sampling import render_tiled, truncate
 from networks.snapshot import Snapshot
 
 TINY = {kind: preset(f"{kind}-tiny") for kind in GENERATORS}
-SIDE = 32  # of the stand-ins that have a size of their own
+SIDE = 32  # resolution of the tiny presets that have one
 NATIVE = {"stylegan2", "vqcgan"}  # draw the whole frame at their own size only
 VARIANTS = (
     TINY
@@ -144,7 +144,7 @@ def test_the_config_says_how_wide_the_discriminator_s_text_is(name):
 
 
 def test_a_code_book_before_a_system_leaves_the_system_s_condition():
-    """VQ-CGAN's discriminator gets codes, also where its text is quantised before."""
+    """VQ-CGAN's discriminator reads codes, also in a `QuantizedGenerator`."""
     quantizer = preset("quantized-tiny").quantizer
     config = QuantizedConfig(
         generator=replace(preset("vqcgan-tiny"), quantizer=quantizer), quantizer=quantizer
@@ -199,7 +199,7 @@ def test_tiles_equal_the_whole(name, view):
 
 
 def test_tiles_stay_equal_when_features_have_grown():
-    """Training grows the features a hundredfold; what the tiles round differently must not grow with them."""
+    """Training makes features 100 times larger; rounding differences of tiles must not grow too."""
     config, generator = build("eidgan")
     view = View(height=33, width=47)
     with torch.no_grad():
@@ -220,7 +220,7 @@ def test_tiles_stay_equal_when_features_have_grown():
 
 @pytest.mark.parametrize("name", ["eidgan", "creps"])
 def test_tiles_share_folded_weights_and_no_change_of_a_parameter_is_missed(name, monkeypatch):
-    """A prepared view folds its weights once; they belong to it, nothing else keeps them."""
+    """A prepared view folds the weights once and holds them; no other object keeps them."""
     config, generator = build(name)
     calls = mock.Mock(side_effect=RefinementBlock.folded)
     monkeypatch.setattr(RefinementBlock, "folded", lambda *arguments: calls(*arguments))
@@ -343,9 +343,8 @@ def test_describe_counts_what_runs():
         for n, p in refinement.named_parameters()
         if n.endswith("weight") and "affine" not in n
     ]
-    styles = sum(
-        p.numel() for n, p in refinement.named_parameters() if n.endswith("affine.weight")
-    )  # once a sample
+    # The affine layers of the styles run once for each sample.
+    styles = sum(p.numel() for n, p in refinement.named_parameters() if n.endswith("affine.weight"))
     composition = len(config.channels) * config.thickness * config.features
     assert counts["macs_pixels"] == 16 * 16 * (decoders + sum(layers) + composition) + styles
     double = describe(config, View.square(32))
@@ -364,7 +363,8 @@ def test_describe_counts_every_parameter(name):
     )
 
 
-# Millions of parameters at 256 x 256: EIDGAN's table 1 ("+ CLIP" with its sentences), the released networks for the others.
+# Millions of parameters at 256 x 256. EIDGAN: table 1 of the paper ("+ CLIP" with its sentences).
+# Other systems: the released networks.
 PUBLISHED = {
     "eidgan": 18,
     "creps": 30.5,

@@ -130,7 +130,7 @@ def test_revisions(hub, network):
     assert not same_weights(Snapshot.from_pretrained("alice/icons", revision=first), snapshot)
     with pytest.raises(UserError, match="has no revision 'never'; give a branch, a tag or a"):
         Snapshot.from_pretrained("alice/icons", revision="never")
-    with pytest.raises(UserError, match="is looked up here and not on the Hugging Face Hub"):
+    with pytest.raises(UserError, match="is a local path and not a name on the Hugging Face Hub"):
         Snapshot.from_pretrained(network, revision="later")
 
 

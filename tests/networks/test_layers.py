@@ -46,8 +46,8 @@ def test_folded_attention_equals_the_literal_form():
 
 
 def test_place_moves_and_scales_the_coordinates_of_each_sample():
-    """u' = 1/2 + (u - 1/2) 2^(tanh(a) / 2) + 0.15 tanh(b): the lines of another box, for it is
-    affine in u.
+    """The lines equal those of another box, because the change of coordinates is affine:
+    u' = 1/2 + (u - 1/2) 2^(tanh(a) / 2) + 0.15 tanh(b).
     """
     torch.manual_seed(0)
     lines, view = FourierLines(6, 2, 1.5, place_dim=3), View(height=7, width=5)
@@ -94,14 +94,13 @@ def test_folded_downsampling_equals_filter_after_convolution(down, kernel):
     )
     y = layer(x)
     assert y.shape == (2, 4, 8, 8)
-    torch.testing.assert_close(
-        y[..., 2:-2, 2:-2], filtered[..., 2:-2, 2:-2]
-    )  # the border sees other padding
+    # The padding differs, so the border is left out.
+    torch.testing.assert_close(y[..., 2:-2, 2:-2], filtered[..., 2:-2, 2:-2])
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_the_box_before_a_convolution_equals_the_folded_kernel(kernel):
-    """The form for CPUs and the form for GPUs, of every pixel, with second derivatives."""
+    """The forms for CPU and GPU are equal for every pixel, also in their second derivatives."""
     layer, results = EqualConv2d(3, 4, kernel, down="box", scale=0.5), []
     x, weight = torch.randn(2, 3, 16, 16, requires_grad=True), torch.randn(2, 4, 8, 8)
     for layer.is_box in (True, False):
@@ -162,4 +161,4 @@ def test_samples_are_compared_with_the_others_of_their_group():
     alone = compare(features[:1])
     assert alone.shape == (1, 1) and not alone.any()
     alike = compare(features[:1].expand(3, -1))
-    torch.testing.assert_close(alike, compare.weight.sum().expand(3, 1))  # the largest likeness
+    torch.testing.assert_close(alike, compare.weight.sum().expand(3, 1))  # the largest similarity

@@ -1,4 +1,4 @@
-"""LPIPS with a backbone drawn at random: the formula by hand, the authors' package, and clear words without weights."""
+"""LPIPS with a random backbone, against the formula and the authors' package; missing weights."""
 
 import pytest
 import torch
@@ -89,7 +89,8 @@ def test_what_is_missing_is_named(heads, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(
         UserError,
-        match="alexnet-owt-7be5be79.pth; download https://download.pytorch.org.*--weights alexnet=FILE",
+        match="alexnet-owt-7be5be79.pth; download https://download.pytorch.org.*"
+        "--weights alexnet=FILE",
     ):
         Lpips()
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")

@@ -28,14 +28,14 @@ def text_of(num, sentence_dim=64, word_dim=64, seed=1):
 
 
 def assert_same(actual, expected, tolerance=1e-3):
-    """The error's norm against the tensor's, or against 1/1000 of the largest one's if less."""
+    """Error norm over the tensor's norm, or over 1/1000 of the largest norm if that is more."""
     largest = max(value.norm() for value in expected)
     for a, e in zip(actual, expected, strict=True):
         assert (a.cpu() - e).norm() <= tolerance * max(e.norm(), 1e-3 * largest)
 
 
 def gradients(value, network):
-    """Of every parameter, zero where it has no part in the value."""
+    """The gradient of every parameter; zero where the value does not depend on it."""
     parameters = list(network.parameters())
     found = torch.autograd.grad(value, parameters, allow_unused=True)
     return [
@@ -87,7 +87,7 @@ def small_generator():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_captured_forward_draws_other_latents(dtype):
-    """One CUDA graph from latents to pictures, replayed with latents that it has not seen."""
+    """One CUDA graph from latents to pictures, replayed with new latents."""
     network, z, text = small_generator()
     other = torch.randn_like(z)
 
@@ -112,7 +112,7 @@ def test_a_captured_forward_draws_other_latents(dtype):
 
 
 def peak_bytes(call):
-    """The most memory above the start while `call` runs."""
+    """Peak memory during `call`, above the memory at its start, in bytes."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -122,13 +122,15 @@ def peak_bytes(call):
 
 
 def test_memory_grows_with_the_side_and_not_with_the_area():
-    """Twice the side takes twice the lines. A tile takes the same memory in a larger picture."""
+    """Memory of lines is proportional to the side; memory of a tile is constant."""
     network, z, text = small_generator()
     one_map = 2048 * 2048 * network.config.features * 4  # bytes of features of the large picture
     whole, tile = [], []
     with torch.no_grad():
         codes = network.mapping(z[:1], text[:1])
-        render_tiled(network, codes, View.square(64))  # cuBLAS takes its workspace now
+        render_tiled(
+            network, codes, View.square(64)
+        )  # so that cuBLAS allocates its workspace before the measurement
         for side in (1024, 2048):
             view = View.square(side)
             prepared = network.prepare(codes, view)

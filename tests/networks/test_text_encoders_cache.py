@@ -1,4 +1,4 @@
-"""The disk cache of text features gives what the encoder gives, is found again, and never goes stale."""
+"""The disk cache of text features equals the encoder, is reused, and is never stale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CAPTIONS = [
 
 
 class Counting(HashedEncoder):
-    """Remembers what it was asked for; features beyond the hashed range, to see fp16 at work."""
+    """Records the captions of each call; its features are scaled so that fp16 rounding shows."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What an encoder does not read to its end is said once a command, with the text."""
+"""Commands warn once of captions with more tokens than the text encoder reads."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def told(text):
 
 
 def test_the_limit_is_exact(small):
-    """75 words of a token each and two that open and close the text fit; the 76th is not read."""
+    """75 words of one token each fit with the start and end of text; the 76th word is cut."""
     for count, over in ((74, False), (75, False), (76, True)):
         text = " ".join(["dog"] * count)
         assert cut_captions(small, [text]) == ([text] if over else [], 77)

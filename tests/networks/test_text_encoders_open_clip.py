@@ -1,4 +1,4 @@
-"""Any open_clip model as an encoder, on tiny random models saved to local files: the whole path but the download."""
+"""open_clip models as encoders, with tiny random models in local files; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def files(tmp_path_factory):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = open_clip.create_model(name)
-        for parameter in model.parameters():  # large enough that order and masks matter visibly
+        for parameter in model.parameters():  # large enough for visible effects of order and masks
             parameter.data.mul_(2)
         paths[name] = folder / f"{name}.safetensors"
         save_file(
@@ -126,7 +126,7 @@ def test_widths_are_known_before_the_weights(files, name):
 
 
 def test_widths_of_a_hugging_face_text_model_come_from_its_configuration(tmp_path, files):
-    """The folder holds a configuration and no weights; open_clip's own says nothing of the width."""
+    """The width is in the Hugging Face folder, which has no weights, and not in open_clip."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mt5", "d_model": 48}))
     text = {"hf_model_name": str(tmp_path), "hf_pooler_type": "mean_pooler"}
     model = {"embed_dim": 24, "vision_cfg": TINY["vision_cfg"], "text_cfg": text}

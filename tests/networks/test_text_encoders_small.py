@@ -22,7 +22,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def unseen():
-    """48 drawings and names of test concepts, one a concept, at the 64 x 64 that the encoders see from a generator."""
+    """48 drawings of different test concepts at 64 x 64, as generators draw them, and names."""
     from datasets.openmoji import find_emojis, openmoji_pictures
 
     emojis, concepts = [], set()
@@ -43,14 +43,12 @@ def test_the_protocol_and_the_dimensions(small):
     assert small.id.startswith("small@")
     text = small.encode_text(["a red apple", ""])
     assert text.sentence.shape == (2, 256) and text.words.dtype == torch.float32
-    assert text.mask.tolist() == [
-        [True] * 5,
-        [True, True, False, False, False],
-    ]  # [CLS] a red apple [SEP]
+    # [CLS] a red apple [SEP]
+    assert text.mask.tolist() == [[True] * 5, [True, True, False, False, False]]
 
 
 def test_captions_of_any_order_and_number_get_what_each_gets_alone(small, monkeypatch):
-    """Batches are made of captions of as many tokens; the features come back in the order asked."""
+    """Batches hold captions of similar length; features return in the order of the captions."""
     monkeypatch.setattr(open_clip_encoder, "_BATCH_ON_CPU", 2)
     captions = [
         "a red apple",
@@ -182,7 +180,7 @@ def test_hashed_is_text_only_and_knows_words_not_order():
 
 
 def test_encoders_load_with_our_datasets_package_in_front_and_without_network():
-    """transformers looks for a package called `datasets`; ours shadows it. The hub must never be asked."""
+    """The project's `datasets` shadows the one that transformers looks for. No network is used."""
     code = (
         "import socket, sys\n"
         "def refuse(*a, **k): raise OSError('network')\n"
@@ -190,7 +188,8 @@ def test_encoders_load_with_our_datasets_package_in_front_and_without_network():
         "import networks.text_encoders as t\n"
         "heavy = {'torch', 'open_clip', 'timm', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "import datasets; assert hasattr(datasets, '__path__') and 'site-packages' not in str(datasets.__path__)\n"
+        "import datasets; assert hasattr(datasets, '__path__')\n"
+        "assert 'site-packages' not in str(datasets.__path__)\n"
         "e = t.load_encoder('small-heldout')\n"
         "print(e.encode_text(['a bird']).sentence.shape)\n"
     )

@@ -69,9 +69,8 @@ def test_idle_codes_restart_until_all_are_in_use():
     for step in range(3):
         quantizer(vectors(40, seed=step))
         quantizer.end_step()
-    far = torch.full((40, 5, 4), 1.0) + 0.01 * vectors(
-        40
-    )  # one small cluster: most codes fall idle
+    # All vectors are in one small cluster, so most codes are unused.
+    far = torch.full((40, 5, 4), 1.0) + 0.01 * vectors(40)
     restarts = 0
     for _ in range(60):
         quantizer(far)
@@ -150,7 +149,7 @@ def test_what_is_not_finite_moves_nothing():
 
 
 def test_restarts_do_not_see_padding_nor_the_split_into_rounds():
-    """The same vectors that count, in the same order, restart the same codes."""
+    """The same unmasked vectors in the same order restart the same codes."""
     whole, padded, x = build(num_codes=64), build(num_codes=64), vectors()
     for _ in range(2):
         whole(x)
