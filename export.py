@@ -98,7 +98,8 @@ def main(
             )
             if not found <= formats.TOLERANCE:
                 raise UserError(
-                    f"{target}: differs from PyTorch by {found:.1e}, more than {formats.TOLERANCE}; "
+                    f"{target}: differs from PyTorch by {found:.1e}, more than "
+                    f"{formats.TOLERANCE}; "
                     "it is not kept; please report it with the output of python doctor.py"
                 )
             click.echo(f"Largest difference from PyTorch over three views: {found:.1e}", err=True)

@@ -1,11 +1,11 @@
 """Peak memory and time of huge pictures: `python -m benchmarks.huge_pictures --json FILE`.
 
-Every size is drawn by a process that starts anew, from a network with drawn weights. A process stops
-after --seconds of wall time; the row then says how many tiles it drew, and `hours` is what all of
-them would take. `base_mib` is the peak of the process (VmHWM) once the network is loaded, `peak_mib`
-the peak at the end. Blocks follow one another and are alike, so a run that passed its first two
-blocks has met its peak; `blocks` counts them. For PNG and TIFF the last step, which puts the parts
-together, is measured in complete runs only.
+Every size is drawn by a process that starts anew, from a network with drawn weights. A process
+stops after --seconds of wall time; the row then says how many tiles it drew, and `hours` is what
+all of them would take. `base_mib` is the peak of the process (VmHWM) once the network is loaded,
+`peak_mib` the peak at the end. Blocks follow one another and are alike, so a run that passed its
+first two blocks has met its peak; `blocks` counts them. For PNG and TIFF the last step, which puts
+the parts together, is measured in complete runs only.
 """
 
 from __future__ import annotations

@@ -215,7 +215,8 @@ def check_picture_size(width: int, height: int) -> None:
     """Raises `UserError` for a picture that no PNG reader would open and no memory hold."""
     if max(width, height) > MAX_SIDE_PX or width * height > MAX_PICTURE_PX:
         raise UserError(
-            f"size {width}x{height}: a picture has at most {MAX_SIDE_PX} pixels a side and 2^30 in all; draw "
+            f"size {width}x{height}: a picture has at most {MAX_SIDE_PX} pixels a side and 2^30 "
+            "in all; draw "
             "windows of it instead"
         )
 

@@ -56,7 +56,8 @@ class Motion:
     def __post_init__(self) -> None:
         if not abs(self.octaves) <= MAX_OCTAVES:
             raise UserError(
-                f"--octaves {self.octaves:g}: expected a number from -{MAX_OCTAVES} to {MAX_OCTAVES}"
+                f"--octaves {self.octaves:g}: expected a number from -{MAX_OCTAVES} to "
+                f"{MAX_OCTAVES}"
             )
 
     def view(self, view: View, frame: int) -> View:

@@ -1,7 +1,8 @@
 """From prompts and seeds to pictures: lazy, sized, one seed a picture, in tiles of bounded memory.
 
-Picture i depends on its seed, prompt and view alone. Batch size and tile size change nothing but rounding in the last
-bits of a float (1e-5; a test), because a position never reads another position and a sample never another sample.
+Picture i depends on its seed, prompt and view alone. Batch size and tile size change nothing but
+rounding in the last bits of a float (1e-5; a test), because a position never reads another position
+and a sample never another sample.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageStream:
-    """A sized iterable of `Sample`s that are computed while it is drained; iterating twice gives the same pictures."""
+    """A sized iterable of `Sample`s that are computed while it is drained; iterating twice gives
+    the same pictures.
+    """
 
     num_images: int
     make: Callable[[], Iterator[Sample]]
@@ -68,13 +71,13 @@ def iterate_images(
 ) -> ImageStream:
     """Pictures of `prompts[i]` with latent seed `seeds[i]`, in order.
 
-    encoder: None for an unconditional generator, which reads no prompt.
-    truncation: psi, 1 = none. center: see `truncate`. text_noise: length of the noise on the
-    sentences, drawn by the seeds and scaled by psi (None = what the generator's config says).
-    tile_px: most pixels of a batch that are rendered at once
-    (None = as many as suit the device, `TILE_PX`). The generator is used as it is: put it on `device`, in eval mode.
-    Raises `UserError` for a psi that is not finite. Large views are made in smaller batches, so that what is held at once is
-    bounded by one large picture and its lines.
+    encoder: None for an unconditional generator, which reads no prompt. truncation: psi, 1 = none.
+    center: see `truncate`. text_noise: length of the noise on the sentences, drawn by the seeds and
+    scaled by psi (None = what the generator's config says). tile_px: most pixels of a batch that
+    are rendered at once (None = as many as suit the device, `TILE_PX`). The generator is used as it
+    is: put it on `device`, in eval mode. Raises `UserError` for a psi that is not finite. Large
+    views are made in smaller batches, so that what is held at once is bounded by one large picture
+    and its lines.
     """
     assert len(prompts) == len(seeds)
     if not math.isfinite(truncation):
@@ -160,8 +163,8 @@ def truncate(
 ) -> Codes:
     """Pull the style codes towards a centre: c + psi (w - c).
 
-    'prompt': the mean over 64 fixed latents of the same prompt, so the text stays; 'global': the running mean of
-    training, the truncation trick of StyleGAN.
+    'prompt': the mean over 64 fixed latents of the same prompt, so the text stays; 'global': the
+    running mean of training, the truncation trick of StyleGAN.
     """
     if center == "global":
         mean = generator.tokens_mean
@@ -179,8 +182,8 @@ def truncate(
 def render_tiled(
     generator: Generator, codes: Codes, view: View, *, tile_px: int | None = None
 ) -> torch.Tensor:
-    """The view of every code, [N, 3, H, W] float32 on the CPU, rendered in tiles of at most `tile_px` pixels a batch
-    (None: `TILE_PX` of the device).
+    """The view of every code, [N, 3, H, W] float32 on the CPU, rendered in tiles of at most
+    `tile_px` pixels a batch (None: `TILE_PX` of the device).
 
     What does not grow with the pixels (the lines) is computed once for the whole view.
     """
@@ -199,7 +202,9 @@ def render_tiled(
 
 
 def tile_shape(height: int, width: int, max_px: int) -> tuple[int, int]:
-    """Rows and columns of a tile of at most `max_px` pixels: whole rows where they fit, else pieces of one row."""
+    """Rows and columns of a tile of at most `max_px` pixels: whole rows where they fit, else pieces
+    of one row.
+    """
     if height * width <= max_px:
         return height, width
     if width <= max_px:

@@ -101,7 +101,8 @@ KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
     "--text-noise",
     type=click.FloatRange(min=0),
     metavar="F",
-    help="Noise on the sentence, relative to its length.  [default: what the network was trained to "
+    help="Noise on the sentence, relative to its length.  [default: what the network was trained "
+    "to "
     "be drawn with]",
 )
 @click.option(

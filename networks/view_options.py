@@ -117,7 +117,8 @@ class ViewOptions:
     def facts(self) -> dict[str, str]:
         """What a picture says of the view it shows, enough to draw it again.
 
-        window: four numbers; view, where the content is transformed: such as 'rotate=30.0 zoom=2.0'.
+        window: four numbers; view, where the content is transformed: such as 'rotate=30.0
+        zoom=2.0'.
         """
         from networks.coordinates import parse_window
 

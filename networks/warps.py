@@ -34,7 +34,7 @@ class Displacement(Protocol):
         """What the option `--warp` calls it."""
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the points get their content from; x and y have one shape, and so has the result."""
+        """Where points get their content from; x, y and the result have the same shape."""
 
     def reach(self, box: Box) -> Box:
         """A box that holds the results for all points of `box`."""
@@ -174,7 +174,7 @@ class Warp:
     exact: bool = False
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Points of the picture -> where their content lies; x, y and the results have one shape."""
+        """Points of the picture -> where their content lies; all have the same shape."""
         a, b, c, d, e, f = self.matrix
         x, y = a * x + b * y + c, d * x + e * y + f
         return (x, y) if self.displacement is None else self.displacement(x, y)

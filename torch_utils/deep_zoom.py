@@ -29,7 +29,10 @@ descriptor_fault = starting_with(_HEAD)  # the rule of ownership for NAME.dzi
 
 
 def levels(width: int, height: int) -> list[tuple[int, int]]:
-    """(width, height) of every level, from one pixel to the picture: half of the next, rounded up."""
+    """(width, height) of every level, from one pixel to the picture.
+
+    Each is half of the next, rounded up.
+    """
     sizes = [(width, height)]
     while sizes[-1] != (1, 1):
         wide, high = sizes[-1]

@@ -1,8 +1,8 @@
 """One picture at several sizes, side by side, with PSNR of each to the smallest.
 
 PSNR compares the smallest picture with the exact area average of a larger one, as in
-`metrics.arithmetic.similarity`. For looking, every picture is enlarged to the side of the largest one
-by repeating its pixels.
+`metrics.arithmetic.similarity`. For looking, every picture is enlarged to the side of the largest
+one by repeating its pixels.
 """
 
 from __future__ import annotations

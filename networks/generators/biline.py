@@ -1,7 +1,9 @@
-"""The pixel part that bi-line generators share: thick lines of every level -> composed features -> decoders -> RGB.
+"""The pixel part that bi-line generators share: thick lines of every level -> composed features ->
+decoders -> RGB.
 
-EIDGAN section 5 (eq. 4, fig. 1), after CREPS: phi_0 = F_0, phi_n = (Decoder_n(phi_{n-1}) + F_n) / sqrt(2), one more
-decoder at the end, then the refinement block: per-pixel style-modulated layers with an RGB skip.
+EIDGAN section 5 (eq. 4, fig. 1), after CREPS: phi_0 = F_0, phi_n = (Decoder_n(phi_{n-1}) + F_n) /
+sqrt(2), one more decoder at the end, then the refinement block: per-pixel style-modulated layers
+with an RGB skip.
 
 Shapes: N batch, H rows, W columns, D thickness, K feature channels, B levels.
 """
@@ -65,9 +67,11 @@ class PixelDecoder(nn.Module):
 
 
 class RefinementBlock(nn.Module):
-    """Features [N, P, K] and style -> RGB [N, P, 3]: two pairs of modulated layers, each adding to an RGB skip.
+    """Features [N, P, K] and style -> RGB [N, P, 3]: two pairs of modulated layers, each adding to
+    an RGB skip.
 
-    RGB layers start at a quarter of unit gain, so that the first pictures have the contrast of pictures.
+    RGB layers start at a quarter of unit gain, so that the first pictures have the contrast of
+    pictures.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], style_dim: int) -> None:
@@ -159,7 +163,8 @@ class BilinePixels(nn.Module):
                 features, line_rows[:, rows], line_columns[:, columns], *decoder.folded()
             )
         pixels = pixel_mlp(features, *decoders[-1].folded()).flatten(1, 2)
-        # The product of lines and the decoders' gain grow without bound in training: tanh would saturate, tiles drift.
+        # The product of lines and the decoders' gain grow without bound in training: tanh would
+        # saturate, tiles drift.
         rgb = self.refinement(unit_second_moment(pixels), state.style)
         return rgb.float().transpose(1, 2).unflatten(2, size)
 

@@ -1,8 +1,9 @@
-"""CIPS (Anokhin et al., CVPR 2021): every pixel by itself, through one style-modulated MLP of its coordinates.
+"""CIPS (Anokhin et al., CVPR 2021): every pixel by itself, through one style-modulated MLP of its
+coordinates.
 
-The input is sin(B (x, y) + b), learned, beside a learned vector for every cell of the trained frame, interpolated between
-cell centres; RGB is read off after every second layer and summed. Nothing is shared between pixels, so cost and memory grow
-with their number alone.
+The input is sin(B (x, y) + b), learned, beside a learned vector for every cell of the trained
+frame, interpolated between cell centres; RGB is read off after every second layer and summed.
+Nothing is shared between pixels, so cost and memory grow with their number alone.
 
 Shapes: N batch, d style width, P pixels, C channels.
 """
@@ -28,11 +29,13 @@ from networks.layers.modulated import ModulatedLinear
 
 @dataclass(frozen=True, kw_only=True)
 class CipsConfig(GeneratorOptions):
-    """Defaults are the paper's 256 x 256 size: 14 layers of width 512, 44.3 M parameters, 33.6 M of them vectors of cells.
+    """Defaults are the paper's 256 x 256 size: 14 layers of width 512, 44.3 M parameters, 33.6 M of
+    them vectors of cells.
 
-    resolution: side of the trained frame in cells. sentence_dim: 0 = unconditional. embedding: width of a cell's vector.
-    bandwidth: of the Fourier features at the start, cycles per frame (standard deviation), as released: half a wave across the
-    frame; they are learned from there, and the cells' vectors carry what is finer.
+    resolution: side of the trained frame in cells. sentence_dim: 0 = unconditional. embedding:
+    width of a cell's vector. bandwidth: of the Fourier features at the start, cycles per frame
+    (standard deviation), as released: half a wave across the frame; they are learned from there,
+    and the cells' vectors carry what is finer.
     """
 
     kind: ClassVar[str] = "cips"

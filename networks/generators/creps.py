@@ -1,8 +1,10 @@
-"""CREPS (Nguyen et al., CVPR 2023): thick bi-line generator, and CREPS + CLIP, the baseline that EIDGAN is measured against.
+"""CREPS (Nguyen et al., CVPR 2023): thick bi-line generator, and CREPS + CLIP, the baseline that
+EIDGAN is measured against.
 
-One style code drives everything: the Fourier features of rows and columns, the modulated layers of the trunk, the lines
-that every block emits; `networks.generators.biline` composes them. With `sentence_dim` the sentence enters the mapping network.
-EIDGAN without its two modulations is this network (a test). No noise input.
+One style code drives everything: the Fourier features of rows and columns, the modulated layers of
+the trunk, the lines that every block emits; `networks.generators.biline` composes them. With
+`sentence_dim` the sentence enters the mapping network. EIDGAN without its two modulations is this
+network (a test). No noise input.
 
 Shapes: N batch, d style width, P = (H + W) * D line positions, C channels, K feature channels.
 """
@@ -33,8 +35,9 @@ from torch_utils.precision import at_least_single
 class CrepsConfig(GeneratorOptions):
     """Defaults are the released 256 x 256 network: 30.5 M parameters, 13.1 M with style_dim = 64.
 
-    sentence_dim: 0 = unconditional. style_dim: width of z and of the style code. convention: endpoints reads every view
-    with samples on its borders, as CREPS was trained; centers is the house's. The rest is named as in `EidganConfig`.
+    sentence_dim: 0 = unconditional. style_dim: width of z and of the style code. convention:
+    endpoints reads every view with samples on its borders, as CREPS was trained; centers is the
+    house's. The rest is named as in `EidganConfig`.
     """
 
     kind: ClassVar[str] = "creps"
@@ -56,7 +59,8 @@ class CrepsConfig(GeneratorOptions):
     def __post_init__(self) -> None:
         if not self.channels or any(width < 2 or width % 2 for width in self.channels):
             raise UserError(
-                f"generator.channels: needs at least one width, all even and positive, got {self.channels}"
+                "generator.channels: needs at least one width, all even and positive, got "
+                f"{self.channels}"
             )
         check_bounds(self, "generator.")
 

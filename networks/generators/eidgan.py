@@ -1,10 +1,12 @@
 """EIDGAN (Liu et al., ICASSP 2024): text-conditioned thick bi-line generator with dual modulation.
 
-Rows and columns run through one trunk of per-position layers: cross-attention modulation by the style codes (eq. 7-8),
-then style-modulated layers with the spectral modulation of eq. 6 folded into their weights. Every block emits lines;
-`networks.generators.biline` composes them into pictures. Linear layers and activations only, no noise input.
+Rows and columns run through one trunk of per-position layers: cross-attention modulation by the
+style codes (eq. 7-8), then style-modulated layers with the spectral modulation of eq. 6 folded into
+their weights. Every block emits lines; `networks.generators.biline` composes them into pictures.
+Linear layers and activations only, no noise input.
 
-Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C channels, K feature channels.
+Shapes: N batch, k style codes, d their width, P = (H + W) * D line positions, C channels, K feature
+channels.
 """
 
 from __future__ import annotations
@@ -37,19 +39,27 @@ from torch_utils.precision import at_least_single
 class EidganConfig(GeneratorOptions):
     """Every choice that the paper leaves open; docs/paper_map.md says which are the paper's.
 
-    sentence_dim, word_dim: widths of the text encoder, 0 = without that input (both 0: unconditional).
-    channels: trunk width of each block; each block emits lines, so len(channels) is the number of levels.
-    thickness: D, lines a side; features: K, composed channels; decoder_hidden: per-pixel MLP between levels.
-    refinement: widths of the two modulated pairs at the end; bandwidth: cycles per frame (standard deviation).
-    bypass: the sentence joins the style codes; without, it enters the mapping network instead, as in CREPS + CLIP.
-    styled_lines: an affine of the style on every Fourier feature of every line, as in CREPS; without, the lines that enter
-    are the same for all samples, and pictures of a short run share a pattern (docs/experiment_log.md).
-    pooling: how the k style codes become one. mean: their mean times sqrt(k), which gives what the
-    codes share, the text, k times the power of the latent part. linear: a learned layer over all of
-    them, in which both keep their shares.
+    sentence_dim, word_dim: widths of the text encoder, 0 = without that input. With both at 0 the
+        generator is unconditional.
+    channels: trunk width of each block. Each block emits lines, so len(channels) is the number of
+        levels.
+    thickness: D, lines a side.
+    features: K, channels of the composed features.
+    decoder_hidden: hidden widths of the per-pixel MLP between levels.
+    refinement: widths of the two modulated pairs at the end.
+    bandwidth: standard deviation of the Fourier frequencies, in cycles per frame.
+    bypass: the sentence joins the style codes. Without it, the sentence enters the mapping network,
+        as in CREPS + CLIP.
+    styled_lines: an affine function of the style acts on every Fourier feature of every line, as in
+        CREPS. Without it the lines that enter are the same for all samples, and pictures of a short
+        run share a pattern (docs/experiment_log.md).
     place: the style shifts and scales the coordinates of each sample before the Fourier lines
-    (`FourierLines`).
-    summed_lines: a level composes the sum of all lines emitted so far, as the released CREPS does, instead of its own.
+        (`FourierLines`).
+    pooling: how the k style codes become one. mean: their mean times sqrt(k), which gives what the
+        codes share, the text, k times the power of the latent part. linear: a learned layer over
+        all codes, in which both keep their shares.
+    summed_lines: a level composes the sum of all lines emitted so far, as the released CREPS does.
+        Without it a level composes the lines of one block (eq. 4).
     output: linear as in StyleGAN2, or tanh, which makes flat white and black easy (drawings).
     """
 
@@ -88,11 +98,13 @@ class EidganConfig(GeneratorOptions):
         check_bounds(self, "generator.")
         if self.token_dim % self.num_heads:
             raise UserError(
-                f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = {self.num_heads}"
+                f"generator.token_dim: {self.token_dim} is not a multiple of num_heads = "
+                f"{self.num_heads}"
             )
         if self.attention_dim % self.num_heads:
             raise UserError(
-                f"generator.attention_dim: {self.attention_dim} is not a multiple of num_heads = {self.num_heads}"
+                f"generator.attention_dim: {self.attention_dim} is not a multiple of num_heads = "
+                f"{self.num_heads}"
             )
 
     @property
@@ -105,14 +117,17 @@ class EidganConfig(GeneratorOptions):
 
 
 class DualModulationBlock(nn.Module):
-    """Trunk block: cross-attention modulation, spectrally modulated layer, modulated layer; emits line features."""
+    """Trunk block: cross-attention modulation, spectrally modulated layer, modulated layer; emits
+    line features.
+    """
 
     def __init__(
         self, config: EidganConfig, in_channels: int, out_channels: int, *, first: bool
     ) -> None:
         super().__init__()
         style_dim = config.style_dim
-        # The first block sees bare Fourier features, equal for all samples: there is nothing to normalise or attend from.
+        # The first block sees bare Fourier features, equal for all samples: there is nothing to
+        # normalise or attend from.
         self.attention = (
             CrossAttentionModulation(
                 in_channels,

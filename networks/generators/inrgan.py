@@ -1,8 +1,10 @@
-"""INR-GAN (Skorokhodov et al., CVPR 2021): multi-scale implicit representation with factorised multiplicative modulation.
+"""INR-GAN (Skorokhodov et al., CVPR 2021): multi-scale implicit representation with factorised
+multiplicative modulation.
 
-Every scale reads coordinates and the features of its parent cell (nearest upsampling); a layer's weights are
-W * (A B) with A, B of rank 10 made from the style code. Scales below the trained resolution lie on the cells of the trained
-frame, the last one on the samples of the view: so a pixel is a function of its place alone, and tiles and windows are exact.
+Every scale reads coordinates and the features of its parent cell (nearest upsampling); a layer's
+weights are W * (A B) with A, B of rank 10 made from the style code. Scales below the trained
+resolution lie on the cells of the trained frame, the last one on the samples of the view: so a
+pixel is a function of its place alone, and tiles and windows are exact.
 
 Shapes: N batch, d style width, H x W grid of a scale, C features, E coordinate features, r rank.
 """
@@ -37,10 +39,11 @@ MAX_CELLS = 1 << 17  # of a coarse scale that a warped view prepares
 class InrganConfig(GeneratorOptions):
     """Defaults are the paper's 256 x 256 size, 73 M parameters with ViT-B/32 sentences.
 
-    resolution: side of the trained frame in cells, a power of two. start_resolution: the smallest grid; scales below lie
-    on it as well. extra_from: scales from here on have a third layer (the very first scale has one). embedding: width of
-    the learned vector of a cell, half of it from extra_from on. modulation: demod normalises the rows of W * (1 + A B / sqrt(rank)),
-    sigmoid is the paper's W * sigmoid(A B).
+    resolution: side of the trained frame in cells, a power of two. start_resolution: the smallest
+    grid; scales below lie on it as well. extra_from: scales from here on have a third layer (the
+    very first scale has one). embedding: width of the learned vector of a cell, half of it from
+    extra_from on. modulation: demod normalises the rows of W * (1 + A B / sqrt(rank)), sigmoid is
+    the paper's W * sigmoid(A B).
     """
 
     kind: ClassVar[str] = "inrgan"
@@ -115,7 +118,9 @@ class FactorisedLinear(nn.Module):
 
 
 class ScaleBlock(nn.Module):
-    """Layers of one scale on its own grid; the first also reads the coordinates. RGB adds to the parent cell's."""
+    """Layers of one scale on its own grid; the first also reads the coordinates. RGB adds to the
+    parent cell's.
+    """
 
     octaves: torch.Tensor
 
@@ -128,7 +133,8 @@ class ScaleBlock(nn.Module):
         self.embedding = CellEmbedding(
             config.embedding // 2 if large else config.embedding, self.grid
         )
-        # Octaves from half a cycle a frame up to half of the grid's Nyquist frequency, along both axes and both diagonals.
+        # Octaves from half a cycle a frame up to half of the grid's Nyquist frequency, along both
+        # axes and both diagonals.
         octaves = 2.0 ** torch.arange(self.grid.bit_length() - 1)
         self.register_buffer("octaves", octaves, persistent=False)
         num_coordinates = self.embedding.weight.shape[2] + 8 * len(octaves)

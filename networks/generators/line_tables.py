@@ -1,4 +1,5 @@
-"""From the trunk of a bi-line generator to the lines of a view's pixels, also where the view is warped.
+"""From the trunk of a bi-line generator to the lines of a view's pixels, also where the view is
+warped.
 
 A line is a function of one coordinate and of the sample's codes. No position of the trunk reads
 another position. In an unwarped view all pixels of a row share one coordinate, so `BilineState`
@@ -11,7 +12,8 @@ the trunk changes its slope; it does not depend on the size of the pixels. So th
 from the generator's bandwidth, and the length of the table from the range of coordinates that the
 view reaches. `benchmarks/line_tables.py` measures the error.
 
-Shapes: N batch, H rows, W columns, P pixels, T length of the table, B levels, D thickness, K channels.
+Shapes: N batch, H rows, W columns, P pixels, T length of the table, B levels, D thickness, K
+channels.
 """
 
 from __future__ import annotations
@@ -44,11 +46,10 @@ ACROSS_CPU, ACROSS_GPU = 1, 16
 class LineFunction:
     """The lines of one batch of codes as a function of coordinates.
 
-    emit: heights [H] of rows and places [W] of columns -> what each block of the trunk emits,
-    [N, (H + W) * D, K], rows before columns.
-    cycles: the generator's bandwidth, in cycles per frame.
-    summed: a level composes the running sum of the lines up to it, l_n = (l_{n-1} + lines_n) / sqrt(2),
-    as the released CREPS does, instead of the lines of its block (eq. 4).
+    emit: heights [H] of rows and places [W] of columns -> what each block of the trunk emits, [N,
+    (H + W) * D, K], rows before columns. cycles: the generator's bandwidth, in cycles per frame.
+    summed: a level composes the running sum of the lines up to it, l_n = (l_{n-1} + lines_n) /
+    sqrt(2), as the released CREPS does, instead of the lines of its block (eq. 4).
     """
 
     emit: Callable[[torch.Tensor, torch.Tensor], Iterable[torch.Tensor]]

@@ -1,4 +1,6 @@
-"""A learned vector for every cell of the trained frame, read anywhere by bilinear interpolation (INR-GAN, CIPS)."""
+"""A learned vector for every cell of the trained frame, read anywhere by bilinear interpolation
+(INR-GAN, CIPS).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Fourier features of row and column coordinates, one set of fixed random frequencies per channel and thickness."""
+"""Fourier features of row and column coordinates, one set of fixed random frequencies per channel
+and thickness.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,10 @@ class FourierLines(nn.Module):
     """A view's rows and columns -> line inputs [(H + W) * D, C], or [N, (H + W) * D, C] with
     `style_dim` or `place_dim`.
 
-    Frequencies are drawn N(0, bandwidth^2) in cycles per frame; sine and cosine share a frequency. A learned weight
-    per channel and thickness follows and, with style_dim, an affine of the style of the same shape (CREPS). Without it
-    all samples share the lines: the style of the first modulated layer then multiplies the channels, whatever the thickness.
+    Frequencies are drawn N(0, bandwidth^2) in cycles per frame; sine and cosine share a frequency.
+    A learned weight per channel and thickness follows and, with style_dim, an affine of the style
+    of the same shape (CREPS). Without it all samples share the lines: the style of the first
+    modulated layer then multiplies the channels, whatever the thickness.
 
     With place_dim, the style moves each sample's picture before the frequencies see it: on each
     axis u' = 1/2 + (u - 1/2) 2^(OCTAVES tanh a) + SHIFT tanh b, where (a, b) of both axes are an

@@ -1,4 +1,6 @@
-"""A small real archive, a generator of sine waves and a dual encoder of mean colours, shared by the metric tests."""
+"""A small real archive, a generator of sine waves and a dual encoder of mean colours, shared by the
+metric tests.
+"""
 
 from types import SimpleNamespace
 
@@ -18,7 +20,9 @@ NUM_TEST = 12
 
 
 class Waves(Generator):
-    """Every channel is a sine wave over the plane whose frequency and phase follow latent and sentence."""
+    """Every channel is a sine wave over the plane whose frequency and phase follow latent and
+    sentence.
+    """
 
     latent_shape = (3, 3)
     config = SimpleNamespace(text_noise=0.0)
@@ -93,7 +97,9 @@ def subject(encoders):
 
 @pytest.fixture(scope="session")
 def random_inception(tmp_path_factory):
-    """Inception's weights drawn at random, lively enough that features differ; a stand-in for the real file."""
+    """Inception's weights drawn at random, lively enough that features differ; a stand-in for the
+    real file.
+    """
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -1,4 +1,6 @@
-"""calc_metrics.py on folders of pictures: gen, ref, compare, foreign statistics, and torch-fidelity on the same folders."""
+"""calc_metrics.py on folders of pictures: gen, ref, compare, foreign statistics, and torch-fidelity
+on the same folders.
+"""
 
 import json
 import subprocess

@@ -1,4 +1,6 @@
-"""calc_metrics.py as a user runs it: list, JSON lines, one-line errors, two ranks, nothing heavy for --help."""
+"""calc_metrics.py as a user runs it: list, JSON lines, one-line errors, two ranks, nothing heavy
+for --help.
+"""
 
 import json
 import os
@@ -37,7 +39,8 @@ def test_list_names_every_evaluation():
 def test_help_loads_nothing_heavy():
     code = (
         "import sys, calc_metrics; calc_metrics.main(['calc', '--help'], standalone_mode=False); "
-        "print([m for m in ('torch', 'numpy', 'timm', 'transformers', 'open_clip') if m in sys.modules])"
+        "names = ('torch', 'numpy', 'timm', 'transformers', 'open_clip'); "
+        "print([m for m in names if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

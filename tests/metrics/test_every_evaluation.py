@@ -1,4 +1,6 @@
-"""Every row of the table: it gives a number where its files are there, and else one line that names what is missing."""
+"""Every row of the table: it gives a number where its files are there, and else one line that names
+what is missing.
+"""
 
 import math
 from dataclasses import replace
@@ -20,7 +22,8 @@ from metrics.runner import evaluate
 CPU = torch.device("cpu")
 WEIGHTS_FROM = {
     "inception": "weights-inception-2015-12-05-6726825d.pth is missing and https://github.com/toshas/torch-fidelity",
-    "dinov2": "fetch model.safetensors of timm/vit_large_patch14_dinov2.lvd142m from huggingface.co",
+    "dinov2": "fetch model.safetensors of timm/vit_large_patch14_dinov2.lvd142m "
+    "from huggingface.co",
     "open_clip": "--weights open_clip:{model}=FILE",
 }
 DOWNLOADED = sorted(
@@ -67,7 +70,9 @@ def places(tmp_path_factory):
 
 @pytest.fixture
 def stand_ins(monkeypatch, encoders):
-    """Weights that cannot be reached are replaced by the toy detector and by mean colours; all else is the real path."""
+    """Weights that cannot be reached are replaced by the toy detector and by mean colours; all else
+    is the real path.
+    """
 
     def load(name, device, encoders, weights):
         return load_detector(
@@ -119,7 +124,8 @@ def test_a_row_of_a_data_set_refuses_another(subject, places, stand_ins):
     birds = replace(subject, resolution=256)
     with pytest.raises(
         UserError,
-        match="fid30k_coco256: defined on MS-COCO, but .* says it is 'CUB'; import .* dataset_tool.py coco",
+        match="fid30k_coco256: defined on MS-COCO, but .* says it is 'CUB'; import .* "
+        "dataset_tool.py coco",
     ):
         list(evaluate(birds, places("CUB", 256), [row], num=7, encoders=stand_ins))
     with pytest.raises(UserError, match="defined at 256x256, these pictures have 16x16; fid10k"):

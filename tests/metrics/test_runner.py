@@ -1,4 +1,6 @@
-"""evaluate(): numbers that do not depend on batches, shared work, records that say everything, no trace in any RNG."""
+"""evaluate(): numbers that do not depend on batches, shared work, records that say everything, no
+trace in any RNG.
+"""
 
 import json
 import math
@@ -90,8 +92,8 @@ def test_same_seed_same_number_other_seed_other_number(subject, archive, encoder
 
 
 def test_golden_toy_number(subject, archive, encoders):
-    # Pins the whole path: seeds, captions, order of items, uint8 rounding, toy weights, kernel. A change of this number
-    # is a change of every evaluation: raise PROTOCOLS_VERSION with it.
+    # Pins the whole path: seeds, captions, order of items, uint8 rounding, toy weights, kernel. A
+    # change of this number is a change of every evaluation: raise PROTOCOLS_VERSION with it.
     assert run(subject, archive, [TOY], encoders)["kid_toy"]["value"] == pytest.approx(
         0.1013343, rel=1e-4
     )

@@ -44,7 +44,8 @@ def test_r_precision_by_hand():
     images = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     true = np.array([[1.0, 0.1], [1.0, 1.0], [0.5, 0.5]])
     pool = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
-    # Picture 0 wins against both; picture 1 loses to pool 0; picture 2 (true cosine 0.71) ties with pool 1.
+    # Picture 0 wins against both; picture 1 loses to pool 0; picture 2 (true cosine 0.71) ties with
+    # pool 1.
     distractors = np.array([[0, 1], [0, 2], [0, 1]])
     assert r_precision(images, true, pool, distractors) == pytest.approx(1 / 3)
     assert r_precision(images[2:], true[2:], pool, np.array([[0]])) == 1

@@ -1,4 +1,6 @@
-"""Moments and the Frechet distance: closed forms, shares, few pictures, and torch-fidelity on the same features."""
+"""Moments and the Frechet distance: closed forms, shares, few pictures, and torch-fidelity on the
+same features.
+"""
 
 import numpy as np
 import pytest
@@ -71,7 +73,8 @@ def test_symmetric_and_unmoved_by_rotation():
 
 
 def test_fewer_pictures_than_features():
-    # The covariances have rank 19 and 29 of 64; by singular values of the factors the root needs no decomposition of zeros.
+    # The covariances have rank 19 and 29 of 64; by singular values of the factors the root needs no
+    # decomposition of zeros.
     x, y = features(20, 64, 0), features(30, 64, 1)
     (a, m), (b, n) = (((z - z.mean(0)) / np.sqrt(len(z) - 1), z.mean(0)) for z in (x, y))
     exact = (

@@ -35,7 +35,8 @@ def test_blocks_change_nothing(monkeypatch):
 
 
 def test_unbiased_against_the_closed_form():
-    # x ~ N(0, I), y ~ N(mu, I), m = |mu|^2: the polynomial kernel's moments give MMD^2 in closed form.
+    # x ~ N(0, I), y ~ N(mu, I), m = |mu|^2: the polynomial kernel's moments give MMD^2 in closed
+    # form.
     width, m, count, repeats = 4, 1.0, 12, 3000
     expected = (
         3 * m / width + 3 * m**2 / width**2 + (m**3 + 6 * m**2 + 3 * m * width + 6 * m) / width**3

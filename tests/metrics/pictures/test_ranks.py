@@ -7,7 +7,9 @@ from metrics.pictures import ranks
 
 @pytest.fixture
 def world_of_three(monkeypatch):
-    """Run `over_ranks` as each of three ranks in turn; the exchange is played back from their shares."""
+    """Run `over_ranks` as each of three ranks in turn; the exchange is played back from their
+    shares.
+    """
 
     def run(total, compute, as_rank):
         def share_of(rank):

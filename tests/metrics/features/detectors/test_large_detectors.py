@@ -1,4 +1,6 @@
-"""Inception and DINOv2 with weights drawn at random: the same function as their origins, and clear words without weights."""
+"""Inception and DINOv2 with weights drawn at random: the same function as their origins, and clear
+words without weights.
+"""
 
 from pathlib import Path
 
@@ -60,7 +62,8 @@ def test_weights_are_looked_for_where_others_keep_them(monkeypatch, tmp_path):
     folder = tmp_path / "hub" / "checkpoints"
     with pytest.raises(
         UserError,
-        match="weights-inception-2015-12-05-6726825d.pth is missing and https://github.com/.*copy it to",
+        match="weights-inception-2015-12-05-6726825d.pth is missing and "
+        "https://github.com/.*copy it to",
     ):
         load_detector("inception", CPU)
     (folder / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"other")

@@ -1,4 +1,6 @@
-"""Resize modes against their origins: Pillow in float, TensorFlow's formula by hand, torch-fidelity's code."""
+"""Resize modes against their origins: Pillow in float, TensorFlow's formula by hand,
+torch-fidelity's code.
+"""
 
 import numpy as np
 import pytest
