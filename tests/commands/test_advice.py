@@ -20,7 +20,10 @@ from PIL import Image
 import calc_metrics
 import dataset_tool
 import doctor
+import export
+import fit_lines
 import generate
+import project
 import reconstruct_phema
 import train
 from networks import describe
@@ -35,6 +38,9 @@ COMMANDS = {
     "dataset_tool": dataset_tool.main,
     "doctor": doctor.main,
     "reconstruct_phema": reconstruct_phema.main,
+    "export": export.main,
+    "project": project.main,
+    "fit_lines": fit_lines.main,
 }
 OTHERS = {"--force-reinstall"}  # of pip
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

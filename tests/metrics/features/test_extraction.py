@@ -77,8 +77,9 @@ run = runpy.run_path({file!r})["run"]
 from torch_utils.distributed import process_group
 torch.set_num_threads(1)
 with process_group(torch.device("cpu")):
-    found = run(total={total}) print(json.dumps([found.vectors.astype(float).tolist(),
-    found.moments.mean.tolist(), found.moments.covariance.tolist()]))
+    found = run(total={total})
+    moments = [found.moments.mean.tolist(), found.moments.covariance.tolist()]
+    print(json.dumps([found.vectors.astype(float).tolist(), *moments]))
 """
 
 
