@@ -102,8 +102,7 @@ KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
     type=click.FloatRange(min=0),
     metavar="F",
     help="Noise on the sentence, relative to its length.  [default: what the network was trained "
-    "to "
-    "be drawn with]",
+    "to be drawn with]",
 )
 @click.option(
     "--out",
