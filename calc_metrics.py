@@ -11,12 +11,12 @@ import click
 from click.core import ParameterSource
 
 from dnnlib.console import report_user_errors
+from dnnlib.device_options import ops_option
 from dnnlib.errors import UserError
 from dnnlib.version import VERSION
 from metrics.command import (
     METRICS,
     NUM,
-    OPS,
     TRUNC,
     Output,
     check_files,
@@ -80,7 +80,7 @@ def main() -> None:
 )
 @TRUNC
 @on_device
-@OPS
+@ops_option
 @local_weights
 @click.option(
     "--cache",
@@ -237,7 +237,7 @@ def ref(
 )
 @TRUNC
 @on_device
-@OPS
+@ops_option
 @report_user_errors
 @labels_of_data
 def gen(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.console import report_user_errors
+from dnnlib.device_options import device_option, ops_option
 from dnnlib.errors import UserError
 from dnnlib.files import remove_leftovers
 from dnnlib.prompts import read_prompts
@@ -17,6 +18,7 @@ from dnnlib.seeds import parse_seeds
 from dnnlib.version import VERSION
 from networks.edit_options import EditOptions, edit_options
 from networks.picture_names import GRID, MARKS, check_folder, picture_names
+from networks.sampling_options import sampling_options
 from networks.video_command import video
 from networks.view_options import ViewOptions, view_options
 
@@ -85,26 +87,7 @@ class WithSubcommands(click.Command):
 @edit_options
 @click.option("--size", metavar="WxH", help="Size in pixels.  [default: the trained resolution]")
 @view_options
-@click.option(
-    "--trunc",
-    default=1.0,
-    show_default=True,
-    help="Truncation psi; values below 1 give more typical and less varied pictures.",
-)
-@click.option(
-    "--trunc-center",
-    type=click.Choice(["prompt", "global"]),
-    default="prompt",
-    show_default=True,
-    help="Truncate towards the mean of the same prompt, or towards the mean of all training.",
-)
-@click.option(
-    "--text-noise",
-    type=click.FloatRange(min=0),
-    metavar="F",
-    help="Noise on the sentence feature, relative to its length; more noise gives more varied "
-    "pictures of a prompt.  [default: the network's value]",
-)
+@sampling_options
 @click.option(
     "--grid",
     is_flag=True,
@@ -136,26 +119,8 @@ class WithSubcommands(click.Command):
     show_default=True,
     help="Pictures in one batch.",
 )
-@click.option(
-    "--tile",
-    type=click.IntRange(min=1),
-    help="Maximum number of pixels that are rendered at once; bounds memory and does not change "
-    "the pictures.  [default: by device]",
-)
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="auto, cpu, cuda, cuda:N or mps.",
-)
-@click.option(
-    "--ops",
-    type=click.Choice(["auto", "cuda", "ref"]),
-    default="auto",
-    show_default=True,
-    help="Operators: CUDA kernels, plain PyTorch (ref), or CUDA kernels where they run (auto).",
-)
+@device_option
+@ops_option
 @report_user_errors
 def main(
     network: str,
@@ -204,6 +169,8 @@ def main(
     view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
+    if text_noise is None:
+        text_noise = snapshot.generator.config.text_noise or None  # 0 is not written to the files
     texts, numbers, codes = edits.pictures(snapshot, texts, numbers, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
     names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dnnlib.console import report_user_errors
+from dnnlib.device_options import device_option
 from dnnlib.errors import UserError
 from dnnlib.version import VERSION
 
@@ -55,13 +56,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the latents whose mean is the start.",
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="auto, cpu, cuda, cuda:N or mps.",
-)
+@device_option
 @report_user_errors
 def main(
     network: str, target: str, prompt: str | None, out: str, steps: int, seed: int, device: str

@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks.harness import Bench, benchmark_options, numbers
+from benchmarks.harness import Bench, numbers
+from dnnlib.console import report_user_errors
 from networks import export_formats
 from networks.coordinates import View
 from networks.describe import describe
@@ -60,20 +61,24 @@ def variants_of(generator, network, runners: dict, batch: int, view: View) -> di
 
 
 @click.command()
-@benchmark_options("64,256", "1")
 @click.option("--generator", "names", default="eidgan-small,eidgan,creps", metavar="A,B")
+@click.option("--resolutions", default="64,256", show_default=True, metavar="R,R")
+@click.option("--batches", default="1", show_default=True, metavar="N,N")
+@click.option("--rounds", default=20, show_default=True, help="Most rounds of a case.")
+@click.option("--seconds", default=2.0, show_default=True, help="Time for one case.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."
+)
+@report_user_errors
 def main(
     names: str,
-    device: str,
     resolutions: str,
     batches: str,
-    dtypes: str,
-    variants: str,
     rounds: int,
     seconds: float,
     json_path: Path | None,
 ) -> None:
-    """Time exported networks on the CPU. --dtypes, --variants and --device have no effect here."""
+    """Time exported networks on the CPU."""
     arguments = dict(locals()) | {"device": "cpu", "dtypes": "fp32", "variants": "all"}
     torch.set_num_threads(1)
     bench = Bench("export_speed", arguments)

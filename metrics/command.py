@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnnlib.device_options import device_option
 from dnnlib.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,14 +50,6 @@ TRUNC = click.option(
     help="Truncation of the latent.  [default: the evaluation's own]",
 )
 
-OPS = click.option(
-    "--ops",
-    type=click.Choice(["auto", "cuda", "ref"]),
-    default="auto",
-    show_default=True,
-    help="Which implementation of the operators to use.",
-)
-
 
 def on_device(command: Callable) -> Callable:
     """Options `device` and `batch_gpu`: where the networks run."""
@@ -68,9 +61,7 @@ def on_device(command: Callable) -> Callable:
         metavar="N",
         help="Pictures at once, per rank.",
     )(command)
-    return click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
-    )(command)
+    return device_option(command)
 
 
 def labels_of_data(command: Callable) -> Callable:

@@ -80,8 +80,7 @@ def iterate_images(
     and its lines.
     """
     assert len(prompts) == len(seeds)
-    if not math.isfinite(truncation):
-        raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
+    check_truncation(truncation)
     batch_size = max(1, min(batch_size, MAX_BATCH_PX // (view.height * view.width)))
 
     def make() -> Iterator[Sample]:
@@ -105,6 +104,12 @@ def iterate_images(
     return ImageStream(len(seeds), make)
 
 
+def check_truncation(truncation: float) -> None:
+    """Raises `UserError` for a psi that is not finite."""
+    if not math.isfinite(truncation):
+        raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
+
+
 @torch.no_grad()
 def draw_codes(
     generator: Generator,
@@ -120,8 +125,7 @@ def draw_codes(
 
     Raises `UserError` for a psi that is not finite.
     """
-    if not math.isfinite(truncation):
-        raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
+    check_truncation(truncation)
     text = encoder.encode_text(list(prompts)).to(device) if encoder else None
     noise = noise_length(generator, truncation, text_noise)
     if text is not None and noise:

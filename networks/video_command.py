@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.console import progress_bar, report_user_errors
+from dnnlib.device_options import device_option, ops_option
 from dnnlib.errors import UserError
 from dnnlib.seeds import parse_seeds
+from networks.sampling_options import sampling_options
 from networks.view_options import parse_pair
 
 if TYPE_CHECKING:
@@ -84,26 +86,7 @@ KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
     metavar="X,Y",
     help="A pan moves the window by this much, in frame units.",
 )
-@click.option(
-    "--trunc",
-    default=1.0,
-    show_default=True,
-    help="Truncation psi; below 1 trades variety for typicality.",
-)
-@click.option(
-    "--trunc-center",
-    type=click.Choice(["prompt", "global"]),
-    default="prompt",
-    show_default=True,
-    help="Truncate towards the mean of the same prompt, or of all training.",
-)
-@click.option(
-    "--text-noise",
-    type=click.FloatRange(min=0),
-    metavar="F",
-    help="Noise on the sentence, relative to its length.  [default: what the network was trained "
-    "to be drawn with]",
-)
+@sampling_options
 @click.option(
     "--out",
     default="video.mp4",
@@ -111,21 +94,8 @@ KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
     metavar="PATH",
     help="NAME.mp4 (H.264, needs PyAV), NAME.webp, or a name without an ending: a folder of PNGs.",
 )
-@click.option("--tile", type=click.IntRange(min=1), help="Most pixels rendered at once.")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="auto, cpu, cuda, cuda:N or mps.",
-)
-@click.option(
-    "--ops",
-    type=click.Choice(["auto", "cuda", "ref"]),
-    default="auto",
-    show_default=True,
-    help="Which implementation of the operators to use.",
-)
+@device_option
+@ops_option
 @report_user_errors
 def video(
     network: str, size: str | None, window: str, out: str, device: str, ops: str, **options: Any
@@ -154,6 +124,8 @@ def video(
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
+    if options["text_noise"] is None:
+        options["text_noise"] = snapshot.generator.config.text_noise or None  # as in generate.py
     side = snapshot.resolution
     view = View(height=height or side, width=width or side, box=box)
     check_picture_size(view.width, view.height)

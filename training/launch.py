@@ -237,7 +237,7 @@ def keep_options(config: TrainConfig, run_dir: Path) -> None:
         refused = [
             change
             for change in changes
-            if not {change.name, change.name.split(".")[0]} & set(RESUMABLE)
+            if change.name not in RESUMABLE and change.name.split(".")[0] not in RESUMABLE
         ]
         if refused:
             raise UserError(

@@ -49,7 +49,9 @@ class GeneratorSubject:
         return self.encoder.id if self.encoder else self.loss_encoder_id or None
 
     def identity(self) -> dict[str, Any]:
-        return {"snapshot_sha256": self.sha256, "text_encoder": self.encoder_id}
+        identity = {"snapshot_sha256": self.sha256, "text_encoder": self.encoder_id}
+        noise = self.generator.config.text_noise  # not part of the weights that sha256 names
+        return identity | ({"text_noise": noise} if noise else {})
 
     def loaded_encoders(self) -> Mapping[str, ImageTextEncoder]:
         if isinstance(self.encoder, ImageTextEncoder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -20,11 +21,10 @@ def to_output(image: torch.Tensor, output: Output) -> torch.Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOptions:
+class GeneratorOptions(abc.ABC):
     """Base of every generator's config.
 
-    A subclass defines `sentence_dim` and `word_dim`, the widths of the sentence embedding and of
-    the word features that it reads; 0 stands for an input that it does not read.
+    A subclass defines `sentence_dim` and `word_dim`, as fields, constants or properties.
 
     text_noise: length of the noise on the sentence in sampling, relative to the sentence
         (`TextFeatures.perturbed`). If a generator was trained with such noise, it makes the
@@ -34,12 +34,14 @@ class GeneratorOptions:
     text_noise: NotNegative = 0.0
 
     @property
+    @abc.abstractmethod
     def sentence_dim(self) -> int:
-        raise NotImplementedError
+        """Width of the sentence embedding, 0 = not read."""
 
     @property
+    @abc.abstractmethod
     def word_dim(self) -> int:
-        raise NotImplementedError
+        """Width of the word features, 0 = not read."""
 
     def with_text(self, sentence_dim: int, word_dim: int) -> Self:
         """The same config for a text encoder of these widths; inputs of width 0 stay off."""

@@ -5,11 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 
+import generate
+from metrics.pictures.generator_subject import GeneratorSubject
 from networks.coordinates import View
 from networks.generators import preset
 from networks.interfaces import TextFeatures
 from networks.sampling import iterate_images
+from networks.snapshot import Snapshot
 from networks.text_encoders import load_encoder
 
 
@@ -54,3 +59,17 @@ def test_truncation_scales_the_noise():
     torch.testing.assert_close(
         pictures(generator, [3], **options), pictures(generator, [3], text_noise=0.5, **options)
     )
+
+
+def test_files_and_records_name_the_noise_of_the_config(tmp_path):
+    torch.manual_seed(0)
+    generator = replace(preset("eidgan-tiny").build().config, text_noise=0.5).build()
+    Snapshot(generator, "hashed", 16).save_pretrained(tmp_path / "s")
+    snapshot = Snapshot.from_pretrained(tmp_path / "s")
+    subject = GeneratorSubject(snapshot.generator, None, "hashed", 16)
+    assert subject.identity()["text_noise"] == 0.5
+    arguments = ["--network", str(tmp_path / "s"), "--prompts", "a red apple", "--outdir"]
+    result = CliRunner().invoke(generate.main, [*arguments, str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    with Image.open(next((tmp_path / "out").glob("*.png"))) as picture:
+        assert picture.info["text_noise"] == "0.5"

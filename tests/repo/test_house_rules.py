@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -186,20 +187,8 @@ def test_importing_everything_has_no_side_effect():
 
 
 HELP = {
-    f"{command.replace('.', '-').replace('_', '-')}": command
-    for command in (
-        "train",
-        "generate",
-        "calc_metrics",
-        "dataset_tool",
-        "doctor",
-        "networks.describe",
-        "training.dual_encoder",
-        "reconstruct_phema",
-        "export",
-        "project",
-        "fit_lines",
-    )
+    command.replace(".", "-").replace("_", "-"): command
+    for command in runpy.run_path(str(ROOT / "docs/help/write.py"))["MODULES"]
 }
 
 

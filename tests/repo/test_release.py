@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,7 @@ from click.testing import CliRunner
 from dnnlib.version import VERSION
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = (
-    "train",
-    "generate",
-    "calc_metrics",
-    "dataset_tool",
-    "doctor",
-    "reconstruct_phema",
-    "export",
-    "project",
-    "fit_lines",
-    "networks.describe",
-    "training.dual_encoder",
-)
+COMMANDS = runpy.run_path(str(ROOT / "docs/help/write.py"))["MODULES"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,46 @@
+"""The options that say how codes are drawn and rendered: `--trunc`, `--trunc-center`,
+`--text-noise`, `--tile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_OPTIONS = (
+    click.option(
+        "--trunc",
+        default=1.0,
+        show_default=True,
+        help="Truncation psi; values below 1 give more typical and less varied pictures.",
+    ),
+    click.option(
+        "--trunc-center",
+        type=click.Choice(["prompt", "global"]),
+        default="prompt",
+        show_default=True,
+        help="Truncate towards the mean of the same prompt, or towards the mean of all training.",
+    ),
+    click.option(
+        "--text-noise",
+        type=click.FloatRange(min=0),
+        metavar="F",
+        help="Noise on the sentence feature, relative to its length; more noise gives more varied "
+        "pictures of a prompt.  [default: the network's value]",
+    ),
+    click.option(
+        "--tile",
+        type=click.IntRange(min=1),
+        help="Maximum number of pixels that are rendered at once; bounds memory and does not "
+        "change the pictures.  [default: by device]",
+    ),
+)
+
+
+def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a function below `click.command`, which takes their values by name."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
