@@ -1,8 +1,9 @@
-"""From prompts and seeds to pictures: lazy, sized, one seed a picture, in tiles of bounded memory.
+"""Pictures from prompts and seeds: drawn on demand, with one seed for each, in tiles.
 
-Picture i depends on its seed, prompt and view alone. Batch size and tile size change nothing but
-rounding in the last bits of a float (1e-5; a test), because a position never reads another position
-and a sample never another sample.
+Picture i depends only on its seed, its prompt and the view, because positions and samples do not
+read one another. Batch size and tile size change rounding errors only (up to 1e-5; a test).
+
+Shapes: N batch, d_s sentence width, H x W pixels.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ from torch_utils.tensors import to_device
 TruncationCenter = Literal["prompt", "global"]
 NUM_CENTER_LATENTS = 64
 MAX_BATCH_PX = 1 << 22  # pixels of all pictures of a batch, 50 MB of float32
-TILE_PX = {
-    "cpu": 1 << 16,
-    "cuda": 1 << 20,
-    "mps": 1 << 20,
-}  # a CPU: what its caches hold; a GPU: few launches, 1 to 2 GB
+# Pixels of a tile by device. On a CPU a tile fits the caches; on a GPU it takes 1 to 2 GB and needs
+# few launches.
+TILE_PX = {"cpu": 1 << 16, "cuda": 1 << 20, "mps": 1 << 20}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: image [3, H, W] float32 on the CPU, in [-1, 1] up to overshoot."""
+    """One picture.
+
+    seed: seed of the latent.
+    prompt: the prompt.
+    image: float32 [3, H, W] on the CPU. Values are nominally in [-1, 1] and may lie beyond.
+    """
 
     seed: int
     prompt: str
@@ -41,8 +45,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageStream:
-    """A sized iterable of `Sample`s that are computed while it is drained; iterating twice gives
-    the same pictures.
+    """A sized iterable of `Sample`s, which are computed during the iteration.
+
+    Each iteration gives the same pictures.
+
+    num_images: the length.
+    make: starts an iteration.
     """
 
     num_images: int
@@ -71,13 +79,22 @@ def iterate_images(
 ) -> ImageStream:
     """Pictures of `prompts[i]` with latent seed `seeds[i]`, in order.
 
-    encoder: None for an unconditional generator, which reads no prompt. truncation: psi, 1 = none.
-    center: see `truncate`. text_noise: length of the noise on the sentences, drawn by the seeds and
-    scaled by psi (None = what the generator's config says). tile_px: most pixels of a batch that
-    are rendered at once (None = as many as suit the device, `TILE_PX`). The generator is used as it
-    is: put it on `device`, in eval mode. Raises `UserError` for a psi that is not finite. Large
-    views are made in smaller batches, so that what is held at once is bounded by one large picture
-    and its lines.
+    generator: must be on `device` and in eval mode.
+    encoder: text encoder; None for an unconditional generator, which reads no prompt.
+    prompts: one prompt for each picture.
+    seeds: one seed for each picture.
+    view: the view to draw.
+    truncation: psi; 1 = no truncation.
+    center: centre of the truncation; see `truncate`.
+    text_noise: length of the noise on the sentences, relative to their length. The seeds determine
+        the noise, and psi scales it. None takes the value of the generator's config.
+    batch_size: number of pictures of a batch. It is reduced for views of many pixels, so that a
+        batch has at most `MAX_BATCH_PX` pixels or one picture.
+    tile_px: maximum number of pixels of a batch that are rendered at once; None takes `TILE_PX` of
+        the device.
+    device: the device of generator and encoder.
+
+    Raises `UserError` if psi is not finite.
     """
     assert len(prompts) == len(seeds)
     check_truncation(truncation)
@@ -105,7 +122,7 @@ def iterate_images(
 
 
 def check_truncation(truncation: float) -> None:
-    """Raises `UserError` for a psi that is not finite."""
+    """Raise `UserError` if psi is not finite."""
     if not math.isfinite(truncation):
         raise UserError(f"--trunc {truncation}: expected a number, usually between 0 and 1")
 
@@ -121,9 +138,9 @@ def draw_codes(
     text_noise: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Codes:
-    """Codes of `prompts[i]` with latent seed `seeds[i]`; the arguments are as in `iterate_images`.
+    """Codes of `prompts[i]` with latent seed `seeds[i]`; see `iterate_images` for the arguments.
 
-    Raises `UserError` for a psi that is not finite.
+    Raises `UserError` if psi is not finite.
     """
     check_truncation(truncation)
     text = encoder.encode_text(list(prompts)).to(device) if encoder else None
@@ -135,12 +152,12 @@ def draw_codes(
 
 
 def noise_length(generator: Generator, truncation: float, text_noise: float | None) -> float:
-    """Length of the noise on the sentences; the arguments are as in `iterate_images`."""
+    """Length of the noise on the sentences; see `iterate_images` for the arguments."""
     return truncation * (generator.config.text_noise if text_noise is None else text_noise)
 
 
 def sentence_noise(seeds: Sequence[int], text: TextFeatures) -> torch.Tensor:
-    """What `TextFeatures.perturbed` adds to the sentences of these seeds.  # [N, d_s] float32"""
+    """The noise that `TextFeatures.perturbed` adds, one row for each seed.  # [N, d_s] float32"""
     return normal_per_seed(
         [seed_for("text noise", seed) for seed in seeds], text.sentence.shape[1:]
     )
@@ -153,7 +170,7 @@ def codes_of(
     truncation: float = 1.0,
     center: TruncationCenter = "prompt",
 ) -> Codes:
-    """Codes of latents z [N, *latent_shape] and N texts, truncated as in `truncate`."""
+    """Codes of latents z [N, *latent_shape] and N texts, truncated by `truncate`."""
     codes = generator.mapping(z, text)
     return codes if truncation == 1 else truncate(generator, codes, text, truncation, center)
 
@@ -165,10 +182,11 @@ def truncate(
     psi: float,
     center: TruncationCenter = "prompt",
 ) -> Codes:
-    """Pull the style codes towards a centre: c + psi (w - c).
+    """Move the style codes w towards a centre c: c + psi (w - c).
 
-    'prompt': the mean over 64 fixed latents of the same prompt, so the text stays; 'global': the
-    running mean of training, the truncation trick of StyleGAN.
+    psi: 0 gives the centre, 1 leaves the codes unchanged.
+    center: 'prompt' takes the mean over 64 fixed latents of the same prompt, which keeps the text.
+        'global' takes the running mean of the training, the truncation trick of StyleGAN.
     """
     if center == "global":
         mean = generator.tokens_mean
@@ -186,10 +204,12 @@ def truncate(
 def render_tiled(
     generator: Generator, codes: Codes, view: View, *, tile_px: int | None = None
 ) -> torch.Tensor:
-    """The view of every code, [N, 3, H, W] float32 on the CPU, rendered in tiles of at most
-    `tile_px` pixels a batch (None: `TILE_PX` of the device).
+    """The view of every code, rendered in tiles.  # [N, 3, H, W] float32 on the CPU
 
-    What does not grow with the pixels (the lines) is computed once for the whole view.
+    `Generator.prepare` runs once for the whole view, `Generator.render` once for each tile.
+
+    tile_px: maximum number of pixels of a tile, summed over the batch; None takes `TILE_PX` of the
+        device.
     """
     prepared = generator.prepare(codes, view)
     tile_px = tile_px or TILE_PX[codes.tokens.device.type]
@@ -206,9 +226,7 @@ def render_tiled(
 
 
 def tile_shape(height: int, width: int, max_px: int) -> tuple[int, int]:
-    """Rows and columns of a tile of at most `max_px` pixels: whole rows where they fit, else pieces
-    of one row.
-    """
+    """Height and width of a tile of at most `max_px` pixels: whole rows, or a part of one row."""
     if height * width <= max_px:
         return height, width
     if width <= max_px:

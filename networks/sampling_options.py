@@ -1,5 +1,5 @@
-"""The options that say how codes are drawn and rendered: `--trunc`, `--trunc-center`,
-`--text-noise`, `--tile`.
+"""The options of commands that draw pictures: `--trunc`, `--trunc-center`, `--text-noise` and
+`--tile`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OPTIONS = (
 
 
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a function below `click.command`, which takes their values by name."""
+    """Decorator: add the options to a click command, which receives their values by name."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -1,11 +1,12 @@
-"""The pixel part that bi-line generators share: thick lines of every level -> composed features ->
-decoders -> RGB.
+"""The part of the bi-line generators that computes pixels: lines of all levels -> composed features
+-> decoders -> RGB.
 
-EIDGAN section 5 (eq. 4, fig. 1), after CREPS: phi_0 = F_0, phi_n = (Decoder_n(phi_{n-1}) + F_n) /
-sqrt(2), one more decoder at the end, then the refinement block: per-pixel style-modulated layers
-with an RGB skip.
+EIDGAN section 5 (eq. 4, fig. 1), after CREPS: phi_0 = F_0 and phi_n = (Decoder_n(phi_{n-1}) + F_n)
+/ sqrt(2). One more decoder follows, and then the refinement block: style-modulated layers on each
+pixel with RGB skips.
 
-Shapes: N batch, H rows, W columns, D thickness, K feature channels, B levels.
+Shapes: N batch, H rows, W columns, h x w pixels of a crop, P = h * w, D thickness, K feature
+channels, B levels, d_y style width.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from torch_utils.ops.biline import (
 
 @dataclass(frozen=True)
 class BilineState:
-    """Lines of all levels, which `render` slices, and what all pixels share.
+    """A prepared view: the lines of all levels, and values that all pixels share.
 
-    rows: B tensors [N, H, D, K]; columns: B tensors [N, W, D, K]; style [N, d_y] of the refinement
-    block; weights: of `BilinePixels.folded`, so that tiles of a view share them too.
+    rows: lines of the rows, B tensors [N, H, D, K].
+    columns: lines of the columns, B tensors [N, W, D, K].
+    style: style of the refinement block [N, d_y].
+    weights: result of `BilinePixels.folded`, computed once for all tiles of the view.
     """
 
     rows: tuple[torch.Tensor, ...]
@@ -44,12 +47,16 @@ class BilineState:
     weights: PixelWeights | None
 
     def draw(self, pixels: BilinePixels, rows: slice, columns: slice) -> torch.Tensor:
-        """[N, 3, h, w]: the pixels at these rows and columns of the view."""
+        """The pixels at these rows and columns of the view.  # [N, 3, h, w]"""
         return pixels(self, rows, columns)
 
 
 class PixelDecoder(nn.Module):
-    """Weights of one per-pixel MLP K -> hidden ... -> K, leaky ReLU after every layer."""
+    """The weights of an MLP on each pixel, K -> hidden ... -> K; a leaky ReLU ends each layer.
+
+    channels: K.
+    hidden: widths of the hidden layers.
+    """
 
     def __init__(self, channels: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -67,11 +74,15 @@ class PixelDecoder(nn.Module):
 
 
 class RefinementBlock(nn.Module):
-    """Features [N, P, K] and style -> RGB [N, P, 3]: two pairs of modulated layers, each adding to
-    an RGB skip.
+    """Features [N, P, K] and style [N, d_y] -> RGB [N, P, 3]: pairs of modulated layers.
 
-    RGB layers start at a quarter of unit gain, so that the first pictures have the contrast of
-    pictures.
+    A linear layer on the features gives an RGB output, and a layer after each pair adds to it.
+    These layers start at a quarter of unit gain; with unit gain the first pictures would have too
+    much contrast.
+
+    channels: K.
+    widths: width of each pair.
+    style_dim: d_y.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], style_dim: int) -> None:
@@ -95,7 +106,7 @@ class RefinementBlock(nn.Module):
             channels = width
 
     def folded(self, style: torch.Tensor) -> tuple[list, list]:
-        """(weights, biases) of each pair, (weight, bias) of each RGB layer: see `pack_pixels`."""
+        """(weights, biases) of a pair and (weight, bias) of each RGB layer: see `pack_pixels`."""
         pairs, heads = self._layers()
         folded = [
             tuple(zip(*(layer.folded(style) for layer in pair), strict=True)) for pair in pairs
@@ -112,7 +123,7 @@ class RefinementBlock(nn.Module):
         return rgb
 
     def _layers(self) -> tuple[Sequence[Sequence[ModulatedLinear]], Sequence[Any]]:
-        """`pairs` and `to_rgb` with the types of what they hold."""
+        """`pairs` and `to_rgb` with the types of their modules."""
         return (
             cast("Sequence[Sequence[ModulatedLinear]]", self.pairs),
             cast("Sequence[Any]", self.to_rgb),
@@ -120,7 +131,14 @@ class RefinementBlock(nn.Module):
 
 
 class BilinePixels(nn.Module):
-    """The pixel part: crops of a `BilineState` -> pictures [N, 3, h, w]."""
+    """A crop of a `BilineState` -> pictures [N, 3, h, w].
+
+    num_levels: B, the number of decoders.
+    channels: K.
+    decoder_hidden: hidden widths of each decoder.
+    refinement: widths of the pairs of the refinement block.
+    style_dim: d_y.
+    """
 
     def __init__(
         self,
@@ -137,9 +155,10 @@ class BilinePixels(nn.Module):
         self.refinement = RefinementBlock(channels, refinement, style_dim)
 
     def folded(self, style: torch.Tensor) -> PixelWeights | None:
-        """For inference, every weight with its gains, styles and demodulation; None under autograd.
+        """All weights with gains, styles and demodulation included, for inference.
 
-        They are part of a prepared view and go with it: nothing outlives a change of a parameter.
+        None if gradients are enabled. The result belongs to one prepared view; it is computed anew
+        for the next one, which may have other parameters.
         """
         if torch.is_grad_enabled():
             return None
@@ -149,7 +168,7 @@ class BilinePixels(nn.Module):
 
     def forward(self, state: BilineState, rows: slice, columns: slice) -> torch.Tensor:
         image = None
-        if state.weights is not None:  # all in one operator, if it takes this configuration
+        if state.weights is not None:  # one operator, if it supports this configuration
             lines = ([x[:, rows] for x in state.rows], [x[:, columns] for x in state.columns])
             image = biline_render(*lines, state.weights)
         return self._by_level(state, rows, columns) if image is None else image
@@ -163,8 +182,8 @@ class BilinePixels(nn.Module):
                 features, line_rows[:, rows], line_columns[:, columns], *decoder.folded()
             )
         pixels = pixel_mlp(features, *decoders[-1].folded()).flatten(1, 2)
-        # The product of lines and the decoders' gain grow without bound in training: tanh would
-        # saturate, tiles drift.
+        # The products of lines and the gain of the decoders grow without bound in training. Without
+        # this normalisation tanh would saturate, and the rounding errors of tiles would grow.
         rgb = self.refinement(unit_second_moment(pixels), state.style)
         return rgb.float().transpose(1, 2).unflatten(2, size)
 

@@ -1,11 +1,13 @@
-"""CIPS (Anokhin et al., CVPR 2021): every pixel by itself, through one style-modulated MLP of its
-coordinates.
+"""CIPS (Anokhin et al., CVPR 2021): one style-modulated MLP maps the coordinates of each pixel to
+its colour.
 
-The input is sin(B (x, y) + b), learned, beside a learned vector for every cell of the trained
-frame, interpolated between cell centres; RGB is read off after every second layer and summed.
-Nothing is shared between pixels, so cost and memory grow with their number alone.
+The input of the MLP is two vectors, concatenated: the Fourier features sin(B (x, y) + b) with
+learned B and b, and a learned vector for each cell of the trained frame, interpolated between the
+centres of the cells. Every second layer adds to the RGB output. Pixels share no computation, so
+time and memory grow with the number of pixels only.
 
-Shapes: N batch, d style width, P pixels, C channels.
+Shapes: N batch, d style width, P pixels, h x w pixels of a crop, C channels, E width of the vector
+of a cell.
 """
 
 from __future__ import annotations
@@ -29,13 +31,22 @@ from networks.layers.modulated import ModulatedLinear
 
 @dataclass(frozen=True, kw_only=True)
 class CipsConfig(GeneratorOptions):
-    """Defaults are the paper's 256 x 256 size: 14 layers of width 512, 44.3 M parameters, 33.6 M of
-    them vectors of cells.
+    """Config of the CIPS generator.
 
-    resolution: side of the trained frame in cells. sentence_dim: 0 = unconditional. embedding:
-    width of a cell's vector. bandwidth: of the Fourier features at the start, cycles per frame
-    (standard deviation), as released: half a wave across the frame; they are learned from there,
-    and the cells' vectors carry what is finer.
+    The defaults are the paper's size for 256 x 256: 14 layers of width 512 and 44.3 M parameters,
+    of which 33.6 M are the vectors of the cells.
+
+    resolution: side of the trained frame in cells.
+    sentence_dim: width of the sentence embedding; 0 = unconditional.
+    style_dim: width of z and of the style code.
+    mapping_layers: layers of the mapping network.
+    channels: width of every layer of the MLP, and number of Fourier features.
+    num_layers: number of layers of the MLP; even.
+    embedding: width of the vector of a cell.
+    bandwidth: standard deviation of the frequencies of the Fourier features at the start, in cycles
+        per frame. The default is that of the released code, about half a wave across the frame. The
+        frequencies are learned; the vectors of the cells hold the finer detail.
+    output: see `to_output`.
     """
 
     kind: ClassVar[str] = "cips"
@@ -64,9 +75,11 @@ class CipsConfig(GeneratorOptions):
 
 @dataclass(frozen=True)
 class CipsState:
-    """What `render` needs of a view: the style [N, d], its rows and its columns.
+    """A prepared view.
 
-    view: read where it is warped, because each pixel then has coordinates of its own.
+    style: the style codes [N, d].
+    rows, columns: positions of the rows and of the columns of the view.
+    view: the view. `render` asks it for the coordinates of each pixel if it is warped.
     """
 
     style: torch.Tensor
@@ -76,7 +89,7 @@ class CipsState:
 
 
 class Cips(StyleGenerator):
-    """See the module; `config` is kept as `.config`."""
+    """The CIPS generator; see the module. The config is the attribute `config`."""
 
     def __init__(self, config: CipsConfig) -> None:
         super().__init__(config)
@@ -123,14 +136,14 @@ class Cips(StyleGenerator):
         return to_output(image, self.config.output)
 
     def _on_grid(self, rows: Samples, columns: Samples) -> torch.Tensor:
-        """What the first layer reads of the pixels of a crop.  # [h, w, C + E]"""
+        """The input of the first layer for each pixel of a crop.  # [h, w, C + E]"""
         along_x = columns.positions[:, None] * self.frequencies[:, 0]
         along_y = rows.positions[:, None] * self.frequencies[:, 1]
         waves = (along_y[:, None] + along_x + self.phases).sin() * math.sqrt(2)  # [h, w, C]
         return torch.cat([waves, self.embedding(rows, columns)], dim=2)
 
     def _at(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The same at the points (x, y) [h, w]."""
+        """The input of the first layer at the points x, y [h, w].  # [h, w, C + E]"""
         along_x, along_y = (
             x[..., None] * self.frequencies[:, 0],
             y[..., None] * self.frequencies[:, 1],

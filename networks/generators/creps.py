@@ -1,12 +1,13 @@
-"""CREPS (Nguyen et al., CVPR 2023): thick bi-line generator, and CREPS + CLIP, the baseline that
-EIDGAN is measured against.
+"""CREPS (Nguyen et al., CVPR 2023): thick bi-line generator. With text it is CREPS + CLIP, the
+baseline of the EIDGAN paper.
 
-One style code drives everything: the Fourier features of rows and columns, the modulated layers of
-the trunk, the lines that every block emits; `networks.generators.biline` composes them. With
-`sentence_dim` the sentence enters the mapping network. EIDGAN without its two modulations is this
-network (a test). No noise input.
+The same style code modulates the Fourier features of rows and columns, the layers of the trunk and
+the lines that each block emits. `networks.generators.biline` composes the lines into pictures. If
+`sentence_dim` is not 0, the mapping network reads the sentence embedding. EIDGAN without its two
+modulations equals this network (a test). There is no noise input.
 
-Shapes: N batch, d style width, P = (H + W) * D line positions, C channels, K feature channels.
+Shapes: N batch, d style width, P = (H + W) * D line positions, D thickness, C channels, K feature
+channels.
 """
 
 from __future__ import annotations
@@ -33,11 +34,19 @@ from torch_utils.precision import at_least_single
 
 @dataclass(frozen=True, kw_only=True)
 class CrepsConfig(GeneratorOptions):
-    """Defaults are the released 256 x 256 network: 30.5 M parameters, 13.1 M with style_dim = 64.
+    """Config of the CREPS generator.
 
-    sentence_dim: 0 = unconditional. style_dim: width of z and of the style code. convention:
-    endpoints reads every view with samples on its borders, as CREPS was trained; centers is the
-    house's. The rest is named as in `EidganConfig`.
+    The defaults are the released network for 256 x 256: 30.5 M parameters, or 13.1 M with
+    style_dim = 64.
+
+    sentence_dim: width of the sentence embedding; 0 = unconditional.
+    style_dim: width of z and of the style code.
+    mapping_layers: layers of the mapping network.
+    channels, thickness, features, decoder_hidden, refinement, bandwidth, summed_lines: see
+        `EidganConfig`.
+    convention: where the samples of a view lie (`View`). CREPS was trained with endpoints, which
+        puts the outer samples on the border of the view; the rest of this project uses centers.
+    output: see `to_output`.
     """
 
     kind: ClassVar[str] = "creps"
@@ -69,7 +78,12 @@ class CrepsConfig(GeneratorOptions):
 
 
 class StyledBlock(nn.Module):
-    """Trunk block: two modulated layers (one in the first block); emits line features."""
+    """A block of the trunk: modulated layers, then a linear layer that emits the lines.
+
+    x [N, P, C] and style [N, d] -> (x [N, P, O], lines [N, P, K]) with O output channels.
+
+    first: the first block has one modulated layer, every other block has two.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, features: int, style_dim: int, *, first: bool
@@ -88,7 +102,7 @@ class StyledBlock(nn.Module):
 
 
 class Creps(StyleGenerator):
-    """See the module; `config` is kept as `.config`."""
+    """The CREPS generator; see the module. The config is the attribute `config`."""
 
     def __init__(self, config: CrepsConfig) -> None:
         super().__init__(config)

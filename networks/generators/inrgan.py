@@ -1,12 +1,13 @@
 """INR-GAN (Skorokhodov et al., CVPR 2021): multi-scale implicit representation with factorised
 multiplicative modulation.
 
-Every scale reads coordinates and the features of its parent cell (nearest upsampling); a layer's
-weights are W * (A B) with A, B of rank 10 made from the style code. Scales below the trained
-resolution lie on the cells of the trained frame, the last one on the samples of the view: so a
-pixel is a function of its place alone, and tiles and windows are exact.
+Each scale reads coordinate features and the features of its parent cell (nearest upsampling). The
+weights of a layer are W * (A B), where the style code gives A and B of rank 10. Scales below the
+trained resolution are evaluated at the cells of the trained frame, and the last scale at the
+samples of the view. So a pixel depends on its position only, and tiles and windows are exact.
 
-Shapes: N batch, d style width, H x W grid of a scale, C features, E coordinate features, r rank.
+Shapes: N batch, d style width, H x W grid of a scale, P positions, I input and O output channels, C
+features, E coordinate features, r rank.
 """
 
 from __future__ import annotations
@@ -23,27 +24,39 @@ from torch.nn import functional
 
 from dnnlib.bounds import AtLeastOne, at_least, check_bounds
 from dnnlib.errors import UserError
-from networks.coordinates import Axis, View
+from networks.coordinates import View
 from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
 from networks.interfaces import Codes
-from networks.layers.cell_embedding import CellEmbedding, Samples
+from networks.layers.cell_embedding import CellEmbedding, Cells, Samples
 from networks.layers.linear import EqualLinear
 from networks.layers.modulated import ModulatedLinear
 from networks.layers.scale_widths import scale_widths
 from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_GAIN, LEAKY_SLOPE
 
-MAX_CELLS = 1 << 17  # of a coarse scale that a warped view prepares
+# A warped view prepares the coarse scales only if they have fewer cells than this.
+MAX_CELLS = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
 class InrganConfig(GeneratorOptions):
-    """Defaults are the paper's 256 x 256 size, 73 M parameters with ViT-B/32 sentences.
+    """Config of the INR-GAN generator.
 
-    resolution: side of the trained frame in cells, a power of two. start_resolution: the smallest
-    grid; scales below lie on it as well. extra_from: scales from here on have a third layer (the
-    very first scale has one). embedding: width of the learned vector of a cell, half of it from
-    extra_from on. modulation: demod normalises the rows of W * (1 + A B / sqrt(rank)), sigmoid is
-    the paper's W * sigmoid(A B).
+    The defaults are the paper's size for 256 x 256: 73 M parameters with the sentences of ViT-B/32.
+
+    resolution: side of the trained frame in cells, a power of two.
+    sentence_dim: width of the sentence embedding; 0 = unconditional.
+    style_dim: width of z and of the style code.
+    mapping_layers: layers of the mapping network.
+    channel_base, channel_max: scale s has min(channel_base / s, channel_max) channels.
+    rank: r, the rank of the factors A and B.
+    start_resolution: side of the smallest grid. Scales below it use this grid.
+    extra_from: scales of at least this side have a third layer. The first scale has one layer, the
+        others have two.
+    embedding: width of the learned vector of a cell. Scales of at least `extra_from` have half of
+        it.
+    modulation: demod normalises the rows of W * (1 + A B / sqrt(r)); sigmoid is W * sigmoid(A B /
+        sqrt(r)), as in the paper.
+    output: see `to_output`.
     """
 
     kind: ClassVar[str] = "inrgan"
@@ -77,9 +90,12 @@ class InrganConfig(GeneratorOptions):
 
 
 class FactorisedLinear(nn.Module):
-    """x [N, P, I], style [N, d] -> [N, P, O], leaky ReLU; per-sample weights W * m(A B / sqrt(r)).
+    """x [N, P, I] and style [N, d] -> [N, P, O]: a linear layer and a leaky ReLU.
 
-    A [N, O, r] and B [N, r, I] are affine in the style.
+    Each sample has the weights W * m(A B / sqrt(r)). A [N, O, r] and B [N, r, I] are affine
+    functions of the style.
+
+    modulation: the function m and the normalisation; see `InrganConfig`.
     """
 
     def __init__(
@@ -92,7 +108,7 @@ class FactorisedLinear(nn.Module):
         self.rank, self.modulation = rank, modulation
 
     def weights(self, style: torch.Tensor) -> torch.Tensor:
-        """Per-sample weights with the activation's gain inside.  # [N, O, I]"""
+        """The weights of each sample, times the gain of the activation.  # [N, O, I]"""
         out_channels, in_channels = self.weight.shape
         left, right = self.affine(style).split(
             [self.rank * out_channels, self.rank * in_channels], dim=1
@@ -118,8 +134,12 @@ class FactorisedLinear(nn.Module):
 
 
 class ScaleBlock(nn.Module):
-    """Layers of one scale on its own grid; the first also reads the coordinates. RGB adds to the
-    parent cell's.
+    """The layers of one scale. The first layer also reads the coordinate features.
+
+    The RGB output of the scale is added to the RGB of the parent cell.
+
+    scale: side of the scale in cells; the grid is at least `start_resolution`.
+    in_channels: features of the parent cell; 0 for the first scale.
     """
 
     octaves: torch.Tensor
@@ -149,13 +169,13 @@ class ScaleBlock(nn.Module):
         )
 
     def coordinates(self, rows: Samples, columns: Samples) -> torch.Tensor:
-        """[H, W, E]: sines and cosines of x, y, x + y, x - y, and the cells' vectors."""
+        """Sines and cosines of x, y, x + y and x - y, and the vectors of the cells.  # [H, W, E]"""
         y = rows.positions[:, None].expand(-1, len(columns))
         x = columns.positions.expand(len(rows), -1)
         return torch.cat([self._waves(x, y), self.embedding(rows, columns)], dim=2)
 
     def coordinates_at(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The same at scattered points [P].  # [1, P, E]"""
+        """The coordinate features at the points x, y [P].  # [1, P, E]"""
         return torch.cat([self._waves(x, y), self.embedding.at(x, y)], dim=1)[None]
 
     def _waves(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -169,61 +189,33 @@ class ScaleBlock(nn.Module):
         style: torch.Tensor,
         coordinates: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """x [N, H, W, C] and rgb [N, H, W, 3] of the parent cells, or None at the first scale;
-        coordinates [H, W, E].
+        """The features [N, H, W, O] and the RGB [N, H, W, 3] of the scale.
+
+        x: features of the parent cells [N, H, W, C]; None at the first scale.
+        rgb: RGB of the parent cells [N, H, W, 3]; None at the first scale.
+        style: [N, d].
+        coordinates: [H, W, E].
         """
         e = coordinates.expand(len(style), -1, -1, -1)
         y = (e if x is None else torch.cat([x, e.to(x.dtype)], dim=3)).flatten(1, 2)
         for layer in self.layers:
             y = layer(y, style)
-        own = self.to_rgb(y, style).unflatten(1, e.shape[1:3])
-        return y.unflatten(1, e.shape[1:3]), own if rgb is None else rgb + own
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The cells of a coarse scale that a view needs along one axis, in order.
-
-    numbers: int64 [n]. span: the same numbers where they follow one another; None where the samples
-    of the view lie further apart than the cells, and each sample has a cell of its own.
-    """
-
-    grid: int
-    numbers: torch.Tensor
-    span: range | None
-
-    @staticmethod
-    def under(axis: Axis, samples: torch.Tensor, grid: int) -> Cells:
-        span = axis.cells_under(grid)
-        if span is None:
-            return Cells(grid, (samples * grid).floor().long(), None)
-        return Cells.of(grid, span, samples.device)
-
-    @staticmethod
-    def of(grid: int, span: range, device: torch.device) -> Cells:
-        return Cells(grid, torch.arange(span.start, span.stop, device=device), span)
-
-    def centres(self) -> Samples:
-        cells = self.numbers if self.span is None else self.span
-        return Samples((self.numbers + 0.5) / self.grid, cells)
-
-    def indices(self, positions: torch.Tensor) -> torch.Tensor:
-        """Where the cells that hold these positions stand in `numbers`; the positions are all
-        samples of the view, or all cells of a finer scale.
-        """
-        if self.span is None:
-            return torch.arange(len(positions), device=positions.device)
-        numbers = (positions * self.grid).floor().long()
-        return (numbers - self.span.start).clamp(0, len(self.span) - 1)
+        new_rgb = self.to_rgb(y, style).unflatten(1, e.shape[1:3])
+        return y.unflatten(1, e.shape[1:3]), new_rgb if rgb is None else rgb + new_rgb
 
 
 @dataclass(frozen=True)
 class InrganState:
-    """What is known before the last scale.
+    """A prepared view without a warp: everything but the scale of the trained resolution.
 
-    x [N, h, w, C] and rgb [N, h, w, 3] of the coarse cells under the view; above: for each row and
-    column of the view, which of theirs holds it. All three None: every scale is the last.
-    style [N, d]; rows and columns of the view.
+    x: features of the coarse cells under the view [N, h, w, C].
+    rgb: RGB of these cells [N, h, w, 3].
+    above: for each row and for each column of the view, the index of the row or column of coarse
+        cells that contains it.
+    style: [N, d].
+    rows, columns: positions of the rows and of the columns of the view.
+
+    x, rgb and above are None if the network has no coarse scale.
     """
 
     x: torch.Tensor | None
@@ -236,11 +228,16 @@ class InrganState:
 
 @dataclass(frozen=True)
 class WarpedState:
-    """What is known of a warped view before its last scale.
+    """A prepared view with a warp: everything but the scale of the trained resolution.
 
-    x [N, h, w, C] and rgb [N, h, w, 3] of the coarse cells that the view reaches, their rows and
-    columns in `cells`. All three None: every pixel evaluates the coarse scales at its cells.
-    style [N, d].
+    x: features of the coarse cells that the view reaches [N, h, w, C].
+    rgb: RGB of these cells [N, h, w, 3].
+    cells: the rows and the columns of these cells.
+    style: [N, d].
+    view: the view.
+
+    x, rgb and cells are None if `render` evaluates the coarse scales for each pixel, because the
+    cells are too many.
     """
 
     x: torch.Tensor | None
@@ -251,7 +248,7 @@ class WarpedState:
 
 
 class Inrgan(StyleGenerator):
-    """See the module; `config` is kept as `.config`."""
+    """The INR-GAN generator; see the module. The config is the attribute `config`."""
 
     def __init__(self, config: InrganConfig) -> None:
         super().__init__(config)
@@ -285,11 +282,11 @@ class Inrgan(StyleGenerator):
     def _coarse_cells(
         self, style: torch.Tensor, cells_of: Callable[[int], tuple[Cells, Cells]]
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, tuple[Cells, Cells] | None]:
-        """Features and RGB of the last coarse scale, and its rows and columns of cells.
+        """Features and RGB of the last coarse scale, and the rows and columns of its cells.
 
-        cells_of: a grid -> the rows and columns of its cells.
+        cells_of: gives the rows and the columns of the cells of a grid.
         """
-        above: tuple[Cells, Cells] | None = None  # the rows and columns of the scale before
+        above: tuple[Cells, Cells] | None = None  # rows and columns of the previous scale
         x: torch.Tensor | None = None
         rgb: torch.Tensor | None = None
         for block in cast("Iterable[ScaleBlock]", self.coarse):
@@ -305,7 +302,8 @@ class Inrgan(StyleGenerator):
 
     def _prepare_warped(self, style: torch.Tensor, view: View) -> WarpedState:
         x0, y0, x1, y1 = view.reach()
-        # Of the coarse scales, at most; a view may have fewer pixels, or reach very far.
+        # Upper bound of the number of cells of a coarse scale. Preparing them does not pay if the
+        # view has fewer pixels, and takes too much memory if the view reaches far.
         num_cells = ((x1 - x0) * (y1 - y0)) * (self.config.resolution / 2) ** 2
         if not self.coarse or not num_cells < min(MAX_CELLS, view.height * view.width):
             return WarpedState(None, None, None, style, view)
@@ -359,14 +357,17 @@ class Inrgan(StyleGenerator):
 def _indices(
     above: tuple[Cells, Cells], rows: Samples, columns: Samples
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which of the rows and columns above hold these."""
+    """The indices of the rows and columns of `above` that contain these rows and columns."""
     return above[0].indices(rows.positions), above[1].indices(columns.positions)
 
 
 def _upsample(
     x: torch.Tensor | None, rgb: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Nearest upsampling: features and RGB of the cells at these rows and columns."""
+    """Nearest upsampling of features and RGB.
+
+    rows, columns: for each row and column of the result, the index of its parent.
+    """
     assert x is not None and rgb is not None  # there is a scale above
     return (
         x.index_select(1, rows).index_select(2, columns),

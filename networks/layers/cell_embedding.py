@@ -1,5 +1,8 @@
-"""A learned vector for every cell of the trained frame, read anywhere by bilinear interpolation
-(INR-GAN, CIPS).
+"""The cells of the trained frame, and a learned vector for each of them (INR-GAN, CIPS).
+
+The vectors are interpolated bilinearly between the centres of the cells.
+
+Shapes: S samples along one axis, n cells along one axis, H rows, W columns, P points, C channels.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from networks.coordinates import Axis
 class Samples:
     """Samples along one axis.
 
-    positions: [S] float32 in frame units. cells: numbers of the cells whose centres they are, a
-    range or int64 [S]; None where they lie between centres.
+    positions: float32 [S], in frame units.
+    cells: numbers of the cells whose centres the samples are, a range or int64 [S]; None if the
+        samples are not the centres of cells.
     """
 
     positions: torch.Tensor
@@ -26,7 +30,7 @@ class Samples:
 
     @staticmethod
     def on(grid: int, axis: Axis, device: torch.device) -> Samples:
-        """The samples of an axis of a view, beside a table of grid x grid cells."""
+        """The samples of an axis of a view, with their cells in a table of grid x grid cells."""
         return Samples(axis.samples(device), axis.cells_at(grid))
 
     def __len__(self) -> int:
@@ -36,10 +40,51 @@ class Samples:
         return Samples(self.positions[part], None if self.cells is None else self.cells[part])
 
 
-class CellEmbedding(nn.Module):
-    """Rows [H] and columns [W] -> [H, W, C]: exact at cell centres; outside the border's vector.
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a coarse scale that a view needs along one axis, in order.
 
-    `at` reads the same function at scattered points.
+    grid: number of cells of the trained frame along the axis.
+    numbers: numbers of the cells, int64 [n].
+    span: the same numbers as a range; None if the samples of the view are further apart than the
+        cells. Then entry i of `numbers` is the cell of sample i.
+    """
+
+    grid: int
+    numbers: torch.Tensor
+    span: range | None
+
+    @staticmethod
+    def under(axis: Axis, samples: torch.Tensor, grid: int) -> Cells:
+        span = axis.cells_under(grid)
+        if span is None:
+            return Cells(grid, (samples * grid).floor().long(), None)
+        return Cells.of(grid, span, samples.device)
+
+    @staticmethod
+    def of(grid: int, span: range, device: torch.device) -> Cells:
+        return Cells(grid, torch.arange(span.start, span.stop, device=device), span)
+
+    def centres(self) -> Samples:
+        cells = self.numbers if self.span is None else self.span
+        return Samples((self.numbers + 0.5) / self.grid, cells)
+
+    def indices(self, positions: torch.Tensor) -> torch.Tensor:
+        """For each position, the index in `numbers` of the cell that contains it.  # int64 [S]
+
+        positions: all samples of the view, or the centres of all cells of a finer scale [S].
+        """
+        if self.span is None:
+            return torch.arange(len(positions), device=positions.device)
+        numbers = (positions * self.grid).floor().long()
+        return (numbers - self.span.start).clamp(0, len(self.span) - 1)
+
+
+class CellEmbedding(nn.Module):
+    """Rows [H] and columns [W] -> interpolated vectors [H, W, C].
+
+    At the centre of a cell the result is its vector. Positions beyond the outermost centres are
+    clamped to them. `at` evaluates the same function at scattered points.
     """
 
     def __init__(self, channels: int, resolution: int) -> None:
