@@ -1,9 +1,9 @@
-# make setup | demo | test | lint | docs | gpu-check | help-pages | constraints | clean-demo
+# make setup | demo | test | test-fast | lint | docs | gpu-check | help-pages | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo test lint docs gpu-check clean-demo help-pages constraints
+.PHONY: setup demo test test-fast lint docs gpu-check clean-demo help-pages constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)
@@ -26,6 +26,10 @@ demo: setup
 # A process a core, eight at most: each may take 2 GB. `.venv/bin/python -m pytest` runs the same in one.
 test: setup
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# Without the tests that take a second or more, or start processes: under a minute on two cores.
+test-fast: setup
+	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not slow and not multi_process"
 
 # Mistakes that show without running anything; pyproject.toml has the rules.
 lint: setup

@@ -1,7 +1,8 @@
-"""Every test: one thread, no network, markers that need hardware skipped where it is missing."""
+"""Every test: one thread, no network, no waiting for the disk, no GPU test without a GPU."""
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 
@@ -12,6 +13,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # the networks of tests are too small for more
+# A test that is killed leaves its files in the memory of the system, so nothing waits for the disk.
+# Tests of `os.fsync` put another function in its place.
+os.fsync = lambda handle: None
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +29,11 @@ def _no_network(monkeypatch):
         raise OSError(f"a test tried to reach {host}")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+def pytest_collection_finish():
+    """Exempt the imported modules from garbage collection, which would visit them every time."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

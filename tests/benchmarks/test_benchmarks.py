@@ -43,6 +43,7 @@ def small_discriminator(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module,arguments,label",
     [
@@ -160,6 +161,7 @@ def test_an_unknown_network_is_refused_before_a_side_starts(part, tmp_path):
     assert "'nosuch'" in refused(against, tmp_path, "--generator", "nosuch", "--parts", part)
 
 
+@pytest.mark.slow
 @pytest.mark.multi_process
 def test_a_way_that_fails_ends_the_measurement(tmp_path):
     with pytest.raises(click.ClickException, match="one thread: its process failed"):

@@ -45,6 +45,7 @@ def test_a_backward_is_counted_by_its_nodes():
     )  # the gradient of a sum is an expanded tensor of one number
 
 
+@pytest.mark.slow
 def test_a_gpu_runs_one_operator_for_the_backward_of_a_layers_weights():
     parts = bytes_moved.count("eidgan-tiny", 16, 2, "cuda", torch.bfloat16, "ours")
     parts_of_it = preset("eidgan-tiny").build().modules()
@@ -69,6 +70,7 @@ def test_casts_of_the_attention_do_not_grow_with_the_lines(backward):
     assert moved[0] == moved[1] > 0
 
 
+@pytest.mark.slow
 def test_the_script_writes_its_record(tmp_path, monkeypatch):
     small = functools.partial(
         training_step.WaveletDiscriminatorConfig, channel_base=128, spectral_scale=0

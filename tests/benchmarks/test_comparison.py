@@ -121,6 +121,7 @@ def scored(metric, **recipes):
     }
 
 
+@pytest.mark.slow
 def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
     out, folders = tmp_path / "comparison.md", sorted(runs.iterdir())
     assert compare(openmoji32, out, *folders).exit_code == 0
@@ -238,6 +239,7 @@ def test_a_seed_that_failed_is_told(creps):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     (

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+from types import SimpleNamespace
+
+import pytest
 from click.testing import CliRunner
 
 from benchmarks import comparison_runs
+from tests.commands.forked import run_command
 
 
-def test_trainings_are_started_side_by_side_once_and_stop_at_a_failure(openmoji32, tmp_path):
+def forked(command, **options):
+    """`subprocess.run` of a training in a forked process, without the seconds of the imports."""
+    done = run_command(*command[1:], OMP_NUM_THREADS=options["env"]["OMP_NUM_THREADS"])
+    done.stdout += done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_trainings_are_started_side_by_side_once_and_stop_at_a_failure(
+    openmoji32, tmp_path, monkeypatch
+):
+    """The two trainings at the same time are real processes, the later ones are forked."""
+
     def train_all(seeds, jobs, *arguments):
         return CliRunner().invoke(
             comparison_runs.main,
@@ -29,6 +46,8 @@ def test_trainings_are_started_side_by_side_once_and_stop_at_a_failure(openmoji3
     assert train_all("0,1", "2").exit_code == 0
     logs = [tmp_path / f"debug-seed{seed}" / "stats.jsonl" for seed in (0, 1)]
     before = [log.read_text() for log in logs]
+    pipes = SimpleNamespace(run=forked, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr(comparison_runs, "subprocess", pipes)
     assert (
         train_all("0", "1").exit_code == 0
         and [log.read_text() for log in logs] == before

@@ -20,6 +20,7 @@ def _alarm():
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.slow
 def test_a_whole_picture_and_one_that_is_stopped(tmp_path, monkeypatch):
     rows = Rows()
     measure(600, "tiff", "eidgan-tiny", 1000, str(tmp_path), rows)

@@ -109,6 +109,7 @@ ptxas info    : Used 40 registers"""
     }
 
 
+@pytest.mark.slow
 def test_one_file_compiled_anew_gives_the_recorded_figures():
     try:
         version = compiler_version(cuda_home())

@@ -203,6 +203,7 @@ def opened(tmp_path, **fields):
     return run
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_goes_on(stand_in, tmp_path, monkeypatch):
     stop, observe = threading.Event(), TrialRun.observe
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import torch
 
 from benchmarks.systems import EncodedTexts, interleaved, measure, table, training_step
@@ -11,6 +12,7 @@ from benchmarks.systems import EncodedTexts, interleaved, measure, table, traini
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_rows_are_measured_or_say_why_not():
     *_, result = measure(
         ["eidgan-tiny", "stylegan2-tiny"],

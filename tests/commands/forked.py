@@ -13,6 +13,7 @@ import multiprocessing.forkserver
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,23 @@ def start_command(*arguments: object, **variables: str) -> RunningCommand:
     """Start a script of the repository, the first argument, with the others as its command line
     with the environment variables of now and these."""
     return RunningCommand([str(argument) for argument in arguments], variables)
+
+
+def start_ranks(*arguments: object, **variables: str) -> list[RunningCommand]:
+    """Start a script twice, as the two ranks of one process group, as torchrun would."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = str(unused.getsockname()[1])
+    group = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    return [
+        start_command(*arguments, RANK=rank, LOCAL_RANK=rank, **group, **variables)
+        for rank in ("0", "1")
+    ]
 
 
 def run_command(

@@ -112,6 +112,7 @@ def pictures(folder, count=4, size=32, captions=True):
     return folder
 
 
+@pytest.mark.slow
 @NO_GPU
 @pytest.mark.parametrize("flag, value", [("--device", "cuda"), ("--ops", "cuda")])
 def test_a_missing_gpu(trained, tmp_path, flag, value):
@@ -123,6 +124,7 @@ def test_a_missing_gpu(trained, tmp_path, flag, value):
         succeed("generate", *ask, flag, other)
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_picture(openmoji32, tmp_path):
     base = training(tmp_path / "run", openmoji32, "--batch-gpu", 1)
     line = refused("train", *base)
@@ -139,6 +141,7 @@ def test_pictures_of_another_size(trained, tmp_path):
     succeed("train", *training(tmp_path / "run", tmp_path / "set.zip"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["all damaged", "all gone"])
 def test_a_run_whose_states_are_lost(copy, openmoji32, tmp_path, damage):
     for state in copy.glob("training-state-*.pt"):
@@ -153,6 +156,7 @@ def test_a_run_whose_states_are_lost(copy, openmoji32, tmp_path, damage):
     assert f"Started from {source}: " in output and "tensors of G taken, 0 new" in output
 
 
+@pytest.mark.slow
 def test_other_data_may_be_trained_on_elsewhere(copy, openmoji32, tmp_path):
     source = pictures(tmp_path / "photos")
     succeed(
@@ -186,6 +190,7 @@ def test_a_prompt_is_missing(trained, tmp_path):
     succeed("generate", *base, *shlex.split(found(r'give (--prompts "[^"]*")', line)))
 
 
+@pytest.mark.slow
 def test_scored_folders(tmp_path):
     made = pictures(tmp_path / "made", captions=False)
     base = ("calc", "--images", made, "--ref", made, "--device", "cpu", "--metrics")
@@ -204,6 +209,7 @@ def test_scored_folders(tmp_path):
     succeed("calc_metrics", *base, found(r"did you mean '(\w+)'", line), *number)
 
 
+@pytest.mark.slow
 def test_references(tmp_path):
     made, real = pictures(tmp_path / "made"), pictures(tmp_path / "real", size=16)
     base = ("calc", "--images", made, "--metrics", "kid_lite2", "--num-images", 4, "--ref")

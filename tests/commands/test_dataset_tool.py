@@ -196,6 +196,7 @@ def start(*args):
     )
 
 
+@pytest.mark.slow
 def test_errors_in_a_real_process(tmp_path):
     process = start("folder", "--source", tmp_path / "x", "--dest", tmp_path / "a.zip")
     out, err = process.communicate()
@@ -207,6 +208,7 @@ def test_errors_in_a_real_process(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_leaves_nothing_behind(tmp_path, number):
     process = start("openmoji", "--dest", tmp_path / "a.zip", "--resolution", "128")

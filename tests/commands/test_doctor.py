@@ -64,6 +64,7 @@ def test_a_build_that_fails_is_told_and_counts(cache, monkeypatch):
     assert "GiB free" in done.output  # the report continues
 
 
+@pytest.mark.slow
 def test_without_any_tool_it_still_speaks(tmp_path):
     """The report is complete without a compiler, ninja and git on PATH."""
     quiet = {

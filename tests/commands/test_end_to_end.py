@@ -29,6 +29,7 @@ def run(openmoji32, tmp_path_factory):
     return outdir
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_that_users_look_for(run):
     names = {path.name for path in run.iterdir()}
     assert {
@@ -188,6 +189,7 @@ def test_windows_prompt_files_and_truncation(run, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_scores_are_one_json_line_each(run, openmoji32):
     done = succeed(
         "calc_metrics.py",
@@ -243,6 +245,7 @@ def test_a_start_that_failed_does_not_bind_the_next(openmoji32, tmp_path):
     succeed(*base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_inputs_get_one_clear_line(case, run, openmoji32, tmp_path):
     code, arguments, words = WRONG[case]

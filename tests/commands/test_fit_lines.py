@@ -33,6 +33,7 @@ def invoke(*arguments, code=0):
     return done
 
 
+@pytest.mark.slow
 def test_thicker_lines_fit_better(picture, tmp_path):
     out = tmp_path / "out"
     line = ("--picture", picture, "--steps", 150, "--thickness", "4,1,16", "--outdir", out)

@@ -63,6 +63,7 @@ def test_all_formats_hold_the_same_pixels(network, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.multi_process
 def test_a_killed_command_goes_on_and_ends_with_the_same_bytes(network, tmp_path):
     def words(outdir, seed=0):

@@ -31,6 +31,7 @@ def run(openmoji32, tmp_path_factory):
     return outdir
 
 
+@pytest.mark.slow
 def test_a_run_gives_snapshots_of_other_lengths(run, openmoji32, tmp_path):
     assert [path.name for path in run.glob("averages-*")] == ["averages-000000.safetensors"]
     command = ("reconstruct_phema.py", "--network", run, "--std", "0.1,0.15", "--outdir", tmp_path)

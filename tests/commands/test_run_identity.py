@@ -59,6 +59,7 @@ def copy(run, tmp_path):
     return shutil.copytree(run, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_other_pictures_under_the_same_names_are_refused(tmp_path):
     def make(seed):
         photos, rng = tmp_path / "photos", np.random.default_rng(seed)
@@ -92,6 +93,7 @@ def test_other_pictures_under_the_same_names_are_refused(tmp_path):
     assert "Resumed from training-state-000000.pt at 8 images" in train(*flags, "0.016").stdout
 
 
+@pytest.mark.slow
 def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
     (tmp_path / "new").mkdir()
     shutil.copy(run / STATE, tmp_path / "new")
@@ -107,6 +109,7 @@ def test_a_state_alone_knows_its_options(run, openmoji32, tmp_path):
     assert options["seed"] == 0 and options["loss"]["r1_gamma"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags, told",
     [
@@ -124,6 +127,7 @@ def test_the_advised_flags_undo_any_change(copy, openmoji32, flags, told):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_another_recipe_is_told_by_its_name(copy, openmoji32):
     line = error(train(copy, openmoji32, "--recipe", "eidgan-openmoji32", "--kimg", "0.016"))
     assert "another recipe ('debug', now 'eidgan-openmoji32')" in line
@@ -136,6 +140,7 @@ def without_options(state):
     torch.save(content, state)
 
 
+@pytest.mark.slow
 def test_a_field_that_an_older_run_lacks_has_its_default(copy, openmoji32):
     without_options(copy / STATE)
     path = copy / "training_options.json"
@@ -169,6 +174,7 @@ def test_an_older_state_alone_is_nobodys(copy, openmoji32):
     assert "but no training_options.json of ours" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kimg, words",
     [

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ from networks.generators import preset
 from networks.snapshot import Snapshot
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder, cache_key
-from tests.commands.forked import run_command, start_command
+from tests.commands.forked import run_command, start_command, start_ranks
 from tests.commands.run_results import (
     assert_same_pictures,
     assert_same_run,
@@ -342,33 +341,14 @@ def test_with_plugins_the_registered_operators_train_in_bf16(plugins, trained, d
 
 @pytest.mark.multi_process
 def test_two_ranks_on_two_gpus_equal_one_process_on_the_cpu(data, tmp_path):
-    """The tolerance is 1e-3, and 1e-2 for the score. The variables are those of torchrun."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    """The tolerance is 1e-3, and 1e-2 for the score."""
     flags = (
         *DEBUG,
         "--data",
         data,
         *"--kimg 0.016 --snap 2 --metrics kid_lite2 --set metric_num=4 --ops ref".split(),
     )
-    ranks = [
-        start_command(
-            STAND_IN,
-            *flags,
-            "--outdir",
-            tmp_path / "ranks",
-            "--device",
-            "cuda",
-            RANK=rank,
-            LOCAL_RANK=rank,
-            WORLD_SIZE="2",
-            LOCAL_WORLD_SIZE="2",
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=port,
-        )
-        for rank in ("0", "1")
-    ]
+    ranks = start_ranks(STAND_IN, *flags, "--outdir", tmp_path / "ranks", "--device", "cuda")
     first, second = (command.wait() for command in ranks)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "cuda x 2; batch 8 = 2 x 1 x 4" in first.stdout and not second.stdout.strip()

@@ -69,6 +69,7 @@ def run(bare, tmp_path_factory):
     return outdir
 
 
+@pytest.mark.slow
 def test_an_unconditional_run_loads_no_encoder_and_says_so(run):
     """The named encoder does not exist, so loading it would fail."""
     config = json.loads((run / "network-snapshot-000000/config.json").read_text())
@@ -94,6 +95,7 @@ def test_an_unconditional_network_takes_seeds_alone(run, tmp_path):
     assert "was trained without text and reads no prompt" in refusal
 
 
+@pytest.mark.slow
 def test_text_measures_are_left_out_where_they_were_not_asked_for(run, tmp_path):
     data = ours(tmp_path / "own.zip")
     base = ("calc_metrics.py", "calc", "--network", run, "--data", data, "--num", 2)
@@ -131,6 +133,7 @@ def test_pictures_of_an_unconditional_run_are_written_without_captions(run, bare
     assert "the default ones cannot be computed: " in refusal
 
 
+@pytest.mark.slow
 def test_our_own_data_without_captions(tmp_path):
     data = ours(tmp_path / "own.zip")
     base = ("train.py", "--outdir", tmp_path / "run", *TICK, "--data", data)
@@ -153,6 +156,7 @@ def test_a_recipe_that_reads_no_text_cannot_be_told_to(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path):
     """Train with the default flags on data with only a train split, such as COCO's train set."""
     data = ours(tmp_path / "train.zip", ("a cat",), side=64, splits=("train",), count=4)
@@ -180,6 +184,7 @@ def test_metrics_of_the_recipe_that_the_data_cannot_serve_are_left_out(tmp_path)
     assert "--metrics kid_lite2: " in refused(*base, "--set", 'metrics=["kid_lite2"]')
 
 
+@pytest.mark.slow
 def test_labels_of_a_conversion_become_captions_of_a_run(tmp_path):
     data = ours(tmp_path / "own.zip", ("an animal",))
     converted = tmp_path / "sg.zip"

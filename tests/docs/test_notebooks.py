@@ -39,6 +39,7 @@ def test_it_holds_no_outputs(path):
         assert cell["outputs"] == [] and cell["execution_count"] is None
 
 
+@pytest.mark.slow
 def test_any_size_draws_one_picture_at_many_sizes(network, monkeypatch):
     monkeypatch.setenv("EIDGAN_ROOT", str(ROOT))
     monkeypatch.setenv("EIDGAN_NETWORK", str(network))

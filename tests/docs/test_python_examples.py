@@ -18,6 +18,7 @@ def example(page, words):
     return code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page, run, picture",
     [

@@ -24,6 +24,7 @@ def write_folder(folder, count, seed, size=20, low=0):
     return folder
 
 
+@pytest.mark.slow
 def test_gen_then_calc_gives_the_networks_own_numbers(network, archive, tmp_path):
     metrics = "kid_lite2,clip_s_small,clip_r_small"
     common = ["--data", archive, "--metrics", metrics, "--num-images", 9, "--cache", tmp_path]
@@ -74,6 +75,7 @@ def test_gen_then_calc_gives_the_networks_own_numbers(network, archive, tmp_path
     assert "holds noise.zip and no pictures.json of `gen`" in refused.stderr
 
 
+@pytest.mark.slow
 def test_ref_file_stands_in_for_the_pictures(archive, tmp_path):
     pictures = write_folder(tmp_path / "made", 14, 0)
     real = write_folder(tmp_path / "real", 12, 1, low=40)
@@ -129,6 +131,7 @@ def test_ref_file_stands_in_for_the_pictures(archive, tmp_path):
     assert wrong.exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_row_that_lacks_something_does_not_stop_the_others(
     network, archive, tmp_path, monkeypatch
 ):
@@ -168,6 +171,7 @@ def test_a_row_that_lacks_something_does_not_stop_the_others(
     )
 
 
+@pytest.mark.slow
 def test_larger_real_pictures(network, archive, write_pictures, tmp_path, openmoji32):
     metrics = "detail_x2_lite2,pkid_lite2,kid_extrapolated_lite2"
     large = calc(
@@ -215,6 +219,7 @@ def test_larger_real_pictures(network, archive, write_pictures, tmp_path, openmo
         )  # uint8 rounding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
@@ -268,6 +273,7 @@ def test_mistakes_are_one_line(tmp_path, arguments, complaint):
     assert result.exit_code == 1 and len(errors) == 1 and complaint in errors[0], result.stderr
 
 
+@pytest.mark.slow
 def test_blocks_and_compare(network, archive, tmp_path):
     for name, psi in (("full", 1.0), ("half", 0.5)):
         result = calc(

@@ -3,8 +3,6 @@ for --help.
 """
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +15,7 @@ import calc_metrics
 import train
 from metrics.evaluations import EVALUATIONS
 from networks.snapshot import Snapshot
+from tests.commands.forked import start_ranks
 from tests.metrics.calc import calc
 
 ROOT = Path(calc_metrics.__file__).parent
@@ -110,6 +109,7 @@ def test_usage_errors_are_clicks_own(network):
     assert calc("--network", network, "--data", "x.zip", "--batch-gpu", "0").exit_code == 2
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_numbers_of_one(network, archive, tmp_path):
     arguments = [
         "--network",
@@ -125,42 +125,11 @@ def test_two_ranks_give_the_numbers_of_one(network, archive, tmp_path):
         "--cache",
     ]
     (single,) = (calc(*arguments, tmp_path / "one"),)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    ranks = []
-    for rank in ("0", "1"):
-        environment = os.environ | {
-            "RANK": rank,
-            "WORLD_SIZE": "2",
-            "LOCAL_RANK": rank,
-            "OMP_NUM_THREADS": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        command = [
-            sys.executable,
-            "calc_metrics.py",
-            "calc",
-            "--device",
-            "cpu",
-            *arguments,
-            tmp_path / "two",
-        ]
-        ranks.append(
-            subprocess.Popen(
-                list(map(str, command)),
-                cwd=ROOT,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    outputs = [process.communicate(timeout=300) for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], outputs
-    assert outputs[1][0] == ""  # only rank 0 speaks
-    one, two = lines_of(single.stdout), lines_of(outputs[0][0])
+    command = ("calc_metrics.py", "calc", "--device", "cpu", *arguments, tmp_path / "two")
+    outputs = [rank.wait() for rank in start_ranks(*command)]
+    assert [output.returncode for output in outputs] == [0, 0], outputs
+    assert outputs[1].stdout == ""  # only rank 0 speaks
+    one, two = lines_of(single.stdout), lines_of(outputs[0].stdout)
     assert (
         [r["metric"] for r in one]
         == [r["metric"] for r in two]

@@ -34,6 +34,7 @@ def sorted_pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_part_of_a_folder_is_a_fair_draw(sorted_pictures, tmp_path):
     def kid(images, num):
         return record(
@@ -124,6 +125,7 @@ def records(path):
     return {one["metric"]: one for one in map(json.loads, path.read_text().splitlines())}
 
 
+@pytest.mark.slow
 def test_a_folder_of_gen_has_the_conditions_of_the_network(scored):
     network, folder = (
         records(scored / f"{name}.jsonl")["clip_r_small"] for name in ("network", "folder")
@@ -147,6 +149,7 @@ def test_a_folder_of_gen_has_the_conditions_of_the_network(scored):
     assert done.exit_code == 0 and done.stderr == "" and "[1]" not in done.stdout
 
 
+@pytest.mark.slow
 def test_captions_of_the_split_find_its_pool_and_others_are_told(scored, archive, tmp_path):
     theirs = shutil.copytree(scored / "pictures", tmp_path / "theirs")
     (theirs / "pictures.json").unlink()
@@ -277,6 +280,7 @@ def test_a_folder_of_real_pictures_is_known_by_its_content(sorted_pictures, scor
     assert hashes[0] != hashes[1] and len(hashes[0]) == 64
 
 
+@pytest.mark.slow
 def test_a_measure_that_cannot_be_computed_does_not_stop_the_others(network, archive, tmp_path):
     out = tmp_path / "scores.jsonl"
     done = calc(

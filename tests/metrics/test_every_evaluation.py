@@ -87,6 +87,7 @@ def stand_ins(monkeypatch, encoders):
     return dict.fromkeys((CLIP, CMMD_CLIP, HELD_OUT_CLIP, "small", "small-heldout"), colours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_row_gives_a_number(name, subject, places, stand_ins):
     row = EVALUATIONS[name]

@@ -35,6 +35,7 @@ def text_for(config, n):
     ).to(CUDA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_views_are_drawn_in_tiles_without_waiting(kind):
     config = preset(f"{kind}-tiny")
@@ -51,6 +52,7 @@ def test_views_are_drawn_in_tiles_without_waiting(kind):
             assert image.device == CUDA and image.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_truncation_waits_for_nothing(kind):
     config = preset(f"{kind}-tiny")
@@ -64,6 +66,7 @@ def test_truncation_waits_for_nothing(kind):
             assert pulled.tokens.device == CUDA and pulled.tokens.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_verdicts_are_float32_on_the_device(kind):
     with fake_gpu() as gpu:
@@ -84,6 +87,7 @@ def test_verdicts_are_float32_on_the_device(kind):
             assert x.dtype == torch.float32 and x.device == CUDA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_clips_towers_wait_for_nothing(precision):
     """Recipes with CLIP encode captions in the training step, because text_cache is off."""
@@ -102,6 +106,7 @@ def test_clips_towers_wait_for_nothing(precision):
     assert text.mask.device == CUDA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VIEWS)
 def test_a_compiler_sees_one_graph(kind):
     """All branches depend on the view, which is on the host, and none on a tensor."""

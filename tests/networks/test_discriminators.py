@@ -72,6 +72,7 @@ def test_one_trunk_pass_serves_several_texts(kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_second_derivatives_reach_every_parameter_that_sees_the_picture(kind):
     discriminator = build(kind, feature_dim=0)

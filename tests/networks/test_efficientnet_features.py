@@ -27,6 +27,7 @@ def _photo(name: str) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "photo", "label"),
     [

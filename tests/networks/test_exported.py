@@ -110,6 +110,7 @@ def test_other_systems_are_refused_by_name(name):
         ExportedNetwork(built(preset(f"{name}-tiny")))
 
 
+@pytest.mark.slow
 def test_a_program_draws_every_number_and_size(folder, traced, tmp_path):
     out = tmp_path / "small.pt2"
     prompt = ("--prompt", "a red apple", "--prompt-length", LENGTH)
@@ -139,6 +140,7 @@ def test_a_program_draws_every_number_and_size(folder, traced, tmp_path):
     torch.testing.assert_close(run(stored), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_kept(folder, traced, tmp_path, monkeypatch):
     monkeypatch.setattr(export_formats, "TOLERANCE", 0.0)
     monkeypatch.setattr(export_formats, "deviation", lambda *arguments: 1e-3)

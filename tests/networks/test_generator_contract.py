@@ -98,6 +98,7 @@ def test_every_kind_has_a_stand_in():
     assert set(TINY) == set(GENERATORS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_shapes_finiteness_and_determinism(name):
     config, generator = build(name)
@@ -164,6 +165,7 @@ def test_every_parameter_gets_a_gradient(name):
     assert not without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_latents_and_texts_matter_exactly_where_they_enter(name):
     config, generator = build(name)
@@ -176,14 +178,15 @@ def test_latents_and_texts_matter_exactly_where_they_enter(name):
         assert ((changed - image).abs().max() > 1e-4) == bool(enters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANY_SCALE)
 @pytest.mark.parametrize(
     "view",
     [
-        View(height=33, width=47),
-        View(height=21, width=30, box=(0.2, 0.3, 0.7, 0.9)),
-        View(height=24, width=18, box=(-0.5, -0.25, 1.5, 1.25)),
-        View(height=16, width=16, convention="endpoints"),
+        View(height=17, width=23),
+        View(height=11, width=15, box=(0.2, 0.3, 0.7, 0.9)),
+        View(height=12, width=9, box=(-0.5, -0.25, 1.5, 1.25)),
+        View(height=8, width=8, convention="endpoints"),
     ],
     ids=["whole", "window", "extrapolated", "endpoints"],
 )
@@ -198,10 +201,11 @@ def test_tiles_equal_the_whole(name, view):
             ).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_tiles_stay_equal_when_features_have_grown():
     """Training makes features 100 times larger; rounding differences of tiles must not grow too."""
     config, generator = build("eidgan")
-    view = View(height=33, width=47)
+    view = View(height=17, width=23)
     with torch.no_grad():
         for name, weight in generator.named_parameters():
             if "to_lines" in name or "decoders" in name:
@@ -218,6 +222,7 @@ def test_tiles_stay_equal_when_features_have_grown():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["eidgan", "creps"])
 def test_tiles_share_folded_weights_and_no_change_of_a_parameter_is_missed(name, monkeypatch):
     """A prepared view folds the weights once and holds them; no other object keeps them."""
@@ -284,6 +289,7 @@ def test_truncation_meets_its_centre(name):
         torch.testing.assert_close(half, (codes.tokens + 2) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_snapshot_round_trip(name, tmp_path):
     config, generator = build(name)
@@ -303,6 +309,7 @@ def test_snapshot_round_trip(name, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_twenty_steps_lower_the_loss_on_eight_pictures(name):
     config, generator = build(name)
@@ -352,6 +359,7 @@ def test_describe_counts_what_runs():
     assert double["activation_bytes"] > 2 * counts["activation_bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_describe_counts_every_parameter(name):
     config, generator = build(name)
@@ -376,6 +384,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_as_published(name):
     config = PRESETS[name] if name in PRESETS else replace(PRESETS[f"{name}clip"], sentence_dim=0)

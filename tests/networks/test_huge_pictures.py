@@ -36,6 +36,7 @@ def drawn(name):
     return generator, draw_codes(generator, load_encoder("hashed"), ["a red apple"], [3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_no_seam_is_seen(name):
     generator, codes = drawn(name)
@@ -48,6 +49,7 @@ def test_no_seam_is_seen(name):
     assert torch.equal(to_uint8(image), to_uint8(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_seams_of_a_turned_view_stay_below_half_a_step_of_8_bits(name):
     """Each block reads its lines from a table of its own. With exact lines there is no seam."""

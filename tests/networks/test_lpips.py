@@ -38,6 +38,7 @@ def pictures(size, seed):
     )
 
 
+@pytest.mark.slow
 def test_equation_by_hand(backbone, heads):
     a, b = pictures(64, 0), pictures(64, 1)
     net = alexnet().features.eval()

@@ -53,6 +53,7 @@ def invoke(command, *arguments, code=0):
     return done
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_codes_draw_every_view(network, target, tmp_path):
     out = tmp_path / "codes.safetensors"
     line = ("--network", network, "--target", target, "--prompt", "a red apple", "--steps", 60)

@@ -67,6 +67,7 @@ def told(text):
     return [line for line in text.splitlines() if WORDS in line]
 
 
+@pytest.mark.slow
 def test_the_limit_is_exact(small):
     """75 words of one token each fit with the start and end of text; the 76th word is cut."""
     for count, over in ((74, False), (75, False), (76, True)):
@@ -98,6 +99,7 @@ def test_one_line_names_the_first_and_counts_the_others(small):
     assert cut_line(small, [LONG, ALIKE, LONG * 2]).endswith(" ...' and 2 more")
 
 
+@pytest.mark.slow
 def test_generate_says_it_once(network, tmp_path):
     base = ("--network", network, "--device", "cpu", "--size", "8x8", "--seeds", "0-1")
     done = run(
@@ -118,6 +120,7 @@ def test_generate_says_it_once(network, tmp_path):
     assert told(done.stderr) == []
 
 
+@pytest.mark.slow
 def test_training_and_encode_text_say_it_once(small, data, tmp_path, capsys):
     done = run(
         dataset_tool.main, "encode-text", "--data", data, "--cache", tmp_path, "--device", "cpu"
@@ -131,6 +134,7 @@ def test_training_and_encode_text_say_it_once(small, data, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_calc_and_gen_say_it_once(network, data, tmp_path):
     base = ("--network", network, "--data", data, "--device", "cpu", "--num-images", 8)
     made = run(

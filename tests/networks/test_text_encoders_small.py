@@ -66,6 +66,7 @@ def test_captions_of_any_order_and_number_get_what_each_gets_alone(small, monkey
         torch.testing.assert_close(text.words[row, used], alone.words[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_shipped_heads_find_unseen_concepts_far_above_chance(name, unseen):
     encoder = load_encoder(name)
@@ -179,6 +180,7 @@ def test_hashed_is_text_only_and_knows_words_not_order():
     )
 
 
+@pytest.mark.slow
 def test_encoders_load_with_our_datasets_package_in_front_and_without_network():
     """The project's `datasets` shadows the one that transformers looks for. No network is used."""
     code = (

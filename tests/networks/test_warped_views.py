@@ -53,6 +53,7 @@ def exactly(view):
     return replace(view, warp=replace(view.warp, exact=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WARPED)
 @pytest.mark.parametrize("name", ANY_SCALE)
 @torch.no_grad()
@@ -64,6 +65,7 @@ def test_tiles_equal_the_whole(name, kind, short_tables):
     assert (tiles - whole).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANY_SCALE)
 @torch.no_grad()
 def test_views_show_the_content_at_their_points(name):
@@ -91,6 +93,7 @@ def test_views_show_the_content_at_their_points(name):
         assert (image[:, :, row, column] - pixel[:, :, 0, 0]).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BILINE)
 @torch.no_grad()
 def test_a_table_agrees_with_lines_at_every_pixel(name):

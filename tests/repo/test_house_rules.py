@@ -172,6 +172,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.slow
 def test_importing_everything_has_no_side_effect():
     """Importing all modules makes no CUDA context, draws nothing and loads no large package."""
     code = (

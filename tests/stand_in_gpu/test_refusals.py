@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.commands.forked import run_command
 
 FAULTS = """
@@ -75,6 +77,7 @@ TOLD = {
 }
 
 
+@pytest.mark.slow
 def test_the_stand_in_refuses_what_a_gpu_refuses(tmp_path):
     (tmp_path / "faults.py").write_text(FAULTS)
     done = run_command("tests/stand_in_gpu", tmp_path / "faults.py")

@@ -25,6 +25,7 @@ assert not [t for t in threads if "gloo" in open(f"/proc/self/task/{t}/comm").re
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_process
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
 def test_no_thread_of_the_group_outlives_it():

@@ -28,6 +28,7 @@ def _die_in_rank_1() -> None:
         gather_objects(None)
 
 
+@pytest.mark.slow
 def test_an_error_of_another_rank_is_raised_in_rank_0():
     before = dict(os.environ)
     with pytest.raises(UserError, match="^picture 7 is damaged$"), local_ranks(2, _fail_in_rank_1):
@@ -35,6 +36,7 @@ def test_an_error_of_another_rank_is_raised_in_rank_0():
     assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_a_rank_that_was_killed_is_named():
     with (
         pytest.raises(UserError, match="process 1 was ended by SIGKILL"),

@@ -80,6 +80,7 @@ def with_grad(tensors):
     return [t.clone().requires_grad_() for t in tensors if t is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [6, 7])
 @pytest.mark.parametrize("spectral", [True, False])
 @pytest.mark.parametrize("demodulate", [True, False])
@@ -99,6 +100,7 @@ def test_modulated_linear_derivatives(channels, spectral, demodulate):
     assert torch.autograd.gradgradcheck(op, inputs, fast_mode=True)
 
 
+@pytest.mark.slow
 def test_modulated_linear_has_a_third_derivative():
     inputs = with_grad(linear_case(n=1, p=2, c=4, o=2))
 
@@ -111,6 +113,7 @@ def test_modulated_linear_has_a_third_derivative():
     assert torch.autograd.gradgradcheck(gradient_norm, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "channels,spectral,demodulate",
     [(6, True, True), (7, True, False), (7, False, True), (6, False, False)],
@@ -158,6 +161,7 @@ def test_the_weights_of_a_few_samples_at_a_time_are_the_same(monkeypatch, dtype,
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_biline_decode_derivatives():
     tensors, widths = decode_case()
     inputs = with_grad(tensors)
@@ -331,6 +335,7 @@ def opcheck_cases():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", opcheck_cases())
 def test_opcheck(name):
     torch.library.opcheck(getattr(OPS, name).default, opcheck_cases()[name])

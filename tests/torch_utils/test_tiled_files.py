@@ -104,6 +104,7 @@ def killed_at(count, target, kind, tiling=TILING):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_killed_anywhere_ends_with_the_same_bytes(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)  # for speed: a kill leaves what was written
@@ -194,6 +195,7 @@ def test_a_damaged_working_folder_is_named(kind, tmp_path):
         draw(target, kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_writers_hold_as_much_for_a_small_picture_as_for_a_large_one(kind, tmp_path):
     draw(tmp_path / f"first.{kind}", kind)  # imports

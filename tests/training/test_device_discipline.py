@@ -102,6 +102,7 @@ def test_the_families_hold_every_system():
     assert small and all(config.text_cache for config in small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [*map(recipe, FAMILIES), FROZEN], ids=lambda config: config.recipe
 )
@@ -112,6 +113,7 @@ def test_a_step_of_every_family_waits_for_nothing(config):
         step(trainer_of(replace(config, precision="bf16")), gpu)
 
 
+@pytest.mark.slow
 def test_a_step_with_every_term_waits_for_nothing(tmp_path):
     """The terms are R1, path length, MA-GP, mismatch, ConD and ConG.
 
@@ -126,6 +128,7 @@ def test_a_step_with_every_term_waits_for_nothing(tmp_path):
         assert mean.device == CUDA and mean.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_plain_operators_wait_for_nothing():
     """The generator's loss and its gradient in float32, if the kernels cannot be built."""
     with fake_gpu(kernels=False) as gpu:
@@ -175,6 +178,7 @@ class TwoRanks:
         assert tensor.device == CUDA and all(part.device == CUDA for part in parts)
 
 
+@pytest.mark.slow
 def test_two_ranks_wait_for_each_other_but_not_for_the_device(monkeypatch):
     ranks = TwoRanks()
     monkeypatch.setattr(distributed, "dist", ranks)
@@ -199,6 +203,7 @@ TICK = {
 }
 
 
+@pytest.mark.slow
 def test_only_the_tick_waits():
     with fake_gpu() as gpu:
         trainer = trainer_of(SMALL)

@@ -69,6 +69,7 @@ def test_concepts_group_skin_tones_and_leave_other_ids_alone():
     assert concept_groups(["1F44B", "1F34E", "1F44B-1F3FD", "photo-7"]) == [[0, 2], [1], [3]]
 
 
+@pytest.mark.slow
 def test_heads_learn_repeatably_and_leave_the_global_stream_alone(synthetic):
     config = HeadTraining(seed=3, steps=60, batch=32)
     before = torch.get_rng_state()
@@ -107,12 +108,13 @@ def test_variants_shrink_move_and_repeat():
     assert torch.equal(moved, make_variant(image, 6, generator_for(6)))
 
 
+@pytest.mark.slow
 def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
     from datasets.archive import write_archive
     from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
     from networks.text_encoders.small import load_small
 
-    emojis, unnamed = find_emojis(30)
+    emojis, unnamed = find_emojis(20)
     write_archive(
         tmp_path / "d.zip",
         openmoji_pictures(emojis, (32, 32)),

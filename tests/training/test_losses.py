@@ -79,6 +79,7 @@ def frozen_parts(augment, *, keep_fakes, **loss):
     )
 
 
+@pytest.mark.slow
 def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws():
     """Compare the gradients of D and G, with a step of D in between and augmentation on.
 

@@ -25,6 +25,7 @@ def newest_state(run_dir):
     return newest[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 def test_non_finite_gradients_follow_the_policy(openmoji32, policy):
     trainer = make_trainer(replace(recipe("debug"), nan_policy=policy))
@@ -76,6 +77,7 @@ def test_a_skipped_step_changes_no_running_mean(openmoji32):
     assert not all(torch.equal(p, q) for p, q in zip(after, average, strict=False))
 
 
+@pytest.mark.slow
 def test_a_run_that_meets_such_gradients_stops_or_rolls_back(openmoji32, tmp_path, monkeypatch):
     """It does so at the next tick, before anything is saved."""
     monkeypatch.setattr("faulthandler.enable", lambda: None)  # it needs a real stderr

@@ -207,6 +207,7 @@ def drifting_run(network, run_dir, num_moments):
     return start
 
 
+@pytest.mark.slow
 def test_snapshots_of_other_lengths_and_moments(network, tmp_path):
     """Each parameter is `start` times the time in kimg at the end of its step.
 

@@ -79,6 +79,7 @@ FROZEN = replace(
 POSTHOC = replace(recipe("debug"), ema=EmaConfig(posthoc=(0.05, 0.1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [recipe("debug"), QUANTIZED, VQCGAN, FROZEN, POSTHOC],
@@ -100,6 +101,7 @@ def test_six_steps_equal_three_steps_a_checkpoint_and_three_steps_bit_for_bit(
     assert_same_state(flat_state(unbroken), flat_state(second))
 
 
+@pytest.mark.slow
 def test_a_run_starts_at_a_smaller_side(openmoji32, monkeypatch):
     trainer, sides = make_trainer(FROZEN), []
     sense = trainer.discriminator.sense
@@ -149,6 +151,7 @@ def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_p
         start_from(str(tmp_path), other)
 
 
+@pytest.mark.slow
 def test_a_long_run_is_also_saved_by_the_clock(openmoji32, tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr("faulthandler.enable", lambda: None)  # it needs a real stderr
@@ -187,6 +190,7 @@ def test_accumulation_over_two_rounds_equals_one_large_batch(openmoji32):
         assert max((a.grad - b.grad).abs().max() for a, b in pairs) < tolerance * largest
 
 
+@pytest.mark.slow
 def test_shared_fakes_are_drawn_again_where_the_batch_accumulates(openmoji32):
     """Groups of four lie inside the halves; only the mismatched text depends on the split."""
     config = replace(
@@ -247,6 +251,7 @@ def test_learning_rates_fall_in_a_line_over_the_last_share(openmoji32):
         replace(config, lr_decay=1.5)
 
 
+@pytest.mark.slow
 def test_bf16_gradients_stay_near_float32(openmoji32):
     exact = make_trainer(recipe("debug"))
     rounded = make_trainer(replace(recipe("debug"), precision="bf16"))

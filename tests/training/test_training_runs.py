@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands.forked import run_command
+from tests.commands.forked import run_command, start_command, start_ranks
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -28,7 +28,7 @@ def train_command(outdir, archive, *flags):
 
 
 def train(outdir, archive, *flags, launcher=(), check=True):
-    """Run train.py to its end in a forked process, or in processes started by `launcher`."""
+    """Run train.py to its end in a forked process, or in real processes by `launcher`."""
     command = train_command(outdir, archive, *flags)
     if launcher:
         done = subprocess.run(
@@ -83,15 +83,10 @@ def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     flags = ("--kimg", "0.16", "--tick", "0.008", "--snap", "3")
     train(unbroken, openmoji32, *flags)
-    process = subprocess.Popen(
-        [sys.executable, *train_command(killed, openmoji32, *flags)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    command = start_command(*train_command(killed, openmoji32, *flags))
     wait_for_ticks(killed, 5)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command.send_signal(signal.SIGKILL)
+    assert command.wait().returncode == -signal.SIGKILL
     assert len(read_stats(killed)) < 20
     done = train(killed, openmoji32, *flags)
     assert "Resumed from training-state-" in done.stdout
@@ -163,7 +158,8 @@ def test_code_books_and_running_statistics_are_the_same_on_every_rank(openmoji32
     """One process with two rounds counts the same use of the codes as two ranks together."""
     book = '{"num_codes": 16, "code_dim": 4, "slots": 2, "restart_below": 0.0}'
     flags = ("--kimg", "0.016", "--set", f"text.quantizer={book}")
-    train(tmp_path / "ranks", openmoji32, *flags, launcher=TORCHRUN)
+    ranks = start_ranks(*train_command(tmp_path / "ranks", openmoji32, *flags))
+    assert [rank.wait().returncode for rank in ranks] == [0, 0]
     train(tmp_path / "rounds", openmoji32, *flags, "--batch-gpu", "4")
     a, b = state_of(tmp_path / "ranks")["generator"], state_of(tmp_path / "rounds")["generator"]
     for part in ("sentence", "words"):

@@ -44,6 +44,7 @@ def no_files(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WIDTHS)
 def test_detectors_wait_for_nothing(name, no_files):
     with fake_gpu() as gpu:

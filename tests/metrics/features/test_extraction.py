@@ -1,11 +1,6 @@
 """Passes of pictures through detectors: order, batches, threads, ranks."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +12,9 @@ from metrics.features.moments import moments_of
 from metrics.features.wants import MOMENTS, VECTORS
 from metrics.measures.frechet import frechet_distance
 from metrics.pictures.reading import Compute, read_batches
+from tests.commands.forked import start_ranks
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[3]
 
 
 def picture(index):
@@ -71,42 +66,24 @@ def test_progress_counts_pictures_and_errors_come_through():
 
 
 RANK = """
-import json, runpy, sys, torch
-sys.path.insert(0, {root!r})
-run = runpy.run_path({file!r})["run"]
+import json, sys, torch
+from tests.metrics.features.test_extraction import run
 from torch_utils.distributed import process_group
 torch.set_num_threads(1)
 with process_group(torch.device("cpu")):
-    found = run(total={total})
+    found = run(total=int(sys.argv[1]))
     moments = [found.moments.mean.tolist(), found.moments.covariance.tolist()]
     print(json.dumps([found.vectors.astype(float).tolist(), *moments]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_process
 @pytest.mark.parametrize("total", [23, 3])
-def test_two_processes_give_the_moments_of_one(total):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK.format(root=str(ROOT), file=__file__, total=total)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ
-            | {
-                "RANK": rank,
-                "WORLD_SIZE": "2",
-                "LOCAL_RANK": rank,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            },
-        )
-        for rank in ("0", "1")
-    ]
-    outputs = [json.loads(process.communicate(timeout=120)[0]) for process in ranks]
+def test_two_processes_give_the_moments_of_one(total, tmp_path):
+    (tmp_path / "rank.py").write_text(RANK)
+    ranks = start_ranks(tmp_path / "rank.py", total)
+    outputs = [json.loads(rank.wait(timeout=120).stdout) for rank in ranks]
     one = run(total=total)
     assert outputs[0] == outputs[1]
     wanted = one.vectors, one.moments.mean, one.moments.covariance

@@ -34,6 +34,7 @@ def test_blocks_change_nothing(monkeypatch):
     assert kid(x, y) == pytest.approx(whole, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_unbiased_against_the_closed_form():
     # x ~ N(0, I), y ~ N(mu, I), m = |mu|^2: the polynomial kernel's moments give MMD^2 in closed
     # form.

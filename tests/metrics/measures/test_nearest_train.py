@@ -106,6 +106,7 @@ def test_the_sheet_begins_with_the_copies(archive, copied, tmp_path):
         assert re.search(message, refused.stderr), refused.stderr
 
 
+@pytest.mark.slow
 def test_pictures_of_gen_and_a_reference_file_give_the_networks_own_numbers(
     network, archive, tmp_path
 ):

@@ -24,6 +24,7 @@ def pictures(size=40, count=2):
     )
 
 
+@pytest.mark.slow
 def test_inception_modes_and_names(random_inception):
     found = {}
     for name in ("inception", "inception:clean", "inception:legacy_pytorch"):
@@ -94,6 +95,7 @@ def test_files_that_hold_something_else(tmp_path):
         load_detector("inceptoin", CPU)
 
 
+@pytest.mark.slow
 def test_dinov2_gives_the_class_token_of_a_local_file(tmp_path):
     import timm
     from safetensors.torch import save_file
