@@ -27,7 +27,7 @@ demo: setup
 test: setup
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-# Without the tests that take a second or more, or start processes: under a minute on two cores.
+# Without the tests that take a second or start processes: under a minute on two cores.
 test-fast: setup
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not slow and not multi_process"
 

@@ -65,6 +65,7 @@ def test_parts_run_in_their_order_and_pass(tmp_path):
     assert [row["part"] for row in rows] == ["a", "b", "c"] and rows[0]["limit_s"] == 20
 
 
+@pytest.mark.slow
 def test_only_a_real_failure_fails_the_check(tmp_path):
     stubs = (
         stub("absent", PASSED, needs=("a_package_that_is_not",)),
@@ -99,6 +100,7 @@ GRANDCHILD = """
 """
 
 
+@pytest.mark.slow
 def test_a_limit_ends_the_whole_process_group_and_what_was_seen_counts(tmp_path):
     def read(record, output):
         return Findings(failures=tuple(line.strip() for line in output if "wrong" in line))

@@ -131,6 +131,7 @@ def test_a_batch_of_one_picture(openmoji32, tmp_path):
     succeed("train", *base, *shlex.split(found(r"\(or (--set [^)]*)\)", line)))
 
 
+@pytest.mark.slow
 def test_pictures_of_another_size(trained, tmp_path):
     source = pictures(tmp_path / "photos")
     make = ("folder", "--source", source, "--dest", tmp_path / "set.zip", "--test-share", 0)
@@ -176,6 +177,7 @@ def test_other_data_may_be_trained_on_elsewhere(copy, openmoji32, tmp_path):
     succeed("train", *training(tmp_path / "new", tmp_path / "set", "--init-from", copy))
 
 
+@pytest.mark.slow
 def test_the_card_of_a_snapshot_tells_how_to_draw(trained, tmp_path):
     (snapshot,) = trained.glob("network-snapshot-*")
     command = found(r"```\npython (.*)\n```", (snapshot / "README.md").read_text())
@@ -184,6 +186,7 @@ def test_the_card_of_a_snapshot_tells_how_to_draw(trained, tmp_path):
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 4
 
 
+@pytest.mark.slow
 def test_a_prompt_is_missing(trained, tmp_path):
     base = ("--network", trained, "--outdir", tmp_path / "drawn")
     line = refused("generate", *base)
@@ -244,6 +247,7 @@ def test_references(tmp_path):
     succeed("calc_metrics", *base, tmp_path / "ref.npz")
 
 
+@pytest.mark.slow
 def test_data_sets(tmp_path, trained):
     source = pictures(tmp_path / "photos")
     make = ("folder", "--source", source, "--dest", tmp_path / "set", "--resolution", 32)
@@ -280,6 +284,7 @@ def test_data_sets(tmp_path, trained):
     assert code == 1 and "items[1]" in output
 
 
+@pytest.mark.slow
 def test_a_zip_of_pictures(tmp_path):
     source, packed = pictures(tmp_path / "photos"), tmp_path / "photos.zip"
     with zipfile.ZipFile(packed, "w") as file:

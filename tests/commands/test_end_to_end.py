@@ -83,6 +83,7 @@ def test_a_run_leaves_everything_that_users_look_for(run):
     assert "kimg 0.064 " in line and "operators: plain PyTorch;" in (run / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_what_would_run(tmp_path):
     done = succeed(
         "train.py",
@@ -105,6 +106,7 @@ def test_a_dry_run_prints_what_would_run(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_started_again_does_nothing(run, openmoji32):
     before = (run / "stats.jsonl").read_text()
     done = succeed(
@@ -121,6 +123,7 @@ def test_a_finished_run_started_again_does_nothing(run, openmoji32):
     assert (run / "stats.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_pictures_carry_their_origin_and_do_not_depend_on_batch_or_tile(run, tmp_path):
     base = (
         "generate.py",
@@ -158,6 +161,7 @@ def test_pictures_carry_their_origin_and_do_not_depend_on_batch_or_tile(run, tmp
                 assert a.text["size"] == "50x30" and a.text["window"] == "0.0,0.0,1.0,1.0"
 
 
+@pytest.mark.slow
 def test_windows_prompt_files_and_truncation(run, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
     base = (
@@ -209,6 +213,7 @@ def test_scores_are_one_json_line_each(run, openmoji32):
     assert {"centers", "endpoints"} <= records[1]["psnr"].keys()
 
 
+@pytest.mark.slow
 def test_transfer_starts_from_weights_but_at_image_zero(run, openmoji32, tmp_path):
     done = succeed(
         "train.py",
@@ -230,6 +235,7 @@ def test_transfer_starts_from_weights_but_at_image_zero(run, openmoji32, tmp_pat
     assert json.loads((tmp_path / "next/stats.jsonl").read_text().splitlines()[0])["images"] == 8
 
 
+@pytest.mark.slow
 def test_a_start_that_failed_does_not_bind_the_next(openmoji32, tmp_path):
     base = (
         "train.py",

@@ -75,6 +75,7 @@ def error_of(*arguments):
     return line
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_one_line(run, tmp_path):
     plain, out = tmp_path / "plain", tmp_path / "out"
     shutil.copytree(run / "network-snapshot-000000", plain / "network-snapshot-000000")

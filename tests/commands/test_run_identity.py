@@ -157,6 +157,7 @@ def test_a_field_that_an_older_run_lacks_has_its_default(copy, openmoji32):
     assert train(copy, openmoji32, "--kimg", "0.016", *advised(line)).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_of_a_later_version_is_named_as_such(copy, openmoji32):
     without_options(copy / STATE)
     path = copy / "training_options.json"
@@ -167,6 +168,7 @@ def test_a_run_of_a_later_version_is_named_as_such(copy, openmoji32):
     assert "a run of another version of this code (options.loss.new_term: no such field" in line
 
 
+@pytest.mark.slow
 def test_an_older_state_alone_is_nobodys(copy, openmoji32):
     without_options(copy / STATE)
     (copy / "training_options.json").unlink()

@@ -81,6 +81,7 @@ def test_an_unconditional_run_loads_no_encoder_and_says_so(run):
         assert "prompts" not in fakes.info
 
 
+@pytest.mark.slow
 def test_an_unconditional_network_takes_seeds_alone(run, tmp_path):
     base = ("generate.py", "--network", run, "--outdir", tmp_path)
     succeed(*base, "--seeds", "0-1", "--grid", "--size", "40x20", "--trunc", "0.7")
@@ -111,6 +112,7 @@ def test_text_measures_are_left_out_where_they_were_not_asked_for(run, tmp_path)
     assert json.loads(asked.stdout)["metric"] == "tile_exact"
 
 
+@pytest.mark.slow
 def test_pictures_of_an_unconditional_run_are_written_without_captions(run, bare, tmp_path):
     of = ("--network", run, "--data", bare)
     succeed(
@@ -150,6 +152,7 @@ def test_our_own_data_without_captions(tmp_path):
     assert "nothing to encode" in refused("dataset_tool.py", "encode-text", "--data", data)
 
 
+@pytest.mark.slow
 def test_a_recipe_that_reads_no_text_cannot_be_told_to(tmp_path):
     assert "--cond true: recipe creps-openmoji64 reads no text" in refused(
         "train.py", "--outdir", tmp_path, "--recipe", "creps-openmoji64", "--cond", "true", "-n"

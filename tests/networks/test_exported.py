@@ -193,6 +193,7 @@ def test_a_missing_package_is_named(folder, tmp_path, monkeypatch):
     assert invoke(*line, "--no-check", code=1).stderr.endswith("pip install onnx onnxscript\n")
 
 
+@pytest.mark.slow
 def test_onnx_is_computed_by_onnxruntime(folder, traced, tmp_path):
     onnx = pytest.importorskip("onnx", reason="ONNX is optional: requirements-optional.txt")
     pytest.importorskip("onnxruntime", reason="ONNX is optional: requirements-optional.txt")

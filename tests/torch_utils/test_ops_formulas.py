@@ -41,6 +41,7 @@ def linear_case(n=2, p=3, c=6, o=4, spectral=True, dtype=torch.float64):
 
 
 def registered_linear(x, weight, style, bias, spectrum=None, demodulate=True, activate=True):
+    gain = linear_reference.LEAKY_GAIN if activate else 1.0
     return linear_formula.modulated_linear(
         x,
         weight,
@@ -49,7 +50,7 @@ def registered_linear(x, weight, style, bias, spectrum=None, demodulate=True, ac
         spectrum=spectrum,
         demodulate=demodulate,
         activate=activate,
-        gain=linear_reference.LEAKY_GAIN if activate else 1.0,
+        gain=gain,
     )
 
 
