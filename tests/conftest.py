@@ -15,7 +15,7 @@ import torch
 torch.set_num_threads(1)  # the networks of tests are too small for more
 # A test that is killed leaves its files in the memory of the system, so nothing waits for the disk.
 # Tests of `os.fsync` put another function in its place.
-os.fsync = lambda handle: None
+os.fsync = lambda fd: None
 
 
 @pytest.fixture(autouse=True)

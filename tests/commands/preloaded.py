@@ -13,6 +13,6 @@ import training.launch  # noqa: F401
 from networks.text_encoders import load_encoder
 
 load_encoder("small")  # imports the modules of the encoder
-os.fsync = lambda handle: None  # as in tests/conftest.py
+os.fsync = lambda fd: None  # as in tests/conftest.py
 # A garbage collection in a child would write to the shared memory, and so copy it.
 gc.freeze()
