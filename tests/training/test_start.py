@@ -1,9 +1,7 @@
 """The number of processes of a run; equal results, signals and errors with several processes."""
 
 import contextlib
-import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -15,10 +13,9 @@ import torch
 import training.start
 from configs import RECIPES
 from dnnlib.errors import UserError
+from tests.commands.forked import start_command
 from training.checkpoint import checkpoints
 from training.start import chosen_processes, start
-
-ROOT = Path(__file__).parents[2]
 
 
 def debug(data, **fields):
@@ -80,27 +77,21 @@ def test_a_run_resumed_with_any_number_of_processes_is_the_same_run(openmoji32, 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are listed in /proc")
 def test_sigterm_stops_all_processes_and_is_reported_once(openmoji32, tmp_path):
-    command = [sys.executable, "train.py", "--outdir", str(tmp_path / "run"), "--recipe", "debug"]
-    command += ["--data", str(openmoji32), "--report-to", "none"]
-    command += ["--kimg", "100", "--tick", "0.008", "--ranks", "2"]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    places = ("--outdir", tmp_path / "run", "--data", openmoji32)
+    flags = "--recipe debug --report-to none --kimg 100 --tick 0.008 --ranks 2".split()
+    command = start_command("train.py", *places, *flags)
     log, deadline = tmp_path / "run" / "stats.jsonl", time.monotonic() + 120
     while time.monotonic() < deadline and (not log.exists() or not log.read_text()):
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 3, output
+    session = command.process.pid
+    command.send_signal(signal.SIGTERM)
+    done = command.wait(timeout=60)
+    output = done.stdout + done.stderr
+    assert done.returncode == 3, output
     assert output.count("the state is saved first") == output.count("run the same command") == 1
     assert "cpu x 2; batch 8 = 2 x 1 x 4" in output and "Traceback" not in output
     deadline = time.monotonic() + 30  # the process that tracks shared memory ends last
-    while (alive := _of_session(process.pid)) and time.monotonic() < deadline:
+    while (alive := _of_session(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -110,23 +109,15 @@ def test_kill_and_rerun_leaves_no_gap_and_no_repeat(openmoji32, tmp_path):
 def test_sigterm_saves_and_a_changed_flag_is_refused(openmoji32, tmp_path):
     outdir = tmp_path / "run"
     flags = ("--kimg", "100", "--tick", "0.008", "--workers", "1")
-    process = subprocess.Popen(
-        [sys.executable, *train_command(outdir, openmoji32, *flags)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+    command = start_command(*train_command(outdir, openmoji32, *flags))
     wait_for_ticks(outdir, 2)
     second = train(outdir, openmoji32, "--kimg", "0.008", check=False)
     assert second.returncode == 1 and "Traceback" not in second.stderr
     assert "in use by another process" in second.stderr
     # The signal also reaches the worker of the loader, as it does from torchrun and schedulers.
-    os.killpg(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 3 and "run the same command again" in output
+    command.send_signal(signal.SIGTERM)
+    done = command.wait(timeout=60)
+    assert done.returncode == 3 and "run the same command again" in done.stdout + done.stderr
     assert state_of(outdir)["progress"]["images"] == read_stats(outdir)[-1]["images"]
     refused = train(outdir, openmoji32, "--kimg", "100", "--gamma", "7", check=False)
     assert refused.returncode == 1 and "Error: " in (outdir / "log.txt").read_text()
