@@ -54,8 +54,7 @@ def test_the_middle_is_the_mean_of_both_ends(network):
     snapshot = Snapshot.from_pretrained(network)
     generator, encoder = snapshot.generator, snapshot.load_encoder()
     sampler = Sampler(generator=generator, encoder=encoder, truncation=0.5)
-    pairs = [(prompt, 3) for prompt in ENDS]
-    drawn_by, found = sampler.between(*pairs, 0.5, "codes")
+    drawn_by, found = sampler.between((ENDS[0], 3), (ENDS[1], 3), 0.5, "codes")
     ends = [draw_codes(generator, encoder, [prompt], [3], truncation=0.5) for prompt in ENDS]
     assert drawn_by is generator
     torch.testing.assert_close(found.tokens, (ends[0].tokens + ends[1].tokens) / 2)
