@@ -25,9 +25,9 @@ from networks.view_options import ViewOptions, view_options
 if TYPE_CHECKING:
     import torch
 
+    from networks.code_edits import Drawing
     from networks.coordinates import View
     from networks.huge_pictures import Format
-    from networks.interfaces import Codes, Generator
     from networks.sampling import ImageStream, TruncationCenter
     from networks.snapshot import Snapshot
 
@@ -153,10 +153,10 @@ def main(
     sides = check_outputs(kind, grid, size, scales)
     edits.check(texts, numbers, trunc)
 
-    from networks.code_edits import iterate_codes
+    from networks.code_edits import Sampler, iterate_drawings
     from networks.coordinates import parse_size
     from networks.huge_pictures import is_streamed
-    from networks.sampling import draw_codes, iterate_images
+    from networks.sampling import iterate_images
     from networks.snapshot import Snapshot
     from torch_utils.distributed import resolve_device
     from torch_utils.local_ranks import use_one_thread
@@ -178,25 +178,23 @@ def main(
     generator = snapshot.generator.to(where)
     pairs = [(text, seed) for text in texts for seed in numbers]
     options = dict[str, Any](truncation=trunc, center=trunc_center, text_noise=text_noise)
-
-    def draw(text: str, seed: int) -> Codes:
-        return draw_codes(generator, encoder, [text], [seed], **options, device=where)
-
-    codes_of = edits.codes_of(generator, pairs, codes, draw)
+    sampler = Sampler(generator=generator, encoder=encoder, **options, device=where)
+    drawing = edits.drawing_of(sampler, pairs, codes)
     facts = facts_of(snapshot.sha256, view, view_options, f"{trunc} ({trunc_center})", text_noise)
+    facts |= edits.facts()
     shown = ",".join(map(str, sides)) if sides else facts["size"]
     click.echo(
         f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True
     )
     places = [Path(outdir) / name for name in names]
-    drawn = ((places[i], about(*pairs[i]) | facts, codes_of(i)) for i in range(len(pairs)))
+    drawn = ((places[i], about(*pairs[i]) | facts, drawing(i)) for i in range(len(pairs)))
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
         if sides:
-            _write_scales(generator, drawn, view, sides, tile)
+            _write_scales(drawn, view, sides, tile)
         elif is_streamed(view, kind) and not grid:
-            _write_streamed(generator, drawn, places, view, kind, tile)
+            _write_streamed(drawn, places, view, kind, tile)
         else:
-            stream = iterate_codes(generator, codes_of, pairs, view, tile_px=tile)
+            stream = iterate_drawings(drawing, pairs, view, tile_px=tile)
             if edits == EditOptions():  # without an edit, in batches
                 all_texts, all_seeds = zip(*pairs, strict=True)
                 options |= {"batch_size": batch_gpu, "tile_px": tile, "device": where}
@@ -323,8 +321,7 @@ def _write(
 
 
 def _write_streamed(
-    generator: Generator,
-    drawn: Iterable[tuple[Path, dict[str, str], Codes]],
+    drawn: Iterable[tuple[Path, dict[str, str], Drawing]],
     places: list[Path],
     view: View,
     kind: Format,
@@ -334,14 +331,13 @@ def _write_streamed(
 
     for place in places:
         check_target(place, kind)
-    for place, facts, codes in drawn:
+    for place, facts, (generator, codes) in drawn:
         draw_huge(generator, codes, view, place, kind, facts, tile_px=tile)
         click.echo(place)
 
 
 def _write_scales(
-    generator: Generator,
-    drawn: Iterable[tuple[Path, dict[str, str], Codes]],
+    drawn: Iterable[tuple[Path, dict[str, str], Drawing]],
     view: View,
     sides: list[int],
     tile: int | None,
@@ -349,7 +345,7 @@ def _write_scales(
     from metrics.pictures.scale_strip import scale_facts, scale_strip
     from torch_utils.pictures import png_with, save_png
 
-    for place, facts, codes in drawn:
+    for place, facts, (generator, codes) in drawn:
         picture, decibels = scale_strip(generator, codes, view, sides, tile)
         more = scale_facts(sides, decibels)
         save_png(place, picture, facts | more, ours=png_with(*MARKS))

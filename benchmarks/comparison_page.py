@@ -18,6 +18,7 @@ from scipy.stats import t as student
 
 from benchmarks.comparison_scores import SETTINGS, Run, changes
 from metrics.evaluations import EVALUATIONS, PROTOCOLS_VERSION, badness, better
+from metrics.measures.equivariance import Equivariance
 from metrics.measures.scale_consistency import ScaleConsistency
 from networks.coordinates import View
 from networks.describe import describe
@@ -300,9 +301,14 @@ def cautions(groups: Groups, metrics: list[str]) -> list[str]:
                 f"`{metric}` uses the text encoder that the networks were trained with, so it "
                 "favours networks that fit this encoder."
             )
-        if isinstance(EVALUATIONS[metric].measure, ScaleConsistency):
+        measure = EVALUATIONS[metric].measure
+        if isinstance(measure, ScaleConsistency):
             lines.append(
                 f"`{metric}` favours blur, because smooth pictures change little with the size."
+            )
+        if isinstance(measure, Equivariance) and measure.transformation != "translation":
+            lines.append(
+                f"`{metric}` favours blur, because smooth pictures survive the resampling."
             )
     return lines
 

@@ -179,6 +179,7 @@ _RESULTS = frozenset(
         "value",
         "note",
         "spread",
+        "worst",
         "recall",
         "coverage",
         "enlarged",

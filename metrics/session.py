@@ -29,8 +29,7 @@ from metrics.pictures.reading import Compute
 from metrics.pictures.sights import RealPictures, real_sight
 from metrics.pictures.sources import Reals, Sources
 from metrics.pictures.specifications import Pictures, Reference
-from metrics.pictures.subject import Subject
-from networks.coordinates import View
+from metrics.pictures.subject import Subject, Views
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.pretrained.lpips import MIN_PX, Lpips
 from networks.text_encoders.limits import cut_captions
@@ -189,7 +188,7 @@ class Session:
         self,
         pictures: Pictures,
         share: range,
-        view: View,
+        view: Views,
         *,
         batch_size: int | None = None,
         tile_px: int | None = None,

@@ -1,5 +1,5 @@
-"""The options of generate.py that say where the codes of its pictures come from: `--codes`,
-`--lerp`, `--mix`, `--mix-codes`.
+"""The options of generate.py that say where its pictures come from: `--codes`, `--lerp`,
+`--lerp-seeds`, `--lerp-in`, `--mix`, `--mix-codes`.
 
 `edit_options` adds them to a click command, which then takes one argument `edits`.
 """
@@ -18,8 +18,8 @@ from dnnlib.prompts import fitting_prompts, read_prompts
 from dnnlib.seeds import parse_seeds
 
 if TYPE_CHECKING:
-    from networks.code_edits import Draw
-    from networks.interfaces import Codes, Generator
+    from networks.code_edits import Drawing, Sampler, Space
+    from networks.interfaces import Codes
     from networks.snapshot import Snapshot
 
 Pairs = list[tuple[str, int]]  # prompt and seed of every picture
@@ -35,6 +35,19 @@ _OPTIONS = (
         type=(str, str, click.IntRange(2, 10000)),
         metavar="TEXT TEXT N",
         help="Draw N pictures from one prompt to another for each seed, in place of --prompts.",
+    ),
+    click.option(
+        "--lerp-seeds",
+        type=(click.IntRange(0), click.IntRange(0), click.IntRange(2, 10000)),
+        metavar="SEED SEED N",
+        help="Draw N pictures from one seed to another for each prompt, in place of --seeds.",
+    ),
+    click.option(
+        "--lerp-in",
+        type=click.Choice(["inputs", "codes", "weights"]),
+        help="What --lerp and --lerp-seeds interpolate. inputs: the latents and the features of "
+        "the text; codes: the style codes; weights: the weights of each picture's network "
+        "(systems inrgan, cips, creps).  [default: codes]",
     ),
     click.option(
         "--mix",
@@ -57,20 +70,24 @@ class EditOptions:
 
     codes: str | None = None
     lerp: tuple[str, str, int] | None = None
+    lerp_seeds: tuple[int, int, int] | None = None
+    lerp_in: Space | None = None
     mix: int | None = None
     mix_codes: str | None = None
 
     def check(self, texts: list[str], seeds: list[int], trunc: float) -> None:
         """Raises `UserError` for an option that would change nothing beside another."""
-        names = ("codes", "lerp", "mix")
-        first, *others = [name for name in names if getattr(self, name) is not None] or [""]
-        useless = {"prompts": bool(texts)}
-        if first == "codes":
-            useless |= {"seeds": seeds != [0], "trunc": trunc != 1}
-        if first in ("codes", "lerp"):
-            others += [name for name, given in useless.items() if given]
+        names = ("codes", "lerp", "lerp-seeds", "mix")
+        values = (self.codes, self.lerp, self.lerp_seeds, self.mix)
+        given = [name for name, value in zip(names, values, strict=True) if value is not None]
+        first, *others = given or [""]
+        useless = {"prompts": bool(texts), "seeds": seeds != [0], "trunc": trunc != 1}
+        replaced = {"codes": list(useless), "lerp": ["prompts"], "lerp-seeds": ["seeds"]}
+        others += [name for name in replaced.get(first, []) if useless[name]]
         if others:
             raise UserError(f"--{others[0]} has no effect on --{first}; leave it out")
+        if self.lerp_in is not None and first not in ("lerp", "lerp-seeds"):
+            raise UserError("--lerp-in: needs --lerp TEXT TEXT N or --lerp-seeds SEED SEED N")
         if self.mix_codes is not None and self.mix is None:
             raise UserError("--mix-codes: needs --mix SEED, the seed of the other style codes")
 
@@ -91,37 +108,71 @@ class EditOptions:
             *ends, num = self.lerp
             ends = fitting_prompts(read_prompts(tuple(ends), None), reads_text, network)
             return [" to ".join(ends)], [seed for seed in seeds for _ in range(num)], None
+        if self.lerp_seeds is not None:
+            first, _, num = self.lerp_seeds
+            seeds = [first] * num
         return fitting_prompts(texts, reads_text, network), seeds, None
 
     def prompts(self, texts: list[str]) -> list[str]:
         """What the text encoder reads."""
         return texts if self.lerp is None else list(self.lerp[:2])
 
-    def codes_of(
-        self, generator: Generator, pairs: Pairs, codes: Codes | None, draw: Draw
-    ) -> Callable[[int], Codes]:
-        """A function of the number of a picture that gives its codes.
+    def facts(self) -> dict[str, str]:
+        """What the files say of an interpolation."""
+        ends = self.lerp or self.lerp_seeds
+        if ends is None:
+            return {}
+        first, last, num = ends
+        kind = "" if self.lerp else "seed "
+        return {"lerp": f"{num} from {kind}{first} to {kind}{last} in {self.lerp_in or 'codes'}"}
 
-        draw: the codes of a prompt and a seed without an edit. codes: of `pictures`. Raises
-        `UserError` for style codes that the network does not have.
+    def drawing_of(
+        self, sampler: Sampler, pairs: Pairs, codes: Codes | None
+    ) -> Callable[[int], Drawing]:
+        """A function of the number of a picture: the generator that draws it, and its codes.
+
+        pairs and codes: of `pictures`. Raises `UserError` for style codes, or weights of a picture,
+        that the network does not have.
         """
-        from networks.code_edits import interpolated, mixed, mixed_numbers
+        from networks.code_edits import mixed, mixed_numbers
+        from networks.weight_interpolation import drawn_by_weights
 
+        generator, space = sampler.generator, self.lerp_in or "codes"
+        if space == "weights":
+            drawn_by_weights(generator)
         if codes is not None:
             device = generator.tokens_mean.device
             moved = replace(
                 codes, tokens=codes.tokens.to(device), sentence=codes.sentence.to(device)
             )
-            return lambda i: moved[i : i + 1]
+            return lambda i: (generator, moved[i : i + 1])
         if self.lerp is not None:
             first, last, num = self.lerp
-            return lambda i: interpolated(draw, first, last, pairs[i][1], i % num / (num - 1))
+
+            def between_prompts(i: int) -> Drawing:
+                seed, weight = pairs[i][1], i % num / (num - 1)
+                return sampler.between((first, seed), (last, seed), weight, space)
+
+            return between_prompts
+        if self.lerp_seeds is not None:
+            *ends, num = self.lerp_seeds
+
+            def between_seeds(i: int) -> Drawing:
+                (a, b), weight = ((pairs[i][0], seed) for seed in ends), i % num / (num - 1)
+                return sampler.between(a, b, weight, space)
+
+            return between_seeds
         if self.mix is not None:
             seed = self.mix
             chosen = None if self.mix_codes is None else parse_seeds(self.mix_codes, "--mix-codes")
             numbers = mixed_numbers(generator, chosen)
-            return lambda i: mixed(draw(*pairs[i]), draw(pairs[i][0], seed), numbers)
-        return lambda i: draw(*pairs[i])
+
+            def of_two_seeds(i: int) -> Drawing:
+                codes, other = sampler.codes(pairs[i]), sampler.codes((pairs[i][0], seed))
+                return generator, mixed(codes, other, numbers)
+
+            return of_two_seeds
+        return lambda i: (generator, sampler.codes(pairs[i]))
 
 
 def edit_options(command: Callable[..., Any]) -> Callable[..., Any]:

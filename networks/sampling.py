@@ -142,13 +142,31 @@ def draw_codes(
 
     Raises `UserError` if psi is not finite.
     """
+    z, text = draw_inputs(generator, encoder, prompts, seeds, truncation, text_noise, device)
+    return codes_of(generator, z, text, truncation, center)
+
+
+@torch.no_grad()
+def draw_inputs(
+    generator: Generator,
+    encoder: TextEncoder | None,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    truncation: float = 1.0,
+    text_noise: float | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[torch.Tensor, TextFeatures | None]:
+    """What the mapping network reads: latents [N, *latent_shape], and texts where it reads any.
+
+    The arguments are as in `iterate_images`; `truncation` scales the noise on the sentences. Raises
+    `UserError` for a psi that is not finite.
+    """
     check_truncation(truncation)
     text = encoder.encode_text(list(prompts)).to(device) if encoder else None
     noise = noise_length(generator, truncation, text_noise)
     if text is not None and noise:
         text = text.perturbed(to_device(sentence_noise(seeds, text), device), noise)
-    z = to_device(normal_per_seed(seeds, generator.latent_shape), device)
-    return codes_of(generator, z, text, truncation, center)
+    return to_device(normal_per_seed(seeds, generator.latent_shape), device), text
 
 
 def noise_length(generator: Generator, truncation: float, text_noise: float | None) -> float:

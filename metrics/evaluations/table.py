@@ -14,6 +14,7 @@ from typing import Any
 from metrics.measures.base import Evaluation, Measure
 from metrics.measures.clip import ClipScore, RPrecision
 from metrics.measures.cmmd import Cmmd
+from metrics.measures.equivariance import Equivariance, Transformation
 from metrics.measures.frechet import Frechet
 from metrics.measures.kid import Detail, Kid
 from metrics.measures.lattice import Lattice
@@ -25,6 +26,7 @@ from metrics.measures.scale_consistency import ScaleConsistency
 from metrics.measures.sliced_wasserstein import SlicedWasserstein
 from metrics.measures.tile_exact import TileExact
 from metrics.measures.vendi import Vendi
+from metrics.measures.zoom_consistency import ZoomConsistency
 from metrics.pictures.specifications import Pictures, Reference, Sight
 
 # It rises with every change that could move a number. Every record holds it.
@@ -234,6 +236,34 @@ def _self_comparisons() -> Iterator[Evaluation]:
         pictures=Pictures(num_images=100),
         ceiling=True,
     )
+    yield Evaluation(
+        name="scale_x8",
+        summary="the same with 8S",
+        measure=ScaleConsistency(factor=8),
+        pictures=Pictures(num_images=100),
+        ceiling=True,
+    )
+    yield Evaluation(
+        name="zoom_x4",
+        summary="PSNR in dB of a window of a quarter of the side and the same crop of a render at "
+        "4S",
+        measure=ZoomConsistency(factor=4),
+        pictures=Pictures(num_images=100),
+        ceiling=True,
+    )
+    motions: dict[str, tuple[Transformation, str]] = {
+        "eqt": ("translation", "EQ-T of StyleGAN3 in dB: translation by whole pixels"),
+        "eqt_frac": ("fractional_translation", "EQ-T_frac in dB: translation by any offset"),
+        "eqr": ("rotation", "EQ-R of StyleGAN3 in dB: rotation about the middle"),
+    }
+    for name, (transformation, words) in motions.items():
+        yield Evaluation(
+            name=name,
+            summary=words,
+            measure=Equivariance(transformation=transformation),
+            pictures=Pictures(num_images=100),
+            ceiling=True,
+        )
     yield Evaluation(
         name="tile_exact",
         summary="largest difference, one piece against tiles: frame, window, window beyond the "

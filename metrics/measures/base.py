@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from metrics.features.moments import Moments
     from metrics.pictures.image_sets import ImageSet
     from metrics.pictures.sights import RealPictures
-    from networks.coordinates import View
+    from metrics.pictures.subject import Views
     from networks.pretrained.lpips import Lpips
 
 Better = Literal["low", "high", "one"]
@@ -182,13 +182,14 @@ class Session(Protocol):
         self,
         pictures: Pictures,
         share: range,
-        view: View,
+        view: Views,
         *,
         batch_size: int | None = None,
         tile_px: int | None = None,
     ) -> Iterator[torch.Tensor]:
         """The pictures of these indices in floats, each [3, H, W], nominally in [-1, 1].
 
+        view: one for all pictures, or a function of the index that gives each picture its view.
         Raises `UserError` for a folder of pictures, which cannot be rendered anew, and
         `FloatingPointError` for a picture that is not finite.
         """

@@ -15,8 +15,7 @@ from metrics.pictures.image_sets import ImageSet
 from metrics.pictures.picture_folder import PictureFolder
 from metrics.pictures.reading import Compute, read_batches
 from metrics.pictures.specifications import Pictures
-from metrics.pictures.subject import Choose
-from networks.coordinates import View
+from metrics.pictures.subject import Choose, Views
 from networks.interfaces import ImageTextEncoder
 from torch_utils.rng import generator_for
 
@@ -122,7 +121,7 @@ class FolderSubject:
         pictures: Pictures,
         choose: Choose,
         share: range,
-        view: View,
+        view: Views,
         compute: Compute,
         tile_px: int | None = None,
     ) -> Iterator[torch.Tensor]:

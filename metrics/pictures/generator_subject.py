@@ -17,7 +17,7 @@ from metrics.pictures.image_sets import ImageSet, image_set
 from metrics.pictures.reading import Compute, silent
 from metrics.pictures.sights import FACTORS, PATCH_GROUP, paint_frame, ring_view, window_view
 from metrics.pictures.specifications import Pictures
-from metrics.pictures.subject import Choose
+from metrics.pictures.subject import Choose, Views
 from networks.coordinates import View
 from networks.interfaces import Generator, ImageTextEncoder, TextEncoder
 from networks.sampling import iterate_images
@@ -113,10 +113,17 @@ class GeneratorSubject:
         pictures: Pictures,
         choose: Choose,
         share: range,
-        view: View,
+        view: Views,
         compute: Compute,
         tile_px: int | None = None,
     ) -> Iterator[torch.Tensor]:
+        if not isinstance(view, View):
+            quiet = replace(compute, progress=silent)
+            for done, index in enumerate(share, start=1):
+                one = range(index, index + 1)
+                yield from self.render(pictures, choose, one, view(index), quiet, tile_px)
+                compute.progress("pictures, each of a view", done, len(share))
+            return
         chosen = choose()
         samples = iterate_images(
             self.generator,

@@ -23,6 +23,9 @@ from networks.interfaces import ImageTextEncoder, TextEncoder
 Choose = Callable[[], ImageSet]
 """Gives the image set of the pictures. Finished pictures are read without it."""
 
+Views = View | Callable[[int], View]
+"""One view of all pictures, or a function of the index that gives each picture its view."""
+
 
 class Subject(Interface):
     """Pictures that are scored, each with a prompt."""
@@ -80,7 +83,7 @@ class Subject(Interface):
         pictures: Pictures,
         choose: Choose,
         share: range,
-        view: View,
+        view: Views,
         compute: Compute,
         tile_px: int | None = None,
     ) -> Iterator[torch.Tensor]:

@@ -127,9 +127,13 @@ class FactorisedLinear(nn.Module):
             (modulated.square().sum(dim=2, keepdim=True) + DEMODULATION_EPS).rsqrt() * LEAKY_GAIN
         )
 
+    def folded(self, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(weight [N, O, I], bias [O]) with all gains: output = lrelu(x @ weight.T + bias)."""
+        return self.weights(style), self.bias * LEAKY_GAIN
+
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        weights = self.weights(style).to(x.dtype)
-        y = torch.baddbmm((self.bias * LEAKY_GAIN).to(x.dtype), x, weights.transpose(1, 2))
+        weight, bias = (part.to(x.dtype) for part in self.folded(style))
+        y = torch.baddbmm(bias, x, weight.transpose(1, 2))
         return functional.leaky_relu(y, LEAKY_SLOPE, inplace=True)
 
 

@@ -1,4 +1,4 @@
-"""generate.py --lerp and --mix: between two prompts, and style codes of two seeds."""
+"""generate.py --lerp, --lerp-seeds and --mix: between two pictures, and codes of two seeds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 import generate
-from networks.code_edits import interpolated, mixed, mixed_numbers
+from networks.code_edits import Sampler, mixed, mixed_numbers
 from networks.coordinates import View
 from networks.generators import preset
 from networks.sampling import draw_codes
 from networks.snapshot import Snapshot
+from networks.text_encoders.hashed import HashedEncoder
 
 ENDS = ["a red apple", "a green leaf"]
 
@@ -52,13 +53,38 @@ def test_lerp_draws_from_one_prompt_to_the_other(invoke, network, tmp_path):
 def test_the_middle_is_the_mean_of_both_ends(network):
     snapshot = Snapshot.from_pretrained(network)
     generator, encoder = snapshot.generator, snapshot.load_encoder()
-
-    def draw(prompt, seed):
-        return draw_codes(generator, encoder, [prompt], [seed], truncation=0.5)
-
-    found, ends = interpolated(draw, ENDS[0], ENDS[1], 3, 0.5), [draw(prompt, 3) for prompt in ENDS]
+    sampler = Sampler(generator=generator, encoder=encoder, truncation=0.5)
+    drawn_by, found = sampler.between((ENDS[0], 3), (ENDS[1], 3), 0.5, "codes")
+    ends = [draw_codes(generator, encoder, [prompt], [3], truncation=0.5) for prompt in ENDS]
+    assert drawn_by is generator
     torch.testing.assert_close(found.tokens, (ends[0].tokens + ends[1].tokens) / 2)
     torch.testing.assert_close(found.sentence, (ends[0].sentence + ends[1].sentence) / 2)
+
+
+def test_seeds_are_interpolated_for_each_prompt(invoke, tmp_path):
+    line = ("--prompts", ENDS[0], "--prompts", ENDS[1])
+    paths = invoke(*line, "--lerp-seeds", 4, 7, 3, "--lerp-in", "inputs").stdout.splitlines()
+    ends = invoke(*line, "--seeds", "4,7", "--outdir", tmp_path / "ends").stdout.splitlines()
+    for i, wanted in ((0, 0), (2, 1), (3, 2), (5, 3)):
+        assert abs(pixels(paths[i]).astype(int) - pixels(ends[wanted])).max() <= 1
+    assert abs(pixels(paths[1]).astype(int) - pixels(ends[0])).max() > 2
+    with Image.open(paths[1]) as picture:
+        assert picture.info["lerp"] == "3 from seed 4 to seed 7 in inputs"
+
+
+@pytest.mark.parametrize("preset_name", ["eidgan-tiny", "creps-tiny", "vqcgan-tiny"])
+def test_texts_and_latents_meet_their_ends(preset_name):
+    """Prompts of 1 and 4 words: repeated words change nothing, so both ends are those prompts."""
+    torch.manual_seed(0)
+    generator = preset(preset_name).build().eval()
+    sampler = Sampler(generator=generator, encoder=HashedEncoder(), text_noise=0.5)
+    first, last = ("apple", 1), ("one very green leaf", 2)
+    for weight, end in ((0.0, first), (1.0, last)):
+        _, found = sampler.between(first, last, weight, "inputs")
+        torch.testing.assert_close(found.tokens, sampler.codes(end).tokens, rtol=1e-5, atol=1e-5)
+    _, middle = sampler.between(first, last, 0.5, "inputs")
+    _, mean = sampler.between(first, last, 0.5, "codes")
+    assert (middle.tokens - mean.tokens).abs().max() > 1e-3
 
 
 def test_mix_takes_codes_of_another_seed(invoke, network):
@@ -90,6 +116,15 @@ def test_bad_input_is_one_line(invoke, tmp_path):
     assert "--mix has no effect on --lerp" in refused("--lerp", "a", "b", 2, "--mix", 1)
     assert "--prompts has no effect on --lerp" in refused("--lerp", "a", "b", 2, "--prompts", "a")
     assert "no prompt" in refused("--lerp", "a", "", 2)
+    seeds = ("--lerp-seeds", 1, 2, 3)
+    assert "--lerp-seeds has no effect on --lerp" in refused("--lerp", "a", "b", 2, *seeds)
+    assert "--seeds has no effect on --lerp-seeds" in refused(*seeds, "--seeds", "4")
+    assert "no prompt" in refused(*seeds)
+    assert "--lerp-in: needs --lerp" in refused("--prompts", "a", "--lerp-in", "codes")
+    weights = ("--lerp-in", "weights")
+    assert "pictures of a eidgan network have no weights" in refused(
+        "--prompts", "a", *seeds, *weights
+    )
     assert "2<=x<=10000" in invoke("--lerp", "a", "b", 1, code=2).stderr
     creps = tmp_path / "creps"
     Snapshot(preset("creps-tiny").build().eval(), "hashed", 16).save_pretrained(creps)

@@ -37,13 +37,14 @@ class Waves(Generator):
         return Codes(z + (text.sentence @ self.text).reshape(z.shape), text.sentence)
 
     def prepare(self, codes, view):
-        return codes.tokens, view.rows(), view.columns()
+        return codes.tokens, view
 
     def render(self, prepared, rows, columns):
-        tokens, y, x = prepared
+        tokens, view = prepared
+        x, y = view.points(rows, columns, tokens.device)
         self.num_rendered += len(tokens)
         a, b, phase = (t[..., None, None] for t in tokens.unbind(dim=2))
-        return torch.sin(a * y[rows][:, None] + b * x[columns] + phase)
+        return torch.sin(a * y + b * x + phase)
 
 
 class Colours(HashedEncoder):

@@ -30,7 +30,9 @@ def test_rows_are_frozen_and_named():
 
 def test_every_row_knows_which_way_is_better():
     more = {name for name in EVALUATIONS if better(name) == "high"}
-    assert more == {name for name in EVALUATIONS if re.match("pr|dc|clip_|scale_|ppd|vendi", name)}
+    assert more == {
+        name for name in EVALUATIONS if re.match("pr|dc|clip_|scale_|zoom_|eq|ppd|vendi", name)
+    }
     assert {name for name in EVALUATIONS if better(name) == "one"} == {"lattice", "motif"}
     with pytest.raises(UserError, match="no such evaluation"):
         better("kid_lite")
@@ -79,6 +81,11 @@ def test_names_of_the_evaluation_plan_are_there():
         "clip_r_prime",
         "scale_x2",
         "scale_x4",
+        "scale_x8",
+        "zoom_x4",
+        "eqt",
+        "eqt_frac",
+        "eqr",
         "detail_x2",
         "detail_x4",
         "tile_exact",
@@ -121,7 +128,8 @@ FROZEN = """
     66140e92 kid_extrapolated_lite2 43a94a35 scale_x2 833c3daa scale_x4 c3ac6b7c tile_exact
     9941b1f4 swd bf5eac5d lattice 570b2279 motif f062e581 ppd 1252c606 kid_lite2 3fb4991b
     pr_lite2 89dcf432 dc_lite2 02ce5cd8 nearest_train_lite2 c86ac648 clip_s_small 1b7d2700
-    clip_s_small_heldout 7b3e7dc2 clip_r_small 98ecb3f5
+    clip_s_small_heldout 7b3e7dc2 clip_r_small 98ecb3f5 scale_x8
+    b170353a zoom_x4 ab4da99d eqt 42157a21 eqt_frac ee7aedad eqr 8fd17394
 """.split()
 
 

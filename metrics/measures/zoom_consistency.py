@@ -1,0 +1,73 @@
+"""Does a zoom show what a large picture shows there? A zoomed view against the crop, PSNR in dB.
+
+A generator that computes every pixel from its place alone passes up to rounding. One whose pixels
+depend on the size or the window of the view does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metrics.measures.base import Evaluation, Fields, Measure, Session
+
+if TYPE_CHECKING:
+    from networks.coordinates import View
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZoomConsistency(Measure):
+    """PSNR of a window at S and the same window of the frame at factor x S, in dB, at most 100.
+
+    The window has 1 / factor of the side of the frame and lies at random, on whole pixels of the
+    large render. Only the convention of pixel centres is compared.
+    """
+
+    kind = "zoom_consistency"
+    better = "high"
+    detector = None
+    factor: int
+
+    def score(self, session: Session, evaluation: Evaluation) -> Fields:
+        """`value` is the mean over pictures; `worst` is the lowest value of a picture."""
+        from metrics.pictures.ranks import over_ranks
+
+        agreement = partial(self._agreement, session, evaluation)
+        found = over_ranks(evaluation.pictures.num_images, agreement)
+        return {"value": float(np.mean(found)), "unit": "dB", "worst": min(found)}
+
+    def _agreement(self, session: Session, evaluation: Evaluation, share: range) -> list[float]:
+        from metrics.arithmetic.similarity import psnr, to_unit
+        from networks.coordinates import View
+
+        pictures, side = evaluation.pictures, session.resolution
+        large = View.square(side * self.factor)
+        corner = partial(self.corner, pictures.seed, side)
+        renders = (
+            session.render(pictures, share, large),
+            session.render(pictures, share, lambda index: _window(large, *corner(index), side)),
+        )
+        found = []
+        for index, whole, zoomed in zip(share, *renders, strict=True):
+            top, left = corner(index)
+            crop = whole[:, top : top + side, left : left + side]
+            found.append(psnr(*(to_unit(image[None]) for image in (crop, zoomed))).item())
+        return found
+
+    def corner(self, seed: int, side: int, index: int) -> tuple[int, int]:
+        """(top, left) of the window of picture `index`, in pixels of the large render."""
+        from torch_utils.rng import seed_for
+
+        room = side * (self.factor - 1) + 1
+        top, left = (seed_for("zoom", axis, seed, index) % room for axis in ("row", "column"))
+        return top, left
+
+
+def _window(large: View, top: int, left: int, side: int) -> View:
+    """The view of `side` x `side` pixels of a large view of the frame."""
+    corners = (left, top, left + side, top + side)
+    x0, y0, x1, y1 = (at / large.width for at in corners)
+    return replace(large, height=side, width=side, box=(x0, y0, x1, y1))
