@@ -90,6 +90,8 @@ class StyledBlock(nn.Module):
 class Creps(StyleGenerator):
     """See the module; `config` is kept as `.config`."""
 
+    takes_patches = True
+
     def __init__(self, config: CrepsConfig) -> None:
         super().__init__(config)
         widths = (config.channels[0], *config.channels)
