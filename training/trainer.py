@@ -126,6 +126,7 @@ class Trainer:
             (`datasets.patches`); None for whole pictures.
         """
         config, index = self.config, self.progress.images // self.config.batch
+        assert (boxes is not None) == bool(config.patches.side), "the loader draws the patches"
         for player in (self.player_d, self.player_g):
             player.scale_lr(config.lr_scale(self.progress.images))
         self.loss.view = View.square(config.side_at(self.progress.images))

@@ -118,6 +118,7 @@ def test_the_discriminator_reads_where_a_patch_lies(shapes):
     batch = next(
         training_batches(TextImageDataset(shapes), global_batch=8, seed=0, patches=WAVELET.patches)
     )
+    assert batch.boxes is not None
     logits = []
     for boxes in (batch.boxes, batch.boxes + 0.5):
         (micro,) = trainer._split(batch.images, batch.captions, boxes)
