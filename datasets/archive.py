@@ -101,7 +101,7 @@ class Archive:
         if self.native:
             raise UserError(
                 f"{self.path}: the pictures have different sizes; train on patches of them "
-                "(train.py --patch 64), or make a data set of one size (dataset_tool.py "
+                "(train.py --patch 64), or make a data set of one size (dataset_tool.py folder "
                 "--transform center-crop)"
             )
         width, height = self.metadata["resolution"]

@@ -84,7 +84,7 @@ def cut(image: torch.Tensor, box: Box, side: int) -> torch.Tensor:
     """The part of a picture, uint8 [3, H, W], that a box shows -> uint8 [3, side, side].
 
     Pillow's Lanczos filter resizes it, with which data sets are made, too: the whole frame is the
-    picture that `dataset_tool.py --transform center-crop` stores. The filter also reads the pixels
+    picture that an import with `--transform center-crop` stores. The filter also reads the pixels
     beyond the box that it needs, so a patch is a crop of the whole picture after resizing.
     """
     height, width = image.shape[1:]

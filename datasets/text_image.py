@@ -113,7 +113,7 @@ class TextImageDataset(Dataset):
             raise UserError(
                 f"{self._archive.path}: {len(small)} of {len(self)} pictures have fewer than "
                 f"{side} pixels on their short side ({listing(small)}); leave them out "
-                f"(dataset_tool.py --resolution {side}x{side} --transform none)"
+                f"(dataset_tool.py folder --resolution {side}x{side} --transform none)"
             )
         framed = copy.copy(self)
         framed._frame = side

@@ -163,8 +163,8 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
         raise UserError(
             f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
             f"{config.resolution}x{config.resolution}; make the data set again with "
-            f"--resolution {config.resolution}x{config.resolution}, or train on patches of larger "
-            f"pictures (--patch {config.judged_side})"
+            f"--resolution {config.resolution}x{config.resolution} (or train on patches of larger "
+            f"pictures: --patch {config.resolution})"
         )
     if config.reads_text and not dataset.has_captions:
         raise UserError(

@@ -206,5 +206,5 @@ def test_data_of_native_sizes_need_patches_and_pictures_large_enough(shapes, ope
     with pytest.raises(UserError, match="8 of 8 pictures have fewer than 64 pixels on their short"):
         open_dataset(at_64)
     other = replace(DEBUG, resolution=64, patches=PatchConfig(), discriminator=large)
-    with pytest.raises(UserError, match="32x32, .* or train on patches of larger"):
+    with pytest.raises(UserError, match="32x32, .* .or train on patches of larger"):
         open_dataset(replace(other, data=str(openmoji32)))
