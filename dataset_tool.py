@@ -42,8 +42,8 @@ MAX_SIDE_PX = 4096
 def main() -> None:
     """Prepare and check data sets of captioned pictures.
 
-    A data set is an uncompressed zip (or a folder) of PNGs of one size with a dataset.json that
-    holds captions, ids, splits, source and licence.
+    A data set is an uncompressed zip (or a folder) of PNGs with a dataset.json that holds captions,
+    ids, splits, source and licence. The PNGs have one size, unless --transform none kept theirs.
     """
 
 
@@ -85,7 +85,7 @@ def openmoji(dest: Path, resolution: str, max_images: int | None, seed: int) -> 
     with progress(emojis, "Rendering") as bar:
         info = openmoji_info(emojis, unnamed, seed)
         entries = write_archive(dest, openmoji_pictures(bar, size), size, info, archive_faults)
-    print_summary(dest, entries, size)
+    print_summary(dest, entries)
     click.echo(f"Left out {len(unnamed)} drawings that have no English name.")
 
 

@@ -81,6 +81,19 @@ def _names(text: str) -> tuple[str, ...]:
     help="Augmentation of the images that D sees.",
 )
 @click.option(
+    "--patch",
+    type=click.IntRange(min=8),
+    metavar="PX",
+    help="Train on square patches of PX pixels, cut at random place and scale from pictures of any "
+    "size and shape. Eidgan, creps, inrgan and cips can.",
+)
+@click.option(
+    "--scale-range",
+    metavar="A-B",
+    help="Scales of the patches: a patch shows its picture as if the short side had PX times A to "
+    "PX times B pixels. A picture is never enlarged.  [default: the recipe's value, else 1-4]",
+)
+@click.option(
     "--mirror", type=bool, metavar="BOOL", help="Also train on horizontally flipped pictures."
 )
 @click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
@@ -134,6 +147,8 @@ def main(
     outdir: str,
     recipe: str,
     cond: bool | None,
+    patch: int | None,
+    scale_range: str | None,
     ranks: str,
     assignments: tuple[str, ...],
     dry_run: bool,
@@ -150,6 +165,8 @@ def main(
           --recipe eidgan-coco256 --data data/coco-train256.zip
       python train.py --outdir runs/faces --recipe inrganclip-coco256 --cond false \\
           --data ffhq256.zip
+      python train.py --outdir runs/any --recipe eidgan-flowers64 --patch 64 --scale-range 1-4 \\
+          --data photos-native.zip
     """
     import json
 
@@ -159,7 +176,10 @@ def main(
     for name in ("metrics", "report_to"):
         flags[name] = None if flags[name] is None else _names(flags[name])
     config = _conditional(recipe_named(recipe), cond)
-    config = override(config, [*_as_assignments(flags), *assignments])
+    patches = _patches(patch, scale_range)
+    config = override(config, [*_as_assignments(flags), *patches, *assignments])
+    if scale_range and not config.patches.side:
+        raise UserError("--scale-range: is the range of patches; add --patch, such as --patch 64")
     if dry_run:
         click.echo(json.dumps(to_dict(config.resolved()), indent=2))
         return
@@ -201,6 +221,20 @@ def _conditional(config: TrainConfig, cond: bool | None) -> TrainConfig:
             "(docs/configs.md)"
         )
     return config.without_text() if cond is False else config
+
+
+def _patches(side: int | None, scale_range: str | None) -> list[str]:
+    """--patch and --scale-range as assignments in the form of --set. Raises `UserError`."""
+    assignments = []
+    if side is not None:
+        assignments = [f"patches.side={side}", f"discriminator.resolution={side}"]
+    if scale_range is not None:
+        least, _, most = scale_range.partition("-")
+        try:
+            assignments.append(f"patches.scale=[{float(least)}, {float(most)}]")
+        except ValueError:
+            raise UserError(f"--scale-range {scale_range}: expected A-B, such as 1-4") from None
+    return assignments
 
 
 def _as_assignments(flags: dict[str, Any]) -> list[str]:

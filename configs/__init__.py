@@ -14,6 +14,7 @@ from configs.eidgan import (
     eidgan_flowers64,
     eidgan_openmoji32,
     eidgan_openmoji64,
+    eidgan_openmoji64_anyres,
 )
 from configs.systems import SYSTEM_RECIPES
 from dnnlib.config_codec import nearest
@@ -24,6 +25,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "eidgan-coco256": eidgan_coco256,
     "eidgan-cub256": eidgan_cub256,
     "eidgan-openmoji64": eidgan_openmoji64,
+    "eidgan-openmoji64-anyres": eidgan_openmoji64_anyres,
     "eidgan-openmoji32": eidgan_openmoji32,
     "eidgan-flowers64": eidgan_flowers64,
     "debug": debug,

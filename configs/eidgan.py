@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from datasets.patches import PatchConfig
 from networks.discriminators import FrozenFeaturesConfig, WaveletDiscriminatorConfig
 from networks.generators import EidganConfig, preset
 from training.config import (
@@ -84,6 +85,19 @@ def eidgan_openmoji64() -> TrainConfig:
         metrics=("kid_lite2",),
         metric_num=500,
         workers=1,
+    )
+
+
+def eidgan_openmoji64_anyres() -> TrainConfig:
+    """OpenMoji on patches of 64 x 64 at scales 1 to 8, of drawings rendered at 512 x 512.
+
+    Half of the batch are whole drawings at 64 x 64. The other choices are those of
+    `eidgan-openmoji64`, so that the two differ in their data alone.
+    """
+    return replace(
+        eidgan_openmoji64(),
+        recipe="eidgan-openmoji64-anyres",
+        patches=PatchConfig(side=64, scale=(1.0, 8.0)),
     )
 
 

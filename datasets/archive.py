@@ -30,6 +30,7 @@ from dnnlib.text import HALF, mend_text, parse_json
 
 FORMAT = 1
 INDEX = "dataset.json"
+NATIVE = "native"  # `resolution` of a data set whose pictures keep their sizes
 SPLITS = ("train", "test")
 _REMEDY = "make it again with dataset_tool.py"
 # (size, CRC-32) of files in plain folders, by path, inode, size and times.
@@ -41,13 +42,14 @@ class Entry:
     """One picture as `dataset.json` lists it.
 
     file: name inside the archive. id: unique text. captions: empty in a data set without captions.
-    split: 'train' or 'test'.
+    split: 'train' or 'test'. size: (width, height) in pixels.
     """
 
     file: str
     id: str
     captions: tuple[str, ...]
     split: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,22 @@ class Archive:
         return sorted(name for name in self._files if name != INDEX)
 
     @property
+    def native(self) -> bool:
+        """Whether the pictures keep the sizes of their sources (`--transform none`)."""
+        return bool(self.metadata["resolution"] == NATIVE)
+
+    @property
     def resolution(self) -> tuple[int, int]:
-        """(width, height) in pixels, the same for every picture."""
+        """(width, height) in pixels, the same for every picture.
+
+        Raises `UserError` for a data set of native sizes.
+        """
+        if self.native:
+            raise UserError(
+                f"{self.path}: the pictures have different sizes; train on patches of them "
+                "(train.py --patch 64), or make a data set of one size (dataset_tool.py folder "
+                "--transform center-crop)"
+            )
         width, height = self.metadata["resolution"]
         return width, height
 
@@ -193,28 +209,41 @@ class Archive:
                 f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}'
             )
         size = metadata.get("resolution")
-        if not (
-            isinstance(size, list)
-            and len(size) == 2
-            and all(isinstance(n, int) and n > 0 for n in size)
-        ):
-            raise UserError(f"{where}: resolution must be [width, height], got {size!r}; {_REMEDY}")
+        if size != NATIVE and not _is_size(size):
+            raise UserError(
+                f"{where}: resolution must be [width, height] or {NATIVE!r}, got {size!r}; "
+                f"{_REMEDY}"
+            )
         if not isinstance(metadata.get("items"), list):
             raise UserError(f"{where}: items must be a list; {_REMEDY}")
         return metadata
 
     def _entry(self, number: int, item: Any) -> Entry:
-        fault = entry_fault(item)
+        fault = entry_fault(item, native=self.native)
         if fault:
             raise UserError(
                 f"{self.path}: {INDEX}, items[{number}]: {fault}; "
                 f"dataset_tool.py verify --source {self.path} lists all faults"
             )
-        return Entry(item["file"], item["id"], tuple(item["captions"]), item["split"])
+        width, height = item["size"] if self.native else self.resolution
+        captions = tuple(item["captions"])
+        return Entry(item["file"], item["id"], captions, item["split"], (width, height))
 
 
-def entry_fault(item: Any) -> str | None:
-    """The fault of one element of `items` in `dataset.json`; None if it has no fault."""
+def _is_size(value: Any) -> bool:
+    """Whether a value of `dataset.json` is [width, height] in pixels."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(n, int) and n > 0 for n in value)
+    )
+
+
+def entry_fault(item: Any, *, native: bool = False) -> str | None:
+    """The fault of one element of `items` in `dataset.json`; None if it has no fault.
+
+    native: whether the pictures keep their sizes; then each element has its picture's size.
+    """
     if not isinstance(item, dict):
         return f"expected an object, got {item!r}"
     for field in ("file", "id"):
@@ -236,6 +265,8 @@ def entry_fault(item: Any) -> str | None:
         return (
             f"{item['file']}: split must be one of {', '.join(SPLITS)}, got {item.get('split')!r}"
         )
+    if native and not _is_size(item.get("size")):
+        return f"{item['file']}: size must be [width, height], got {item.get('size')!r}"
     return None
 
 
@@ -256,14 +287,14 @@ def mixture_fault(captioned: Mapping[str, bool]) -> str | None:
 def write_archive(
     dest: str | os.PathLike,
     pictures: Iterable[Picture],
-    resolution: tuple[int, int],
+    resolution: tuple[int, int] | None,
     info: Mapping[str, Any],
     faults: Callable[[Path], Iterable[str]] = lambda path: (),
 ) -> list[Entry]:
     """Write a zip (if `dest` ends in .zip) or a folder, completely or not at all.
 
     pictures: written in the given order.
-    resolution: (width, height) in pixels.
+    resolution: (width, height) in pixels; None for pictures of native sizes.
     info: further entries of `dataset.json`. They are read after the last picture, so that an
         importer can fill in its report until then.
     faults: checks the written data set under its temporary name; the first fault is raised.
@@ -283,7 +314,11 @@ def write_archive(
             if not entries:
                 raise UserError(f"{dest}: no usable picture, so nothing was written")
             items = [asdict(entry) for entry in entries]
-            index = {"format": FORMAT, **info, "resolution": list(resolution), "items": items}
+            if resolution is not None:
+                for item in items:
+                    del item["size"]
+            size = NATIVE if resolution is None else list(resolution)
+            index = {"format": FORMAT, **info, "resolution": size, "items": items}
             store.add(INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
         for fault in faults(temporary):
             raise UserError(
@@ -332,11 +367,12 @@ def archive_fault(path: Path) -> str | None:
     return f"also holds {listing(foreign)}, which {INDEX} does not list" if foreign else None
 
 
-def _store_picture(store: Any, number: int, picture: Picture, resolution: tuple[int, int]) -> Entry:
-    width, height = resolution
-    assert picture.image.shape == (height, width, 3) and picture.image.dtype == np.uint8, (
-        picture.image.shape
-    )
+def _store_picture(
+    store: Any, number: int, picture: Picture, resolution: tuple[int, int] | None
+) -> Entry:
+    height, width, channels = picture.image.shape
+    assert resolution in (None, (width, height)) and channels == 3, picture.image.shape
+    assert picture.image.dtype == np.uint8, picture.image.dtype
     name = picture_name(number)
     store.add(name, png_bytes(picture.image))
-    return Entry(name, picture.id, tuple(picture.captions), picture.split)
+    return Entry(name, picture.id, tuple(picture.captions), picture.split, (width, height))

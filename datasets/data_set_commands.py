@@ -61,8 +61,7 @@ def verify(source: Path) -> None:
     if num_faults:
         click.echo(f"{source}: {num_faults} faults", err=True)
         sys.exit(1)
-    archive = open_archive(source)
-    print_summary(source, archive.entries(), archive.resolution)
+    print_summary(source, open_archive(source).entries())
 
 
 @click.command()

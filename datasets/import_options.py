@@ -52,7 +52,8 @@ RESOLUTION = click.option(
     metavar="WxH",
     default="64x64",
     show_default=True,
-    help="Size of every picture in the data set, for example 256x256.",
+    help="Size of every picture in the data set, for example 256x256; the smallest size with "
+    "--transform none.",
 )
 DEST = path_option(
     "--dest",
@@ -62,9 +63,10 @@ DEST = path_option(
 )
 TRANSFORM = choice_option(
     "--transform",
-    ["center-crop", "pad", "stretch"],
+    ["center-crop", "pad", "stretch", "none"],
     "center-crop",
-    "How to fit pictures of another aspect ratio.",
+    "How to fit pictures of another aspect ratio. none: keep the size and shape of every picture, "
+    "for train.py --patch, and leave out pictures smaller than --resolution.",
 )
 
 FOLLOW_LINKS = click.option(
@@ -194,12 +196,14 @@ def import_to(
             click.echo(line)
 
 
-def print_summary(dest: Path, entries: list[Entry], size: tuple[int, int]) -> None:
-    """Print one line: the counts of a data set of pictures of size = (width, height)."""
+def print_summary(dest: Path, entries: list[Entry]) -> None:
+    """Print one line: the sizes and the counts of a data set."""
+    sizes = sorted({entry.size for entry in entries}, key=lambda size: (size[0] * size[1], size))
+    shown = " to ".join("{}x{}".format(*size) for size in dict.fromkeys((sizes[0], sizes[-1])))
     num_test = sum(entry.split == "test" for entry in entries)
     num_captions = sum(len(entry.captions) for entry in entries)
     click.echo(
-        f"{dest}: {len(entries)} pictures of {size[0]}x{size[1]} "
+        f"{dest}: {len(entries)} pictures of {shown} "
         f"({len(entries) - num_test} train, {num_test} test) with {num_captions} captions"
     )
 
@@ -225,7 +229,8 @@ def import_into(
         iterator is read in its order until `max_images` pictures are usable.
     source: description of the source for dataset.json.
     total: the number of pictures that an iterator yields, if known.
-    size: (width, height) in pixels. box_scale: see `datasets.importing.crop_to_box`.
+    size: (width, height) in pixels; the smallest size if the transform is 'none'.
+    box_scale: see `datasets.importing.crop_to_box`.
     workers: decoding threads; None takes the number of cores.
     more: further entries of dataset.json.
     """
@@ -251,5 +256,6 @@ def import_into(
             max_images=max_images,
             num_threads=workers or num_cores(),
         )
-        entries = write_archive(dest, pictures, size, info, archive_faults)
-    print_summary(dest, entries, size)
+        resolution = None if transform == "none" else size
+        entries = write_archive(dest, pictures, resolution, info, archive_faults)
+    print_summary(dest, entries)

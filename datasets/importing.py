@@ -26,7 +26,7 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 from torch_utils.rng import seed_for
 
-Transform = Literal["center-crop", "pad", "stretch"]
+Transform = Literal["center-crop", "pad", "stretch", "none"]
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -79,10 +79,11 @@ def import_pictures(
 ) -> Iterator[Picture]:
     """Decode pictures, convert them to RGB and resize them, in the given order.
 
-    resolution: (width, height) in pixels.
-    report: counts damaged pictures and repeated ids, which are left out; greyscale pictures; colour
-        profiles; and, at the end, test pictures with the pixels of a train picture. Its statistics
-        are filled in at the end.
+    resolution: (width, height) in pixels. With the transform 'none' pictures keep their sizes, and
+        smaller ones are left out.
+    report: counts damaged and too small pictures and repeated ids, which are left out; greyscale
+        pictures; colour profiles; and, at the end, test pictures with the pixels of a train
+        picture. Its statistics are filled in at the end.
     box_scale: if given, crop to the square of `crop_to_box` before resizing.
     max_images: stop after this number of pictures, at least 1.
     """
@@ -99,6 +100,10 @@ def import_pictures(
     for raw, made in _ordered_map(work, raws, num_threads):
         if isinstance(made, PictureError):
             report.defect("damaged picture", raw.name, made.reason)
+            continue
+        if transform == "none" and not _reaches(made.source_size, resolution):
+            size = "{}x{}".format(*made.source_size)
+            report.defect("picture smaller than {}x{}".format(*resolution), raw.name, size)
             continue
         identity = printable(raw.id)
         if identity in splits:
@@ -172,9 +177,11 @@ def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transfo
     """Resize to resolution = (width, height) with Lanczos's filter.
 
     transform: 'center-crop' takes the largest centred crop of that aspect ratio, 'pad' pads the
-    picture with white, 'stretch' ignores the aspect ratio.
+    picture with white, 'stretch' ignores the aspect ratio, 'none' keeps the picture as it is.
     """
     width, height = resolution
+    if transform == "none":
+        return picture
     if transform == "pad":
         return ImageOps.pad(picture, resolution, Image.Resampling.LANCZOS, color="white")
     box = (0.0, 0.0, float(picture.width), float(picture.height))
@@ -184,6 +191,11 @@ def resize(picture: Image.Image, resolution: tuple[int, int], transform: Transfo
         right, bottom = min(left + width * scale, box[2]), min(top + height * scale, box[3])
         box = (max(left, 0.0), max(top, 0.0), right, bottom)
     return picture.resize(resolution, Image.Resampling.LANCZOS, box=box)
+
+
+def _reaches(size: tuple[int, int], least: tuple[int, int]) -> bool:
+    """Whether a size (width, height) is at least as large as another one on both sides."""
+    return size[0] >= least[0] and size[1] >= least[1]
 
 
 def import_info(
@@ -206,7 +218,7 @@ def import_info(
         "source": source,
         "licence": "that of the source pictures",
         "attribution": "",
-        "resize_filter": RESIZE_FILTER,
+        "resize_filter": "none" if transform == "none" else RESIZE_FILTER,
         "transform": transform,
         "colour_profiles": icc,
         **origin,

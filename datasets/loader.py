@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from datasets.patches import WHOLE_PICTURES, PatchConfig, cut, mirrored
 from datasets.sampler import InfiniteSampler, item_at
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
@@ -26,11 +27,13 @@ class Batch:
     """images: uint8 [n, 3, H, W]. indices: int64 [n] into the data set.
 
     captions: one a picture; '' in a data set without captions.
+    boxes: float64 [n, 3], where the patches lie (`datasets.patches`); None for whole pictures.
     """
 
     images: torch.Tensor
     captions: list[str]
     indices: torch.Tensor
+    boxes: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -47,19 +50,30 @@ class TrainingDraws(Dataset):
     """Maps a position in training to {"image": uint8 [3, H, W], "caption": str, "index": int}.
 
     mirror: flip half of the pictures horizontally, at random.
+    patches: show patches of `patches.side` pixels; the key "box" then says where they lie.
     """
 
-    def __init__(self, dataset: TextImageDataset, seed: int, mirror: bool = False) -> None:
-        self.dataset, self.seed, self.mirror = dataset, seed, mirror
+    def __init__(
+        self,
+        dataset: TextImageDataset,
+        seed: int,
+        mirror: bool = False,
+        patches: PatchConfig = WHOLE_PICTURES,
+    ) -> None:
+        self.dataset, self.seed, self.mirror, self.patches = dataset, seed, mirror, patches
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         index = item_at(position, len(self.dataset), self.seed)
         image, captions, _ = self.dataset[index]
-        if self.mirror and seed_for("mirror", self.seed, position) % 2:
-            image = image.flip(-1)
+        flip = bool(self.mirror and seed_for("mirror", self.seed, position) % 2)
         choice = seed_for("caption", self.seed, position)
         caption = captions[choice % len(captions)] if captions else ""
-        return {"image": image, "caption": caption, "index": index}
+        draw = {"caption": caption, "index": index}
+        if self.patches.side:
+            box = self.patches.draw(self.dataset.size(index), self.seed, position)
+            image = cut(image, mirrored(box) if flip else box, self.patches.side)
+            draw["box"] = box
+        return draw | {"image": image.flip(-1) if flip else image}
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]] | UserError:
         # PyTorch turns a worker's exception into a message with a traceback. Returning the error
@@ -81,19 +95,21 @@ def training_batches(
     start_images: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
+    patches: PatchConfig = WHOLE_PICTURES,
     multiprocessing_context: str | None = None,
 ) -> Iterator[Batch]:
     """This rank's share of every global batch, without end.
 
     global_batch: pictures of one step over all ranks; each rank gets global_batch / world_size.
     start_images: number of pictures that training has seen; the first batch starts there.
+    patches: whether and how patches are shown instead of whole pictures.
     multiprocessing_context: 'fork', 'spawn' or 'forkserver'; None takes Python's default.
     The workers live as long as the iterator. Raises `UserError` at once if `world_size` does not
     divide the batch, and during the iteration if a picture is damaged.
     """
     sampler = InfiniteSampler(global_batch, rank, world_size, start_images)
     loader = DataLoader(
-        TrainingDraws(dataset, seed, mirror),
+        TrainingDraws(dataset, seed, mirror, patches),
         batch_size=sampler.rank_batch,
         sampler=sampler,
         num_workers=num_workers,
@@ -129,6 +145,12 @@ def _collate(draws: list[dict[str, Any]] | UserError) -> Batch | UserError:
     if isinstance(draws, UserError):
         return draws
     indices = torch.tensor([draw["index"] for draw in draws])
+    boxes = None
+    if "box" in draws[0]:
+        boxes = torch.tensor([draw["box"] for draw in draws], dtype=torch.float64)
     return Batch(
-        torch.stack([draw["image"] for draw in draws]), [draw["caption"] for draw in draws], indices
+        torch.stack([draw["image"] for draw in draws]),
+        [draw["caption"] for draw in draws],
+        indices,
+        boxes,
     )

@@ -6,7 +6,9 @@ The data set is a zip or a folder that `dataset_tool.py` or StyleGAN's tools wro
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
 import os
 from typing import Any, NamedTuple
 
@@ -15,9 +17,11 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.archive import Entry
+from datasets.patches import FRAME, cut
 from datasets.picture_files import PictureError, load_stored
 from datasets.stylegan import NO_CAPTIONS, LabelCaptions, open_archive
 from dnnlib.errors import UserError
+from dnnlib.names import listing
 
 
 class Record(NamedTuple):
@@ -33,6 +37,7 @@ class TextImageDataset(Dataset):
 
     path: a zip archive or a prepared folder. split: 'train', 'test' or 'all'.
     labels: how to make captions of class labels, in archives of StyleGAN's tools.
+    native: whether the pictures may differ in size; `resolution` raises `UserError` then.
     Raises `UserError` for a path that is no data set and a split without pictures. `__getitem__`
     raises it for a picture that is damaged or does not have the size in `dataset.json`.
     """
@@ -45,7 +50,7 @@ class TextImageDataset(Dataset):
         self._archive = open_archive(path, labels)
         entries = self._archive.entries()
         self._entries = [entry for entry in entries if split in ("all", entry.split)]
-        self.split = split
+        self.split, self._frame = split, 0
         self.splits = frozenset(entry.split for entry in entries)  # of the whole archive
         # If one picture has captions, all have: `Archive.entries` checks it.
         self.has_captions = any(entry.captions for entry in entries)
@@ -81,9 +86,39 @@ class TextImageDataset(Dataset):
         return self._archive.path.stem
 
     @property
+    def native(self) -> bool:
+        return self._archive.native and not self._frame
+
+    @property
     def resolution(self) -> tuple[int, int]:
-        """(width, height) of every picture in pixels."""
-        return self._archive.resolution
+        """(width, height) of every picture in pixels. Raises `UserError` where sizes differ."""
+        return (self._frame, self._frame) if self._frame else self._archive.resolution
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(width, height) of one picture in pixels, without decoding it."""
+        return (self._frame, self._frame) if self._frame else self._entries[index].size
+
+    @property
+    def least_side(self) -> int:
+        """The shortest side of all pictures in pixels."""
+        return min(min(self.size(index)) for index in range(len(self)))
+
+    def framed(self, side: int) -> TextImageDataset:
+        """The same pictures, each cut to the square in its middle and shrunk to `side` pixels.
+
+        Raises `UserError` if a picture is smaller than that.
+        """
+        small = [entry.file for entry in self._entries if min(entry.size) < side]
+        if small:
+            raise UserError(
+                f"{self._archive.path}: {len(small)} of {len(self)} pictures have fewer than "
+                f"{side} pixels on their short side ({listing(small)}); leave them out "
+                f"(dataset_tool.py folder --resolution {side}x{side} --transform none)"
+            )
+        framed = copy.copy(self)
+        framed._frame = side
+        framed.__dict__.pop("content_hash", None)
+        return framed
 
     @property
     def info(self) -> dict[str, Any]:
@@ -93,7 +128,10 @@ class TextImageDataset(Dataset):
     @functools.cached_property
     def content_hash(self) -> str:
         """A hash of the content of the archive with all splits; see `Archive.content_hash`."""
-        return self._archive.content_hash()
+        content = self._archive.content_hash()
+        if not self._frame:
+            return content
+        return hashlib.sha256(f"{content} framed at {self._frame}".encode()).hexdigest()
 
     def _decode(self, entry: Entry) -> torch.Tensor:
         where = f"{self._archive.path}: {entry.file}"
@@ -102,13 +140,13 @@ class TextImageDataset(Dataset):
         except PictureError as error:
             raise UserError(f"{error}; make the data set again") from None
         height, width = pixels.shape[:2]
-        if (width, height) != self.resolution or mode not in self._archive.modes:
+        if (width, height) != entry.size or mode not in self._archive.modes:
             modes = " or ".join(self._archive.modes)
             raise UserError(
                 f"{where} is {mode} {width}x{height}, but the data set has {modes} "
-                f"{self.resolution[0]}x{self.resolution[1]}; make the data "
-                "set again"
+                f"{entry.size[0]}x{entry.size[1]}; make the data set again"
             )
         if mode == "L":
             pixels = np.stack([pixels] * 3, axis=2)
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        return cut(image, FRAME, self._frame) if self._frame else image

@@ -25,14 +25,15 @@ def archive_faults(path: str | os.PathLike) -> Iterator[str]:
     if not items:
         yield f"{INDEX}: items is empty"
     for number, item in enumerate(items):
-        fault = entry_fault(item)
+        fault = entry_fault(item, native=archive.native)
         if fault:
             yield f"{INDEX}: items[{number}]: {fault}"
         else:
             captioned[item["file"]] = bool(item["captions"])
         yield from _repeats(item, number, seen)
         if isinstance(item, dict) and isinstance(item.get("file"), str):
-            yield from _picture_faults(archive, item["file"])
+            size = item.get("size") if archive.native else list(archive.resolution)
+            yield from _picture_faults(archive, item["file"], size)
     mixture = mixture_fault(captioned)
     if mixture:
         yield f"{INDEX}: {mixture}"
@@ -50,7 +51,8 @@ def _repeats(item: Any, number: int, seen: dict[str, set[str]]) -> Iterator[str]
             values.add(value)
 
 
-def _picture_faults(archive: Archive, name: str) -> Iterator[str]:
+def _picture_faults(archive: Archive, name: str, size: Any) -> Iterator[str]:
+    """size: [width, height] as `dataset.json` gives it, which may be of a wrong form."""
     try:
         mode, pixels = load_stored(archive.read(name), name)
     except PictureError as error:
@@ -59,8 +61,8 @@ def _picture_faults(archive: Archive, name: str) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    (height, width), (want_width, want_height) = pixels.shape[:2], archive.resolution
-    if (width, height) != (want_width, want_height):
-        yield f"{name}: size is {width}x{height}, not {want_width}x{want_height}"
+    height, width = pixels.shape[:2]
+    if isinstance(size, list) and [width, height] != size:
+        yield f"{name}: size is {width}x{height}, not {'x'.join(map(str, size))}"
     if mode not in archive.modes:
         yield f"{name}: mode is {mode}, not {' or '.join(archive.modes)}"

@@ -213,7 +213,7 @@ class Session:
     @once
     def reals(self, reference: Reference) -> Reals:
         """The real pictures of a reference. Raises `UserError` for an option that is missing."""
-        return self.sources.reals(reference)
+        return self.sources.reals(reference, self.resolution)
 
     @once
     def detector(self, name: str) -> Detector:

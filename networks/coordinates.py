@@ -156,9 +156,8 @@ class Axis:
 
     def _position(self, index: Number) -> Number:
         """In float64, of one sample (a number) or of many (a tensor), by the same operations."""
-        centers = self.convention == "centers"
-        fraction = (index + 0.5) / self.count if centers else index / (self.count - 1)
-        return self.low + (self.high - self.low) * fraction
+        fraction = sample_fractions(index, self.count, self.convention)
+        return at_fraction(self.low, self.high, fraction)
 
     @property
     def _intervals(self) -> int:
@@ -182,6 +181,16 @@ class Axis:
         if (self.high - self.low) * grid != self._intervals or start != math.floor(start):
             return None
         return range(int(start), int(start) + self.count)
+
+
+def sample_fractions(index: Number, count: int, convention: Convention) -> Number:
+    """Where a sample lies between the ends of its axis, 0 to 1: the convention of pixel centres."""
+    return (index + 0.5) / count if convention == "centers" else index / (count - 1)
+
+
+def at_fraction(low: Any, high: Any, fraction: Number) -> Number:
+    """The position between `low` and `high`, numbers or tensors."""
+    return low + (high - low) * fraction
 
 
 def _float32(x: float) -> float:

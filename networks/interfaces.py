@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ from torch.nn import functional
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from torch_utils.tensors import to_device
+
+if TYPE_CHECKING:
+    from networks.patches import Patches
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,14 @@ class Generator(nn.Module, abc.ABC):
     latent_shape: shape of one latent z; that of the style codes unless a subclass sets another.
     tokens_mean: buffer [k, d], the running mean of the style codes in training. It is the centre of
         the truncation.
+    takes_patches: whether `prepare` also takes `networks.patches.Patches`, another box for each
+        sample.
     """
 
     config: Any  # each subclass has its config class, with sentence_dim and word_dim
     latent_shape: tuple[int, ...]
     tokens_mean: torch.Tensor
+    takes_patches: bool = False
 
     def __init__(self, token_shape: tuple[int, int]) -> None:
         super().__init__()
@@ -181,6 +187,16 @@ class Generator(nn.Module, abc.ABC):
         Training calls it once for each step, on every rank. Returns scalars to log, by name.
         """
         return {}
+
+    def draw_patches(self, codes: Codes, patches: Patches) -> torch.Tensor:
+        """Draw one patch of each sample: [N, 3, side, side] in [-1, 1] up to overshoot.
+
+        One by one, unless `prepare` takes the patches of all samples at once (`takes_patches`).
+        """
+        if self.takes_patches:
+            return self.synthesis(codes, cast("View", patches))
+        views = enumerate(patches.views())
+        return torch.cat([self.synthesis(codes[i : i + 1], view) for i, view in views])
 
     def forward(self, z: torch.Tensor, text: TextFeatures | None, view: View) -> torch.Tensor:
         return self.synthesis(self.mapping(z, text), view)

@@ -14,15 +14,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional
 
+from dnnlib.bounds import AtLeastOne, NotNegative, Positive, Probability, check_bounds
 from torch_utils.distributed import sum_over_ranks
-from training.config import AugmentConfig
 
 NUM_UNIFORMS = 20  # per picture: a gate and up to two parameters for each of the eight transforms
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Differentiable augmentation of the pictures that D sees (ADA, Karras et al. 2020).
+
+    mode: noaug, fixed (p stays) or ada (p follows the target).
+    p: probability of a transform, at the start for ada.
+    target: E[sign(D(real))] that ADA holds.
+    kimg: time that p needs from 0 to 1.
+    interval: D steps between adjustments of p.
+    flip: mirror pictures at random.
+    translation .. cutout: maximal strength of a transform, 0 = off. Translation is in frame widths,
+        scale in octaves, rotation in turns, the three of colour in units of the [-1, 1] range,
+        cutout is the side of the square in frame widths.
+    whole_pixels: translation by whole pixels, which blurs nothing where scale and rotation are 0.
+    """
+
+    mode: Literal["noaug", "fixed", "ada"] = "ada"
+    p: Probability = 0.0
+    target: float = 0.6
+    kimg: Positive = 500.0
+    interval: AtLeastOne = 4
+    flip: bool = True
+    translation: NotNegative = 0.125
+    whole_pixels: bool = False
+    scale: NotNegative = 0.2
+    rotation: NotNegative = 0.0
+    brightness: NotNegative = 0.2
+    contrast: NotNegative = 0.5
+    saturation: NotNegative = 1.0
+    cutout: NotNegative = 0.5
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "augment.")
 
 
 class Augmentation:

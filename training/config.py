@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
+from datasets.patches import WHOLE_PICTURES, PatchConfig
 from datasets.stylegan import LabelCaptions
 from dnnlib.bounds import (
     AtLeastOne,
@@ -29,7 +30,9 @@ from networks.discriminators import DiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GeneratorConfig, QuantizedConfig
 from networks.interfaces import Generator
 from networks.layers.vector_quantizer import VectorQuantizerConfig
+from networks.patches import PLACE_DIM
 from networks.text_encoders import encoder_widths
+from training.augment import AugmentConfig
 from training.power_profiles import LONGEST, SHORTEST
 
 _LONGEST_KIMG = "must lie between 0 and 1e9"
@@ -126,41 +129,6 @@ class EmaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Differentiable augmentation of the pictures that D sees (ADA, Karras et al. 2020).
-
-    mode: noaug, fixed (p stays) or ada (p follows the target).
-    p: probability of a transform, at the start for ada.
-    target: E[sign(D(real))] that ADA holds.
-    kimg: time that p needs from 0 to 1.
-    interval: D steps between adjustments of p.
-    flip: mirror pictures at random.
-    translation .. cutout: maximal strength of a transform, 0 = off. Translation is in frame widths,
-        scale in octaves, rotation in turns, the three of colour in units of the [-1, 1] range,
-        cutout is the side of the square in frame widths.
-    whole_pixels: translation by whole pixels, which blurs nothing where scale and rotation are 0.
-    """
-
-    mode: Literal["noaug", "fixed", "ada"] = "ada"
-    p: Probability = 0.0
-    target: float = 0.6
-    kimg: Positive = 500.0
-    interval: AtLeastOne = 4
-    flip: bool = True
-    translation: NotNegative = 0.125
-    whole_pixels: bool = False
-    scale: NotNegative = 0.2
-    rotation: NotNegative = 0.0
-    brightness: NotNegative = 0.2
-    contrast: NotNegative = 0.5
-    saturation: NotNegative = 1.0
-    cutout: NotNegative = 0.5
-
-    def __post_init__(self) -> None:
-        check_bounds(self, "augment.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class TextConfig:
     """What happens to text features before the networks read them.
 
@@ -186,6 +154,8 @@ class TrainConfig:
     labels: how captions are made of class labels, where `data` is an archive of StyleGAN's tools.
     text_cache: keep the text features of the data set on disk, for frozen encoders whose pass
         takes longer than a read.
+    resolution: side of the frame that samples and metrics show. D reads it, unless `patches` is on.
+    patches: D reads patches of `patches.side` pixels of pictures of any size.
     start_resolution, start_kimg: the first `start_kimg` kimg train at that side, for a fraction of
         the cost. Real pictures are shrunk, and an implicit generator draws at their size. 0 = off.
     lr_decay: share of the run, at its end, over which both learning rates fall linearly to 5 %
@@ -216,6 +186,7 @@ class TrainConfig:
     optimizer_d: AdamConfig = field(default_factory=AdamConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    patches: PatchConfig = WHOLE_PICTURES
     kimg: Kimg = 25000.0
     start_resolution: int = 0
     start_kimg: StartKimg = 0.0
@@ -238,10 +209,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        of_side = "patches.side" if self.patches.side else "resolution"
         _check(
-            self.discriminator.resolution == self.resolution,
+            self.discriminator.resolution == self.judged_side,
             f"discriminator.resolution: {self.discriminator.resolution} differs from "
-            f"resolution = {self.resolution}",
+            f"{of_side} = {self.judged_side}",
+        )
+        _check(
+            self.patches.side <= self.resolution,
+            f"patches.side: {self.patches.side} is larger than resolution = {self.resolution}; "
+            f"take a smaller --patch, or add --set resolution={self.patches.side}",
+        )
+        _check(
+            not self.patches.side or self.generator.any_view,
+            f"patches.side: {self.generator.kind} draws the whole frame at one size only; train "
+            "eidgan, creps, inrgan or cips on patches, or leave --patch out",
         )
         size = getattr(self.generator, "resolution", self.resolution)
         _check(
@@ -268,8 +250,8 @@ class TrainConfig:
         if self.start_resolution:
             # A head halves its map until it is at most 4 wide; half of that still fits its kernels.
             _check(
-                self.resolution <= 2 * self.start_resolution <= 2 * self.resolution,
-                f"start_resolution: must lie between half of resolution = {self.resolution} and "
+                self.judged_side <= 2 * self.start_resolution <= 2 * self.judged_side,
+                f"start_resolution: must lie between half of {of_side} = {self.judged_side} and "
                 f"all of it, got {self.start_resolution}",
             )
             _check(
@@ -309,10 +291,15 @@ class TrainConfig:
         loss = replace(self.loss, mismatch=0.0, cond=0.0, cong=0.0, matching_aware_gp=0.0)
         return replace(self, generator=generator, loss=loss, text=TextConfig(), text_cache=False)
 
+    @property
+    def judged_side(self) -> int:
+        """The side of the pictures or patches that D reads, in pixels."""
+        return self.patches.side or self.resolution
+
     def side_at(self, images: int) -> int:
         """The side of the pictures of the step that begins after `images` images."""
         early = self.start_resolution and images < self.start_kimg * 1000
-        return self.start_resolution if early else self.resolution
+        return self.start_resolution if early else self.judged_side
 
     def lr_scale(self, images: int) -> float:
         """Factor of both learning rates after `images` images.
@@ -360,9 +347,10 @@ class TrainConfig:
     def for_encoder(self, sentence_dim: int, word_dim: int) -> TrainConfig:
         """The same run for a text encoder of these widths; 0, 0 for a run without an encoder."""
         generator = self.generator.with_text(sentence_dim, word_dim)
+        place_dim = PLACE_DIM if self.patches.side else 0
         discriminator = self.discriminator.with_io(
-            self.resolution,
-            generator.condition_dim(sentence_dim),
+            self.judged_side,
+            generator.condition_dim(sentence_dim) + place_dim,
             sentence_dim if self.loss.cond else 0,
         )
         return replace(self, generator=generator, discriminator=discriminator)

@@ -27,7 +27,9 @@ def evaluate_ema(
     subject = GeneratorSubject(
         trainer.ema.model, trainer.encoder, config.text_encoder, config.resolution
     )
-    sources = Sources(data=Path(config.data), labels=config.labels)
+    sources = Sources(
+        data=Path(config.data), labels=config.labels, framed=bool(config.patches.side)
+    )
     for record in evaluate(
         subject,
         sources,

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -29,6 +29,7 @@ from networks.interfaces import (
     TextFeatures,
     Verdict,
 )
+from networks.patches import Patches
 from torch_utils.precision import autocast
 from torch_utils.rng import generator_for, normal_per_row
 from torch_utils.tensors import to_device
@@ -47,6 +48,8 @@ class MicroBatch:
     rows: the positions of these rows in the batch.
     batch: the number of rows in the batch of all ranks.
     stream: the name of the step's random streams (seed, "step", images seen, rollbacks).
+    patches: where the real images lie in their pictures; fakes are drawn at the same places. None
+        for whole pictures.
     """
 
     images: torch.Tensor
@@ -54,6 +57,7 @@ class MicroBatch:
     rows: slice
     batch: int
     stream: tuple[int | str, ...]
+    patches: Patches | None = None
 
     def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Standard normal numbers [n, *shape] on the images' device."""
@@ -170,10 +174,16 @@ class GanLoss:
         """
         player = "d" if self.config.shared_fakes else player
         codes = self.codes(micro, f"z-{player}")
-        images = self.generator.synthesis(codes, self.view)
+        images = self._images(codes, micro)
         uniforms = partial(micro.uniform, {"d": "augment-d-fake", "g": "augment-g"}[player])
         sensed = self.discriminator.sense(self.augment(images, uniforms))
         return Fakes(micro.text, codes, images, sensed)
+
+    def _images(self, codes: Codes, micro: MicroBatch) -> torch.Tensor:
+        """The whole frames of the codes, or their patches at the places of the real images."""
+        if micro.patches is None:
+            return self.generator.synthesis(codes, self.view)
+        return self.generator.draw_patches(codes, micro.patches)
 
     def _for_discriminator(self, micro: MicroBatch) -> Fakes:
         if self.keep_fakes and self.config.shared_fakes:
@@ -186,10 +196,18 @@ class GanLoss:
         kept, self._kept_fakes = self._kept_fakes, None
         return kept or self.draw(micro, "g")
 
-    def _judge(self, fakes: Fakes, sensed: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def _judge(self, micro: MicroBatch, hidden: Any, condition: TextFeatures | None) -> Verdict:
+        """D's verdict on the result of its `trunk`; with patches it reads their places, too."""
+        if micro.patches is not None:
+            condition = micro.patches.beside(condition, micro.images.device)
+        return self.discriminator.judge(hidden, condition)
+
+    def _judge_fakes(
+        self, micro: MicroBatch, fakes: Fakes, sensed: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
         """Logits of the fakes. `sensed` is `fakes.sensed`, detached for the loss of D."""
-        hidden = self.discriminator.read(sensed)
-        return self.discriminator.judge(hidden, self.generator.condition(fakes.text)).logits
+        condition = self.generator.condition(fakes.text)
+        return self._judge(micro, self.discriminator.read(sensed), condition).logits
 
     def discriminator_loss(
         self, micro: MicroBatch, *, regularise: bool
@@ -204,7 +222,7 @@ class GanLoss:
         with autocast(micro.images.device, self.precision):
             # Logits of fakes.
             fakes = self._for_discriminator(micro)
-            fake = self._judge(fakes, tuple(x.detach() for x in fakes.sensed))
+            fake = self._judge_fakes(micro, fakes, tuple(x.detach() for x in fakes.sensed))
 
             # Logits of real images. Gradient penalties need gradients of the images and of the
             # sentence features.
@@ -218,13 +236,13 @@ class GanLoss:
                 assert text is not None  # TrainConfig has checked it
                 text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
             hidden = self.discriminator.trunk(reals)
-            real = self.discriminator.judge(hidden, text)
+            real = self._judge(micro, hidden, text)
 
             # Adversarial terms; real images with the text of another image count as fakes.
             fake_term = adversarial.fake(fake)
             if config.mismatch:
                 assert condition is not None  # TrainConfig has checked it
-                mismatch = self.discriminator.judge(hidden, condition.roll(1)).logits
+                mismatch = self._judge(micro, hidden, condition.roll(1)).logits
                 mismatch_term = adversarial.fake(mismatch)
                 fake_term = (fake_term + config.mismatch * mismatch_term) / (1 + config.mismatch)
                 report("Logits/mismatch", mismatch)
@@ -269,7 +287,7 @@ class GanLoss:
         with autocast(micro.images.device, self.precision):
             fakes = self._for_generator(micro)
             codes = fakes.codes
-            logits = self._judge(fakes, fakes.sensed)
+            logits = self._judge_fakes(micro, fakes, fakes.sensed)
             loss = losses.ADVERSARIAL[config.adversarial].generator(logits)
             report("Loss/G", loss)
             if codes.commitment is not None:
@@ -291,7 +309,7 @@ class GanLoss:
             codes = self.codes(micro, "z-path")
             if not codes.tokens.requires_grad:  # without a mapping network, codes are the latents
                 codes = replace(codes, tokens=codes.tokens.requires_grad_(True))
-            images = self.generator.synthesis(codes, self.view)
+            images = self._images(codes, micro)
             lengths = losses.path_lengths(
                 images, codes.tokens, micro.large_normal("path", images.shape[1:])
             )

@@ -147,8 +147,8 @@ def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
 def open_dataset(config: TrainConfig) -> TextImageDataset:
     """Open the train split of the data set.
 
-    Raises `UserError` if the pictures do not have the recipe's resolution, and if captions are
-    missing that the recipe reads.
+    Raises `UserError` if the pictures do not have the recipe's resolution or are smaller than its
+    patches, and if captions are missing that the recipe reads.
     """
     if not config.data:
         raise UserError(
@@ -156,12 +156,15 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
             "e.g. --data data/openmoji64.zip"
         )
     dataset = TextImageDataset(config.data, split="train", labels=config.labels)
-    if dataset.resolution != (config.resolution, config.resolution):
+    if config.patches.side:
+        dataset.framed(config.patches.side)  # raises where a picture is smaller
+    elif dataset.resolution != (config.resolution, config.resolution):
         width, height = dataset.resolution
         raise UserError(
             f"--data {config.data}: pictures are {width}x{height}, recipe {config.recipe} wants "
             f"{config.resolution}x{config.resolution}; make the data set again with "
-            f"--resolution {config.resolution}x{config.resolution}"
+            f"--resolution {config.resolution}x{config.resolution} (or train on patches of larger "
+            f"pictures: --patch {config.resolution})"
         )
     if config.reads_text and not dataset.has_captions:
         raise UserError(

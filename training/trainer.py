@@ -15,6 +15,7 @@ import torch
 
 from networks.coordinates import View
 from networks.interfaces import TextEncoder, TextFeatures
+from networks.patches import Patches
 from networks.pretrained.frozen import fit_square
 from torch_utils.distributed import rank, sum_over_ranks, world_size
 from torch_utils.rng import seed_for
@@ -93,7 +94,7 @@ class Trainer:
             encoder,
             self.augment,
             config.loss,
-            config.resolution,
+            config.judged_side,
             self.collector,
             config.precision,
             keep_fakes=self.rounds == 1,
@@ -114,17 +115,22 @@ class Trainer:
             "loss": self.loss,
         } | optional
 
-    def step(self, images: torch.Tensor, captions: Sequence[str]) -> None:
+    def step(
+        self, images: torch.Tensor, captions: Sequence[str], boxes: torch.Tensor | None = None
+    ) -> None:
         """One training step of D and G.
 
         images: this rank's share of the batch, uint8 [batch / ranks, 3, R, R].
         captions: one for each image.
+        boxes: where the images lie in their pictures, float64 [batch / ranks, 3] on the CPU
+            (`datasets.patches`); None for whole pictures.
         """
         config, index = self.config, self.progress.images // self.config.batch
+        assert (boxes is not None) == bool(config.patches.side), "the loader draws the patches"
         for player in (self.player_d, self.player_g):
             player.scale_lr(config.lr_scale(self.progress.images))
         self.loss.view = View.square(config.side_at(self.progress.images))
-        micro_batches = self._split(images, captions)
+        micro_batches = self._split(images, captions, boxes)
 
         # Step of D.
         regularise = index % config.loss.r1_interval == 0
@@ -162,7 +168,9 @@ class Trainer:
         for player in (self.player_d, self.player_g):
             player.check(self.config.nan_policy)
 
-    def _split(self, images: torch.Tensor, captions: Sequence[str]) -> list[MicroBatch]:
+    def _split(
+        self, images: torch.Tensor, captions: Sequence[str], boxes: torch.Tensor | None = None
+    ) -> list[MicroBatch]:
         """Split this rank's share of a batch into micro batches on the device, with text features.
 
         At the start of a run with `start_resolution`, the images are shrunk.
@@ -178,7 +186,8 @@ class Trainer:
                 real = fit_square(real, self.loss.view.width).clamp(-1, 1)
             real = real.contiguous(memory_format=torch.channels_last)
             rows = slice(first + start, first + start + self.micro_size)
-            part = MicroBatch(real, text, rows, self.config.batch, stream)
+            patches = None if boxes is None else Patches(self.loss.view.width, boxes[piece])
+            part = MicroBatch(real, text, rows, self.config.batch, stream, patches)
             if text is not None and self.config.text.noise:
                 normal = part.normal("text-noise", text.sentence.shape[1:])
                 part = replace(part, text=text.perturbed(normal, self.config.text.noise))

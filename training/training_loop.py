@@ -71,7 +71,10 @@ class TrainingLoop:
         self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
         self.checkpoint = CheckpointIO(run_dir, self.trainer.objects, to_dict(config))
-        self.grid = SampleGrid(dataset, config.seed, config.resolution)
+        # Pictures that patches are cut from are shown as frames, none enlarged.
+        frame = min(config.resolution, dataset.least_side)
+        shown = dataset.framed(frame) if config.patches.side else dataset
+        self.grid = SampleGrid(shown, config.seed, config.resolution)
         self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch
         self.tick_images = max(round(config.tick_kimg * 1000), 1)
         self.stop_requested = False
@@ -178,6 +181,7 @@ class TrainingLoop:
             start_images=self.trainer.progress.images,
             num_workers=config.workers,
             pin_memory=self.device.type == "cuda",
+            patches=config.patches,
         )
 
     def _crossed(self, period: int) -> bool:
@@ -191,7 +195,7 @@ class TrainingLoop:
         tick_start, tick_began = progress.images, time.monotonic()
         while progress.images < self.total_images:
             batch = next(batches)
-            self.trainer.step(batch.images, batch.captions)
+            self.trainer.step(batch.images, batch.captions, batch.boxes)
             done, stop = progress.images >= self.total_images, self._stop_agreed()
 
             # Tick: check the gradients, write the log, save a snapshot or a checkpoint.

@@ -171,7 +171,7 @@ def _text() -> Iterator[Evaluation]:
 
 
 def _beyond_the_frame() -> Iterator[Evaluation]:
-    scales: tuple[tuple[int, Sight], ...] = ((2, "x2"), (4, "x4"))
+    scales: tuple[tuple[int, Sight], ...] = ((2, "x2"), (4, "x4"), (8, "x8"))
     for factor, sight in scales:
         pictures, reference = Pictures(sight=sight), Reference(sight=sight)
         words = f"KID at {factor}S, native against S enlarged; --data-large at {factor}S"

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import torch
 
 FIDELITY_SEED = 2020  # the default of torch-fidelity
-ENLARGED: dict[Sight, Sight] = {"x2": "x2_enlarged", "x4": "x4_enlarged"}
+ENLARGED: dict[Sight, Sight] = {
+    "x2": "x2_enlarged",
+    "x4": "x4_enlarged",
+    "x8": "x8_enlarged",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

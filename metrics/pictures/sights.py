@@ -19,7 +19,9 @@ from metrics.pictures.specifications import Reference, Sight
 from networks.coordinates import View
 from torch_utils.rng import generator_for, seed_for
 
-FACTORS: dict[Sight, int] = {"x2": 2, "x4": 4, "x2_enlarged": 2, "x4_enlarged": 4}
+_SCALED: dict[Sight, int] = {"x2": 2, "x4": 4, "x8": 8}
+_ENLARGED: dict[Sight, int] = {"x2_enlarged": 2, "x4_enlarged": 4, "x8_enlarged": 8}
+FACTORS: dict[Sight, int] = _SCALED | _ENLARGED
 RING_BOX = (-0.25, -0.25, 1.25, 1.25)
 GREY = 127
 # So many generated pictures in a row share one window, so that the network works in batches.

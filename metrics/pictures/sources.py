@@ -11,7 +11,7 @@ from datasets.stylegan import NO_CAPTIONS, LabelCaptions
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from metrics.pictures.picture_folder import PictureFolder
-from metrics.pictures.sights import RealPictures
+from metrics.pictures.sights import RealPictures, real_side
 from metrics.pictures.specifications import Reference
 
 
@@ -24,6 +24,8 @@ class Sources:
     - `large`: a data set with larger real pictures.
     - `weights`: local files of detectors by name.
     - `labels`: how captions are made of the class labels of `data`.
+    - `framed`: real pictures are the frames of `data`, shrunk to the size that an evaluation asks
+      for, as in training on patches. Data sets of native sizes are always read so.
     """
 
     data: Path | None = None
@@ -31,6 +33,7 @@ class Sources:
     large: Path | None = None
     weights: Mapping[str, Path] = field(default_factory=dict)
     labels: LabelCaptions = NO_CAPTIONS
+    framed: bool = False
 
     @property
     def statistics(self) -> Path | None:
@@ -46,14 +49,21 @@ class Sources:
             )
         return TextImageDataset(self.data, split=split, labels=self.labels)
 
-    def reals(self, reference: Reference) -> Reals:
-        """The real pictures of a reference. Raises `UserError` for an option that is missing."""
+    def reals(self, reference: Reference, side: int) -> Reals:
+        """The real pictures of a reference beside generated ones of `side` pixels.
+
+        Raises `UserError` for an option that is missing.
+        """
         path, option = self.reference or self.data, "--ref" if self.reference else "--data"
-        if reference.sight != "native":
+        if reference.sight != "native" and not (self.framed and self.large is None):
             path, option = self.large, "--data-large"
         if path is not None:
             pictures = open_pictures(path, reference.split)
-            return Reals(pictures, f"{option} {path}", not isinstance(pictures, PictureFolder))
+            if isinstance(pictures, PictureFolder):
+                return Reals(pictures, f"{option} {path}", cacheable=False)
+            if (pictures.native or self.framed) and reference.sight != "patch":
+                pictures = pictures.framed(real_side(reference.sight, side))
+            return Reals(pictures, f"{option} {path}", cacheable=True)
         if reference.sight == "native":
             raise UserError("--data or --ref is missing: the real pictures to compare with")
         raise UserError(

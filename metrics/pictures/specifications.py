@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Split = Literal["train", "test", "all"]
-Sight = Literal["native", "x2", "x4", "x2_enlarged", "x4_enlarged", "ring", "patch"]
+Sight = Literal[
+    "native", "x2", "x4", "x8", "x2_enlarged", "x4_enlarged", "x8_enlarged", "ring", "patch"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +22,8 @@ class Pictures:
     S is the trained resolution of the network in pixels. The sights are:
 
     - "native": the trained frame at S, sampled at pixel centres.
-    - "x2", "x4": the same frame rendered at 2S and 4S.
-    - "x2_enlarged", "x4_enlarged": the frame at S, enlarged bicubically to 2S and 4S.
+    - "x2", "x4", "x8": the same frame rendered at 2S, 4S and 8S.
+    - "x2_enlarged" and so on: the frame at S, enlarged bicubically to 2S, 4S and 8S.
     - "ring": the box -0.25..1.25 at 1.5 S, with the frame itself painted grey.
     - "patch": a seeded S x S window of the frame, at the scale of the large real pictures.
 

@@ -104,6 +104,8 @@ class StyledBlock(nn.Module):
 class Creps(StyleGenerator):
     """The CREPS generator; see the module. The config is the attribute `config`."""
 
+    takes_patches = True
+
     def __init__(self, config: CrepsConfig) -> None:
         super().__init__(config)
         widths = (config.channels[0], *config.channels)

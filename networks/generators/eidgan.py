@@ -159,6 +159,8 @@ class DualModulationBlock(nn.Module):
 class Eidgan(Generator):
     """See the module; `config` is kept as `.config`."""
 
+    takes_patches = True
+
     def __init__(self, config: EidganConfig) -> None:
         super().__init__(token_shape=(config.num_tokens, config.token_dim))
         self.config = config

@@ -46,10 +46,10 @@ ACROSS_CPU, ACROSS_GPU = 1, 16
 class LineFunction:
     """The lines of one batch of codes as a function of coordinates.
 
-    emit: heights [H] of rows and places [W] of columns -> what each block of the trunk emits, [N,
-    (H + W) * D, K], rows before columns. cycles: the generator's bandwidth, in cycles per frame.
-    summed: a level composes the running sum of the lines up to it, l_n = (l_{n-1} + lines_n) /
-    sqrt(2), as the released CREPS does, instead of the lines of its block (eq. 4).
+    emit: heights [(N,) H] of rows and places [(N,) W] of columns -> what each block of the trunk
+    emits, [N, (H + W) * D, K], rows before columns. cycles: the generator's bandwidth, in cycles
+    per frame. summed: a level composes the running sum of the lines up to it, l_n = (l_{n-1} +
+    lines_n) / sqrt(2), as the released CREPS does, instead of the lines of its block (eq. 4).
     """
 
     emit: Callable[[torch.Tensor, torch.Tensor], Iterable[torch.Tensor]]
@@ -59,8 +59,11 @@ class LineFunction:
     def levels(
         self, rows: torch.Tensor, columns: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Each level's lines of the rows [N, H, D, K] and of the columns [N, W, D, K]."""
-        sizes = [rows.shape[0], columns.shape[0]]
+        """Each level's lines of the rows [N, H, D, K] and of the columns [N, W, D, K].
+
+        rows [H] or [N, H], columns [W] or [N, W]: their coordinates, of all samples or of each.
+        """
+        sizes = [rows.shape[-1], columns.shape[-1]]
         level: torch.Tensor | None = None
         for lines in self.emit(rows, columns):
             level = lines if level is None or not self.summed else (level + lines) * math.sqrt(0.5)

@@ -45,6 +45,10 @@ class QuantizedConfig(GeneratorOptions):
     def word_dim(self) -> int:
         return self.generator.word_dim
 
+    @property
+    def any_view(self) -> bool:
+        return self.generator.any_view
+
     def with_text(self, sentence_dim: int, word_dim: int) -> QuantizedConfig:
         return replace(self, generator=self.generator.with_text(sentence_dim, word_dim))
 
@@ -62,6 +66,7 @@ class QuantizedGenerator(Generator):
         generator = config.generator.build()
         super().__init__((generator.tokens_mean.shape[0], generator.tokens_mean.shape[1]))
         self.config, self.generator, self.latent_shape = config, generator, generator.latent_shape
+        self.takes_patches = generator.takes_patches
         widths = {"sentence": config.sentence_dim, "words": config.word_dim}
         self.quantizers = nn.ModuleDict(
             {

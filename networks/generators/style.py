@@ -43,6 +43,11 @@ class GeneratorOptions(abc.ABC):
     def word_dim(self) -> int:
         """Width of the word features, 0 = not read."""
 
+    @property
+    def any_view(self) -> bool:
+        """Whether the generator draws any part of the plane, at any size."""
+        return True
+
     def with_text(self, sentence_dim: int, word_dim: int) -> Self:
         """The same config for a text encoder of these widths; inputs of width 0 stay off."""
         new = {"sentence_dim": sentence_dim, "word_dim": word_dim}

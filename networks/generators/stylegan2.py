@@ -47,6 +47,7 @@ class Stylegan2Config(GeneratorOptions):
     """
 
     kind: ClassVar[str] = "stylegan2"
+    any_view: ClassVar[bool] = False
     word_dim: ClassVar[int] = 0  # word features are not used
 
     resolution: int = 256

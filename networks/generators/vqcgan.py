@@ -42,6 +42,7 @@ class VqcganConfig(GeneratorOptions):
     """
 
     kind: ClassVar[str] = "vqcgan"
+    any_view: ClassVar[bool] = False
 
     resolution: int = 256
     sentence_dim: int = 512

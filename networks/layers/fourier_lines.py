@@ -62,7 +62,7 @@ class FourierLines(nn.Module):
 
     def at(self, rows: torch.Tensor, columns: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         """The line inputs of rows at the heights `rows` [H] and columns at `columns` [W], in frame
-        units.
+        units. With [N, H] and [N, W], every sample has its coordinates.
         """
         weight = self.weight
         if self.affine is not None:
@@ -73,8 +73,8 @@ class FourierLines(nn.Module):
         return torch.cat(lines, dim=-3).flatten(-3, -2)
 
     def _placed(self, axes: list[torch.Tensor], style: torch.Tensor) -> list[torch.Tensor]:
-        """Coordinates [S] of both axes -> [N, S] at the places of the samples; as they are without
-        `place`.
+        """Coordinates [S] or [N, S] of both axes -> [N, S] at the places of the samples; as they
+        are without `place`.
         """
         if self.place is None:
             return axes

@@ -57,13 +57,15 @@ def tiny(config):
     else:
         scale = {"channel_base": 256, "channel_max": 32}
         scale |= {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}
+    patch = 16 if config.patches.side else 0
     return replace(
         config,
         generator=replace(small, **fields),
         resolution=32,
         text_encoder="hashed",
         text_cache=False,
-        discriminator=replace(judge, resolution=32, **scale),
+        discriminator=replace(judge, resolution=patch or 32, **scale),
+        patches=replace(config.patches, side=patch),
         loss=replace(config.loss, cond=0.0, cong=0.0, r1_interval=2, path_length_interval=2),
         batch=4,
         tick_kimg=0.004,

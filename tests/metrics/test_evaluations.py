@@ -88,6 +88,7 @@ def test_names_of_the_evaluation_plan_are_there():
         "eqr",
         "detail_x2",
         "detail_x4",
+        "detail_x8",
         "tile_exact",
         "pfid50k",
         "fid_extrapolated",
@@ -124,7 +125,8 @@ FROZEN = """
     cmmd10k 61c377c4 fd_dinov2_10k fd8b22e1 pr10k ace7c25a dc10k 4310fb85 fid10k_clean 82a2d556
     fid50k_full eb89feca kid_full_lite2 cda72257 clip_s acc3b3a9 clip_s_heldout ff16df83 clip_r
     c6803134 clip_r_prime a8e042f6 detail_x2 d5a55b45 detail_x2_lite2 ca850d19 detail_x4
-    a0ec2de8 detail_x4_lite2 89ade803 pfid50k c9353b8b pkid_lite2 650d21b6 fid_extrapolated
+    a0ec2de8 detail_x4_lite2 89ade803 detail_x8 50a4bb86 detail_x8_lite2 f2ee2a7c
+    pfid50k c9353b8b pkid_lite2 650d21b6 fid_extrapolated
     66140e92 kid_extrapolated_lite2 43a94a35 scale_x2 833c3daa scale_x4 c3ac6b7c tile_exact
     9941b1f4 swd bf5eac5d lattice 570b2279 motif f062e581 ppd 1252c606 kid_lite2 3fb4991b
     pr_lite2 89dcf432 dc_lite2 02ce5cd8 nearest_train_lite2 c86ac648 clip_s_small 1b7d2700

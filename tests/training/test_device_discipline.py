@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from configs import RECIPES, recipe
+from datasets.patches import PatchConfig
 from networks.discriminators import DISCRIMINATORS, DcganDiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import GENERATORS, preset
 from networks.interfaces import TextFeatures
@@ -126,6 +127,23 @@ def test_a_step_with_every_term_waits_for_nothing(tmp_path):
         step(trainer, gpu)
         mean = trainer.loss.path_length_mean
         assert mean.device == CUDA and mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["eidgan", "inrgan"])  # all patches at once, and one by one
+def test_a_step_on_patches_waits_for_nothing(kind):
+    config = replace(
+        recipe("debug"),
+        patches=PatchConfig(side=32),
+        generator=preset(f"{kind}-tiny"),
+        loss=LossConfig(r1_gamma=0.0),
+    )
+    boxes = torch.tensor([[0.0, 0.0, 1.0], [0.1, 0.3, 0.4]] * 2, dtype=torch.float64)
+    with fake_gpu() as gpu:
+        trainer = trainer_of(config)
+        images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).pin_memory()
+        with gpu.rules():
+            parts = trainer._split(images, CAPTIONS, boxes)
+            trainer._play(trainer.player_g, parts, trainer.loss.generator_loss)
 
 
 @pytest.mark.slow
