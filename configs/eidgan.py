@@ -157,7 +157,9 @@ def eidgan_flowers64() -> TrainConfig:
         ),
         discriminator=FrozenFeaturesConfig(resolution=64, sentence_dim=256),
         text=TextConfig(noise=0.5),
-        loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
+        loss=LossConfig(
+            adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0, imle=1.0
+        ),
         optimizer_g=AdamConfig(lr=0.002),
         optimizer_d=AdamConfig(lr=0.002),
         lr_decay=0.5,

@@ -63,6 +63,10 @@ class LossConfig:
     cong_interval: ConG is computed every so many G steps and scaled by the interval; this saves
         passes of the image tower.
     matching_aware_gp: weight of MA-GP, computed every D step (2 in DF-GAN).
+    imle: weight of G's distance to the real picture of the same text, for half of the samples. Of
+        `imle_latents` latents, the one counts whose picture comes nearest (implicit maximum
+        likelihood, Li and Malik 2018). So G cannot leave out what the real pictures show. Needs
+        `shared_fakes`.
     path_length, path_length_interval, path_length_decay: StyleGAN2's regulariser, computed every
         so many G steps.
     style_mixing: probability that the style codes behind a random cut come from a second latent.
@@ -78,6 +82,8 @@ class LossConfig:
     cong_interval: AtLeastOne = 1
     temperature: Positive = 0.1
     matching_aware_gp: NotNegative = 0.0
+    imle: NotNegative = 0.0
+    imle_latents: AtLeastOne = 8
     path_length: NotNegative = 0.0
     path_length_interval: AtLeastOne = 4
     path_length_decay: float = 0.01
@@ -85,6 +91,11 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "loss.")
+        _check(
+            not self.imle or (self.shared_fakes and not self.style_mixing),
+            "loss.imle: compares fakes with the real pictures that D has just read; add --set "
+            "loss.shared_fakes=true and leave loss.style_mixing at 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,13 @@ a micro batch. So the numbers of a picture do not depend on the split of the bat
 
 Some terms use the other rows of a forward pass, so they do depend on the split: minibatch
 statistics of D, mismatched texts, the negatives of ConD and ConG (those of all ranks), the target
-of the path length, and batch norms. For all of them but the negatives, N ranks equal one rank with
-N accumulation rounds.
+of the path length, the units of IMLE, and batch norms. For all of them but the negatives, N ranks
+equal one rank with N accumulation rounds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -29,61 +28,13 @@ from networks.interfaces import (
     TextFeatures,
     Verdict,
 )
-from networks.patches import Patches
 from torch_utils.precision import autocast
-from torch_utils.rng import generator_for, normal_per_row
-from torch_utils.tensors import to_device
 from torch_utils.training_stats import Collector
 from training import losses
 from training.augment import Augmentation
 from training.config import LossConfig
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """The rows of a step's batch that one forward pass processes.
-
-    images: real images [n, 3, R, R], float in [-1, 1].
-    text: features of their n captions, or None.
-    rows: the positions of these rows in the batch.
-    batch: the number of rows in the batch of all ranks.
-    stream: the name of the step's random streams (seed, "step", images seen, rollbacks).
-    patches: where the real images lie in their pictures; fakes are drawn at the same places. None
-        for whole pictures.
-    """
-
-    images: torch.Tensor
-    text: TextFeatures | None
-    rows: slice
-    batch: int
-    stream: tuple[int | str, ...]
-    patches: Patches | None = None
-
-    def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        """Standard normal numbers [n, *shape] on the images' device."""
-        return self._slice(
-            torch.randn(self.batch, *shape, generator=generator_for(*self.stream, purpose))
-        )
-
-    def uniform(self, purpose: str, width: int) -> torch.Tensor:
-        """Uniform numbers in [0, 1), [n, width], on the images' device."""
-        return self._slice(
-            torch.rand(self.batch, width, generator=generator_for(*self.stream, purpose))
-        )
-
-    def large_normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        """Standard normal numbers as in `normal`, but with one stream per row.
-
-        Use it for large shapes: drawing all rows of the batch would cost more than many streams.
-        """
-        return to_device(
-            normal_per_row(range(self.rows.start, self.rows.stop), shape, *self.stream, purpose),
-            self.images.device,
-        )
-
-    def _slice(self, draws: torch.Tensor) -> torch.Tensor:
-        """The rows of this micro batch out of draws for the whole batch."""
-        return to_device(draws[self.rows], self.images.device)
+from training.imle import nearest_latents, paired_rows
+from training.micro_batch import MicroBatch
 
 
 @dataclass(frozen=True)
@@ -91,13 +42,15 @@ class Fakes:
     """The result of one forward pass of G.
 
     text: text features of the images, or None. codes: style codes. images: [n, 3, R, R].
-    sensed: the output of D's `sense` for the augmented images.
+    sensed: the output of D's `sense` for the augmented images. reals: the same for the real images
+    of the micro batch, without a gradient; empty until D's loss has sensed them.
     """
 
     text: TextFeatures | None
     codes: Codes
     images: torch.Tensor
     sensed: tuple[torch.Tensor, ...]
+    reals: tuple[torch.Tensor, ...] = ()
 
 
 class GanLoss:
@@ -147,9 +100,12 @@ class GanLoss:
 
         With style mixing, the codes after a random position come from a second latent.
         """
-        codes = self.generator.mapping(
-            micro.normal(purpose, self.generator.latent_shape), micro.text
-        )
+        latents = micro.normal(purpose, self.generator.latent_shape)
+        if self.config.imle and purpose == "z-d":
+            latents[paired_rows(micro)] = nearest_latents(
+                self.generator, micro, self.view, self.config.imle_latents, self.collector
+            )
+        codes = self.generator.mapping(latents, micro.text)
         if self.config.style_mixing:
             second = self.generator.mapping(
                 micro.normal(purpose + "-mix", self.generator.latent_shape), micro.text
@@ -175,7 +131,9 @@ class GanLoss:
         player = "d" if self.config.shared_fakes else player
         codes = self.codes(micro, f"z-{player}")
         images = self._images(codes, micro)
-        uniforms = partial(micro.uniform, {"d": "augment-d-fake", "g": "augment-g"}[player])
+        # IMLE compares fakes with real images, so both are augmented alike.
+        fakes_of_d = "augment-d-real" if self.config.imle else "augment-d-fake"
+        uniforms = partial(micro.uniform, {"d": fakes_of_d, "g": "augment-g"}[player])
         sensed = self.discriminator.sense(self.augment(images, uniforms))
         return Fakes(micro.text, codes, images, sensed)
 
@@ -193,8 +151,16 @@ class GanLoss:
             return self.draw(micro, "d")
 
     def _for_generator(self, micro: MicroBatch) -> Fakes:
-        kept, self._kept_fakes = self._kept_fakes, None
-        return kept or self.draw(micro, "g")
+        fakes, self._kept_fakes = self._kept_fakes, None
+        fakes = fakes or self.draw(micro, "g")
+        if self.config.imle and not fakes.reals:
+            with torch.no_grad():
+                fakes = replace(fakes, reals=self.discriminator.sense(self._reals(micro)))
+        return fakes
+
+    def _reals(self, micro: MicroBatch) -> torch.Tensor:
+        """The augmented real images, a leaf tensor."""
+        return self.augment(micro.images, partial(micro.uniform, "augment-d-real")).detach()
 
     def _judge(self, micro: MicroBatch, hidden: Any, condition: TextFeatures | None) -> Verdict:
         """D's verdict on the result of its `trunk`; with patches it reads their places, too."""
@@ -228,14 +194,18 @@ class GanLoss:
             # sentence features.
             condition = self.generator.condition(micro.text)
             text = condition
-            reals = self.augment(micro.images, partial(micro.uniform, "augment-d-real")).detach()
+            reals = self._reals(micro)
             penalise = bool(config.r1_gamma and regularise)
             if penalise or config.matching_aware_gp:
                 reals.requires_grad_(True)
             if config.matching_aware_gp:
                 assert text is not None  # TrainConfig has checked it
                 text = replace(text, sentence=text.sentence.detach().requires_grad_(True))
-            hidden = self.discriminator.trunk(reals)
+            sensed = self.discriminator.sense(reals)
+            if self._kept_fakes is not None and config.imle:
+                sensed_reals = tuple(x.detach() for x in sensed)
+                self._kept_fakes = replace(self._kept_fakes, reals=sensed_reals)
+            hidden = self.discriminator.read(sensed)
             real = self._judge(micro, hidden, text)
 
             # Adversarial terms; real images with the text of another image count as fakes.
@@ -290,6 +260,10 @@ class GanLoss:
             logits = self._judge_fakes(micro, fakes, fakes.sensed)
             loss = losses.ADVERSARIAL[config.adversarial].generator(logits)
             report("Loss/G", loss)
+            if config.imle:
+                term = 2 * losses.feature_distance(fakes.sensed, fakes.reals, paired_rows(micro))
+                report("Loss/IMLE", term)
+                loss = loss + config.imle * term
             if codes.commitment is not None:
                 term = codes.commitment.mean()
                 report("Loss/commitment", term)

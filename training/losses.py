@@ -8,7 +8,7 @@ Shapes: N batch, P positions of a patch discriminator, C feature width. Logits a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -103,6 +103,22 @@ def path_lengths(images: torch.Tensor, tokens: torch.Tensor, noise: torch.Tensor
     scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad((images * scaled).sum(), tokens, create_graph=True)
     return gradient.float().square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def feature_distance(
+    fakes: Sequence[torch.Tensor], reals: Sequence[torch.Tensor], rows: slice
+) -> torch.Tensor:
+    """Mean squared difference of feature maps, each in units of the variance of the real maps.
+
+    fakes, reals: what D senses in N pictures, a tensor [N, C, S, S] for each scale; no gradient
+    reaches `reals`. rows: the rows to compare. Returns the mean over the scales and these rows,
+    times the share of these rows: their weight in a batch does not depend on how it is split.
+    """
+    terms = [
+        (fake[rows] - real[rows]).square().mean(dim=(1, 2, 3)).sum() / real.var()
+        for fake, real in zip(fakes, [x.detach().float() for x in reals], strict=True)
+    ]
+    return torch.stack(terms).mean() / len(reals[0])
 
 
 def info_nce(candidates: torch.Tensor, anchors: torch.Tensor, temperature: float) -> torch.Tensor:

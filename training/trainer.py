@@ -24,7 +24,8 @@ from torch_utils.training_stats import Collector
 from training.augment import Augmentation
 from training.config import TrainConfig
 from training.ema import Ema, PowerAverages
-from training.gan_loss import GanLoss, MicroBatch
+from training.gan_loss import GanLoss
+from training.micro_batch import MicroBatch
 from training.optimize import Player
 
 

@@ -17,7 +17,8 @@ from torch_utils.training_stats import Collector
 from training import losses
 from training.augment import NUM_UNIFORMS, Augmentation
 from training.config import AugmentConfig, LossConfig
-from training.gan_loss import GanLoss, MicroBatch
+from training.gan_loss import GanLoss
+from training.micro_batch import MicroBatch
 
 
 def text(n, width, seed=0):
@@ -80,17 +81,19 @@ def frozen_parts(augment, *, keep_fakes, **loss):
 
 
 @pytest.mark.slow
-def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws():
+@pytest.mark.parametrize(("imle", "expected"), [(0.0, [(2, 3), (1, 2)]), (0.5, [(4, 4), (2, 2)])])
+def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws(imle, expected):
     """Compare the gradients of D and G, with a step of D in between and augmentation on.
 
-    If the fakes are kept, G runs once, and the frozen network once for fakes.
+    If the fakes are kept, G runs once, and the frozen network once for fakes. IMLE adds a pass of
+    G to each draw of fakes. `expected` counts the passes of G's mapping and of the frozen network.
     """
     augment = Augmentation(AugmentConfig(mode="fixed", p=0.7), "cpu")
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     micro = MicroBatch(images, text(4, 64), slice(0, 4), 4, (0, "step", 0, 0))
     gradients, passes = [], []
     for keep_fakes in (False, True):
-        gan = frozen_parts(augment, keep_fakes=keep_fakes)
+        gan = frozen_parts(augment, keep_fakes=keep_fakes, imle=imle)
         runs: list[int] = []
         gan.generator.mapping_network.register_forward_hook(lambda *_, runs=runs: runs.append(0))
         gan.discriminator._tower[0].register_forward_hook(lambda *_, runs=runs: runs.append(1))
@@ -103,12 +106,20 @@ def test_one_pass_for_both_players_equals_two_passes_with_the_same_draws():
         of_g = torch.autograd.grad(gan.generator_loss(micro)[0], weights_g)
         gradients.append([*of_d, *of_g])
         passes.append((runs.count(0), runs.count(1)))
-    # Passes of G, and of the frozen network, which also sees the real pictures once.
-    assert passes == [(2, 3), (1, 2)]
+    assert passes == expected
     largest = max(gradient.abs().max() for gradient in gradients[0])
     assert largest > 1e-3
     difference = max((once - twice).abs().max() for twice, once in zip(*gradients, strict=True))
     assert difference < 1e-5 * largest
+
+
+def test_feature_distance_in_closed_form():
+    fakes = [torch.zeros(4, 2, 3, 3), torch.ones(4, 5, 1, 1)]
+    reals = [torch.ones(4, 2, 3, 3), torch.zeros(4, 5, 1, 1)]
+    reals[0][::2] = 3.0  # mean squared differences: 9 at even rows; the variance is 1 (72 values)
+    reals[1][1::2] = 2.0  # 1 at even rows; the variance is 1 (20 values)
+    even = losses.feature_distance(fakes, reals, slice(0, None, 2))
+    assert even.item() == pytest.approx((9 * 71 / 72 + 1 * 19 / 20) / 2 * (2 / 4))
 
 
 def test_gradient_penalties_on_frozen_features_are_refused():

@@ -69,7 +69,7 @@ FROZEN = replace(
     recipe("debug"),
     start_resolution=16,
     start_kimg=0.032,
-    loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0),
+    loss=LossConfig(adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0, imle=0.5),
     discriminator=FrozenFeaturesConfig(
         resolution=32, group_size=4, sentence_dim=64, **SMALL_FROZEN
     ),
@@ -192,10 +192,13 @@ def test_accumulation_over_two_rounds_equals_one_large_batch(openmoji32):
 
 @pytest.mark.slow
 def test_shared_fakes_are_drawn_again_where_the_batch_accumulates(openmoji32):
-    """Groups of four lie inside the halves; only the mismatched text depends on the split."""
+    """Groups of four lie inside the halves.
+
+    The mismatched text and the units of IMLE depend on the split, so they are off.
+    """
     config = replace(
         FROZEN,
-        loss=replace(FROZEN.loss, mismatch=0.0),
+        loss=replace(FROZEN.loss, mismatch=0.0, imle=0.0),
         augment=replace(FROZEN.augment, mode="fixed", p=0.5),
     )
     whole, halves = make_trainer(config), make_trainer(replace(config, batch_gpu=config.batch // 2))
