@@ -160,9 +160,10 @@ class LineTable:
     def read(self, coordinates: torch.Tensor) -> torch.Tensor:
         """[P] -> [N, P, B, D, K]: the cubic through the four nearest samples."""
         batch, length, *shape = self.values.shape
-        place = coordinates / self.spacing - self.first
-        first = place.floor().clamp(1, length - 3) - 1
-        u = place - first  # 1 ... 2, between the second and the third of four samples
+        place = coordinates / self.spacing
+        first = (place.floor() - self.first).clamp(1, length - 3) - 1
+        # Exact, so that a coordinate reads the same numbers from every table that reaches it.
+        u = place - (first + self.first)  # 1 ... 2, between the second and third of four samples
         a, b, c, d = u, u - 1, u - 2, u - 3
         taps = torch.stack([b * c * d / -6, a * c * d / 2, a * b * d / -2, a * b * c / 6], dim=1)
         index = first.long()[:, None] + torch.arange(4, device=first.device)
