@@ -1,4 +1,4 @@
-"""`Painter`: from states to pixels. It keeps networks, codes, lines and finished tiles, all bounded.
+"""`Painter`: from states to pixels. It keeps networks, codes, lines and tiles, all of them bounded.
 
 A download is drawn as generate.py draws it, so that the file has the same bytes. Tiles are drawn
 from lines that they share (`explorer.strips`), and equal the same pixels of one picture to 1e-5.

@@ -130,9 +130,7 @@ class Explorer:
         data = await _result(request, work)
         (name,) = picture_names([picture.state.prompt], [picture.state.seed])
         attachment = f"attachment; filename*=UTF-8''{quote(name)}"
-        return Response(
-            data, media_type="image/png", headers={"Content-Disposition": attachment}
-        )
+        return Response(data, media_type="image/png", headers={"Content-Disposition": attachment})
 
     async def command(self, request: Request) -> Response:
         picture, window, (width, height) = self._part(request, MAX_DOWNLOAD_PX)
@@ -228,9 +226,7 @@ async def _result(request: Request, work: Future[Any]) -> Any:
             result.cancel()  # cancels the job, too, where it has not begun
 
 
-def _sentence(
-    status: int, **headers: str
-) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _sentence(status: int, **headers: str) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(request: Request, error: Exception) -> Response:
         return refusal(status, str(error), **headers)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import socket
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 import uvicorn
@@ -26,7 +26,7 @@ BACKLOG = 128  # connections that wait to be taken
 
 
 def serve(network: str | None, runs: str, host: str, port: int, device: str, ops: str) -> None:
-    """Serve until Ctrl-C, then end the process. The arguments are those of explore.py.
+    """Serve until Ctrl-C, which ends the process. The arguments are those of explore.py.
 
     Raises `UserError` for an address that is taken, and where no network is found.
     """
@@ -40,15 +40,22 @@ def serve(network: str | None, runs: str, host: str, port: int, device: str, ops
     with listening(host, port) as listener:
         port = listener.getsockname()[1]
         token = None if is_local(host) else secrets.token_urlsafe(24)
-        server = uvicorn.Server(settings(explorer, token, port))
+        server = Server(settings(explorer, token, port))
         explorer.warm()
-        click.echo(f"{len(catalog.networks())} networks, on {where}. Open {link(host, port, token)}")
+        click.echo(
+            f"{len(catalog.networks())} networks, on {where}. Open {link(host, port, token)}"
+        )
         click.echo("Ctrl-C ends the explorer.")
         sys.stdout.flush()
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
-    sys.stdout.flush()
-    os._exit(0)  # at once: a normal exit would wait for what PyTorch computes in other threads
+        server.run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """A server that leaves at once on Ctrl-C and SIGTERM: nothing here has to be saved."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # A normal exit would wait for answers, and for what PyTorch computes in other threads.
+        os._exit(0)
 
 
 def settings(explorer: Explorer, token: str | None, port: int) -> uvicorn.Config:
@@ -64,7 +71,6 @@ def settings(explorer: Explorer, token: str | None, port: int) -> uvicorn.Config
         limit_concurrency=MAX_CONNECTIONS,
         backlog=BACKLOG,
         timeout_keep_alive=10,
-        timeout_graceful_shutdown=0,
         h11_max_incomplete_event_size=16 << 10,
     )
 

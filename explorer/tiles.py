@@ -15,8 +15,8 @@ from networks.coordinates import View, parse_size, parse_window
 from networks.warps import Box
 
 SIDE_PX = 256
-MIN_ZOOM, MAX_ZOOM = -3, 14  # a tile of eight frames; two float32 coordinates a pixel at x = 1
-FARTHEST = 1 << 16  # frames, at zoom 0
+MIN_ZOOM, MAX_ZOOM = -3, 14  # a tile of eight frames, and one of a 16,384th
+FARTHEST = 1 << 15  # frames, at zoom 0: two float32 coordinates a pixel
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ async function loadOptions() {
   limits = await askJson("/options");
   for (const id of ["network", "network2"]) {
     const chosen = $(id).value;
-    const names = limits.networks.map((name) => new Option(name, name));
+    const names = limits.networks.map((n) => new Option(n.replace("network-snapshot-", ""), n));
     if (id === "network2") names.unshift(new Option("the same network", ""));
     $(id).replaceChildren(...names);
     if (limits.networks.includes(chosen)) $(id).value = chosen;

@@ -64,8 +64,9 @@ export class Pane {
       this.state = state;
       this.picture = facts.picture;
       this.cancelTiles();
+      const preview = this.preview(); // asked for before the tiles, so that it comes first
       if (!quick) this.addTiles();
-      await this.preview();
+      await preview;
       if (number === this.drawn) this.removeOldTiles();
       return facts;
     } finally {

@@ -1,0 +1,74 @@
+"""explore.py as a process: the link, refusals in one line, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import explore
+from explorer.serving import link
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*arguments):
+    """The process and the line that it prints first."""
+    words = [sys.executable, "explore.py", *map(str, arguments)]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    return process, process.stdout.readline()
+
+
+@pytest.mark.slow
+@pytest.mark.multi_process
+def test_ctrl_c_leaves_at_once(network, tmp_path):
+    process, line = start("--network", network, "--runs", tmp_path, "--port", 0, "--device", "cpu")
+    try:
+        assert line.startswith("1 networks, on cpu. Open http://127.0.0.1:"), process.stderr.read()
+        address = line.split("Open ")[1].strip()
+        with urllib.request.urlopen(address + "options") as answer:
+            (name,) = json.load(answer)["networks"]
+        body = json.dumps({"network": name, "prompt": "a red apple"}).encode()
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(address + "pictures", body, kind)
+        with urllib.request.urlopen(request) as answer:
+            picture = json.load(answer)["picture"]
+        with socket.create_connection(("127.0.0.1", int(address.split(":")[2][:-1]))) as waiting:
+            path = f"/download/{picture}.png?size=4096x4096"  # still being drawn when it ends
+            waiting.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 0 and errors == ""
+    finally:
+        process.kill()
+
+
+def test_mistakes_are_one_line(network, tmp_path):
+    def refused(*arguments):
+        done = CliRunner().invoke(explore.main, [str(argument) for argument in arguments])
+        assert done.exit_code == 1
+        (line,) = done.stderr.splitlines()
+        return line
+
+    assert f"--runs {tmp_path}: holds no network-snapshot-* folder" in refused("--runs", tmp_path)
+    assert "does not exist" in refused("--network", tmp_path / "none", "--runs", tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port {port}: cannot listen there" in refused(
+            "--network", network, "--runs", tmp_path, "--port", port
+        )
+
+
+def test_links():
+    assert link("127.0.0.1", 8000, None) == "http://127.0.0.1:8000/"
+    assert link("::1", 8000, None) == "http://[::1]:8000/"
+    assert link("0.0.0.0", 80, "abc") == f"http://{socket.gethostname()}:80/?token=abc"
