@@ -123,14 +123,17 @@ async function drawQuickly() {
 }
 
 async function play() {
+  readFields();
+  if (!playing && state.toPrompt === "" && state.toSeed === null) {
+    tell({ message: "Interpolation: type the prompt or the seed to go to, then press Play." });
+    return;
+  }
   playing = !playing;
   $("play").setAttribute("aria-pressed", String(playing));
   $("play").textContent = playing ? "Stop" : "Play";
-  if (!playing) return draw();
-  readFields();
-  if (state.toPrompt === "" && state.toSeed === null) {
-    tell({ message: "Interpolation: type the prompt or the seed to go to, then press Play." });
-    return play();
+  if (!playing) {
+    await draw();
+    return;
   }
   let step = Math.round(state.weight * PLAY_STEPS);
   let forward = true;

@@ -40,9 +40,10 @@ export class Pane {
     this.limits = limits;
     this.tell = tell;
     this.changed = changed;
+    const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.map = L.map(element, {
       crs: FRAME_CRS, minZoom, maxZoom, zoomSnap: 0.25, zoomDelta: 1, wheelPxPerZoomLevel: 120,
-      attributionControl: false, maxBoundsViscosity: 0,
+      attributionControl: false, zoomAnimation: moves, fadeAnimation: moves, inertia: moves,
     });
     this.map.createPane("preview").style.zIndex = 150; // below the tiles
     this.map.on("moveend", () => this.previewSoon());

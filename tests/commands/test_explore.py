@@ -5,36 +5,34 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
+import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import explore
 from explorer.serving import link
+from tests.commands.forked import start_command
 
-ROOT = Path(__file__).parents[2]
 
-
-def start(*arguments):
-    """The process and the line that it prints first."""
-    words = [sys.executable, "explore.py", *map(str, arguments)]
-    process = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    return process, process.stdout.readline()
+def printed(command):
+    """The first line that a started command prints."""
+    while not (text := command.files[0].read_text()).endswith("\n"):
+        assert command.process.is_alive(), command.files[1].read_text()
+        time.sleep(0.02)
+    return text.splitlines()[0]
 
 
 @pytest.mark.slow
 @pytest.mark.multi_process
 def test_ctrl_c_leaves_at_once(network, tmp_path):
-    process, line = start("--network", network, "--runs", tmp_path, "--port", 0, "--device", "cpu")
+    words = ("--network", network, "--runs", tmp_path, "--port", 0, "--device", "cpu")
+    command = start_command("explore.py", *words)
     try:
-        assert line.startswith("1 networks, on cpu. Open http://127.0.0.1:"), process.stderr.read()
-        address = line.split("Open ")[1].strip()
+        line = printed(command)
+        assert line.startswith("1 networks, on cpu. Open http://127.0.0.1:")
+        address = line.split("Open ")[1]
         with urllib.request.urlopen(address + "options") as answer:
             (name,) = json.load(answer)["networks"]
         body = json.dumps({"network": name, "prompt": "a red apple"}).encode()
@@ -45,11 +43,11 @@ def test_ctrl_c_leaves_at_once(network, tmp_path):
         with socket.create_connection(("127.0.0.1", int(address.split(":")[2][:-1]))) as waiting:
             path = f"/download/{picture}.png?size=4096x4096"  # still being drawn when it ends
             waiting.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
-            assert process.returncode == 0 and errors == ""
+            command.send_signal(signal.SIGINT)
+            done = command.wait()
+            assert done.returncode == 0 and done.stderr == ""
     finally:
-        process.kill()
+        command.kill()
 
 
 def test_mistakes_are_one_line(network, tmp_path):
