@@ -17,10 +17,11 @@ from typing import Any
 from dnnlib.config_codec import from_dict, nearest, to_dict
 from dnnlib.errors import UserError
 from networks.view_options import ViewOptions
+from networks.warps import DISPLACEMENTS
 
 MAX_PROMPT = 400  # characters
 MAX_SEED = 2**31 - 1
-WARPS = ("swirl", "fisheye", "wave")  # no files: the page names no path
+WARPS = tuple(DISPLACEMENTS)  # no files: the page names no path
 MAX_DOWNLOAD_PX = 1 << 24  # above it generate.py writes in tiles, and a picture here fills memory
 MAX_PREVIEW_PX = 1 << 17
 

@@ -207,7 +207,7 @@ function compare() {
   if (state.compare && !$("prompt2").value) $("prompt2").value = $("prompt").value;
   readFields();
   writeFields();
-  for (const pane of [first, second]) pane.map.invalidateSize();
+  second.map.invalidateSize();
   second.map.setView(first.map.getCenter(), first.map.getZoom(), { animate: false });
   draw();
 }
@@ -224,7 +224,6 @@ function toggleOptions() {
   const open = $("options").hidden;
   $("options").hidden = !open;
   $("options-open").setAttribute("aria-expanded", String(open));
-  for (const pane of [first, second]) pane.map.invalidateSize();
 }
 
 function listen() {
@@ -236,7 +235,7 @@ function listen() {
   const clicks = { dice, compare, play, home, theme, download, "copy-command": copyCommand,
     "options-open": toggleOptions,
     "copy-link": () => { readFields(); keepLink(); return copy(location.href); },
-    "training-open": () => { panel.toggle(); first.map.invalidateSize(); } };
+    "training-open": () => panel.toggle() };
   for (const [id, work] of Object.entries(clicks)) $(id).addEventListener("click", safely(work));
   for (const id of ["network", "network2", "warp", "noise", "to-prompt", "to-seed", "prompt2",
     "seed", ...SLIDERS]) $(id).addEventListener("change", () => { if (!playing) draw(); });

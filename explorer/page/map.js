@@ -47,6 +47,7 @@ export class Pane {
     });
     this.map.createPane("preview").style.zIndex = 150; // below the tiles
     this.map.on("moveend", () => this.previewSoon());
+    new ResizeObserver(() => this.map.invalidateSize()).observe(element);
     this.state = null;
     this.picture = null;
     this.begun = 0;
