@@ -184,9 +184,8 @@ def main(
     facts = facts_of(snapshot.sha256, view, view_options, f"{trunc} ({trunc_center})", text_noise)
     facts |= edits.facts()
     shown = ",".join(map(str, sides)) if sides else facts["size"]
-    click.echo(
-        f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True
-    )
+    started = f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}"
+    click.echo(started, err=True)
     places = [Path(outdir) / name for name in names]
     drawn = ((places[i], about(*pairs[i]) | facts, drawing(i)) for i in range(len(pairs)))
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):

@@ -78,9 +78,9 @@ def first_pictures(server: Server, state: dict) -> dict:
         picture = server.json("/pictures", state | {"prompt": prompt})["picture"]
         server.ask(f"/preview/{picture}.png?window=-0.75,-0.5,1.75,1.5&size=286x229")
         first = time.perf_counter() - started
-        places = [(x, y) for y in range(SCREEN[1]) for x in range(SCREEN[0])]
+        places = [f"{x}/{y}" for y in range(SCREEN[1]) for x in range(SCREEN[0])]
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            list(pool.map(lambda p: server.ask(f"/tile/{picture}/1/{p[0]}/{p[1]}.png"), places))
+            list(pool.map(server.ask, [f"/tile/{picture}/1/{place}.png" for place in places]))
         rows.append((first, time.perf_counter() - started, server.status()[0] - before))
     first, screen, cpu = (round(statistics.median(x), 3) for x in zip(*rows[1:], strict=True))
     return {"case": "new prompt", "first_s": first, "screen_s": screen, "cpu_s": cpu}

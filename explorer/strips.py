@@ -68,17 +68,18 @@ class Strips:
         """The strips of the tiles by axis, zoom level and number; rows hold no columns."""
         wanted = {("y", tile.z, tile.y): tile.view().rows() for tile in tiles}
         wanted |= {("x", tile.z, tile.x): tile.view().columns() for tile in tiles}
-        strips = {key: self._kept.get((picture, *key)) for key in wanted}
-        missing = sorted(key for key, strip in strips.items() if strip is None)
+        kept = {key: self._kept.get((picture, *key)) for key in wanted}
+        strips = {key: strip for key, strip in kept.items() if strip is not None}
+        missing = sorted(wanted.keys() - strips.keys())
         if not missing:
             return strips
         keys = {axis: [key for key in missing if key[0] == axis] for axis in ("y", "x")}
         device = codes.tokens.device
-        places = [
+        y, x = (
             torch.cat([wanted[key] for key in keys[axis]] or [torch.zeros(0)]).to(device)
             for axis in ("y", "x")
-        ]
-        state = cast(BilineState, generator.prepare(codes, cast(View, PlacedView(*places))))
+        )
+        state = cast(BilineState, generator.prepare(codes, cast(View, PlacedView(y, x))))
         for axis, lines in (("y", state.rows), ("x", state.columns)):
             for number, key in enumerate(keys[axis]):
                 part = slice(number * SIDE_PX, (number + 1) * SIDE_PX)

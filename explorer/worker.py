@@ -99,7 +99,9 @@ class Worker:
                 if self._waiting:
                     break
                 self._changed.wait()
-            group, taken, rest = self._waiting[0].group, [], deque[Job]()
+            group = self._waiting[0].group
+            taken: list[Job] = []
+            rest: deque[Job] = deque()
             for job in self._waiting:
                 together = not taken or (group is not None and job.group == group)
                 if job.result.cancelled():

@@ -1,4 +1,4 @@
-"""What the file of a picture says about it, so that it can be drawn again; a check of its pixels."""
+"""What the file of a picture says about it, so that it can be drawn again; the check of pixels."""
 
 from __future__ import annotations
 

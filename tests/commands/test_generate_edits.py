@@ -100,7 +100,7 @@ def test_blend_goes_from_the_picture_to_another_prompt_and_seed(invoke, tmp_path
     middle = drawn("c", *line, "--blend", ENDS[1], 7, 0.5)
     assert min(abs(middle - end).max() for end in (first, last)) > 2
     with Image.open(next((tmp_path / "c").iterdir())) as picture:
-        assert picture.text["blend"] == "0.5 to 'a green leaf' with seed 7"
+        assert picture.info["blend"] == "0.5 to 'a green leaf' with seed 7"
 
 
 def test_mix_takes_codes_of_another_seed(invoke, network):

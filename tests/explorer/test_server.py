@@ -203,7 +203,7 @@ def test_a_job_is_dropped_when_its_client_goes_away(explorer, state):
     sent = []
 
     async def ask():
-        messages = asyncio.Queue()
+        messages: asyncio.Queue = asyncio.Queue()
         messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
         task = asyncio.create_task(explorer.app()(scope, messages.get, collect))
         while explorer.tiles.num_waiting() == 0:

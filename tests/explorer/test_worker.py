@@ -34,7 +34,8 @@ def blocked():
 
 
 def test_jobs_of_a_group_are_taken_together(blocked):
-    shared, order = [], []
+    shared: list[list[int]] = []
+    order: list[int] = []
     worker, gate = blocked(10, shared.append)
     jobs = [
         worker.submit(lambda i=i: order.append(i), group=group, item=i)
