@@ -24,7 +24,7 @@ from explorer.tiles import Tile
 from networks.code_edits import codes_between
 from networks.coordinates import View
 from networks.edit_options import EditOptions
-from networks.interfaces import Codes, Generator, TextEncoder
+from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures
 from networks.picture_facts import about, facts_of, refuse_overflow
 from networks.sampling import draw_codes, render_tiled
 from networks.snapshot import Snapshot
@@ -35,7 +35,6 @@ from torch_utils.tensors import to_uint8
 
 MIB = 1 << 20
 NUM_NETWORKS = 4  # kept in memory at once
-NATIVE = ("stylegan2", "vqcgan")  # kinds that draw one size only
 REMEDY = "ask for a smaller picture, or start the explorer with --device cpu"
 
 
@@ -52,13 +51,33 @@ class Picture:
     weights: str
 
 
+class RememberedTexts:
+    """A text encoder that encodes each prompt once, as long as its features are kept."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.encoder, self.id = encoder, encoder.id
+        self.sentence_dim, self.word_dim = encoder.sentence_dim, encoder.word_dim
+        self._kept: ByteCache[TextFeatures] = ByteCache(16 * MIB, _bytes_of_text)
+
+    def encode_text(self, captions: Sequence[str]) -> TextFeatures:
+        """As `TextEncoder.encode_text`."""
+        return TextFeatures.cat([self._features(caption) for caption in captions])
+
+    def _features(self, caption: str) -> TextFeatures:
+        kept = self._kept.get(caption)
+        if kept is None:
+            kept = self.encoder.encode_text([caption])
+            self._kept.put(caption, kept)
+        return kept
+
+
 @dataclass(frozen=True)
 class Network:
     """A loaded network. stamp: when its weights were written, None on the Hugging Face Hub."""
 
     snapshot: Snapshot
     generator: Generator
-    encoder: TextEncoder | None
+    encoder: RememberedTexts | None
     stamp: int | None
 
 
@@ -74,7 +93,7 @@ class Painter:
         self.tiles: ByteCache[bytes] = ByteCache(tiles_mib * MIB, len)
         self._codes: ByteCache[Codes] = ByteCache(16 * MIB, _bytes_of_codes)
         self._networks: OrderedDict[str, Network] = OrderedDict()
-        self._encoders: dict[str, TextEncoder] = {}
+        self._encoders: dict[str, RememberedTexts] = {}
         self._lock = threading.RLock()  # of networks, encoders and codes
 
     def register(self, state: PictureState, path: str) -> tuple[Picture, dict[str, Any]]:
@@ -84,7 +103,7 @@ class Painter:
         """
         network = self.network(path)
         generator, name = network.generator, state.network
-        if generator.config.kind in NATIVE:
+        if not generator.config.any_view:
             raise UserError(
                 f"network {name}: a {generator.config.kind} network draws one size only, so there "
                 "is no map of it; choose a network of eidgan, creps, inrgan or cips"
@@ -101,7 +120,8 @@ class Painter:
             "reads_text": generator.reads_text,
             "text_noise": generator.config.text_noise if generator.reads_text else None,
         }
-        return picture, facts | {"note": cut_line(network.encoder, state.prompts())}
+        encoder = network.encoder.encoder if network.encoder else None
+        return picture, facts | {"note": cut_line(encoder, state.prompts())}
 
     def network(self, path: str) -> Network:
         """The network of this path, loaded once and again where its file has changed."""
@@ -118,13 +138,13 @@ class Painter:
                 self._networks.popitem(last=False)
             return kept
 
-    def _encoder(self, snapshot: Snapshot) -> TextEncoder | None:
+    def _encoder(self, snapshot: Snapshot) -> RememberedTexts | None:
         """The text encoder of a snapshot; networks with the same encoder share it."""
         name = f"{snapshot.text_encoder} {snapshot.encoder_id}"
         if snapshot.generator.reads_text and name not in self._encoders:
             encoder = snapshot.load_encoder(self.device)
             assert encoder is not None
-            self._encoders = {name: encoder}
+            self._encoders = {name: RememberedTexts(encoder)}
         return self._encoders.get(name) if snapshot.generator.reads_text else None
 
     @torch.no_grad()
@@ -229,6 +249,10 @@ class Painter:
 def _stamp(path: str) -> int | None:
     weights = Path(path) / "model.safetensors"
     return weights.stat().st_mtime_ns if weights.exists() else None
+
+
+def _bytes_of_text(text: TextFeatures) -> int:
+    return 4 * (text.sentence.numel() + text.words.numel()) + 1000
 
 
 def _bytes_of_codes(codes: Codes) -> int:

@@ -7,6 +7,7 @@ import io
 import shlex
 import threading
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -162,6 +163,15 @@ def test_rates_and_a_full_queue(client, explorer, state):
     answer = client.post("/pictures", json=state)
     assert "too many pictures at once" in refused(answer, 429)
     assert answer.headers["retry-after"] == "1"
+
+
+def test_a_prompt_is_encoded_once(explorer, state):
+    painter, path = explorer.painter, explorer.catalog.path_of(NAME)
+    encoder = painter.network(path).encoder.encoder
+    with mock.patch.object(encoder, "encode_text", wraps=encoder.encode_text) as encode:
+        for change in ({}, {"seed": 9}, {"truncation": 0.5}, {"prompt": "a dog"}):
+            painter.register(PictureState.parse(state | change), path)
+        assert [call.args[0] for call in encode.call_args_list] == [["a red apple"], ["a dog"]]
 
 
 def test_a_picture_of_a_network_that_has_changed(explorer, state, network, tmp_path):
