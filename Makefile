@@ -1,9 +1,9 @@
-# make setup | demo | test | test-fast | lint | docs | gpu-check | help-pages | constraints | clean-demo
+# make setup | demo | explore | test | test-fast | lint | docs | gpu-check | help-pages | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo test test-fast lint docs gpu-check clean-demo help-pages constraints
+.PHONY: setup demo explore test test-fast lint docs gpu-check clean-demo help-pages constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)
@@ -23,8 +23,14 @@ $(VENV)/.requirements: requirements.txt
 demo: setup
 	$(PY) demo.py
 
+# The map of a network's pictures, in the browser; ARGS="--network runs/photos" for another one.
+explore: setup
+	$(PY) explore.py $(ARGS)
+
 # A process a core, eight at most: each may take 2 GB. `.venv/bin/python -m pytest` runs the same in one.
 test: setup
+	@command -v chromedriver >/dev/null || \
+	echo "The tests of the explorer's page are skipped: chromium and chromium-driver are not installed"
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # Without the tests that take a second or start processes: under a minute on two cores.

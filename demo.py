@@ -149,6 +149,7 @@ def report(trained: dict[str, dict], untrained: dict[str, dict], seconds: float)
         f"tile_exact            {trained['tile_exact']['value']:8.1e}   "
         "largest difference of a tile from the whole"
     )
+    print(f"\nTo pan and zoom in its pictures: python explore.py --network {RUN}, or make explore")
 
 
 if __name__ == "__main__":

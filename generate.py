@@ -17,6 +17,7 @@ from dnnlib.prompts import read_prompts
 from dnnlib.seeds import parse_seeds
 from dnnlib.version import VERSION
 from networks.edit_options import EditOptions, edit_options
+from networks.picture_facts import about, facts_of, refuse_overflow
 from networks.picture_names import GRID, MARKS, check_folder, picture_names
 from networks.sampling_options import sampling_options
 from networks.video_command import video
@@ -183,9 +184,8 @@ def main(
     facts = facts_of(snapshot.sha256, view, view_options, f"{trunc} ({trunc_center})", text_noise)
     facts |= edits.facts()
     shown = ",".join(map(str, sides)) if sides else facts["size"]
-    click.echo(
-        f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}", err=True
-    )
+    started = f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}"
+    click.echo(started, err=True)
     places = [Path(outdir) / name for name in names]
     drawn = ((places[i], about(*pairs[i]) | facts, drawing(i)) for i in range(len(pairs)))
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):
@@ -272,24 +272,6 @@ def check_outputs(kind: str, grid: bool, size: str | None, scales: str | None) -
     return parse_sides(scales)
 
 
-def facts_of(
-    snapshot: str, view: View, view_options: ViewOptions, truncation: str, text_noise: float | None
-) -> dict[str, str]:
-    """What the files say of all pictures of a run."""
-    facts = {
-        "snapshot": snapshot,
-        "size": f"{view.width}x{view.height}",
-        **view_options.facts(),
-        "truncation": truncation,
-    }
-    return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
-
-
-def about(text: str, seed: int) -> dict[str, str]:
-    """What a file says of one picture: its prompt, where there is one, and its seed."""
-    return ({"prompt": text} if text else {}) | {"seed": str(seed)}
-
-
 def _write(
     stream: ImageStream,
     names: list[str],
@@ -302,12 +284,7 @@ def _write(
 
     images = []
     for name, sample in zip(names, stream, strict=True):
-        if not sample.image.isfinite().all():
-            raise UserError(
-                f"the picture of {sample.prompt!r} with seed {sample.seed} is not finite: the "
-                "network overflows there; take an earlier snapshot, a --trunc nearer 1 or a "
-                "--window nearer the frame"
-            )
+        refuse_overflow(sample.image, sample.prompt, sample.seed)
         image = to_uint8(sample.image)
         save_png(
             outdir / name, image, about(sample.prompt, sample.seed) | facts, ours=png_with(*MARKS)

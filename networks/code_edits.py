@@ -79,12 +79,19 @@ class Sampler:
                 text = text_between(text, other_text, weight)
             return self.generator, self.codes_of(slerp(z, other_z, weight), text)
         a, b = self.codes(first), self.codes(last)
-        middle = Codes(
-            torch.lerp(a.tokens, b.tokens, weight), torch.lerp(a.sentence, b.sentence, weight)
-        )
+        middle = codes_between(a, b, weight)
         if space == "codes":
             return self.generator, middle
         return with_weights_between(self.generator, a, b, weight), middle
+
+
+def codes_between(first: Codes, last: Codes, weight: float) -> Codes:
+    """The codes at `weight` (0 to 1) on the straight line from `first` to `last`.
+
+    Style codes and bypassing sentences are both interpolated.
+    """
+    tokens = torch.lerp(first.tokens, last.tokens, weight)
+    return Codes(tokens, torch.lerp(first.sentence, last.sentence, weight))
 
 
 def text_between(first: TextFeatures, last: TextFeatures, weight: float) -> TextFeatures:

@@ -1,5 +1,5 @@
 """The options of generate.py that say where its pictures come from: `--codes`, `--lerp`,
-`--lerp-seeds`, `--lerp-in`, `--mix`, `--mix-codes`.
+`--lerp-seeds`, `--lerp-in`, `--blend`, `--mix`, `--mix-codes`.
 
 `edit_options` adds them to a click command, which then takes one argument `edits`.
 """
@@ -50,6 +50,13 @@ _OPTIONS = (
         "(systems inrgan, cips, creps).  [default: codes]",
     ),
     click.option(
+        "--blend",
+        type=(str, click.IntRange(min=0), click.FloatRange(0, 1)),
+        metavar="TEXT SEED W",
+        help="Draw each picture at W (0 to 1) on the straight line from its codes to those of this "
+        "prompt and seed. The text of a network without text is ''.",
+    ),
+    click.option(
         "--mix",
         type=int,
         metavar="SEED",
@@ -72,13 +79,14 @@ class EditOptions:
     lerp: tuple[str, str, int] | None = None
     lerp_seeds: tuple[int, int, int] | None = None
     lerp_in: Space | None = None
+    blend: tuple[str, int, float] | None = None
     mix: int | None = None
     mix_codes: str | None = None
 
     def check(self, texts: list[str], seeds: list[int], trunc: float) -> None:
         """Raises `UserError` for an option that would change nothing beside another."""
-        names = ("codes", "lerp", "lerp-seeds", "mix")
-        values = (self.codes, self.lerp, self.lerp_seeds, self.mix)
+        names = ("codes", "lerp", "lerp-seeds", "blend", "mix")
+        values = (self.codes, self.lerp, self.lerp_seeds, self.blend, self.mix)
         given = [name for name, value in zip(names, values, strict=True) if value is not None]
         first, *others = given or [""]
         useless = {"prompts": bool(texts), "seeds": seeds != [0], "trunc": trunc != 1}
@@ -111,14 +119,22 @@ class EditOptions:
         if self.lerp_seeds is not None:
             first, _, num = self.lerp_seeds
             seeds = [first] * num
+        if self.blend is not None:
+            text = self.blend[0]
+            fitting_prompts(read_prompts((text,), None) if text else [], reads_text, network)
         return fitting_prompts(texts, reads_text, network), seeds, None
 
     def prompts(self, texts: list[str]) -> list[str]:
         """What the text encoder reads."""
+        if self.blend is not None:
+            return [*texts, self.blend[0]]
         return texts if self.lerp is None else list(self.lerp[:2])
 
     def facts(self) -> dict[str, str]:
         """What the files say of an interpolation."""
+        if self.blend is not None:
+            text, seed, weight = self.blend
+            return {"blend": f"{weight} to {text!r} with seed {seed}"}
         ends = self.lerp or self.lerp_seeds
         if ends is None:
             return {}
@@ -162,6 +178,9 @@ class EditOptions:
                 return sampler.between(a, b, weight, space)
 
             return between_seeds
+        if self.blend is not None:
+            text, last_seed, weight = self.blend
+            return lambda i: sampler.between(pairs[i], (text, last_seed), weight, "codes")
         if self.mix is not None:
             seed = self.mix
             chosen = None if self.mix_codes is None else parse_seeds(self.mix_codes, "--mix-codes")

@@ -7,7 +7,6 @@ alone, so a picture of blocks equals the picture in one piece to 1e-5 (a test).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from dnnlib.ownership import refuse_foreign
 from dnnlib.resumable import Work, is_workplace, resumable_work
 from networks.coordinates import MAX_PICTURE_PX, MAX_SIDE_PX, View
 from networks.interfaces import Codes, Generator
+from networks.picture_facts import refuse_overflow
 from networks.sampling import TILE_PX, tile_shape
 from torch_utils.deep_zoom import DeepZoomWriter, descriptor_fault, files_fault, folder_of
 from torch_utils.tensors import to_uint8
@@ -173,10 +173,5 @@ def draw_huge(
 
 def _bytes_of(image: torch.Tensor, facts: Mapping[str, str]) -> np.ndarray:
     """float [3, h, w] -> uint8 [h, w, 3]. Raises `UserError` for pixels that are not finite."""
-    if not math.isfinite(float(image.sum())):
-        raise UserError(
-            f"the picture of {facts.get('prompt', '')!r} with seed {facts.get('seed')} is not "
-            "finite: the network overflows there; take an earlier snapshot, a --trunc nearer 1 or "
-            "a --window nearer the frame"
-        )
+    refuse_overflow(image, facts.get("prompt"), facts.get("seed"))
     return to_uint8(image).permute(1, 2, 0).contiguous().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,22 +14,34 @@ from dnnlib.files import atomic_path
 from dnnlib.ownership import Rule
 
 
-def save_png(
-    path: str | Path, image: torch.Tensor, text: Mapping[str, str] | None = None, *, ours: Rule
-) -> None:
-    """Write a uint8 picture [3, H, W] on the CPU as a PNG file, atomically.
+def png_bytes(
+    image: torch.Tensor, text: Mapping[str, str] | None = None, compression: int = 6
+) -> bytes:
+    """A uint8 picture [3, H, W] on the CPU as the bytes of a PNG file.
 
-    text: {key: value} for the file's text chunks. ours: as in `dnnlib.files.atomic_path`.
+    text: {key: value} for the file's text chunks. compression: 0 (none) to 9.
     """
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         info.add_itxt(key, value)
+    file = io.BytesIO()
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info, compress_level=compression)
+    return file.getvalue()
+
+
+def save_png(
+    path: str | Path, image: torch.Tensor, text: Mapping[str, str] | None = None, *, ours: Rule
+) -> None:
+    """Write `png_bytes` of the picture to a file, atomically.
+
+    ours: as in `dnnlib.files.atomic_path`.
+    """
+    data = png_bytes(image, text)
     with atomic_path(path, ours=ours) as temporary:
-        Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(
-            temporary, format="PNG", pnginfo=info
-        )
+        temporary.write_bytes(data)
 
 
 def png_with(*keys: str) -> Rule:

@@ -24,6 +24,7 @@ MODULES = (
     "export",
     "project",
     "fit_lines",
+    "explore",
 )
 
 

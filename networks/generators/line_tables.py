@@ -93,12 +93,15 @@ def prepare_lines(
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the tables of a view have their samples: at x0 + t * spacing and at y0 + t * spacing,
-    t = 0 ... length - 1.
+    """Where the tables of a view have their samples: columns at (first_x + t) * spacing and rows at
+    (first_y + t) * spacing, t = 0 ... length - 1.
+
+    The samples are multiples of the spacing, whatever the view. So the tables of two views hold the
+    same samples where they overlap, and tiles of one picture show no seam.
     """
 
-    x0: float
-    y0: float
+    first_x: int
+    first_y: int
     spacing: float
     length: int
 
@@ -112,46 +115,55 @@ class Grid:
         """
         x0, y0, x1, y1 = view.reach()
         spacing = 1 / (PER_CYCLE * max(cycles, MIN_CYCLES))
-        length = max(x1 - x0, y1 - y0) / spacing + 4
+        length = max(x1 - x0, y1 - y0) / spacing + 5
         if not length < min(MAX_LENGTH, view.height * view.width):
             return None
-        return cls(x0 - spacing, y0 - spacing, spacing, math.ceil(length))
+        first_x, first_y = (math.floor(start / spacing) - 1 for start in (x0, y0))
+        return cls(first_x, first_y, spacing, math.ceil(length))
+
+    def samples(self, first: int, device: torch.device) -> torch.Tensor:
+        """The coordinates of one table.  # [length] float32"""
+        # In float64 and rounded once, so that a sample has one coordinate in all tables.
+        place = "cpu" if device.type == "mps" else device
+        steps = torch.arange(first, first + self.length, dtype=torch.float64, device=place)
+        return (steps * self.spacing).to(torch.float32).to(device)
 
 
 def _tables(lines: LineFunction, grid: Grid, device: torch.device) -> tuple[LineTable, LineTable]:
     """The tables of rows and of columns."""
-    steps = torch.arange(grid.length, dtype=torch.float32, device=device) * grid.spacing
     of_rows: list[torch.Tensor] = []
     of_columns: list[torch.Tensor] = []
-    for chunk in steps.split(CHUNK):
-        levels = lines.levels(grid.y0 + chunk, grid.x0 + chunk)
+    rows, columns = (grid.samples(first, device) for first in (grid.first_y, grid.first_x))
+    for chunk in zip(rows.split(CHUNK), columns.split(CHUNK), strict=True):
+        levels = lines.levels(*chunk)
         for part, lines_of_levels in zip(
             (of_rows, of_columns), zip(*levels, strict=True), strict=True
         ):
             part.append(at_least_single(torch.stack(lines_of_levels, dim=2)))
     return (
-        LineTable(grid.y0, grid.spacing, torch.cat(of_rows, dim=1)),
-        LineTable(grid.x0, grid.spacing, torch.cat(of_columns, dim=1)),
+        LineTable(grid.first_y, grid.spacing, torch.cat(of_rows, dim=1)),
+        LineTable(grid.first_x, grid.spacing, torch.cat(of_columns, dim=1)),
     )
 
 
 @dataclass(frozen=True)
 class LineTable:
-    """The lines of one axis at `start` + t * `spacing`, t = 0 ... T - 1.
+    """The lines of one axis at (`first` + t) * `spacing`, t = 0 ... T - 1.
 
     values: [N, T, B, D, K] float32.
     """
 
-    start: float
+    first: int
     spacing: float
     values: torch.Tensor
 
     def read(self, coordinates: torch.Tensor) -> torch.Tensor:
         """[P] -> [N, P, B, D, K]: the cubic through the four nearest samples."""
         batch, length, *shape = self.values.shape
-        place = (coordinates - self.start) / self.spacing
-        first = place.floor().clamp(1, length - 3) - 1
-        u = place - first  # 1 ... 2, between the second and the third of four samples
+        place = coordinates / self.spacing
+        first = (place.floor() - self.first).clamp(1, length - 3) - 1
+        # Exact, so that a coordinate reads the same numbers from every table that reaches it.
+        u = place - (first + self.first)  # 1 ... 2, between the second and third of four samples
         a, b, c, d = u, u - 1, u - 2, u - 3
         taps = torch.stack([b * c * d / -6, a * c * d / 2, a * b * d / -2, a * b * c / 6], dim=1)
         index = first.long()[:, None] + torch.arange(4, device=first.device)

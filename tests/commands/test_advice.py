@@ -20,6 +20,7 @@ from PIL import Image
 import calc_metrics
 import dataset_tool
 import doctor
+import explore
 import export
 import fit_lines
 import generate
@@ -41,6 +42,7 @@ COMMANDS = {
     "export": export.main,
     "project": project.main,
     "fit_lines": fit_lines.main,
+    "explore": explore.main,
 }
 OTHERS = {"--force-reinstall"}  # of pip
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

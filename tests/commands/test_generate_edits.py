@@ -87,6 +87,22 @@ def test_texts_and_latents_meet_their_ends(preset_name):
     assert (middle.tokens - mean.tokens).abs().max() > 1e-3
 
 
+def test_blend_goes_from_the_picture_to_another_prompt_and_seed(invoke, tmp_path):
+    line = ("--prompts", ENDS[0], "--seeds", 4)
+
+    def drawn(name, *words):
+        (path,) = invoke(*words, "--outdir", tmp_path / name).stdout.splitlines()
+        return pixels(path).astype(int)
+
+    first, last = drawn("a", *line), drawn("b", "--prompts", ENDS[1], "--seeds", 7)
+    for weight, wanted in ((0, first), (1, last)):
+        assert abs(drawn(f"w{weight}", *line, "--blend", ENDS[1], 7, weight) - wanted).max() <= 1
+    middle = drawn("c", *line, "--blend", ENDS[1], 7, 0.5)
+    assert min(abs(middle - end).max() for end in (first, last)) > 2
+    with Image.open(next((tmp_path / "c").iterdir())) as picture:
+        assert picture.info["blend"] == "0.5 to 'a green leaf' with seed 7"
+
+
 def test_mix_takes_codes_of_another_seed(invoke, network):
     snapshot = Snapshot.from_pretrained(network)
     generator, encoder = snapshot.generator, snapshot.load_encoder()
@@ -125,6 +141,8 @@ def test_bad_input_is_one_line(invoke, tmp_path):
     assert "pictures of a eidgan network have no weights" in refused(
         "--prompts", "a", *seeds, *weights
     )
+    assert "no prompt" in refused("--prompts", "a", "--blend", "", 1, 0.5)
+    assert "--blend has no effect on --lerp" in refused("--lerp", "a", "b", 2, "--blend", "a", 1, 0)
     assert "2<=x<=10000" in invoke("--lerp", "a", "b", 1, code=2).stderr
     creps = tmp_path / "creps"
     Snapshot(preset("creps-tiny").build().eval(), "hashed", 16).save_pretrained(creps)

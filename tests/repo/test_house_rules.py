@@ -18,6 +18,7 @@ LAYERS = {
     "torch_utils": {"dnnlib"},
     "networks": {"torch_utils", "dnnlib"},
     "datasets": {"torch_utils", "dnnlib"},
+    "explorer": {"networks", "torch_utils", "dnnlib"},
     "metrics": {"networks", "datasets", "torch_utils", "dnnlib"},
     "training": {"metrics", "networks", "datasets", "torch_utils", "dnnlib"},
     "configs": {"training", "metrics", "networks", "datasets", "torch_utils", "dnnlib"},

@@ -1,0 +1,5 @@
+"""The explorer: a server that shows the pictures of a generator as a map without edges.
+
+explore.py starts it. `server` answers HTTP, `worker` holds the queue, `painter` computes, `page/`
+holds the files of the page.
+"""

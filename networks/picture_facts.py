@@ -1,0 +1,45 @@
+"""What the file of a picture says about it, so that it can be drawn again; the check of pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dnnlib.errors import UserError
+from networks.view_options import ViewOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from networks.coordinates import View
+
+
+def facts_of(
+    snapshot: str, view: View, view_options: ViewOptions, truncation: str, text_noise: float | None
+) -> dict[str, str]:
+    """What the files say of all pictures of a run.
+
+    snapshot: the SHA-256 of the weights. text_noise: None where the network was trained without it.
+    """
+    facts = {
+        "snapshot": snapshot,
+        "size": f"{view.width}x{view.height}",
+        **view_options.facts(),
+        "truncation": truncation,
+    }
+    return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
+
+
+def about(text: str, seed: int) -> dict[str, str]:
+    """What a file says of one picture: its prompt, where there is one, and its seed."""
+    return ({"prompt": text} if text else {}) | {"seed": str(seed)}
+
+
+def refuse_overflow(image: torch.Tensor, prompt: str | None, seed: int | str | None) -> None:
+    """Raises `UserError` for a float picture with pixels that are not finite."""
+    if not math.isfinite(float(image.sum())):
+        raise UserError(
+            f"the picture of {prompt or ''!r} with seed {seed} is not finite: the network "
+            "overflows there; take an earlier snapshot, a --trunc nearer 1 or a --window nearer "
+            "the frame"
+        )

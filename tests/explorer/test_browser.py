@@ -1,0 +1,262 @@
+"""The page in a real browser: Chromium of the system, driven by Selenium.
+
+Skipped where Chromium or its driver is not installed (Debian: chromium and chromium-driver).
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+
+import pytest
+from click.testing import CliRunner
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+import generate
+from tests.commands.forked import start_command
+from tests.explorer.conftest import NAME
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=900,700 "
+    "--force-prefers-reduced-motion"
+).split()
+PATIENCE_S = 30
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.multi_process,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver"
+    ),
+]
+
+
+class Server:
+    """explore.py as a process that can be ended and started again on its port."""
+
+    def __init__(self, runs):
+        self.runs, self.port = runs, 0
+        self.start()
+
+    def start(self):
+        words = ("--runs", self.runs, "--port", self.port, "--device", "cpu")
+        self.command = start_command("explore.py", *words)
+        output = self.command.files[0]
+        while "Open " not in output.read_text():
+            assert self.command.process.is_alive(), self.command.files[1].read_text()
+            time.sleep(0.02)
+        self.address = output.read_text().split("Open ")[1].split()[0]
+        self.port = int(self.address.rsplit(":", 1)[1].strip("/"))
+
+
+@pytest.fixture(scope="module")
+def server(runs):
+    server = Server(runs)
+    yield server
+    server.command.kill()
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(downloads):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page, opened anew; at the end, its console must hold no error but refused requests."""
+    page = Page(browser)
+    page.open(server.address)
+    browser.get_log("browser")
+    yield page
+    messages = [entry["message"] for entry in browser.get_log("browser")]
+    assert [text for text in messages if "Failed to load resource" not in text] == []
+
+
+class Page:
+    """What the tests do with the page."""
+
+    def __init__(self, browser):
+        self.browser = browser
+
+    def open(self, address):
+        self.browser.get("about:blank")
+        self.browser.get(address)
+        self.until(lambda: self.script("document.body.dataset.ready === 'true'"))
+        self.script("performance.setResourceTimingBufferSize(5000)")
+
+    def script(self, expression):
+        return self.browser.execute_script(f"return {expression}")
+
+    def until(self, condition):
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end, self.element("error").text
+            time.sleep(0.03)
+
+    def element(self, name):
+        return self.browser.find_element(By.ID, name)
+
+    def type(self, name, text, *keys):
+        field = self.element(name)
+        field.clear()
+        field.send_keys(text, *keys)
+
+    def click(self, name):
+        self.browser.execute_script("arguments[0].click()", self.element(name))
+
+    def drawn(self):
+        """Wait until nothing is loading any more."""
+        self.until(lambda: self.script("document.body.dataset.busy === 'false'"))
+
+    def tiles(self, pane="map-a"):
+        """How many tiles a map shows."""
+        return self.script(f"document.querySelectorAll('#{pane} .leaflet-tile-loaded').length")
+
+    def link(self):
+        """The state in the address; places have the page's defaults where it holds none."""
+        fragment = self.browser.current_url.partition("#")[2]
+        given = dict(part.split("=") for part in fragment.split("&") if part)
+        return {"x": "0.5", "y": "0.5", "zoom": "1"} | given
+
+    def requests(self, part):
+        names = self.script("performance.getEntriesByType('resource').map((e) => e.name)")
+        return [name for name in names if part in name]
+
+
+def test_type_pan_zoom_and_come_back_by_the_link(page, server):
+    page.type("prompt", "a <b>red</b> apple", Keys.ENTER)
+    page.drawn()
+    assert page.tiles() >= 4 and page.element("error").text == ""
+    assert page.link()["prompt"] == "a+%3Cb%3Ered%3C%2Fb%3E+apple"
+    assert "a <b>red</b> apple" in page.script("document.getElementById('status').textContent")
+
+    view = page.element("map-a")
+    view.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    page.until(lambda: float(page.link()["x"]) > 0.6)
+    zoom = float(page.link()["zoom"])
+    for _ in range(10):
+        view.send_keys(Keys.ADD)
+    page.until(lambda: float(page.link()["zoom"]) == zoom + 10)
+    page.drawn()
+    level = round(zoom + 10)
+    assert level >= 10 and page.requests(f"/{level}/")
+    for _ in range(14):
+        view.send_keys(Keys.SUBTRACT)
+    page.until(lambda: float(page.link()["zoom"]) == -3)
+    page.drawn()
+    assert page.requests("/-3/")
+
+    page.click("home")
+    page.until(lambda: float(page.link()["zoom"]) == zoom)
+    page.type("seed", "11", Keys.TAB)
+    page.drawn()
+    here, link = page.browser.current_url, page.link()
+    page.open(here)
+    page.drawn()
+    assert page.link() == link and page.element("seed").get_attribute("value") == "11"
+    assert page.tiles() >= 4
+
+
+def test_side_by_side_moves_together(page):
+    page.type("prompt", "a red apple", Keys.ENTER)
+    page.drawn()
+    page.click("compare")
+    page.type("prompt2", "a green leaf", Keys.TAB)
+    page.drawn()
+    assert page.tiles(pane="map-a") >= 2 and page.tiles(pane="map-b") >= 2
+    assert page.link()["compare"] == "true" and page.link()["prompt2"] == "a+green+leaf"
+    names = {name.split("/tile/")[1].split("/")[0] for name in page.requests("/tile/")}
+    assert len(names) == 2
+    page.element("map-b").send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    page.until(lambda: float(page.link()["y"]) > 0.6)
+    outlines = "[...document.querySelectorAll('path.outline')].map((e) => e.getBoundingClientRect()"
+    assert len({round(y) for y in page.script(f"{outlines}.top)")}) == 1
+
+
+def test_a_download_is_what_the_copied_command_writes(page, downloads, tmp_path):
+    page.type("prompt", "a red apple", Keys.ENTER)
+    page.type("width", "48")
+    page.type("height", "32")
+    page.click("download")
+    page.until(lambda: list(downloads.glob("*.png")))
+    (file,) = downloads.glob("*.png")
+    page.click("copy-command")
+    page.until(lambda: page.element("copied").get_attribute("value"))
+    words = shlex.split(page.element("copied").get_attribute("value"))[2:]
+    done = CliRunner().invoke(generate.main, [*words, "--outdir", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_sliders_interpolation_and_an_error(page):
+    page.click("draw")
+    page.until(lambda: page.element("error").text)
+    assert page.element("error").text == f"network {NAME}: reads a prompt; type what it shall draw"
+    page.type("prompt", "a red apple", Keys.ENTER)
+    page.drawn()
+    assert page.element("error").text == ""
+    page.click("play")
+    page.until(lambda: "type the prompt or the seed" in page.element("error").text)
+    page.type("to-seed", "9", Keys.TAB)
+    page.click("play")
+    page.until(lambda: float(page.element("weight").get_attribute("value")) >= 0.2)
+    page.click("play")
+    page.drawn()
+    assert page.element("play").get_attribute("aria-pressed") == "false"
+    assert page.tiles() >= 4 and float(page.link()["weight"]) > 0
+    page.element("rotate").send_keys(Keys.ARROW_RIGHT)
+    page.until(lambda: page.link().get("rotate") == "1")
+    page.drawn()
+
+
+def test_the_training_panel(page):
+    page.click("training-open")
+    page.until(lambda: page.script("document.querySelectorAll('#charts polyline').length") == 2)
+    assert "3.0 kimg" in page.element("run-facts").text
+    assert page.element("grid-image").get_attribute("alt") == "Samples after 2 kimg"
+    page.until(lambda: page.script("document.getElementById('grid-image').naturalWidth") == 8)
+
+
+def test_every_control_has_a_name(page):
+    unnamed = page.script(
+        "[...document.querySelectorAll('input, select, textarea, button')].filter((e) => "
+        "!(e.labels && e.labels.length) && !e.textContent.trim() && "
+        "!e.getAttribute('aria-label')).map((e) => e.id)"
+    )
+    assert unnamed == []
+    page.browser.find_element(By.TAG_NAME, "body").send_keys("/")
+    assert page.script("document.activeElement.id") == "prompt"
+    for wanted in ("light", "dark", None):
+        page.click("theme")
+        assert page.script("document.documentElement.dataset.theme || null") == wanted
+
+
+def test_a_server_that_dies_and_comes_back(page, server):
+    page.type("prompt", "a red apple", Keys.ENTER)
+    page.drawn()
+    server.command.kill()
+    page.type("prompt", "a green leaf", Keys.ENTER)
+    page.until(lambda: "The explorer does not answer" in page.element("error").text)
+    server.start()
+    page.until(lambda: not page.element("error").text)
+    page.drawn()
+    assert page.tiles() >= 4
