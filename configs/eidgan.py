@@ -175,9 +175,9 @@ def eidgan_flowers64() -> TrainConfig:
             cutout=0.0,
         ),
         batch=16,
-        kimg=90.0,
+        kimg=60.0,
         start_resolution=32,
-        start_kimg=60.0,
+        start_kimg=30.0,
         snapshot_ticks=10,
     )
 
