@@ -13,9 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import click
+
 from dnnlib.console import format_time
 from dnnlib.files import write_text
 from dnnlib.ownership import in_our_folder
+from dnnlib.version import VERSION
 
 DATA, RUN = Path("data/openmoji32.zip"), Path("runs/demo")
 PROMPTS = (
@@ -73,7 +76,14 @@ def score(network: Path, metrics: str, out: str) -> dict[str, dict]:
     return {record["metric"]: record for record in map(json.loads, lines.splitlines())}
 
 
+@click.command(context_settings={"max_content_width": 120})
+@click.version_option(VERSION, prog_name="EIDGAN")
 def main() -> None:
+    """Train on OpenMoji without any download, draw pictures at three sizes, and score them.
+
+    Everything is in data/openmoji32.zip and runs/demo. Interrupt it at any time; the next call goes
+    on where it stopped.
+    """
     # Ctrl-C reaches the running command too. It saves and leaves; then the demo leaves with the
     # exit code of that command.
     signal.signal(signal.SIGINT, lambda *_: None)

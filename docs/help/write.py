@@ -25,6 +25,7 @@ MODULES = (
     "project",
     "fit_lines",
     "explore",
+    "demo",
 )
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 import calc_metrics
 import dataset_tool
+import demo
 import doctor
 import explore
 import export
@@ -43,6 +44,7 @@ COMMANDS = {
     "project": project.main,
     "fit_lines": fit_lines.main,
     "explore": explore.main,
+    "demo": demo.main,
 }
 OTHERS = {"--force-reinstall"}  # of pip
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
