@@ -1,9 +1,5 @@
 """`generate.py` with the options of a view: what it draws and records, and what it refuses."""
 
-import re
-import shlex
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +9,6 @@ from PIL import Image
 from generate import main
 from networks.generators import preset
 from networks.snapshot import Snapshot
-
-PAGE = Path(__file__).parents[2] / "docs" / "any_scale.md"
 
 
 @pytest.fixture(scope="module")
@@ -75,21 +69,3 @@ def test_it_refuses_bad_options_in_one_line(tmp_path, options, line):
     done = generate(tmp_path / "none", tmp_path / "out", *options)
     assert done.exit_code == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-def test_the_page_s_commands_and_python_work(snapshot, tmp_path):
-    text = PAGE.read_text(encoding="utf-8")
-    [block] = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    commands = [shlex.split(line) for line in block.replace("\\\n", "").splitlines()]
-    assert len(commands) == 3
-    for command in commands:
-        assert command[:2] == ["python", "generate.py"]
-        small = {"runs/photos": str(snapshot), "512x512": "20x16"}
-        options = [small.get(word, word).replace("out/", f"{tmp_path}/") for word in command[2:]]
-        done = CliRunner().invoke(main, options)
-        assert done.exit_code == 0, done.output
-    assert len(list(tmp_path.glob("*/*.png"))) == 3
-    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict = {}
-    exec(code, names)
-    assert names["view"].warp.displacement is names["field"]

@@ -6,9 +6,6 @@ What replaces what is in `SMALL`; a command is changed in no other way.
 from __future__ import annotations
 
 import json
-import re
-import shlex
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,8 +13,9 @@ from PIL import Image
 
 import train
 from tests.commands.forked import succeed
+from tests.commands.page_commands import commands, miniature
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+COMMANDS = commands("tutorial.md")
 # A word of the page, and the word that the test runs in its place.
 SMALL = {
     "eidgan-flowers64": "debug",
@@ -30,35 +28,16 @@ SMALL = {
     "500": "8",  # --num-images
     "0.1": "0.4",  # --test-share
 }
-FOLDERS = ("photos", "data", "runs", "out")  # of the page's paths; the test puts them elsewhere
-
-
-def commands():
-    """Words of every command of the page, without `python`, in order."""
-    blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").strip().splitlines()]
-    return [shlex.split(line)[1:] for line in lines]
-
-
-def small(words, folder):
-    """A command with the words of `SMALL` in place, and its paths below `folder`."""
-
-    def moved(word):
-        first = re.split(r"[/.]", word)[0]
-        is_path = first in FOLDERS or word.startswith("runs/")
-        return str(folder / word) if is_path else SMALL.get(word, word)
-
-    return [words[0], *map(moved, words[1:])]
 
 
 def test_there_are_ten_and_each_word_of_the_table_is_used():
-    assert len(commands()) == 10
-    words = {word for command in commands() for word in command}
+    assert len(COMMANDS) == 10
+    words = {word for command in COMMANDS for word in command}
     assert words >= SMALL.keys()
 
 
 def test_the_trainings_of_the_page_are_valid_as_they_stand():
-    trainings = [words for words in commands() if words[0] == "train.py"]
+    trainings = [words for words in COMMANDS if words[0] == "train.py"]
     assert len(trainings) == 2
     for words in trainings:
         done = CliRunner().invoke(train.main, [*words[1:], "--dry-run"])
@@ -82,7 +61,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.multi_process
 def test_the_commands_lead_from_pictures_to_scores(folder):
-    outputs = [succeed(*small(words, folder)) for words in commands()]
+    outputs = [succeed(*miniature(words, folder, SMALL)) for words in COMMANDS]
 
     assert (folder / "photos.png").is_file()  # the sheet
     snapshots = [path.name for path in (folder / "runs" / "photos").glob("network-snapshot-*")]

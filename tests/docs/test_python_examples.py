@@ -1,4 +1,4 @@
-"""The lines of Python in README.md, in the tutorial and on the page of data sets work."""
+"""The lines of Python in README.md and in pages of the documentation work."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_a_picture_of_any_size(page, run, picture, network, tmp_path, monkeypatc
 
 
 def test_a_picture_that_is_written_in_tiles(network, tmp_path, monkeypatch):
-    code = example("docs/any_scale_huge.md", "draw_huge")
-    for old, new in (("runs/demo", str(network)), ("20000", "20"), ("30000", "30")):
+    code = example("docs/any_scale.md", "draw_huge")
+    for old, new in (("runs/flowers64", str(network)), ("20000", "20"), ("30000", "30")):
         assert old in code
         code = code.replace(old, new)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    with Image.open(tmp_path / "apple.tiff") as image:
+    with Image.open(tmp_path / "flower.tiff") as image:
         assert image.size == (30, 20)
 
 
