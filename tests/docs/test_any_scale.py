@@ -6,14 +6,17 @@ import importlib
 import importlib.util
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from docs.pictures.make_any_scale import PICTURES
 from docs.pictures.make_any_scale import main as make_pictures
+from networks.generators import preset
 from networks.snapshot import Snapshot
 from tests.commands.forked import succeed
 from tests.commands.page_commands import DOCS, commands, miniature
@@ -41,15 +44,18 @@ MORE = {
     "video": "--frames 3 --size 16x16",
     "project.py": "--steps 2",
     "fit_lines.py": "--steps 2 --side 16",
-    "export.py": "--prompt-length 4",
+    "export.py": "--prompt-length 4 --no-check",
 }
 
 
 @pytest.fixture(scope="module")
-def network32(network, tmp_path_factory):
-    """The smallest network as one that was trained at 32 x 32, the least size of `eqr`."""
+def network32(tmp_path_factory):
+    """A network of few layers, which is traced fast, for 32 x 32, the least size of `eqr`."""
+    config = replace(preset("eidgan-tiny"), channels=(16,), refinement=(8,), decoder_hidden=())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = config.build().eval()
     folder = tmp_path_factory.mktemp("run32") / "network-snapshot-000001"
-    generator = Snapshot.from_pretrained(network).generator
     Snapshot(generator, "hashed", 32, {"recipe": "test"}).save_pretrained(folder)
     return folder
 
