@@ -121,7 +121,8 @@ def tee_to(path: Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            report = f"Error: {error}\n" if isinstance(error, UserError) else traceback.format_exc()
+            ours = isinstance(error, UserError)
+            report = f"Error: {one_line(error)}\n" if ours else traceback.format_exc()
             with contextlib.suppress(OSError):  # the error may be that the log's disk is full
                 log.write(report.encode("utf-8", "replace"))
             raise
