@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.packed_files import refuse_bombs
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from metrics.features.detectors import Detector, detector_id
@@ -72,6 +73,7 @@ class ReferenceFile:
             )
 
         with library_errors(refusal), np.load(path, allow_pickle=False) as archive:
+            refuse_bombs(archive.zip)
             self.foreign = "mu" in archive and "sigma" in archive
             self.index = {} if self.foreign else dict(json.loads(str(archive["index"])))
             self._mu_sigma = (archive["mu"], archive["sigma"]) if self.foreign else None
