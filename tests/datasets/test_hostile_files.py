@@ -211,7 +211,7 @@ def test_captions_that_are_too_long_are_counted_and_left_out():
     assert report.clean(["x" * (MAX_CAPTION + 1), "y" * MAX_CAPTION]) == ("y" * MAX_CAPTION,)
     assert report.counts == {TOO_LONG: 1}
     item = {"file": "a.png", "id": "a", "captions": ["x" * (MAX_CAPTION + 1)], "split": "train"}
-    assert "a caption has 20001 characters" in entry_fault(item)
+    assert "a caption has 20001 characters" in str(entry_fault(item))
 
 
 def test_no_control_character_of_a_data_set_reaches_the_terminal(tmp_path):

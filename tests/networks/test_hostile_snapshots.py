@@ -51,7 +51,12 @@ def test_a_config_of_a_stranger(edited, change, message, monkeypatch):
     built = []
     kind = GENERATORS["eidgan"]
     build = kind.build
-    monkeypatch.setattr(kind, "build", lambda config: built.append(1) or build(config))
+
+    def count(config):
+        built.append(config)
+        return build(config)
+
+    monkeypatch.setattr(kind, "build", count)
     with pytest.raises(UserError, match=message):
         Snapshot.from_pretrained(edited(change))
     assert len(built) <= 1, "the network was built with memory"

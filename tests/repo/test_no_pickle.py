@@ -137,7 +137,8 @@ def test_nothing_is_unpickled_while_files_are_read(tmp_path, network, unpickled)
     save_codes(tmp_path / "c", Codes(torch.ones(1, *shape), torch.ones(1, 4)), snapshot, {})
     assert load_codes(tmp_path / "c", snapshot)[1]
     CheckpointIO(tmp_path, {"g": State()}, {"recipe": "x", "generator": {}}).save(1000)
-    assert read_newest(tmp_path)[1]["g"]["step"] == 3 and options_in(tmp_path)["recipe"] == "x"
+    newest, options = read_newest(tmp_path), options_in(tmp_path)
+    assert newest and newest[1]["g"]["step"] == 3 and options and options["recipe"] == "x"
     picture = Picture(np.zeros((8, 8, 3), np.uint8), "a", ("red",), "train")
     write_archive(tmp_path / "d.zip", [picture], (8, 8), {})
     assert TextImageDataset(tmp_path / "d.zip")[0].captions == ("red",)
