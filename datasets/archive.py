@@ -26,7 +26,7 @@ from dnnlib.errors import UserError, reason_of
 from dnnlib.files import atomic_path, remove_leftovers
 from dnnlib.names import is_hidden, is_junk, listing
 from dnnlib.ownership import content, refuse_foreign
-from dnnlib.text import HALF, mend_text, parse_json
+from dnnlib.text import HALF, MAX_CAPTION, mend_text, parse_json
 
 FORMAT = 1
 INDEX = "dataset.json"
@@ -259,6 +259,8 @@ def entry_fault(item: Any, *, native: bool = False) -> str | None:
     for caption in captions:
         if not isinstance(caption, str) or not caption.strip():
             return f"{item['file']}: caption {caption!r} is not a text, or is empty"
+        if len(caption) > MAX_CAPTION:
+            return f"{item['file']}: a caption has {len(caption)} characters, over {MAX_CAPTION}"
         if HALF in mend_text(caption)[1]:
             return f"{item['file']}: caption {caption!r} holds half a surrogate pair"
     if item.get("split") not in SPLITS:

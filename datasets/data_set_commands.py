@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from datasets.import_options import choice_option, path_option, print_summary, progress
-from dnnlib.console import report_user_errors
+from dnnlib.console import one_line, report_user_errors
 
 
 @click.command()
@@ -56,7 +56,7 @@ def verify(source: Path) -> None:
 
     num_faults = 0
     for fault in archive_faults(source):
-        click.echo(fault)
+        click.echo(one_line(fault))  # it may hold names that a stranger chose
         num_faults += 1
     if num_faults:
         click.echo(f"{source}: {num_faults} faults", err=True)

@@ -72,7 +72,7 @@ TRANSFORM = choice_option(
 FOLLOW_LINKS = click.option(
     "--follow-links",
     is_flag=True,
-    help="Also read folders that are symbolic links. Files that are links are always read.",
+    help="Also read symbolic links to folders, and to files outside the folder.",
 )
 SPLIT_OF_SOURCE = choice_option(
     "--split",

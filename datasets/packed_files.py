@@ -19,7 +19,12 @@ from typing import Any, Self
 from dnnlib.errors import UserError, library_errors
 from dnnlib.names import printable
 
-MAX_UNPACKED_BYTES = 1 << 30  # of one member; larger members are refused
+MAX_UNPACKED_BYTES = 1 << 30  # of one member, as of a picture file; larger ones are refused
+# A compressed file may unpack to 200 times its size, and to 16 MiB in any case. Pictures and
+# captions stay below it: text shrinks to a tenth, and a bomb of deflate to a thousandth.
+MAX_RATIO, ALWAYS_ALLOWED_BYTES = 200, 16 << 20
+_MAX_HEADER_BYTES = 1 << 20  # of a long name or of the extended header of a tar
+_STEP = 1 << 16  # bytes that are asked for at a time, so that no more is unpacked in advance
 _UTF8_NAME, _ENCRYPTED = 0x800, 0x1  # flag bits of a member of a zip
 _METHODS = {6: "implode", 9: "deflate64", 93: "zstandard", 95: "xz", 98: "ppmd"}
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -66,9 +71,11 @@ class ZipFiles:
                     f"it is compressed by {method}, which Python does not know; pack "
                     "it with deflate or none"
                 )
-            if info.file_size > MAX_UNPACKED_BYTES and info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"it would unpack to {info.file_size >> 20} MiB")
-            return archive.read(info)
+            if info.compress_type == zipfile.ZIP_STORED:
+                return archive.read(info)
+            refuse_bomb(info.file_size, info.compress_size)
+            with archive.open(info) as file:
+                return b"".join(iter(functools.partial(file.read, _STEP), b""))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None}
@@ -80,6 +87,24 @@ class ZipFiles:
             ):
                 self._handle = (os.getpid(), zipfile.ZipFile(self.path))
         return self._handle[1]
+
+
+def refuse_bomb(unpacked: int, packed: int) -> None:
+    """Raise `ValueError` if compressed data would unpack to far more bytes than data sets need."""
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise ValueError(f"it would unpack to {unpacked >> 20} MiB")
+    if unpacked > max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * packed):
+        raise ValueError(
+            f"it would unpack to more than {MAX_RATIO} times its size, {unpacked >> 20} MiB; if "
+            "you trust it, unpack it yourself and name the folder"
+        )
+
+
+def refuse_bombs(archive: zipfile.ZipFile) -> None:
+    """`refuse_bomb` for every member of a zip that a library will read, such as .npz."""
+    for info in archive.infolist():
+        if info.compress_type != zipfile.ZIP_STORED:
+            refuse_bomb(info.file_size, info.compress_size)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -102,6 +127,15 @@ class TarMember:
     read: Callable[[], bytes]
 
 
+_LONG_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
 class _Strict(tarfile.TarInfo):
     """A header of a tar that raises `ReadError` if it is damaged.
 
@@ -121,6 +155,14 @@ class _Strict(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
 
+    def _proc_member(self, archive: tarfile.TarFile) -> Self:
+        """tarfile calls it with every header, before it reads what belongs to the header."""
+        if self.size < 0:  # tarfile of some versions reads such a tar without end
+            raise tarfile.ReadError("a size is negative")
+        if self.type in _LONG_HEADERS and self.size > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header has {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
 
 def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
     """The regular files of a tar, compressed or not, in one pass.
@@ -132,8 +174,11 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
         library_errors(lambda reason: PackedError(str(path), info.name if info else "", reason)),
         tarfile.open(path, "r|*", tarinfo=_Strict) as archive,
     ):
+        most = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * path.stat().st_size)
         while (following := archive.next()) is not None:
             info = following
+            if info.offset_data + info.size > most:  # of a tar that is not compressed: it is cut
+                raise ValueError(f"the tar would unpack to more than {most >> 20} MiB here")
             archive.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers
             if info.isfile():
                 yield TarMember(info.name, functools.partial(_read_member, archive, info, path))
@@ -147,6 +192,8 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
 
 def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
     with library_errors(lambda reason: PackedError(str(path), info.name, reason)):
+        if info.issparse():
+            raise ValueError("it is a sparse file, which holds no picture and no caption")
         if info.size > MAX_UNPACKED_BYTES:
             raise ValueError(f"it would unpack to {info.size >> 20} MiB")
         file = archive.extractfile(info)

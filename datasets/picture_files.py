@@ -101,6 +101,8 @@ def load_rgb(
         name = "a picture" if isinstance(source, bytes) else printable(source)
     with library_errors(lambda reason: PictureError(name, reason)):
         data = source if isinstance(source, bytes) else _read(Path(source))
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError(f"it has {len(data) >> 20} MiB")
         picture, met = _open(data)
         turn = _orientation(picture, met)
         colours, alpha = colours_and_alpha(picture, data)

@@ -14,9 +14,10 @@ from typing import Any
 from datasets.statistics import table_lines
 from dnnlib.errors import UserError
 from dnnlib.names import printable
-from dnnlib.text import TextError, decode_text, mend_text, read_text, split_lines
+from dnnlib.text import MAX_CAPTION, TextError, decode_text, mend_text, read_text, split_lines
 
 _MOST_LINES = 20
+TOO_LONG = f"caption of more than {MAX_CAPTION} characters, left out"
 
 
 @dataclass
@@ -79,7 +80,8 @@ class Report:
     def clean(self, texts: Iterable[Any]) -> tuple[str, ...]:
         """Captions with broken characters repaired and all white space folded to single spaces.
 
-        Empty captions and elements that are not texts are left out.
+        Empty captions, captions of more than `MAX_CAPTION` characters and elements that are not
+        texts are left out.
         """
         cleaned = []
         for text in texts:
@@ -87,7 +89,8 @@ class Report:
                 text, mended = mend_text(text)
                 self.mended(mended)
                 cleaned.append(" ".join(text.split()))
-        return tuple(text for text in cleaned if text)
+        self.note(TOO_LONG, sum(len(text) > MAX_CAPTION for text in cleaned))
+        return tuple(text for text in cleaned if 0 < len(text) <= MAX_CAPTION)
 
     def caption_lines(self, path: Path, name: str) -> tuple[str, ...] | None:
         """The captions of a text file, one a line. A file that is no text is a defect: None."""

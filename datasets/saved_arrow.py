@@ -6,6 +6,7 @@ same name and hides it, and its readers may run code.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator
@@ -132,6 +133,17 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
+def _file_below(part: Path, name: object) -> Path | None:
+    """The file that a row names, if it lies in the folder of the split also after all links."""
+    if not isinstance(name, str) or not is_below(name):
+        return None
+    with contextlib.suppress(OSError, ValueError):  # a name that no system allows
+        path = (part / name).resolve()
+        if path.is_relative_to(part.resolve()) and path.is_file():
+            return path
+    return None
+
+
 def _picture(
     image: Any, texts: Any, key: str, split: str, part: Path, report: Report
 ) -> RawPicture | None:
@@ -144,12 +156,12 @@ def _picture(
     data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes):
         path = image.get("path") if isinstance(image, dict) else None
-        if not isinstance(path, str) or not os.path.isfile(part / path):
+        data = _file_below(part, path)
+        if data is None:
             report.defect(
                 "captions without picture",
                 key,
-                f"captions without picture: no bytes, and no file {path}",
+                f"captions without picture: no bytes, and no file {path} below {part.name}",
             )
             return None
-        data = part / path
     return RawPicture(key, key, data, captions, split)

@@ -1,6 +1,7 @@
 """List the files of a user's folder, and find the file that a table names.
 
-Hidden files are left out. Folders that are symbolic links are read only with --follow-links.
+Hidden files are left out. Symbolic links to folders, and to files outside the folder, are read only
+with --follow-links: otherwise a folder of a stranger could name any file of this machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.names import is_hidden, listing, printable, same_name_key
 
 HIDDEN = "hidden file or folder"
+LINKED_FILE = "linked file of another folder (--follow-links reads it)"
 LINKED_FOLDER = "linked folder (--follow-links reads it)"
 READ_ALREADY = "linked folder that was read already"
 UNREADABLE_FOLDER = "folder that cannot be read"
@@ -31,8 +33,8 @@ class SourceFolder:
     """A folder of a user's files.
 
     option: the flag that names the folder, for messages.
-    follow_links: whether linked folders are read. None means False in a command without the option
-        --follow-links, so that messages do not name that option.
+    follow_links: whether linked folders are read, and links to files outside the folder. None means
+        False in a command without the option --follow-links, so that messages do not name it.
     files: the path of each visible regular file by its relative path with forward slashes, sorted.
     left_out: (kind, relative path) of the other files and folders.
     Raises `UserError` if the folder does not exist or is a file.
@@ -83,6 +85,8 @@ class SourceFolder:
 
     def _why_missing(self, name: str) -> str:
         with library_errors(MissingFile):  # the name may be too long or hold a NUL
+            if (self.path / name).is_symlink():
+                return f"is a link to a file of another folder{_MORE[self.follow_links]}"
             if (self.path / name).is_file():
                 for place in reversed(PurePosixPath(name).parents):
                     if (self.path / place).is_symlink() and place != PurePosixPath("."):
@@ -128,7 +132,11 @@ class SourceFolder:
                 if is_hidden(entry.name):
                     self._leave_out(HIDDEN, path)
                 elif entry.is_file():
-                    yield path
+                    if self.follow_links or not entry.is_symlink() or self._holds(path):
+                        yield path
+                    else:
+                        kind = LINKED_FILE if self.follow_links is False else "linked file"
+                        self._leave_out(kind, path)
                 elif not entry.is_dir():
                     self._leave_out("broken link or special file", path)
                 elif not entry.is_symlink():
@@ -138,6 +146,14 @@ class SourceFolder:
                 else:
                     kind = LINKED_FOLDER if self.follow_links is False else "linked folder"
                     self._leave_out(kind, path)
+
+    def _holds(self, link: Path) -> bool:
+        """Whether a link leads to a file in this folder."""
+        return os.path.commonpath([self._real, os.path.realpath(link)]) == self._real
+
+    @functools.cached_property
+    def _real(self) -> str:
+        return os.path.realpath(self.path)
 
     def _leave_out(self, kind: str, path: Path) -> None:
         self.left_out.append((kind, printable(path.relative_to(self.path).as_posix())))

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO, TextIO
 from dnnlib.errors import UserError
 from dnnlib.files import writing
 
+MAX_MESSAGE = 4000  # characters of an error on the terminal: a file may hold a value of megabytes
+
 
 def report_user_errors(command: Callable) -> Callable:
     """Decorator of a command: a `UserError` becomes one line on stderr and exit code 1.
@@ -39,7 +41,7 @@ def report_user_errors(command: Callable) -> Callable:
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return command(*args, **kwargs)
         except UserError as error:
-            print(f"Error: {one_line(error)}", file=sys.stderr)
+            print(f"Error: {one_line(error)[:MAX_MESSAGE]}", file=sys.stderr)
             sys.exit(1)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -121,7 +123,8 @@ def tee_to(path: Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            report = f"Error: {error}\n" if isinstance(error, UserError) else traceback.format_exc()
+            ours = isinstance(error, UserError)
+            report = f"Error: {one_line(error)}\n" if ours else traceback.format_exc()
             with contextlib.suppress(OSError):  # the error may be that the log's disk is full
                 log.write(report.encode("utf-8", "replace"))
             raise

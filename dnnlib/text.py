@@ -23,6 +23,7 @@ LOST_SPACES = "pairs of U+FFFD, read as spaces"
 LOST = "characters lost before (U+FFFD)"
 HALF = "half a surrogate pair, left out"
 CONTROL = "control characters, left out"
+MAX_CAPTION = 20_000  # characters; ten pages, far more than any text encoder reads
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),

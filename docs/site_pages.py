@@ -1,7 +1,7 @@
 """A hook of mkdocs: pages of the site that are made of files outside docs/ or of other formats.
 
-README.md becomes the first page. CONTRIBUTING.md, CHANGELOG.md and SECURITY.md become pages, with
-their links rewritten. The help texts and the notebook become Markdown. Nothing is written to docs/.
+README.md becomes the first page. CONTRIBUTING.md and CHANGELOG.md become pages, with their links
+rewritten. The help texts and the notebook become Markdown. Nothing is written to docs/.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
-    "SECURITY.md": "security.md",
 }
 
 

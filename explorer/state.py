@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shlex
 import unicodedata
 from collections.abc import Mapping
@@ -106,8 +105,8 @@ class PictureState:
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise UserError(f"{name} {value}: must be from {low} to {high}")
+    if not low <= value <= high:  # NaN fails this comparison too
+        raise UserError(f"{name} {str(value)[:40]}: must be from {low} to {high}")
 
 
 def _clean(prompt: str, name: str) -> str:

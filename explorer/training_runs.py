@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def curves(run: Path) -> dict[str, Any]:
     return {
         "kimg": [_number(record.get("kimg")) for record in shown],
         "series": {name: [_number(record.get(name)) for record in shown] for name in names},
-        "last": {name: records[-1][name] for name in FACTS if records and name in records[-1]},
+        "last": {
+            name: _number(records[-1][name]) for name in FACTS if records and name in records[-1]
+        },
         "grids": grids(run),
     }
 
@@ -58,7 +61,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:  # a line that is being written
+        except (ValueError, RecursionError):  # a line that is being written
             continue
         if isinstance(record, dict):
             found.append(record)
@@ -67,6 +70,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 def _number(value: object) -> float | None:
     """The value where it is a finite number, which is all that JSON can hold."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not abs(value) <= sys.float_info.max:  # NaN fails this comparison too
         return None
     return float(f"{value:.6g}")

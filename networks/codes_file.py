@@ -16,6 +16,7 @@ from safetensors.torch import save
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.version import VERSION
+from dnnlib.weight_files import check_header
 from networks.interfaces import Codes
 from networks.snapshot import Snapshot
 
@@ -66,6 +67,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
     if not path.exists():
         raise UserError(f"{path} does not exist; project.py writes files of codes")
+    with library_errors(refusal):
+        check_header(path)
     with library_errors(refusal), safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if _MARK not in metadata:

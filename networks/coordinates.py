@@ -18,6 +18,7 @@ from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
 from networks.warps import IDENTITY, MIDDLE, Box, Displacement, Warp, affine, after
 
+MAX_REACH = float(1 << 24)  # frames: beyond it, float32 has whole numbers only
 MAX_SIDE_PX, MAX_PICTURE_PX = 1 << 16, 1 << 30  # of one picture; 2^30 pixels take 12 GiB in floats
 
 Convention = Literal["centers", "endpoints"]
@@ -47,6 +48,7 @@ class View:
         x0, y0, x1, y1 = self.box
         if not (x1 > x0 and y1 > y0 and all(map(math.isfinite, self.box))):
             raise UserError(f"window {','.join(map(str, self.box))}: needs x0 < x1 and y0 < y1")
+        _check_reach(self.box)
         if self.convention == "endpoints" and min(self.height, self.width) < 2:
             raise UserError("convention 'endpoints' needs at least 2 samples a side")
 
@@ -84,7 +86,8 @@ class View:
         translate: (x, y) in frames, to the right and down. Units are frame units, so rotation keeps
         shapes where the box and the grid have one aspect. exact: see `Warp`.
         A view that is already transformed is transformed once more; a displacement has to come
-        first. Raises `UserError` for numbers that are not finite and a zoom of 0 or less.
+        first. Raises `UserError` for numbers that are not finite, for a zoom of 0 or less and for
+        points more than `MAX_REACH` frames away.
         """
         outer = affine(zoom=zoom, center=center, rotate=rotate, translate=translate, shear=shear)
         if warp is not None and self.warp is not None:
@@ -93,13 +96,17 @@ class View:
         before = replace(before, exact=before.exact or exact)
         a, b, c, d, e, f = matrix = after(before.matrix, outer)
         if b or d or not (a > 0 and e > 0):
-            return replace(self, warp=replace(before, matrix=matrix))
+            moved = replace(self, warp=replace(before, matrix=matrix))
+            _check_reach(moved.reach())
+            return moved
         x0, y0, x1, y1 = self.box
         box = (a * x0 + c, e * y0 + f, a * x1 + c, e * y1 + f)
         if not (box[0] < box[2] and box[1] < box[3] and all(map(math.isfinite, box))):
             raise UserError(f"zoom {zoom}: nothing is left of the window; take a zoom nearer 1")
         rest = replace(before, matrix=IDENTITY) if before.displacement else None
-        return replace(self, box=box, warp=rest)
+        moved = replace(self, box=box, warp=rest)
+        _check_reach(moved.reach())
+        return moved
 
     def points(
         self, rows: slice, columns: slice, device: torch.device
@@ -130,6 +137,17 @@ class View:
     def columns(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """x of every column.  # [width] float32"""
         return self.x_axis.samples(torch.device(device))
+
+
+def _check_reach(box: Box) -> None:
+    """Raises `UserError` for a view of points that have no exact place in float32."""
+    farthest = max(map(abs, box))
+    if not (farthest <= MAX_REACH and all(map(math.isfinite, box))):
+        raise UserError(
+            f"view: reaches {farthest:g} frames away from the trained frame, and at most "
+            f"{MAX_REACH:.0f} are possible; take smaller numbers for window, zoom, center, shear "
+            "and translate"
+        )
 
 
 @dataclass(frozen=True)

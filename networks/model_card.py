@@ -6,14 +6,17 @@ The fields are those of https://huggingface.co/docs/hub/model-cards. Scores beco
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dnnlib.console import one_line
 from dnnlib.errors import UserError
 from dnnlib.version import VERSION
 from networks.interfaces import Generator
 
+MAX_VALUE = 300  # characters of a fact
 TAGS = ("gan", "any-resolution", "implicit-neural-representation")
 
 
@@ -39,7 +42,7 @@ def model_card(
 
     Raises `UserError` where a score belongs to other weights.
     """
-    name = str(config["info"].get("recipe", config["generator"]["kind"]))
+    name = one_line(config["info"].get("recipe", config["generator"]["kind"]))[:MAX_VALUE]
     reads_text = generator.reads_text
     task = "text-to-image" if reads_text else "unconditional-image-generation"
     head: dict[str, Any] = {
@@ -58,7 +61,7 @@ def model_card(
     return f"""---
 {yaml}
 ---
-# {name}
+# {_text(name)}
 
 {"Text-to-image" if reads_text else "Unconditional"} GAN that draws at any resolution. The folder \
 holds the averaged generator (EMA) and no code.
@@ -84,7 +87,15 @@ def _table(config: Mapping[str, Any], generator: Generator, sha256: str) -> str:
         "Written by": f"EIDGAN {VERSION}",
     }
     facts |= {key.replace("_", " ").capitalize(): value for key, value in config["info"].items()}
-    return "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    return "\n".join(f"| {_text(key)} | {_text(value)} |" for key, value in facts.items())
+
+
+def _text(value: object) -> str:
+    """A value as plain text in Markdown: one line without tags, links or other marks.
+
+    The facts of a snapshot may come from a stranger, and the Hub shows the card as a page.
+    """
+    return re.sub(r"([\\`*\[\]<>|#!&])", r"\\\1", one_line(value)[:MAX_VALUE])
 
 
 def _model_index(name: str, task: str, sha256: str, fields: CardFields) -> list[dict[str, Any]]:

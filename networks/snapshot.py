@@ -16,20 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from dnnlib.config_codec import from_dict, nearest, to_dict
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
 from dnnlib.ownership import json_with, whole_folder
+from dnnlib.weight_files import check_header
 from networks import hub_snapshots
+from networks.coordinates import MAX_SIDE_PX
 from networks.generators import GENERATORS
 from networks.interfaces import Generator, TextEncoder
 from networks.model_card import CardFields, model_card
 from networks.text_encoders import load_encoder
 
 FORMAT = 1
+MAX_CONFIG_BYTES = 16 << 20
+MAX_WIDTH = 1 << 16  # of a layer
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SNAPSHOT_PREFIX = "network-snapshot-"
 
 
@@ -163,21 +168,9 @@ class Snapshot:
             )
         else:
             folder = find_snapshot(path)
-        config = read_json(folder / "config.json")
-        _check_config(folder / "config.json", config)
-        if config["format"] != FORMAT:
-            raise UserError(
-                f"{folder / 'config.json'}: format {config['format']} is not {FORMAT}; "
-                "use the version of this project that wrote the snapshot"
-            )
-        kind = str(config["generator"].get("kind", ""))
-        if kind not in GENERATORS:
-            raise UserError(
-                f"{folder / 'config.json'}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}"
-            )
-        generator = from_dict(GENERATORS[kind], config["generator"], "generator").build()
+        config = read_config(folder / "config.json")
         weights = folder / "model.safetensors"
-        _load_weights(generator, weights)
+        generator = _load_generator(folder / "config.json", config["generator"], weights)
         return Snapshot(
             generator.eval().requires_grad_(False),
             config["text_encoder"],
@@ -197,43 +190,115 @@ def _snapshot_files(folder: Path) -> tuple[str, ...]:
 snapshot_fault = whole_folder(_snapshot_files)  # ownership rule (`dnnlib.ownership`) of snapshots
 
 
-def _check_config(path: Path, config: Any) -> None:
-    fields = {
-        "format": int,
-        "generator": dict,
-        "text_encoder": str,
-        "resolution": int,
-        "info": dict,
-    }
-    for name, kind in fields.items():
-        if not isinstance(config, dict) or name not in config:
+_FIELDS = {"format": int, "generator": dict, "text_encoder": str, "resolution": int, "info": dict}
+_LATER_FIELDS = {"text_encoder_id": str}  # which older snapshots do not have
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a snapshot's config.json. Raises `UserError` that names the faulty field."""
+    if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
+        raise UserError(f"{path}: has {path.stat().st_size} bytes; this is not a snapshot's config")
+    config = read_json(path)
+    for name, kind in (_FIELDS | _LATER_FIELDS).items():
+        if not isinstance(config, dict) or name in _FIELDS and name not in config:
             raise UserError(f"{path}: no field {name!r}; this is not a snapshot's config")
-        if not isinstance(config[name], kind):
+        value = config.get(name, kind())
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise UserError(
-                f"{path}: field {name!r} must be of type {kind.__name__}, got {config[name]!r}"
+                f"{path}: field {name!r} must be of type {kind.__name__}, got {_short(value)}"
             )
+    for name in config:
+        if name not in _FIELDS | _LATER_FIELDS:
+            known = nearest(name, _FIELDS | _LATER_FIELDS)
+            raise UserError(f"{path}: no such field as {_short(name)}; {known}")
+    if config["format"] != FORMAT:
+        raise UserError(
+            f"{path}: format {_short(config['format'])} is not {FORMAT}; "
+            "use the version of this project that wrote the snapshot"
+        )
+    if not 1 <= config["resolution"] <= MAX_SIDE_PX:
+        raise UserError(
+            f"{path}: field 'resolution' must be from 1 to {MAX_SIDE_PX} pixels, "
+            f"got {_short(config['resolution'])}"
+        )
+    return config
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
+
+
+def _load_generator(path: Path, options: dict[str, Any], weights: Path) -> Generator:
+    """The generator of config.json with its weights.
+
+    The network is first built without memory, on torch's meta device, and compared with the names
+    and shapes in the file. So config.json cannot ask for more memory than the file of weights has.
+    """
+    if not weights.exists():
+        raise UserError(f"{weights} does not exist; the snapshot folder is incomplete")
+    kind = str(options.get("kind", ""))[:80]
+    if kind not in GENERATORS:
+        raise UserError(f"{path}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
+    try:
+        check_header(weights)
+        with safe_open(weights, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{weights} is not a safetensors file ({error})") from None
+    config = from_dict(GENERATORS[kind], options, "generator")
+    _check_amounts(path, "generator", to_dict(config), len(shapes))
+
+    def refusal(reason: str) -> UserError:
+        return UserError(f"{path}: no network can be built of the field 'generator' ({reason})")
+
+    with library_errors(refusal), torch.device("meta"):
+        expected = {name: tuple(x.shape) for name, x in config.build().state_dict().items()}
+    for name in expected.keys() | shapes.keys():
+        if name not in shapes or name not in expected:
+            raise UserError(
+                f"{weights}: tensor {name!r} is {'missing' if name in expected else 'unknown'}; "
+                "the weights do not belong to the config.json in this folder"
+            )
+        if expected[name] != shapes[name]:
+            raise UserError(
+                f"{weights}: tensor {name!r} has shape {shapes[name]}, "
+                f"config.json asks for {expected[name]}"
+            )
+    generator: Generator = config.build()
+    _load_weights(generator, weights)
+    return generator
+
+
+def _check_amounts(path: Path, name: str, value: Any, num_tensors: int) -> None:
+    """Raise `UserError` for numbers that would keep the computer busy before weights are compared.
+
+    A layer has a tensor, so there are no more layers than tensors; no layer is wider than
+    `MAX_WIDTH`.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_amounts(path, f"{name}.{key}", item, num_tensors)
+        return
+    numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
+    layers = len(value) if isinstance(value, list) else 0
+    if "layers" in name:
+        layers = max([layers, *numbers])
+    if layers > num_tensors or any(number > MAX_WIDTH for number in numbers):
+        raise UserError(
+            f"{path}: field {name[:80]!r}: {_short(value)} is more than the weights can hold"
+        )
 
 
 def _load_weights(generator: Generator, path: Path) -> None:
-    if not path.exists():
-        raise UserError(f"{path} does not exist; the snapshot folder is incomplete")
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file ({error})") from None
     expected = generator.state_dict()
-    for name in expected.keys() | tensors.keys():
-        if name not in tensors or name not in expected:
-            raise UserError(
-                f"{path}: tensor {name!r} is {'missing' if name in expected else 'unknown'}; "
-                "the weights do not belong to the config.json in this folder"
-            )
-        if expected[name].shape != tensors[name].shape:
-            raise UserError(
-                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
-                f"config.json asks for {tuple(expected[name].shape)}"
-            )
-        if not torch.isfinite(tensors[name]).all():
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (expected[name].dtype, *_FLOATS):
+            raise UserError(f"{path}: tensor {name!r} has the type {tensor.dtype}")
+        if not torch.isfinite(tensor).all():
             raise UserError(
                 f"{path}: tensor {name!r} is not finite, because training diverged; "
                 "take an earlier snapshot"

@@ -18,7 +18,8 @@ import torch
 from torch.nn import functional
 
 from dnnlib.config_codec import nearest
-from dnnlib.errors import UserError, reason_of
+from dnnlib.errors import UserError, library_errors
+from dnnlib.names import printable
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 Matrix = tuple[float, float, float, float, float, float]
@@ -240,14 +241,15 @@ def parse_displacement(text: str) -> Displacement:
 
 def read_field(path: Path) -> Field:
     """The displacement field of a .npy file: floats [H, W, 2], finite. Raises `UserError`."""
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise UserError(
-            f"warp {path}: is not a readable .npy file of numbers ({reason_of(error)}); write it "
+
+    def refusal(reason: str) -> UserError:
+        return UserError(
+            f"warp {printable(path)}: is not a readable .npy file of numbers ({reason}); write it "
             "with numpy.save"
-        ) from error
+        )
+
+    with library_errors(refusal), path.open("rb") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
     if array.dtype.kind != "f":
         shape = list(array.shape)
         raise UserError(

@@ -21,6 +21,7 @@ from dnnlib.config_codec import from_dict
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.ownership import in_our_folder
+from dnnlib.weight_files import check_header
 from training.ema import PowerAverages
 
 PREFIX = "averages-"
@@ -84,6 +85,8 @@ def averages_of(run_dir: Path) -> dict[int, Path]:
 
 def read_header(path: Path) -> Header:
     """Read the metadata of a file. Raises `UserError` if it is damaged or not one of ours."""
+    with _reading(path):
+        check_header(path)
     with _reading(path), safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(_MARK)
     if text is None:
@@ -98,6 +101,8 @@ def read_averages(path: Path, index: int) -> Iterator[tuple[str, torch.Tensor]]:
     index: of the relative length in `Header.sigma_rels`. Raises `UserError` for a damaged file and
     for values that are not finite.
     """
+    with _reading(path):
+        check_header(path)
     with _reading(path), safe_open(path, "pt") as file:
         for key in file.keys():  # noqa: SIM118 (the file is not a dictionary)
             if key.startswith(f"{index}/"):

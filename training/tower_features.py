@@ -19,6 +19,7 @@ from torch import nn
 from datasets.text_image import TextImageDataset
 from dnnlib.files import atomic_path
 from dnnlib.ownership import named_by_content
+from dnnlib.weight_files import check_header
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 from networks.text_encoders.small import build_towers, small_tokenizer
 from torch_utils.rng import generator_for
@@ -79,6 +80,7 @@ def tower_features(
             temporary.write_bytes(
                 save({"images": torch.stack(images).half(), "texts": torch.cat(texts)})
             )
+    check_header(path)
     stored = load_file(path)
     return TowerFeatures(stored["images"], stored["texts"].float(), caption_rows)
 

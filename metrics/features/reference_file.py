@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.packed_files import refuse_bombs
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from metrics.features.detectors import Detector, detector_id
@@ -59,6 +60,19 @@ def reference_fault(path: Path) -> str | None:
         return "is no reference statistics of this program"
 
 
+def _check_index(index: dict[str, Any]) -> None:
+    """Raises `ValueError` for an index whose entries have another form."""
+    entries, size = index.get("entries", []), index.get("resolution", [1, 1])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("its entries are no list of objects")
+    for entry in entries:
+        for name, kind in {"detector": str, "tag": str, "count": int}.items():
+            if not isinstance(entry.get(name), kind):
+                raise ValueError(f"{name} of an entry is missing or of another type")
+    if not (isinstance(size, list) and [type(side) for side in size] == [int, int]):
+        raise ValueError("its resolution is not [width, height]")
+
+
 class ReferenceFile:
     """A file of statistics. Raises `UserError` for one that is damaged or something else."""
 
@@ -72,8 +86,11 @@ class ReferenceFile:
             )
 
         with library_errors(refusal), np.load(path, allow_pickle=False) as archive:
+            refuse_bombs(archive.zip)
             self.foreign = "mu" in archive and "sigma" in archive
             self.index = {} if self.foreign else dict(json.loads(str(archive["index"])))
+            if not self.foreign:
+                _check_index(self.index)
             self._mu_sigma = (archive["mu"], archive["sigma"]) if self.foreign else None
         if not self.foreign and self.index.get("format") != _FORMAT:
             raise UserError(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from datasets.packed_files import refuse_bombs
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.ownership import named_by_content
@@ -106,6 +107,7 @@ def _read(cache_dir: Path, key: str, count: int) -> Features | None:
             library_errors(UserError),
             np.load(_path(cache_dir, key), allow_pickle=False) as archive,
         ):
+            refuse_bombs(archive.zip)
             return features_of(archive, count) if str(archive["key"]) == key else None
     except UserError:
         return None

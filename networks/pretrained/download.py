@@ -24,6 +24,7 @@ def fetch(url: str, target: str | os.PathLike, sha256: str) -> Path:
     fetch by hand and the place for it.
     """
     assert len(sha256) >= 8
+    assert url.startswith(("https://", "http://127.0.0.1:"))  # the second is a server of tests
     target = Path(target)
     if target.is_file():
         return checked(target, sha256)

@@ -17,6 +17,7 @@ import torch
 
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
+from dnnlib.weight_files import check_header
 from networks.pretrained.hub import cached_file, check_network
 
 
@@ -124,6 +125,7 @@ def check_checkpoint(path: Path) -> None:
 
     if path.suffix == ".safetensors":
         try:
+            check_header(path)
             with safe_open(path, framework="pt"):
                 return
         except (SafetensorError, OSError) as error:

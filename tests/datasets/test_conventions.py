@@ -12,7 +12,7 @@ from datasets.archive import Archive
 from datasets.conventions import CONVENTIONS
 from datasets.conventions.made import caption_of, check_template
 from datasets.picture_files import picture_endings
-from datasets.source_files import SourceFolder
+from datasets.source_files import LINKED_FILE, SourceFolder
 from dnnlib.errors import UserError
 from tests.datasets.folders import fill, lines, pictures, read
 from tests.datasets.tool import run
@@ -216,7 +216,7 @@ def test_folders_are_splits_only_where_all_are(tmp_path):
 # links, file endings, and files for other commands
 
 
-def test_linked_files_are_read_and_linked_folders_named(tmp_path):
+def test_links_that_leave_the_folder_are_named_and_left_out(tmp_path):
     pictures(tmp_path / "elsewhere", "a.png", "deep/b.png")
     fill(tmp_path / "elsewhere", a__txt="linked", **{"deep/b__txt": "deep"})
     folder = pictures(tmp_path / "in", "own.png")
@@ -225,14 +225,19 @@ def test_linked_files_are_read_and_linked_folders_named(tmp_path):
         (folder / name).symlink_to(tmp_path / "elsewhere" / name)
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (folder / "more").symlink_to(tmp_path / "elsewhere" / "deep")
+    (folder / "same.png").symlink_to("own.png")
+    (folder / "same.txt").symlink_to("own.txt")
     found, report = read(folder)
-    assert found == {"a.png": (["linked"], "train"), "own.png": (["own"], "train")}
+    assert found == {"same.png": (["own"], "train"), "own.png": (["own"], "train")}
     assert {(one["file"], one["reason"]) for one in report.skipped} == {
+        ("a.png", LINKED_FILE),
+        ("a.txt", LINKED_FILE),
         ("gone.png", "broken link or special file"),
         ("more", "linked folder (--follow-links reads it)"),
     }
     found, report = read(folder, follow_links=True)
-    assert found["more/b.png"] == (["deep"], "train") and len(found) == 3
+    assert found["more/b.png"] == (["deep"], "train") and found["a.png"] == (["linked"], "train")
+    assert len(found) == 4
     fill(folder, captions__csv="file,caption\nmore/b.png,b\n")
     _, report = read(folder, follow_links=True)
     assert not [one for one in report.skipped if "more" in one["file"]]

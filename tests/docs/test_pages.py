@@ -78,7 +78,7 @@ def test_the_site_has_every_page():
     listed = set(re.findall(r": (\S+\.md)$", site, re.MULTILINE))
     here = {path.name for path in ROOT.glob("docs/*.md")}
     here |= {f"notebooks/{path.stem}.md" for path in ROOT.glob("docs/notebooks/*.ipynb")}
-    made = {"index.md", "commands.md", "contributing.md", "changelog.md", "security.md"}
+    made = {"index.md", "commands.md", "contributing.md", "changelog.md"}
     assert listed == here | made
 
 

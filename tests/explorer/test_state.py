@@ -8,6 +8,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from explorer.state import MAX_PROMPT, PictureState
+from explorer.training_runs import curves
 
 FULL = {
     "network": "a",
@@ -79,3 +80,19 @@ def test_the_command_line_survives_the_shell():
         *("--blend", "a dog's nose", "9", "0.75", "--rotate=-30.0", "--warp", "wave"),
         *("--window=-1.0,0,1,1", "--size", "20x10", "--device", "cpu"),
     ]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf")])
+def test_numbers_that_no_float_holds_are_refused(state, value):
+    for field in ("seed", "rotate", "truncation"):
+        with pytest.raises(UserError, match=field) as caught:
+            PictureState.parse(state | {field: value})
+        assert len(str(caught.value)) < 600
+
+
+def test_curves_of_a_strangers_run(tmp_path):
+    lines = ['{"kimg": 1' + "0" * 400 + ', "eta_s": NaN, "a/b": true}', "[" * 20_000, "7", "{"]
+    (tmp_path / "stats.jsonl").write_text("\n".join(lines))
+    found = curves(tmp_path)
+    assert found["kimg"] == [None] and found["last"] == {"kimg": None, "eta_s": None}
+    assert found["series"] == {"a/b": [None]}
