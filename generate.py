@@ -20,6 +20,7 @@ from networks.edit_options import EditOptions, edit_options
 from networks.picture_facts import about, facts_of, refuse_overflow
 from networks.picture_names import GRID, MARKS, check_folder, picture_names
 from networks.sampling_options import sampling_options
+from networks.shipped_networks import list_networks_option
 from networks.video_command import video
 from networks.view_options import ViewOptions, view_options
 
@@ -122,6 +123,7 @@ class WithSubcommands(click.Command):
 )
 @device_option
 @ops_option
+@list_networks_option
 @report_user_errors
 def main(
     network: str,

@@ -13,6 +13,7 @@ from pathlib import Path
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from networks.hub_snapshots import is_on_hub
+from networks.shipped_networks import shipped_networks
 from networks.snapshot import SNAPSHOT_PREFIX, find_snapshot
 
 MAX_LISTED = 500  # networks and runs each, the newest
@@ -30,7 +31,8 @@ class Catalog:
         self.folder, self._read_at = runs, -FRESH_S
         self._lock = threading.Lock()
         if network is not None and not is_on_hub(network):
-            network = str(find_snapshot(network))
+            folder = find_snapshot(network)
+            network = network if shipped_networks().get(network) == folder else str(folder)
         self.network = network
         if not self.networks():
             raise UserError(
@@ -46,7 +48,8 @@ class Catalog:
     def networks(self) -> dict[str, str]:
         """What `Snapshot.from_pretrained` takes, by the name in the list; the newest comes first.
 
-        Snapshots of the folder of runs are named relative to it.
+        Snapshots of the folder of runs are named relative to it. The networks that come with the
+        repository stand at the end.
         """
         self._read()
         return self._networks
@@ -69,7 +72,9 @@ class Catalog:
             if time.monotonic() - self._read_at < FRESH_S:
                 return
             found = self._newest(f"{SNAPSHOT_PREFIX}*/config.json")
+            # What `Snapshot.from_pretrained` takes: a shipped network goes by its name.
             self._networks = {name: str(path) for name, path in found.items()}
+            self._networks |= {name: name for name in shipped_networks() if name not in found}
             if self.network is not None:
                 same = [name for name, path in self._networks.items() if path == self.network]
                 name = same[0] if same else self.network

@@ -29,6 +29,7 @@ from networks.coordinates import MAX_SIDE_PX
 from networks.generators import GENERATORS
 from networks.interfaces import Generator, TextEncoder
 from networks.model_card import CardFields, model_card
+from networks.shipped_networks import shipped_networks
 from networks.text_encoders import load_encoder
 
 FORMAT = 1
@@ -82,14 +83,20 @@ class Snapshot:
                 )
         return encoder
 
-    def save_pretrained(self, path: str | Path, card: CardFields | None = None) -> None:
+    def save_pretrained(
+        self, path: str | Path, card: CardFields | None = None, *, half: bool = False
+    ) -> None:
         """Write the snapshot folder atomically; an existing snapshot is replaced.
 
-        card: fields of the model card that the snapshot does not hold. Raises `UserError` if the
+        card: fields of the model card that the snapshot does not hold. half: store weights in
+        float16, half as large; they are loaded as float32. Raises `UserError` if the
         folder exists and is no snapshot, and if a score in `card` was measured on other weights.
         """
         tensors = {
-            name: tensor.detach().cpu().contiguous()
+            name: (tensor.half() if half and tensor.is_floating_point() else tensor)
+            .detach()
+            .cpu()
+            .contiguous()
             for name, tensor in self.generator.state_dict().items()
         }
         config = {
@@ -152,8 +159,9 @@ class Snapshot:
     def from_pretrained(path: str | Path, revision: str | None = None) -> Snapshot:
         """Load a snapshot.
 
-        path: a snapshot folder, a run folder (its newest snapshot is loaded), or `user/name` on the
-            Hugging Face Hub. A local folder of the same name takes precedence over the Hub.
+        path: a snapshot folder, a run folder (its newest snapshot is loaded), the name of a network
+            that comes with the repository, or `user/name` on the Hugging Face Hub. A local folder
+            of the same name takes precedence.
         revision: a branch, a tag or a commit on the Hub.
 
         Returns a snapshot whose generator is in evaluation mode, on the CPU, without gradients.
@@ -307,15 +315,20 @@ def _load_weights(generator: Generator, path: Path) -> None:
 
 
 def find_snapshot(path: str | Path) -> Path:
-    """The snapshot folder of `path`: `path` itself, or the newest snapshot of a run folder.
+    """The snapshot folder of `path`: `path` itself, the newest snapshot of a run folder, or the
+    network of this name that comes with the repository (`networks.shipped_networks`).
 
     Raises `UserError` where there is none.
     """
+    shipped = shipped_networks()
+    if str(path) in shipped and not Path(path).exists():
+        return shipped[str(path)]
     path = Path(path)
     if not path.exists():
         raise UserError(
-            f"{path} does not exist; give a run folder, a snapshot folder, or the name "
-            "user/model of a model on the Hugging Face Hub"
+            f"{path} does not exist; give a run folder, a snapshot folder, the name user/model of "
+            f"a model on the Hugging Face Hub, or one of the networks that come with this "
+            f"repository: {', '.join(shipped) or 'none'}"
         )
     if not path.is_dir():
         raise UserError(

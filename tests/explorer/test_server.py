@@ -26,6 +26,7 @@ from explorer.server import MAX_BODY, Explorer
 from explorer.state import PictureState
 from explorer.worker import Worker
 from networks.generators import preset
+from networks.shipped_networks import shipped_networks
 from networks.snapshot import Snapshot
 from tests.explorer.conftest import NAME
 
@@ -279,7 +280,7 @@ def test_a_bug_is_a_sentence_too(explorer, monkeypatch):
 
 def test_options_name_the_networks_and_more_of_the_command(runs, state):
     catalog = Catalog(runs, str(runs / "demo"))
-    assert list(catalog.networks()) == [NAME]
+    assert list(catalog.networks()) == [NAME, *shipped_networks()]
     explorer = Explorer(catalog, Painter(torch.device("cpu")), {"--device": "cpu"})
     with TestClient(explorer.app()) as client:
         picture = registered(client, state)
