@@ -326,9 +326,11 @@ class TrainConfig:
 
         Raises `UserError` where the batch cannot be divided evenly.
         """
+        fitting = next(n for n in range(min(world_size, self.batch), 0, -1) if self.batch % n == 0)
         _check(
             self.batch % world_size == 0,
-            f"--batch {self.batch}: must be a multiple of the {world_size} processes",
+            f"--batch {self.batch}: must be a multiple of the {world_size} processes; start "
+            f"{fitting}, or another number that divides {self.batch}",
         )
         share = self.batch // world_size
         size = min(self.batch_gpu or share, share)

@@ -52,7 +52,7 @@ def test_more_ranks_than_gpus_are_refused_before_any_starts(monkeypatch, tmp_pat
 
 def test_a_number_of_ranks_that_does_not_fit_is_refused(monkeypatch, tmp_path):
     config = replace(debug("unused"), device="cpu")
-    with pytest.raises(UserError, match="--batch 8: must be a multiple of the 3 processes"):
+    with pytest.raises(UserError, match="of the 3 processes; start 2, or another number"):
         start(config, tmp_path / "run", processes=3)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="torchrun has started the processes"):
