@@ -158,8 +158,13 @@ class CheckpointIO:
 
     def check(self) -> None:
         """Raise the error of the last checkpoint, if its thread has ended with one; never wait."""
-        if self._write is not None and self._write.done():
+        if not self.writing:
             self.finish()
+
+    @property
+    def writing(self) -> bool:
+        """Whether the thread is still writing a checkpoint."""
+        return self._write is not None and not self._write.done()
 
     def finish(self) -> Path | None:
         """Wait until the checkpoint is written -> its path; None if none was being written.
