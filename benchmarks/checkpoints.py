@@ -119,7 +119,8 @@ def main(
     middle = {
         "step_s": statistics.median(row["step_s"] for row in rows),
         "pause_s": {
-            way: statistics.median(row["pause_s"][way] for row in rows) for way in rows[0]["pause_s"]
+            way: statistics.median(row["pause_s"][way] for row in rows)
+            for way in rows[0]["pause_s"]
         },
         "lost_s": statistics.median(row["lost_s"] for row in rows),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,8 @@ def test_the_newest_checkpoints_are_kept(tmp_path, keep_latest):
 
 def test_a_copy_on_the_cpu_keeps_types_and_shares_no_memory():
     layer = nn.BatchNorm2d(2)
-    state = {"layer": layer.state_dict(), "rest": [torch.ones(2), (1, "a")]}
+    rest = [torch.ones(2), (1, "a")]
+    state: dict[str, Any] = {"layer": layer.state_dict(), "rest": rest}
     copied = copy_on_cpu(state)
     assert same(copied, state) and type(copied["layer"]) is type(state["layer"])
     assert copied["layer"]._metadata == state["layer"]._metadata
