@@ -101,6 +101,16 @@ def _names(text: str) -> tuple[str, ...]:
     "--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics."
 )
 @click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Minutes between checkpoints without a snapshot, which a killed run loses at most.",
+)
+@click.option(
+    "--keep-latest",
+    type=click.IntRange(min=1),
+    help="Checkpoints to keep; a damaged one is replaced by the one before it.",
+)
+@click.option(
     "--metrics",
     metavar="A,B|none",
     help="Metrics to compute at every snapshot; calc_metrics.py list names them.",
@@ -156,7 +166,7 @@ def main(
 ) -> None:
     """Train a text-to-image GAN. The same command, run again, resumes the run.
 
-    On SIGINT and SIGTERM the state is saved before the command exits with code 3.
+    On SIGINT, SIGTERM and SIGUSR1 the state is saved before the command exits with code 3.
 
     \b
     Examples:

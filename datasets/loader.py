@@ -125,13 +125,13 @@ def training_batches(
 
 
 def _ignore_stop_signals(worker: int) -> None:
-    """Let a worker ignore SIGINT and SIGTERM.
+    """Let a worker ignore SIGINT, SIGTERM and SIGUSR1.
 
     torchrun and schedulers signal the whole process group. The main process then saves its state,
     and needs its workers until that is done.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise_errors(loader: DataLoader) -> Iterator[Batch]:

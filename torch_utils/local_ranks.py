@@ -137,7 +137,7 @@ class _Peer:
 def _be_rank(rank: int, pipe: Connection, work: Callable[[], Any]) -> None:
     """The main function of a process other than rank 0."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         # Rank 0 handles the signals, and the ranks stop together with it.
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_rank_0, args=(pipe,), daemon=True).start()

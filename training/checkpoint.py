@@ -1,12 +1,15 @@
 """Checkpoints: the state of a list of named objects in training-state-<kimg>.pt.
 
-A checkpoint is written atomically and read without executing pickled code.
+A checkpoint is written atomically and read without executing pickled code. While a thread writes
+it, training goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +22,6 @@ from networks.snapshot import SNAPSHOT_PREFIX
 
 FORMAT = 1
 PREFIX = "training-state-"
-NUM_KEPT = 2
 
 
 class Stateful(Protocol):
@@ -89,34 +91,103 @@ def options_in(run_dir: Path) -> dict[str, Any] | None:
     return None
 
 
+def copy_on_cpu(state: Any) -> Any:
+    """A copy of nested dicts, lists and tuples with every tensor copied into CPU memory.
+
+    The copy of a dict keeps its type and attributes, such as the versions in a module's state.
+    """
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        copied = copy.copy(state)
+        copied.update((name, copy_on_cpu(value)) for name, value in state.items())
+        return copied
+    if isinstance(state, (list, tuple)):
+        return type(state)(copy_on_cpu(value) for value in state)
+    return state
+
+
 class CheckpointIO:
-    """Saves and restores `objects` as training-state-<kimg>.pt in `run_dir`; keeps the newest two.
+    """Saves and restores `objects` as training-state-<kimg>.pt in `run_dir`.
 
     objects: {name: object with state_dict and load_state_dict}.
     options: the options of the run as plain values, which are saved with the state.
+    keep_latest: the number of checkpoints that are kept; older ones are deleted.
+
+    The end of a `with` block of this object waits for the thread that writes, but raises no error
+    of it: call `finish` first.
     """
 
     def __init__(
-        self, run_dir: Path, objects: dict[str, Stateful], options: dict[str, Any] | None = None
+        self,
+        run_dir: Path,
+        objects: dict[str, Stateful],
+        options: dict[str, Any] | None = None,
+        keep_latest: int = 2,
     ) -> None:
         self.run_dir, self.objects, self.options = run_dir, objects, options
+        self.keep_latest = keep_latest
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._write: Future[Path] | None = None
+
+    def __enter__(self) -> CheckpointIO:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._writer.shutdown()
 
     def save(self, images_seen: int) -> Path:
-        """Write a checkpoint, then delete all but the newest two."""
+        """Write a checkpoint and return its path."""
+        self.start_save(images_seen)
+        path = self.finish()
+        assert path is not None
+        return path
+
+    def start_save(self, images_seen: int) -> None:
+        """Copy the state into CPU memory and let a thread write it as a checkpoint.
+
+        If an earlier checkpoint is still being written, the call waits for its end first. The copy
+        takes as much memory as the state until it is written. Raises the error of the earlier
+        checkpoint.
+        """
+        self.finish()
         state = {"format": FORMAT, "options": self.options}
         state |= {name: item.state_dict() for name, item in self.objects.items()}
         path = self.run_dir / f"{PREFIX}{images_seen // 1000:06d}.pt"
+        self._write = self._writer.submit(self._write_file, path, copy_on_cpu(state))
+
+    def check(self) -> None:
+        """Raise the error of the last checkpoint, if its thread has ended with one; never wait."""
+        if not self.writing:
+            self.finish()
+
+    @property
+    def writing(self) -> bool:
+        """Whether the thread is still writing a checkpoint."""
+        return self._write is not None and not self._write.done()
+
+    def finish(self) -> Path | None:
+        """Wait until the checkpoint is written -> its path; None if none was being written.
+
+        Raises `UserError` if the system refused to write it.
+        """
+        write, self._write = self._write, None
+        return write.result() if write is not None else None
+
+    def _write_file(self, path: Path, state: dict[str, Any]) -> Path:
         with atomic_path(path, ours=in_our_folder) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
-        for old in checkpoints(self.run_dir)[NUM_KEPT:]:
+        for old in checkpoints(self.run_dir)[self.keep_latest :]:
             old.unlink()
         return path
 
     def load_latest(self) -> Path | None:
         """Restore the newest readable checkpoint and return its path; None if there is none.
 
-        Raises `UserError` as `read_newest` does, and if the state does not fit the objects.
+        A checkpoint that is being written is waited for. Raises `UserError` as `read_newest` does,
+        and if the state does not fit the objects.
         """
+        self.finish()
         newest = read_newest(self.run_dir)
         if newest is None:
             return None

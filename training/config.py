@@ -176,11 +176,13 @@ class TrainConfig:
         that compare the images of a forward (training/gan_loss.py names them).
     tick_kimg: kimg between log lines.
     snapshot_ticks: ticks between snapshots, checkpoints and metrics.
+    checkpoint_minutes: a checkpoint is also written at the first tick after this time.
+    keep_latest: how many checkpoints are kept; with 1, there is none before a damaged one.
     metric_num: generated pictures of a metric during training.
     precision: auto = bf16 where the device is fast at it (`torch_utils.precision`).
     nan_policy: a step whose gradients are not finite is never applied. At the next tick the run
-        stops (stop), counts the step and goes on (skip; 100 in a row stop the run), or returns to
-        the last checkpoint with fresh random streams (rollback).
+        stops (stop), goes on (skip; 100 such steps in a row stop the run), or returns to the last
+        checkpoint with fresh random streams (rollback).
     """
 
     recipe: str
@@ -208,6 +210,8 @@ class TrainConfig:
     mirror: bool = False
     tick_kimg: Kimg = 4.0
     snapshot_ticks: AtLeastOne = 50
+    checkpoint_minutes: Positive = 15.0
+    keep_latest: AtLeastOne = 2
     metrics: tuple[str, ...] = ()
     metric_num: Pictures = 1000
     init_from: str | None = None
@@ -326,9 +330,11 @@ class TrainConfig:
 
         Raises `UserError` where the batch cannot be divided evenly.
         """
+        fitting = next(n for n in range(min(world_size, self.batch), 0, -1) if self.batch % n == 0)
         _check(
             self.batch % world_size == 0,
-            f"--batch {self.batch}: must be a multiple of the {world_size} processes",
+            f"--batch {self.batch}: must be a multiple of the {world_size} processes; "
+            f"start {fitting}, or another number that divides {self.batch}",
         )
         share = self.batch // world_size
         size = min(self.batch_gpu or share, share)
@@ -377,19 +383,7 @@ class TrainConfig:
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 # Captions of labels are part of what `Progress.dataset_hash` names.
 RESUMABLE = (
-    "data",
-    "labels",
-    "kimg",
-    "start_kimg",
-    "batch_gpu",
-    "tick_kimg",
-    "snapshot_ticks",
-    "metrics",
-    "metric_num",
-    "nan_policy",
-    "ops",
-    "device",
-    "workers",
-    "report_to",
-    "generator.text_noise",
-)
+    "data labels kimg start_kimg batch_gpu tick_kimg snapshot_ticks checkpoint_minutes "
+    "keep_latest metrics metric_num nan_policy ops device workers report_to "
+    "generator.text_noise"
+).split()

@@ -46,8 +46,6 @@ from training.sample_grid import SampleGrid
 from training.trainer import Trainer
 from training.transfer import start_from
 
-CHECKPOINT_SECONDS = 900.0  # a killed run loses at most this time plus one tick
-
 
 class TrainingLoop:
     """A training run on one rank.
@@ -70,7 +68,9 @@ class TrainingLoop:
         # The hash of a plain folder takes all its pictures to be read, so only rank 0 computes it.
         self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
-        self.checkpoint = CheckpointIO(run_dir, self.trainer.objects, to_dict(config))
+        self.checkpoint = CheckpointIO(
+            run_dir, self.trainer.objects, to_dict(config), config.keep_latest
+        )
         # Pictures that patches are cut from are shown as frames, none enlarged.
         frame = min(config.resolution, dataset.least_side)
         shown = dataset.framed(frame) if config.patches.side else dataset
@@ -89,12 +89,16 @@ class TrainingLoop:
             self._announce(resumed)
             if self.trainer.progress.images >= self.total_images:
                 print(self._nothing_to_do())
-        with _StopSignals(self):
+        with _StopSignals(self), self.checkpoint:
             if resumed is None:
                 self._save()
             elif self.trainer.progress.snapshot_images == self.trainer.progress.images:
                 self._evaluate()  # the metrics of the snapshot that a killed process did not write
             finished = self._steps()
+            on_main(self.checkpoint.finish)
+        if is_main() and not finished:
+            images = self.trainer.progress.images
+            print(f"Stopped at {images} images; run the same command again to go on.")
         if self.log is not None:
             self.log.close()
         return finished
@@ -170,6 +174,7 @@ class TrainingLoop:
         )
 
     def _batches(self) -> Iterator[Batch]:
+        on_main(self.checkpoint.finish)  # no worker is forked while a thread writes
         config = self.config
         return training_batches(
             self.dataset,
@@ -209,17 +214,14 @@ class TrainingLoop:
                 seconds = time.monotonic() - tick_began
                 progress.elapsed_s += seconds
                 self._tick(progress.images - tick_start, seconds)
+                on_main(self.checkpoint.check)
                 if done or self._crossed(self.tick_images * self.config.snapshot_ticks):
                     self._save()
-                elif stop or from_main(time.monotonic() - self.saved_at > CHECKPOINT_SECONDS):
+                elif stop or from_main(self._checkpoint_is_due()):
                     self._save_checkpoint()
                 tick_start, tick_began = progress.images, time.monotonic()
 
             if stop and not done:
-                if is_main():
-                    print(
-                        f"Stopped at {progress.images} images; run the same command again to go on."
-                    )
                 return False
         return True
 
@@ -237,6 +239,7 @@ class TrainingLoop:
                 "--init-from this run and a lower learning rate or a higher --gamma"
             ) from None
         rollbacks, failed_at = progress.rollbacks + 1, progress.images
+        on_main(self.checkpoint.finish)  # every rank reads the checkpoint that rank 0 wrote
         if self.checkpoint.load_latest() is None:
             raise UserError(
                 f"training stopped at {failed_at} images before its first checkpoint: {error}"
@@ -286,8 +289,11 @@ class TrainingLoop:
             | means
         )
 
+    def _checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes
+
     def _save_checkpoint(self) -> None:
-        on_main(lambda: self.checkpoint.save(self.trainer.progress.images))
+        on_main(lambda: self.checkpoint.start_save(self.trainer.progress.images))
         self.saved_at = time.monotonic()
 
     def _save(self) -> None:
@@ -339,13 +345,16 @@ class TrainingLoop:
             if self.log is None
             else [name for name in self.config.metrics if not self.log.has_metric(name, images)]
         )
-        for metric, record in evaluate_ema(self.trainer, from_main(missing), self.cache_dir):
+        missing = from_main(missing)
+        if missing:
+            on_main(self.checkpoint.finish)  # no worker is forked while a thread writes
+        for metric, record in evaluate_ema(self.trainer, missing, self.cache_dir):
             if self.log is not None:
                 self.log.metric(metric, record, images)
 
 
 class _StopSignals:
-    """Makes SIGINT and SIGTERM stop the loop after a step, with the state saved.
+    """Makes SIGINT, SIGTERM and SIGUSR1 stop the loop after a step, with the state saved.
 
     A second SIGINT raises KeyboardInterrupt at once.
     """
@@ -355,7 +364,7 @@ class _StopSignals:
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self.before[number] = signal.signal(number, self._request_stop)
 
     def _request_stop(self, number: int, frame: object) -> None:

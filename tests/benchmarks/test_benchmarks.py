@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from benchmarks import (
     against,
     bytes_moved,
+    checkpoints,
     fuzz_imports,
     generator,
     harness,
@@ -132,6 +133,7 @@ def refused(module, *arguments):
     [
         (against, ["."]),
         (bytes_moved, []),
+        (checkpoints, []),
         (fuzz_imports, []),
         (generator, SHORT),
         (kernel_resources, []),
@@ -166,3 +168,16 @@ def test_an_unknown_network_is_refused_before_a_side_starts(part, tmp_path):
 def test_a_way_that_fails_ends_the_measurement(tmp_path):
     with pytest.raises(click.ClickException, match="one thread: its process failed"):
         ranks.of_batch(str(tmp_path / "none.zip"), str(tmp_path), 8, 0.1, 1)
+
+
+@pytest.mark.slow
+def test_checkpoints_are_measured_and_deleted(tmp_path):
+    record, folder = tmp_path / "record.json", tmp_path / "disk"
+    flags = "--recipe debug --batch 2 --device cpu --rounds 1 --steps 1".split()
+    result = CliRunner().invoke(
+        checkpoints.main, [*flags, "--folder", str(folder), "--json", str(record)]
+    )
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(record.read_text())["rows"]
+    assert row["steps_during"] >= 0 and all(pause > 0 for pause in row["pause_s"].values())
+    assert not list(folder.iterdir())

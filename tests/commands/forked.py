@@ -81,20 +81,20 @@ def start_command(*arguments: object, **variables: str) -> RunningCommand:
     return RunningCommand([str(argument) for argument in arguments], variables)
 
 
-def start_ranks(*arguments: object, **variables: str) -> list[RunningCommand]:
-    """Start a script twice, as the two ranks of one process group, as torchrun would."""
+def start_ranks(*arguments: object, count: int = 2, **variables: str) -> list[RunningCommand]:
+    """Start a script `count` times, as the ranks of one process group, as torchrun would."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = str(unused.getsockname()[1])
     group = {
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
     }
     return [
-        start_command(*arguments, RANK=rank, LOCAL_RANK=rank, **group, **variables)
-        for rank in ("0", "1")
+        start_command(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), **group, **variables)
+        for rank in range(count)
     ]
 
 

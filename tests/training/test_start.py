@@ -52,7 +52,7 @@ def test_more_ranks_than_gpus_are_refused_before_any_starts(monkeypatch, tmp_pat
 
 def test_a_number_of_ranks_that_does_not_fit_is_refused(monkeypatch, tmp_path):
     config = replace(debug("unused"), device="cpu")
-    with pytest.raises(UserError, match="--batch 8: must be a multiple of the 3 processes"):
+    with pytest.raises(UserError, match="of the 3 processes; start 2, or another number"):
         start(config, tmp_path / "run", processes=3)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="torchrun has started the processes"):
@@ -76,7 +76,7 @@ def test_a_run_resumed_with_any_number_of_processes_is_the_same_run(openmoji32, 
 @pytest.mark.multi_process
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are listed in /proc")
-def test_sigterm_stops_all_processes_and_is_reported_once(openmoji32, tmp_path):
+def test_sigusr1_stops_all_processes_and_is_reported_once(openmoji32, tmp_path):
     places = ("--outdir", tmp_path / "run", "--data", openmoji32)
     flags = "--recipe debug --report-to none --kimg 100 --tick 0.008 --ranks 2".split()
     command = start_command("train.py", *places, *flags)
@@ -84,7 +84,7 @@ def test_sigterm_stops_all_processes_and_is_reported_once(openmoji32, tmp_path):
     while time.monotonic() < deadline and (not log.exists() or not log.read_text()):
         time.sleep(0.05)
     session = command.process.pid
-    command.send_signal(signal.SIGTERM)
+    command.send_signal(signal.SIGUSR1)
     done = command.wait(timeout=60)
     output = done.stdout + done.stderr
     assert done.returncode == 3, output
