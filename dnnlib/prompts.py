@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, reason_of
 
 NO_PROMPT = (
     'no prompt; give --prompts "a red apple" (may be repeated) or --prompts-file FILE '
@@ -28,9 +28,9 @@ def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str
                 f"--prompts-file {prompts_file}: byte {error.start} is not UTF-8; save the file "
                 "as UTF-8 text"
             ) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             raise UserError(
-                f"--prompts-file {prompts_file}: cannot be read ({error.strerror})"
+                f"--prompts-file {prompts_file}: cannot be read ({reason_of(error)})"
             ) from None
     if not all(texts) or not texts and prompts_file is not None:
         raise UserError(NO_PROMPT)
