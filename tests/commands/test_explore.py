@@ -50,7 +50,10 @@ def test_ctrl_c_leaves_at_once(network, tmp_path):
         command.kill()
 
 
-def test_mistakes_are_one_line(network, tmp_path):
+def test_mistakes_are_one_line(network, tmp_path, monkeypatch):
+    # Without the networks of the repository, an empty folder of runs leaves nothing to show.
+    monkeypatch.setattr("explorer.catalog.shipped_networks", dict)
+
     def refused(*arguments):
         done = CliRunner().invoke(explore.main, [str(argument) for argument in arguments])
         assert done.exit_code == 1
