@@ -189,7 +189,8 @@ def test_side_by_side_moves_together(page):
     page.element("map-b").send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
     page.until(lambda: float(page.link()["y"]) > 0.6)
     outlines = "[...document.querySelectorAll('path.outline')].map((e) => e.getBoundingClientRect()"
-    assert len({round(y) for y in page.script(f"{outlines}.top)")}) == 1
+    tops = page.script(f"{outlines}.top)")
+    assert len(tops) == 2 and max(tops) - min(tops) < 1.5  # Leaflet rounds each map to a pixel
 
 
 def test_a_download_is_what_the_copied_command_writes(page, downloads, tmp_path):
