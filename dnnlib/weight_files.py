@@ -23,6 +23,6 @@ def check_header(path: str | os.PathLike) -> None:
         length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER_BYTES:
         raise UserError(
-            f"{printable(path)} is not a safetensors file of a network (its header would have "
-            f"{length} bytes, and at most {MAX_HEADER_BYTES} are read)"
+            f"{printable(path)} is not a safetensors file (its header would have {length} bytes, "
+            f"and at most {MAX_HEADER_BYTES} are read)"
         )
