@@ -1,4 +1,5 @@
-# make setup | demo | explore | test | test-fast | lint | docs | gpu-check | help-pages | constraints | clean-demo
+# make setup | demo | explore | test | test-fast | lint | docs | gpu-check
+#      help-pages | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python

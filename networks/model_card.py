@@ -63,7 +63,7 @@ def model_card(
 ---
 # {_text(name)}
 
-{"Text-to-image" if reads_text else "Unconditional"} GAN that draws at any resolution. The folder \
+{"Text-to-image" if reads_text else "Unconditional"} GAN that draws at any resolution. The folder
 holds the averaged generator (EMA) and no code.
 
 | | |

@@ -250,7 +250,8 @@ def _load_generator(path: Path, options: dict[str, Any], weights: Path) -> Gener
     try:
         check_header(weights)
         with safe_open(weights, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights} is not a safetensors file ({error})") from None
     config = from_dict(GENERATORS[kind], options, "generator")
