@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.version import VERSION
-from dnnlib.weight_files import check_header
+from dnnlib.weight_files import open_tensors
 from networks.interfaces import Codes
 from networks.snapshot import Snapshot
 
@@ -67,9 +66,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
     if not path.exists():
         raise UserError(f"{path} does not exist; project.py writes files of codes")
-    with library_errors(refusal):
-        check_header(path)
-    with library_errors(refusal), safe_open(path, framework="pt") as file:
+    with library_errors(refusal), open_tensors(path) as file:
         metadata = file.metadata() or {}
         if _MARK not in metadata:
             raise ValueError("no codes of EIDGAN in it")

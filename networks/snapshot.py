@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from dnnlib.config_codec import from_dict, nearest, to_dict
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
 from dnnlib.ownership import json_with, whole_folder
-from dnnlib.weight_files import check_header
+from dnnlib.weight_files import load_tensors
 from networks import hub_snapshots
 from networks.coordinates import MAX_SIDE_PX
 from networks.generators import GENERATORS
@@ -247,34 +246,40 @@ def _load_generator(path: Path, options: dict[str, Any], weights: Path) -> Gener
     kind = str(options.get("kind", ""))[:80]
     if kind not in GENERATORS:
         raise UserError(f"{path}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
-    try:
-        check_header(weights)
-        with safe_open(weights, framework="pt") as file:
-            names = file.keys()
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{weights} is not a safetensors file ({error})") from None
+
+    def damaged(reason: str) -> UserError:
+        return UserError(f"{weights} is not a safetensors file ({reason})")
+
+    with library_errors(damaged):
+        tensors = load_tensors(weights)
     config = from_dict(GENERATORS[kind], options, "generator")
-    _check_amounts(path, "generator", to_dict(config), len(shapes))
+    _check_amounts(path, "generator", to_dict(config), len(tensors))
 
     def refusal(reason: str) -> UserError:
         return UserError(f"{path}: no network can be built of the field 'generator' ({reason})")
 
     with library_errors(refusal), torch.device("meta"):
-        expected = {name: tuple(x.shape) for name, x in config.build().state_dict().items()}
-    for name in expected.keys() | shapes.keys():
-        if name not in shapes or name not in expected:
+        expected = config.build().state_dict()
+    for name in expected.keys() | tensors.keys():
+        if name not in tensors or name not in expected:
             raise UserError(
                 f"{weights}: tensor {name!r} is {'missing' if name in expected else 'unknown'}; "
                 "the weights do not belong to the config.json in this folder"
             )
-        if expected[name] != shapes[name]:
+        if expected[name].shape != tensors[name].shape:
             raise UserError(
-                f"{weights}: tensor {name!r} has shape {shapes[name]}, "
-                f"config.json asks for {expected[name]}"
+                f"{weights}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
+                f"config.json asks for {tuple(expected[name].shape)}"
+            )
+        if tensors[name].dtype not in (expected[name].dtype, *_FLOATS):
+            raise UserError(f"{weights}: tensor {name!r} has the type {tensors[name].dtype}")
+        if not torch.isfinite(tensors[name]).all():
+            raise UserError(
+                f"{weights}: tensor {name!r} is not finite, because training diverged; "
+                "take an earlier snapshot"
             )
     generator: Generator = config.build()
-    _load_weights(generator, weights)
+    generator.load_state_dict(tensors)
     return generator
 
 
@@ -298,34 +303,17 @@ def _check_amounts(path: Path, name: str, value: Any, num_tensors: int) -> None:
         )
 
 
-def _load_weights(generator: Generator, path: Path) -> None:
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a safetensors file ({error})") from None
-    expected = generator.state_dict()
-    for name, tensor in tensors.items():
-        if tensor.dtype not in (expected[name].dtype, *_FLOATS):
-            raise UserError(f"{path}: tensor {name!r} has the type {tensor.dtype}")
-        if not torch.isfinite(tensor).all():
-            raise UserError(
-                f"{path}: tensor {name!r} is not finite, because training diverged; "
-                "take an earlier snapshot"
-            )
-    generator.load_state_dict(tensors)
-
-
 def find_snapshot(path: str | Path) -> Path:
     """The snapshot folder of `path`: `path` itself, the newest snapshot of a run folder, or the
     network of this name that comes with the repository (`networks.shipped_networks`).
 
     Raises `UserError` where there is none.
     """
-    shipped = shipped_networks()
-    if str(path) in shipped and not Path(path).exists():
-        return shipped[str(path)]
     path = Path(path)
     if not path.exists():
+        shipped = shipped_networks()
+        if str(path) in shipped:
+            return shipped[str(path)]
         raise UserError(
             f"{path} does not exist; give a run folder, a snapshot folder, the name user/model of "
             f"a model on the Hugging Face Hub, or one of the networks that come with this "

@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dnnlib.config_codec import from_dict
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.ownership import in_our_folder
-from dnnlib.weight_files import check_header
+from dnnlib.weight_files import open_tensors
 from training.ema import PowerAverages
 
 PREFIX = "averages-"
@@ -85,9 +84,7 @@ def averages_of(run_dir: Path) -> dict[int, Path]:
 
 def read_header(path: Path) -> Header:
     """Read the metadata of a file. Raises `UserError` if it is damaged or not one of ours."""
-    with _reading(path):
-        check_header(path)
-    with _reading(path), safe_open(path, "pt") as file:
+    with _reading(path), open_tensors(path) as file:
         text = (file.metadata() or {}).get(_MARK)
     if text is None:
         raise UserError(f"{path}: holds no averages of a run; move it out of the run folder")
@@ -101,9 +98,7 @@ def read_averages(path: Path, index: int) -> Iterator[tuple[str, torch.Tensor]]:
     index: of the relative length in `Header.sigma_rels`. Raises `UserError` for a damaged file and
     for values that are not finite.
     """
-    with _reading(path):
-        check_header(path)
-    with _reading(path), safe_open(path, "pt") as file:
+    with _reading(path), open_tensors(path) as file:
         for key in file.keys():  # noqa: SIM118 (the file is not a dictionary)
             if key.startswith(f"{index}/"):
                 value = file.get_tensor(key)

@@ -19,7 +19,7 @@ from torch import nn
 from datasets.text_image import TextImageDataset
 from dnnlib.files import atomic_path
 from dnnlib.ownership import named_by_content
-from dnnlib.weight_files import check_header
+from dnnlib.weight_files import load_tensors
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 from networks.text_encoders.small import build_towers, small_tokenizer
 from torch_utils.rng import generator_for
@@ -51,7 +51,7 @@ def tower_features(
 
     name: of the encoder that gives the towers. num_variants: V. seed: of the augmented variants.
     """
-    from safetensors.torch import load_file, save
+    from safetensors.torch import save
 
     unique = {caption for i in range(len(dataset)) for caption in dataset.captions(i)}
     captions = sorted(unique, key=lambda caption: (len(caption), caption))  # equal lengths together
@@ -80,8 +80,7 @@ def tower_features(
             temporary.write_bytes(
                 save({"images": torch.stack(images).half(), "texts": torch.cat(texts)})
             )
-    check_header(path)
-    stored = load_file(path)
+    stored = load_tensors(path)
     return TowerFeatures(stored["images"], stored["texts"].float(), caption_rows)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
-from dnnlib.weight_files import check_header
+from dnnlib.weight_files import open_tensors
 from networks.pretrained.hub import cached_file, check_network
 
 
@@ -121,12 +121,11 @@ def create_tokenizer(model_name: str) -> Any:
 
 def check_checkpoint(path: Path) -> None:
     """Raises `UserError` unless the file is safetensors or a torch checkpoint of plain tensors."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     if path.suffix == ".safetensors":
         try:
-            check_header(path)
-            with safe_open(path, framework="pt"):
+            with open_tensors(path):
                 return
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a safetensors file ({_first_line(error)})") from None

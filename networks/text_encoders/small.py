@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dnnlib.errors import UserError, library_errors
-from dnnlib.weight_files import check_header
+from dnnlib.weight_files import load_tensors, open_tensors
 from networks.pretrained.efficientnet import TOWER_MEAN, TOWER_STD, Variant, load_into
 from networks.pretrained.frozen import fold_batch_norm, package_file
 from networks.text_encoders.colours import NUM_SHARES, ColourShares
@@ -174,13 +174,10 @@ def heads_fault(path: Path) -> str | None:
 
     Returns None for such a file, and the reason in words for any other file.
     """
-    from safetensors import safe_open
-
     names: set[str] = set()
     # A file that cannot be read holds no projection heads either.
     with contextlib.suppress(UserError), library_errors(UserError):
-        check_header(path)
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             tensors = file.keys()
         names = {name.partition(".")[0] for name in tensors}
     return None if names == {"image", "text"} else "holds no projection heads"
@@ -192,11 +189,9 @@ def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:
     Raises `UserError` if the file is missing or does not hold these heads.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        check_header(path)
-        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        state = {name: tensor.float() for name, tensor in load_tensors(path).items()}
         image.load_state_dict(
             {k.removeprefix("image."): v for k, v in state.items() if k.startswith("image.")}
         )

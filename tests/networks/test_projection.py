@@ -143,7 +143,7 @@ def test_bad_input_is_one_line(network, target, tmp_path):
     assert "belongs to another network" in refused(generate, *draw, other, "--codes", out)
     for codes, words in (
         (tmp_path / "none.safetensors", "does not exist"),
-        (tmp_path / "letter.safetensors", "is not a safetensors file"),
+        (tmp_path / "letter.safetensors", "is no file of codes"),
         (network / "model.safetensors", "is no file of codes"),
     ):
         assert words in refused(generate, *draw, network, "--codes", codes)

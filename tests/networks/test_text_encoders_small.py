@@ -160,7 +160,7 @@ def test_heads_files_that_hold_something_else(tmp_path):
     ):
         load_heads(tmp_path / "small.safetensors", *heads)
     (tmp_path / "small.safetensors").write_text("hello")
-    with pytest.raises(UserError, match="small.safetensors is not a safetensors file"):
+    with pytest.raises(UserError, match="does not hold the heads"):
         load_heads(tmp_path / "small.safetensors", *heads)
 
 
