@@ -260,7 +260,7 @@ class GanLoss:
             logits = self._judge_fakes(micro, fakes, fakes.sensed)
             loss = losses.ADVERSARIAL[config.adversarial].generator(logits)
             report("Loss/G", loss)
-            if config.imle:
+            if config.imle:  # half of the rows take part
                 term = 2 * losses.feature_distance(fakes.sensed, fakes.reals, paired_rows(micro))
                 report("Loss/IMLE", term)
                 loss = loss + config.imle * term

@@ -39,6 +39,8 @@ def nearest_latents(
     collector: receives the mean distances of the nearest and of all latents.
     """
     rows = paired_rows(micro)
+    if not len(micro.images[rows]):  # a micro batch of one sample at an odd position
+        return micro.images.new_empty(0, *generator.latent_shape)
     latents = micro.normal("z-nearest", (count, *generator.latent_shape))[rows]
     text = None if micro.text is None else micro.text[rows].repeat_interleave(count)
     codes = generator.mapping(latents.flatten(0, 1), text)

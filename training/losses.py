@@ -110,13 +110,13 @@ def feature_distance(
 ) -> torch.Tensor:
     """Mean squared difference of feature maps, each in units of the variance of the real maps.
 
-    fakes, reals: what D senses in N pictures, a tensor [N, C, S, S] for each scale; no gradient
-    reaches `reals`. rows: the rows to compare. Returns the mean over the scales and these rows,
+    fakes, reals: what D senses in N pictures, a tensor [N, C, S, S] for each scale; `reals` come
+    without a gradient. rows: the rows to compare. Returns the mean over the scales and these rows,
     times the share of these rows: their weight in a batch does not depend on how it is split.
     """
     terms = [
         (fake[rows] - real[rows]).square().mean(dim=(1, 2, 3)).sum() / real.var()
-        for fake, real in zip(fakes, [x.detach().float() for x in reals], strict=True)
+        for fake, real in zip(fakes, [x.float() for x in reals], strict=True)
     ]
     return torch.stack(terms).mean() / len(reals[0])
 
