@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,9 +242,12 @@ def _patches(side: int | None, scale_range: str | None) -> list[str]:
     if scale_range is not None:
         least, _, most = scale_range.partition("-")
         try:
-            assignments.append(f"patches.scale=[{float(least)}, {float(most)}]")
+            scale = [float(least), float(most)]
+            if not all(map(math.isfinite, scale)):
+                raise ValueError
         except ValueError:
             raise UserError(f"--scale-range {scale_range}: expected A-B, such as 1-4") from None
+        assignments.append(f"patches.scale={scale}")
     return assignments
 
 

@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.harness import RECORD, machine
 from configs import recipe
+from datasets.patches import FRAME
 from dnnlib.console import report_user_errors
 from dnnlib.files import make_folder, write_json
 from dnnlib.ownership import refuse_foreign
@@ -35,17 +36,16 @@ from training.trainer import Trainer
 
 def make_step(name: str, batch: int, device: torch.device) -> tuple[Trainer, Callable[[], None]]:
     """A trainer of a recipe, and its step on random pictures, which waits for the device."""
-    config = replace(recipe(name), batch=batch)
+    config = replace(recipe(name), batch=batch).resolved()
     encoder = load_encoder(config.text_encoder, device) if config.needs_encoder else None
-    if encoder is not None:
-        config = config.for_encoder(encoder.sentence_dim, encoder.word_dim)
     trainer = Trainer(config, encoder, device)
     generator = torch.Generator().manual_seed(0)
     size = (batch, 3, config.judged_side, config.judged_side)
     images = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+    boxes = torch.tensor([FRAME] * batch, dtype=torch.float64) if config.patches.side else None
 
     def step() -> None:
-        trainer.step(images, ["a red circle on a white ground"] * batch)
+        trainer.step(images, ["a red circle on a white ground"] * batch, boxes)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -38,6 +38,7 @@ from metrics.features.detectors import load_detector
 from metrics.measures.kid import kid
 from networks import projection
 from networks.coordinates import View
+from networks.interfaces import Codes
 from networks.pretrained.frozen import fit_square
 from networks.pretrained.scales import FrozenScales
 from networks.snapshot import Snapshot
@@ -75,16 +76,20 @@ class Distances:
 
 
 def pictures_of(
-    snapshot: Snapshot, truth: torch.Tensor, steps: int, tower: FrozenScales
+    snapshot: Snapshot,
+    first: Codes,
+    spread: float,
+    truth: torch.Tensor,
+    steps: int,
+    tower: FrozenScales,
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """The pictures made of the small version of `truth`, by name, and the seconds of the search."""
+    """The pictures made of the small version of `truth`, by name, and the seconds of the search.
+
+    first, spread: of `projection.start`.
+    """
     generator, side = snapshot.generator, truth.shape[-1]
     target = fit_square(from_uint8(truth)[None], snapshot.resolution)[0].clamp(-1, 1)
     small = to_uint8(target)
-    encoder = snapshot.load_encoder()
-    first, spread = projection.start(
-        generator, encoder.encode_text([""]) if encoder else None, 0, at_mean=True
-    )
     started = time.process_time()
     search = projection.project(
         generator, from_uint8(small), first, steps=steps, spread=spread, tower=tower
@@ -97,10 +102,13 @@ def pictures_of(
 
 
 def rows_of(
-    made: list[dict[str, torch.Tensor]], truths: list[torch.Tensor], real: np.ndarray
+    made: list[dict[str, torch.Tensor]],
+    truths: list[torch.Tensor],
+    real: np.ndarray,
+    detector: Callable[[torch.Tensor], torch.Tensor],
 ) -> Iterator[dict]:
     """One row for each kind of picture."""
-    detector, distances = load_detector("lite2", torch.device("cpu")), Distances()
+    distances = Distances()
     of = {
         name: [distances(one[name], truth) for one, truth in zip(made, truths, strict=True)]
         for name in made[0]
@@ -141,15 +149,18 @@ def main(network: str, data: Path, split: str, num: int, steps: int, path: Path 
     order = torch.randperm(len(dataset), generator=generator_for("projection detail")).tolist()
     truths = [dataset[index].image for index in order[:num]]
     tower = FrozenScales(projection.TOWER, projection.TOWER_PX, projection.NUM_SCALES)
+    encoder = snapshot.load_encoder()
+    text = encoder.encode_text([""]) if encoder else None
+    first, spread = projection.start(snapshot.generator, text, 0, at_mean=True)
     made, seconds = [], []
     for number, truth in enumerate(truths, start=1):
-        pictures, taken = pictures_of(snapshot, truth, steps, tower)
+        pictures, taken = pictures_of(snapshot, first, spread, truth, steps, tower)
         made.append(pictures)
         seconds.append(taken)
         click.echo(f"{number} of {len(truths)} projected, {taken:.0f} s", err=True)
     detector = load_detector("lite2", torch.device("cpu"))
     real = np.concatenate([detector(dataset[i].image[None]).numpy() for i in range(len(dataset))])
-    rows = list(rows_of(made, truths, real))
+    rows = list(rows_of(made, truths, real, detector))
     for row in rows:
         click.echo(row)
     record = {

@@ -92,7 +92,7 @@ def eidgan_openmoji64_anyres() -> TrainConfig:
     """OpenMoji on patches of 64 x 64 at scales 1 to 8, of drawings rendered at 512 x 512.
 
     Half of the batch are whole drawings at 64 x 64. The other choices are those of
-    `eidgan-openmoji64`, so that the two differ in their data alone.
+    `eidgan-openmoji64`: the two differ in their data, and in the places that D reads.
     """
     return replace(
         eidgan_openmoji64(),

@@ -23,7 +23,7 @@ from metrics.features.moments import Moments
 from metrics.features.reference_file import ReferenceFile
 from metrics.features.references import reference_features
 from metrics.features.wants import VECTORS, Wants
-from metrics.measures.base import Evaluation
+from metrics.measures.base import Evaluation, require_side
 from metrics.pictures.image_sets import ImageSet, caption_pool
 from metrics.pictures.reading import Compute
 from metrics.pictures.sights import RealPictures, real_sight
@@ -116,11 +116,7 @@ class Session:
 
     def pixels(self, evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
         side = self.resolution
-        if side < LEAST_PX:
-            raise UserError(
-                f"pictures of at least {LEAST_PX} px a side are needed, these have {side}; leave "
-                "the evaluation out"
-            )
+        require_side(side, LEAST_PX)
         real, generated = self.vectors(evaluation)
         return real.reshape(-1, 3, side, side), generated.reshape(-1, 3, side, side)
 

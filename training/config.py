@@ -383,7 +383,7 @@ class TrainConfig:
 MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 # Captions of labels are part of what `Progress.dataset_hash` names.
 RESUMABLE = (
-    "data labels kimg start_kimg batch_gpu tick_kimg snapshot_ticks checkpoint_minutes "
-    "keep_latest metrics metric_num nan_policy ops device workers report_to "
-    "generator.text_noise"
-).split()
+    *("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks"),
+    *("checkpoint_minutes", "keep_latest", "metrics", "metric_num", "nan_policy", "ops", "device"),
+    *("workers", "report_to", "generator.text_noise"),
+)

@@ -71,9 +71,9 @@ class TrainingLoop:
         self.checkpoint = CheckpointIO(
             run_dir, self.trainer.objects, to_dict(config), config.keep_latest
         )
-        # Pictures that patches are cut from are shown as frames, none enlarged.
-        frame = min(config.resolution, dataset.least_side)
-        shown = dataset.framed(frame) if config.patches.side else dataset
+        shown = dataset
+        if config.patches.side:  # the pictures are shown as frames, none enlarged
+            shown = dataset.framed(min(config.resolution, dataset.least_side))
         self.grid = SampleGrid(shown, config.seed, config.resolution)
         self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch
         self.tick_images = max(round(config.tick_kimg * 1000), 1)

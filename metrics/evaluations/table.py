@@ -14,7 +14,7 @@ from typing import Any
 from metrics.measures.base import Evaluation, Measure
 from metrics.measures.clip import ClipScore, RPrecision
 from metrics.measures.cmmd import Cmmd
-from metrics.measures.equivariance import Equivariance, Transformation
+from metrics.measures.equivariance import Equivariance
 from metrics.measures.frechet import Frechet
 from metrics.measures.kid import Detail, Kid
 from metrics.measures.lattice import Lattice
@@ -222,45 +222,35 @@ def _beyond_the_frame() -> Iterator[Evaluation]:
 
 
 def _self_comparisons() -> Iterator[Evaluation]:
-    yield Evaluation(
-        name="scale_x2",
-        summary="PSNR in dB of renders at S and 2S averaged down; SSIM, both conventions, ceiling",
-        measure=ScaleConsistency(factor=2),
-        pictures=Pictures(num_images=100),
-        ceiling=True,
-    )
-    yield Evaluation(
-        name="scale_x4",
-        summary="the same with 4S",
-        measure=ScaleConsistency(factor=4),
-        pictures=Pictures(num_images=100),
-        ceiling=True,
-    )
-    yield Evaluation(
-        name="scale_x8",
-        summary="the same with 8S",
-        measure=ScaleConsistency(factor=8),
-        pictures=Pictures(num_images=100),
-        ceiling=True,
-    )
-    yield Evaluation(
-        name="zoom_x4",
-        summary="PSNR in dB of a window of a quarter of the side and the same crop of a render at "
-        "4S",
-        measure=ZoomConsistency(factor=4),
-        pictures=Pictures(num_images=100),
-        ceiling=True,
-    )
-    motions: dict[str, tuple[Transformation, str]] = {
-        "eqt": ("translation", "EQ-T of StyleGAN3 in dB: translation by whole pixels"),
-        "eqt_frac": ("fractional_translation", "EQ-T_frac in dB: translation by any offset"),
-        "eqr": ("rotation", "EQ-R of StyleGAN3 in dB: rotation about the middle"),
+    rows: dict[str, tuple[Measure, str]] = {
+        "scale_x2": (
+            ScaleConsistency(factor=2),
+            "PSNR in dB of renders at S and 2S averaged down; SSIM, both conventions, ceiling",
+        ),
+        "scale_x4": (ScaleConsistency(factor=4), "the same with 4S"),
+        "scale_x8": (ScaleConsistency(factor=8), "the same with 8S"),
+        "zoom_x4": (
+            ZoomConsistency(factor=4),
+            "PSNR in dB of a window of a quarter of the side and the same crop of a render at 4S",
+        ),
+        "eqt": (
+            Equivariance(transformation="translation"),
+            "EQ-T of StyleGAN3 in dB: translation by whole pixels",
+        ),
+        "eqt_frac": (
+            Equivariance(transformation="fractional_translation"),
+            "EQ-T_frac in dB: translation by any offset",
+        ),
+        "eqr": (
+            Equivariance(transformation="rotation"),
+            "EQ-R of StyleGAN3 in dB: rotation about the middle",
+        ),
     }
-    for name, (transformation, words) in motions.items():
+    for name, (measure, summary) in rows.items():
         yield Evaluation(
             name=name,
-            summary=words,
-            measure=Equivariance(transformation=transformation),
+            summary=summary,
+            measure=measure,
             pictures=Pictures(num_images=100),
             ceiling=True,
         )

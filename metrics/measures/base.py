@@ -35,6 +35,15 @@ Fields = dict[str, Any]
 """`value` and further fields of a score by name, ready for JSON."""
 
 
+def require_side(side: int, least: int) -> None:
+    """Raise `UserError` if the pictures of an evaluation have fewer than `least` pixels a side."""
+    if side < least:
+        raise UserError(
+            f"pictures of at least {least} px a side are needed, these have {side}; leave the "
+            "evaluation out"
+        )
+
+
 class Measure(ABC):
     """The base of all measures. A subclass is a frozen, keyword-only dataclass.
 

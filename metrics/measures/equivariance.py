@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dnnlib.errors import UserError
-from metrics.measures.base import Evaluation, Fields, Measure, Session
+from metrics.measures.base import Evaluation, Fields, Measure, Session, require_side
 
 if TYPE_CHECKING:
     import torch
@@ -51,12 +50,8 @@ class Equivariance(Measure):
         """
         from metrics.pictures.ranks import over_ranks
 
-        side, least = session.resolution, LEAST_PX[self.transformation]
-        if side < least:
-            raise UserError(
-                f"pictures of at least {least} px a side are needed, these have {side}; leave the "
-                "evaluation out"
-            )
+        side = session.resolution
+        require_side(side, LEAST_PX[self.transformation])
         errors = partial(self._errors, session, evaluation)
         sums = np.array(over_ranks(evaluation.pictures.num_images, errors))  # [N, 2]
         total, count = sums.sum(axis=0)

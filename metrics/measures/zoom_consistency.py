@@ -6,7 +6,7 @@ depend on the size or the window of the view does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import numpy as np
 from metrics.measures.base import Evaluation, Fields, Measure, Session
 
 if TYPE_CHECKING:
-    from networks.coordinates import View
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class ZoomConsistency(Measure):
 
     def _agreement(self, session: Session, evaluation: Evaluation, share: range) -> list[float]:
         from metrics.arithmetic.similarity import psnr, to_unit
+        from metrics.pictures.sights import window_at
         from networks.coordinates import View
 
         pictures, side = evaluation.pictures, session.resolution
@@ -48,7 +49,9 @@ class ZoomConsistency(Measure):
         corner = partial(self.corner, pictures.seed, side)
         renders = (
             session.render(pictures, share, large),
-            session.render(pictures, share, lambda index: _window(large, *corner(index), side)),
+            session.render(
+                pictures, share, lambda index: window_at(*corner(index), side, large.width)
+            ),
         )
         found = []
         for index, whole, zoomed in zip(share, *renders, strict=True):
@@ -64,10 +67,3 @@ class ZoomConsistency(Measure):
         room = side * (self.factor - 1) + 1
         top, left = (seed_for("zoom", axis, seed, index) % room for axis in ("row", "column"))
         return top, left
-
-
-def _window(large: View, top: int, left: int, side: int) -> View:
-    """The view of `side` x `side` pixels of a large view of the frame."""
-    corners = (left, top, left + side, top + side)
-    x0, y0, x1, y1 = (at / large.width for at in corners)
-    return replace(large, height=side, width=side, box=(x0, y0, x1, y1))

@@ -141,7 +141,11 @@ def window_corner(kind: str, index: int, side: int, large: int) -> tuple[int, in
 
 def window_view(group: int, seed: int, side: int, large: int) -> View:
     """The window of a group of generated pictures."""
-    top, left = window_corner(f"generated {seed}", group, side, large)
+    return window_at(*window_corner(f"generated {seed}", group, side, large), side, large)
+
+
+def window_at(top: int, left: int, side: int, large: int) -> View:
+    """The view of `side` x `side` pixels in a picture of the frame of `large` pixels a side."""
     return View(
         height=side,
         width=side,

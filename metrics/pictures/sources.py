@@ -61,6 +61,11 @@ class Sources:
             pictures = open_pictures(path, reference.split)
             if isinstance(pictures, PictureFolder):
                 return Reals(pictures, f"{option} {path}", cacheable=False)
+            if pictures.native and reference.sight == "patch":
+                raise UserError(
+                    f"{option} {path}: its pictures have different sizes, but windows are cut from "
+                    "pictures of one size; name a data set of one size with --data-large"
+                )
             if (pictures.native or self.framed) and reference.sight != "patch":
                 pictures = pictures.framed(real_side(reference.sight, side))
             return Reals(pictures, f"{option} {path}", cacheable=True)

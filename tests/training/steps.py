@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 
 from datasets.loader import training_batches
@@ -17,8 +19,12 @@ def make_trainer(config):
 def run_steps(trainer, archive, num_steps):
     dataset, config = TextImageDataset(archive, split="train"), trainer.config
     batches = training_batches(
-        dataset, global_batch=config.batch, seed=config.seed, start_images=trainer.progress.images
+        dataset,
+        global_batch=config.batch,
+        seed=config.seed,
+        mirror=config.mirror,
+        start_images=trainer.progress.images,
+        patches=config.patches,
     )
-    for _ in range(num_steps):
-        batch = next(batches)
-        trainer.step(batch.images, batch.captions)
+    for batch in itertools.islice(batches, num_steps):
+        trainer.step(batch.images, batch.captions, batch.boxes)

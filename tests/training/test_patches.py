@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ from networks.discriminators import FrozenFeaturesConfig
 from networks.generators import preset
 from networks.patches import PLACE_DIM
 from tests.networks.sizes import SMALL_FROZEN
-from tests.training.steps import make_trainer
+from tests.training.steps import make_trainer, run_steps
 from tests.training.test_training import assert_same_state, flat_state
 from training.checkpoint import CheckpointIO
 from training.config import LossConfig, TrainConfig
@@ -57,20 +56,6 @@ def shapes(tmp_path_factory):
     ]
     write_archive(path, items, None, {})
     return path
-
-
-def run_steps(trainer, archive, num_steps):
-    config = trainer.config
-    batches = training_batches(
-        TextImageDataset(archive),
-        global_batch=config.batch,
-        seed=config.seed,
-        mirror=config.mirror,
-        start_images=trainer.progress.images,
-        patches=config.patches,
-    )
-    for batch in itertools.islice(batches, num_steps):
-        trainer.step(batch.images, batch.captions, batch.boxes)
 
 
 @pytest.mark.parametrize("config", [WAVELET, FROZEN], ids=["wavelet", "frozen"])
