@@ -140,30 +140,39 @@ class Painter:
 
     def _encoder(self, snapshot: Snapshot) -> RememberedTexts | None:
         """The text encoder of a snapshot; networks with the same encoder share it."""
+        if not snapshot.generator.reads_text:
+            return None
         name = f"{snapshot.text_encoder} {snapshot.encoder_id}"
-        if snapshot.generator.reads_text and name not in self._encoders:
+        if name not in self._encoders:
             encoder = snapshot.load_encoder(self.device)
             assert encoder is not None
             self._encoders = {name: RememberedTexts(encoder)}
-        return self._encoders.get(name) if snapshot.generator.reads_text else None
+        return self._encoders[name]
 
-    @torch.no_grad()
     def codes(self, picture: Picture) -> Codes:
         """The codes of a picture; its text is encoded once. Raises `UserError` where the network
         has changed since the picture was registered.
         """
+        return self._ready(picture)[1]
+
+    @torch.no_grad()
+    def _ready(self, picture: Picture) -> tuple[Network, Codes]:
+        """The network that a picture was registered with, and the codes of the picture.
+
+        Raises `UserError` where the weights at the picture's path have changed since.
+        """
         with self._lock:
-            kept = self._codes.get(picture.key)
-            if kept is None:
-                network, state = self.network(picture.path), picture.state
-                if network.snapshot.sha256 != picture.weights:
-                    raise UserError(f"network {state.network}: has changed; draw the picture again")
-                kept = self._drawn(network, state, state.prompt, state.seed)
+            network, state = self.network(picture.path), picture.state
+            if network.snapshot.sha256 != picture.weights:
+                raise UserError(f"network {state.network}: has changed; draw the picture again")
+            codes = self._codes.get(picture.key)
+            if codes is None:
+                codes = self._drawn(network, state, state.prompt, state.seed)
                 if state.blend is not None:
                     last = self._drawn(network, state, state.blend.prompt, state.blend.seed)
-                    kept = codes_between(kept, last, state.blend.weight)
-                self._codes.put(picture.key, kept)
-            return kept
+                    codes = codes_between(codes, last, state.blend.weight)
+                self._codes.put(picture.key, codes)
+            return network, codes
 
     def _drawn(self, network: Network, state: PictureState, prompt: str, seed: int) -> Codes:
         key = (network.snapshot.sha256, prompt, seed, state.truncation, state.text_noise)
@@ -187,16 +196,17 @@ class Painter:
         picture = wanted[0][0]
         tiles = [tile for _, tile in wanted if self.tiles.get((picture.key, tile)) is None]
         if tiles:
-            generator, codes = self.network(picture.path).generator, self.codes(picture)
+            network, codes = self._ready(picture)
             options = picture.state.view_options("0,0,1,1")
-            self.strips.share(picture.key, generator, codes, options, tiles)
+            with memory_errors(REMEDY):
+                self.strips.share(picture.key, network.generator, codes, options, tiles)
 
     @torch.no_grad()
     def pixels(self, picture: Picture, tile: Tile) -> torch.Tensor:
         """The pixels of a tile.  # [3, 256, 256] float32 on the CPU"""
-        generator, codes = self.network(picture.path).generator, self.codes(picture)
+        network, codes = self._ready(picture)
         options = picture.state.view_options("0,0,1,1")
-        return self.strips.draw(picture.key, generator, codes, options, tile)
+        return self.strips.draw(picture.key, network.generator, codes, options, tile)
 
     def tile(self, picture: Picture, tile: Tile) -> bytes:
         """The PNG file of a tile."""
@@ -222,7 +232,7 @@ class Painter:
 
     def download(self, picture: Picture, window: str, width: int, height: int) -> bytes:
         """The PNG file that `PictureState.command` writes."""
-        state, network = picture.state, self.network(picture.path)
+        state, (network, _) = picture.state, self._ready(picture)
         image, view = self._whole(picture, window, width, height)
         refuse_overflow(image, state.prompt, state.seed)
         noise = state.text_noise
@@ -240,10 +250,10 @@ class Painter:
         self, picture: Picture, window: str, width: int, height: int
     ) -> tuple[torch.Tensor, View]:
         """A window as one picture [3, height, width], and its view."""
-        generator, codes = self.network(picture.path).generator, self.codes(picture)
+        network, codes = self._ready(picture)
         view = replace(picture.state.view_options(window).view(), height=height, width=width)
         with memory_errors(REMEDY):
-            return render_tiled(generator, codes, view)[0], view
+            return render_tiled(network.generator, codes, view)[0], view
 
 
 def _stamp(path: str) -> int | None:

@@ -109,7 +109,7 @@ class Strips:
 
 
 def _is_plain(generator: Generator, options: ViewOptions) -> bool:
-    return isinstance(generator, SYSTEMS) and not options.rotate and options.warp is None
+    return isinstance(generator, SYSTEMS) and options.view().warp is None
 
 
 def _size_of(lines: BilineState | WarpedLines) -> int:

@@ -21,9 +21,10 @@ from dnnlib.errors import UserError
 from explorer.bounded import Rates
 from explorer.catalog import Catalog
 from explorer.guard import HEADERS, Guard
-from explorer.painter import Painter
+from explorer.painter import REMEDY, Painter
 from explorer.server import MAX_BODY, Explorer
 from explorer.state import PictureState
+from explorer.tiles import Tile
 from explorer.worker import Worker
 from networks.generators import preset
 from networks.shipped_networks import shipped_networks
@@ -185,9 +186,37 @@ def test_a_picture_of_a_network_that_has_changed(explorer, state, network, tmp_p
     snapshot.save_pretrained(path)
     second, _ = painter.register(parsed, str(path))
     assert first.key != second.key
-    painter._codes = type(painter._codes)(0, len)
-    with pytest.raises(ValueError, match="has changed; draw the picture again"):
-        painter.codes(first)
+    tile = Tile(0, 0, 0)
+    for draw in (
+        lambda: painter.codes(first),
+        lambda: painter.share([(first, tile)]),
+        lambda: painter.tile(first, tile),
+        lambda: painter.preview(first, "0,0,1,1", 2, 2),
+        lambda: painter.download(first, "0,0,1,1", 2, 2),
+    ):
+        with pytest.raises(UserError, match="has changed; draw the picture again"):
+            draw()
+    assert painter.tile(second, tile)
+
+
+def test_memory_that_runs_out_while_lines_are_shared(explorer, client, state, monkeypatch):
+    def share(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    picture = registered(client, state)
+    monkeypatch.setattr(explorer.painter.strips, "share", share)
+    sentence = refused(client.get(f"/tile/{picture}/0/0/0.png"), 400)
+    assert sentence == f"out of memory: {REMEDY} (Tried to allocate 2 GiB)"
+
+
+@pytest.mark.parametrize("degrees", [360, -360, 0])
+def test_a_full_turn_is_no_turn(client, explorer, state, degrees):
+    picture = registered(client, state | {"rotate": degrees})
+    assert client.get(f"/tile/{picture}/0/0/0.png").status_code == 200
+    tile, plain = Tile(0, 0, 0), registered(client, state)
+    of = explorer.pictures.get
+    drawn, wanted = (explorer.painter.pixels(of(name), tile) for name in (picture, plain))
+    assert torch.equal(drawn, wanted)
 
 
 def test_a_job_is_dropped_when_its_client_goes_away(explorer, state):
