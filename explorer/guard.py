@@ -68,7 +68,7 @@ class Guard:
         """The answer to a request that goes no further; None where it may pass."""
         headers = Headers(scope=scope)
         if self.token is None:
-            host = headers.get("host", "").rsplit(":", 1)[0] if headers.get("host") else ""
+            host = headers.get("host", "").rsplit(":", 1)[0]
             if host.strip("[]") not in LOCAL:
                 return refusal(421, "this server answers on 127.0.0.1 and localhost only")
             return None

@@ -35,7 +35,6 @@ from explorer.state import (
     MAX_DOWNLOAD_PX,
     MAX_PREVIEW_PX,
     MAX_PROMPT,
-    MAX_SEED,
     WARPS,
     PictureState,
 )
@@ -79,17 +78,17 @@ class Explorer:
         self.tiles.submit(lambda: self.painter.network(path))
 
     async def options(self, request: Request) -> Response:
-        networks = await asyncio.to_thread(self.catalog.networks)
+        def listed() -> tuple[list[str], list[str]]:
+            return list(self.catalog.networks()), list(self.catalog.runs())
+
+        networks, runs = await asyncio.to_thread(listed)
         return JSONResponse(
             {
-                "networks": list(networks),
-                "runs": list(self.catalog.runs()),
+                "networks": networks,
+                "runs": runs,
                 "warps": WARPS,
                 "zooms": [tiles.MIN_ZOOM, tiles.MAX_ZOOM],
                 "max_prompt": MAX_PROMPT,
-                "max_seed": MAX_SEED,
-                "max_download_px": MAX_DOWNLOAD_PX,
-                "max_preview_px": MAX_PREVIEW_PX,
             }
         )
 
@@ -213,7 +212,7 @@ async def _result(request: Request, work: Future[Any]) -> Any:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    result = asyncio.ensure_future(asyncio.wrap_future(work))
+    result = asyncio.wrap_future(work)
     gone = asyncio.create_task(disconnect())
     try:
         await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)

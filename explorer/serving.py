@@ -80,10 +80,10 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name such as a..b
         raise UserError(
             f"--host {host} --port {port}: cannot listen there ({reason_of(error)}); "
-            "choose another --port, or 0 for a free one"
+            "choose another --port, 0 for a free one, or another --host"
         ) from None
 
 

@@ -94,18 +94,14 @@ class Worker:
         """The next job that somebody waits for, with the others of its group."""
         with self._changed:
             while True:
-                while self._waiting and self._waiting[0].result.cancelled():
-                    self._waiting.popleft()
-                if self._waiting:
-                    break
+                taken: list[Job] = []
+                rest: deque[Job] = deque()
+                for job in self._waiting:
+                    if job.result.cancelled():
+                        continue
+                    alike = not taken or (job.group is not None and job.group == taken[0].group)
+                    (taken if alike and len(taken) < self.batch else rest).append(job)
+                self._waiting = rest
+                if taken:
+                    return taken
                 self._changed.wait()
-            group = self._waiting[0].group
-            taken: list[Job] = []
-            rest: deque[Job] = deque()
-            for job in self._waiting:
-                together = not taken or (group is not None and job.group == group)
-                if job.result.cancelled():
-                    continue
-                (taken if together and len(taken) < self.batch else rest).append(job)
-            self._waiting = rest
-            return taken

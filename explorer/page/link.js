@@ -6,10 +6,6 @@ const DEFAULTS = {
   frame: true, x: 0.5, y: 0.5, zoom: 1, width: 1024, height: 1024,
 };
 
-export function defaults() {
-  return { ...DEFAULTS };
-}
-
 export function toFragment(state) {
   const parts = new URLSearchParams();
   for (const [name, value] of Object.entries(DEFAULTS)) {
@@ -20,7 +16,7 @@ export function toFragment(state) {
 
 // Unknown names are left out; a number that is none keeps its default.
 export function fromFragment(fragment) {
-  const state = defaults();
+  const state = { ...DEFAULTS };
   for (const [name, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
     if (!Object.hasOwn(DEFAULTS, name)) continue;
     const value = DEFAULTS[name];

@@ -78,12 +78,10 @@ function factsOf(last) {
 
 // One chart for each word before the slash, such as Loss of Loss/G and Loss/D.
 function charts({ kimg, series }) {
-  const groups = Map.groupBy ? Map.groupBy(Object.keys(series), (n) => n.split("/")[0]) : new Map();
-  if (!Map.groupBy) {
-    for (const name of Object.keys(series)) {
-      const group = name.split("/")[0];
-      groups.set(group, [...(groups.get(group) || []), name]);
-    }
+  const groups = new Map();
+  for (const name of Object.keys(series)) {
+    const group = name.split("/")[0];
+    groups.set(group, [...(groups.get(group) || []), name]);
   }
   return [...groups].map(([group, names]) => chart(group, kimg, names, series));
 }

@@ -69,6 +69,9 @@ def test_mistakes_are_one_line(network, tmp_path, monkeypatch):
         assert f"--port {port}: cannot listen there" in refused(
             "--network", network, "--runs", tmp_path, "--port", port
         )
+    assert "--host a..b --port 8000: cannot listen there (encoding with 'idna'" in refused(
+        "--network", network, "--runs", tmp_path, "--host", "a..b"
+    )
 
 
 def test_links():
