@@ -177,17 +177,26 @@ def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
         most = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * path.stat().st_size)
         while (following := archive.next()) is not None:
             info = following
-            if info.offset_data + info.size > most:  # of a tar that is not compressed: it is cut
-                raise ValueError(f"the tar would unpack to more than {most >> 20} MiB here")
+            # In an uncompressed tar this means that the file is cut short.
+            _refuse_more(info.offset_data + info.size, most)
             archive.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers
             if info.isfile():
                 yield TarMember(info.name, functools.partial(_read_member, archive, info, path))
         assert archive.fileobj is not None
+        unpacked = archive.offset
         while rest := archive.fileobj.read(1 << 20):
+            unpacked += len(rest)
+            _refuse_more(unpacked, most)
             if rest.strip(b"\0"):
                 raise tarfile.ReadError(
                     "more follows after the end mark, as in tars that were joined"
                 )
+
+
+def _refuse_more(unpacked: int, most: int) -> None:
+    """Raise `ValueError` if a tar unpacks to more than `most` bytes."""
+    if unpacked > most:
+        raise ValueError(f"the tar would unpack to more than {most >> 20} MiB here")
 
 
 def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:

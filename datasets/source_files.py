@@ -85,9 +85,9 @@ class SourceFolder:
 
     def _why_missing(self, name: str) -> str:
         with library_errors(MissingFile):  # the name may be too long or hold a NUL
-            if (self.path / name).is_symlink():
-                return f"is a link to a file of another folder{_MORE[self.follow_links]}"
             if (self.path / name).is_file():
+                if (self.path / name).is_symlink():
+                    return f"is a link to a file of another folder{_MORE[self.follow_links]}"
                 for place in reversed(PurePosixPath(name).parents):
                     if (self.path / place).is_symlink() and place != PurePosixPath("."):
                         return f"lies in the linked folder {place}{_MORE[self.follow_links]}"

@@ -30,7 +30,7 @@ from datasets.packed_files import (
 from datasets.picture_files import PictureError, load_rgb, load_stored, stored_header
 from datasets.report import TOO_LONG, Report
 from datasets.saved_arrow import _file_below
-from datasets.source_files import LINKED_FILE, is_below
+from datasets.source_files import LINKED_FILE, MissingFile, SourceFolder, is_below
 from dnnlib.errors import UserError
 from dnnlib.text import MAX_CAPTION
 from tests.datasets.picture_bytes import png_chunk
@@ -103,6 +103,16 @@ def test_a_bomb_in_a_tar_is_refused_before_it_is_unpacked(tmp_path, pack):
     assert "a.jpg cannot be read (the tar would unpack to more than 16 MiB" in message
 
 
+def test_a_bomb_of_zeros_after_the_end_mark_of_a_tar(tmp_path):
+    path = tmp_path / "x.tar"
+    whole = tar_of((tarfile.TarInfo("a.txt"), b"a cat"))
+    path.write_bytes(gzip.compress(whole + bytes(ALWAYS_ALLOWED_BYTES - len(whole) - MIB)))
+    assert [member.read() for member in tar_members(path)] == [b"a cat"]
+    path.write_bytes(gzip.compress(whole + bytes(ALWAYS_ALLOWED_BYTES)))
+    with pytest.raises(PackedError, match="the tar would unpack to more than 16 MiB"):
+        list(tar_members(path))
+
+
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
 def test_a_tar_whose_header_is_a_bomb(tmp_path, kind):
     info = tarfile.TarInfo("a")
@@ -168,6 +178,17 @@ def test_arrow_rows_name_no_file_behind_a_link(tmp_path):
     names = ("a.png", "up/secret.png", "gone.png", "a\0b", "n" * 5000, None)
     assert [_file_below(tmp_path / "in", name) for name in names] == [None] * 6
     assert _file_below(tmp_path / "in", "b.png") == (tmp_path / "in" / "b.png").resolve()
+
+
+def test_a_link_that_leads_nowhere_is_no_file_of_another_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out.png").write_bytes(b"x")
+    (tmp_path / "in" / "a.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "out.png")
+    source = SourceFolder(tmp_path / "in")
+    for name, reason in (("a.png", "no such file"), ("b.png", "is a link to a file of another")):
+        with pytest.raises(MissingFile, match=f"^{reason}"):
+            source.find(name)
 
 
 def test_a_linked_caption_file_is_not_read(tmp_path):
