@@ -17,7 +17,7 @@ from dnnlib.prompts import read_prompts
 from dnnlib.seeds import parse_seeds
 from dnnlib.version import VERSION
 from networks.edit_options import EditOptions, edit_options
-from networks.picture_facts import about, facts_of, refuse_overflow
+from networks.picture_facts import about, facts_of, refuse_overflow, sampling_facts
 from networks.picture_names import GRID, MARKS, check_folder, picture_names
 from networks.sampling_options import sampling_options
 from networks.shipped_networks import list_networks_option
@@ -172,8 +172,6 @@ def main(
     view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
-    if text_noise is None:
-        text_noise = snapshot.generator.config.text_noise or None  # 0 is not written to the files
     texts, numbers, codes = edits.pictures(snapshot, texts, numbers, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
     names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))
@@ -183,8 +181,8 @@ def main(
     options = dict[str, Any](truncation=trunc, center=trunc_center, text_noise=text_noise)
     sampler = Sampler(generator=generator, encoder=encoder, **options, device=where)
     drawing = edits.drawing_of(sampler, pairs, codes)
-    facts = facts_of(snapshot.sha256, view, view_options, f"{trunc} ({trunc_center})", text_noise)
-    facts |= edits.facts()
+    sampling = sampling_facts(generator, trunc, trunc_center, text_noise)
+    facts = facts_of(snapshot.sha256, view, view_options, sampling) | edits.facts()
     shown = ",".join(map(str, sides)) if sides else facts["size"]
     started = f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}"
     click.echo(started, err=True)

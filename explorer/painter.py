@@ -21,11 +21,10 @@ from explorer.bounded import ByteCache
 from explorer.state import PictureState
 from explorer.strips import Strips
 from explorer.tiles import Tile
-from networks.code_edits import codes_between
 from networks.coordinates import View
 from networks.edit_options import EditOptions
-from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures
-from networks.picture_facts import about, facts_of, refuse_overflow
+from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures, codes_between
+from networks.picture_facts import about, facts_of, refuse_overflow, sampling_facts
 from networks.sampling import draw_codes, render_tiled
 from networks.snapshot import Snapshot
 from networks.text_encoders.limits import cut_line
@@ -235,11 +234,8 @@ class Painter:
         state, (network, _) = picture.state, self._ready(picture)
         image, view = self._whole(picture, window, width, height)
         refuse_overflow(image, state.prompt, state.seed)
-        noise = state.text_noise
-        if noise is None:
-            noise = network.generator.config.text_noise or None
-        options, truncation = state.view_options(window), f"{state.truncation} (prompt)"
-        facts = facts_of(picture.weights, view, options, truncation, noise)
+        sampling = sampling_facts(network.generator, state.truncation, "prompt", state.text_noise)
+        facts = facts_of(picture.weights, view, state.view_options(window), sampling)
         if state.blend is not None:
             blend = (state.blend.prompt, state.blend.seed, state.blend.weight)
             facts |= EditOptions(blend=blend).facts()

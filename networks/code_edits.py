@@ -8,6 +8,7 @@ Shapes: N pictures, k style codes, d their width, L words.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import torch
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures
+from networks.interfaces import Codes, Generator, TextEncoder, TextFeatures, codes_between
 from networks.moving_pictures import slerp
 from networks.sampling import (
     ImageStream,
@@ -44,6 +45,11 @@ class Sampler:
     center: TruncationCenter = "prompt"
     text_noise: float | None = None
     device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        # All pictures between two ends share the ends, so the last few of them are kept.
+        for name in ("inputs", "codes"):
+            object.__setattr__(self, name, functools.lru_cache(4)(getattr(self, name)))
 
     def inputs(self, end: End) -> tuple[torch.Tensor, TextFeatures | None]:
         """The latent and the text, which the mapping network reads."""
@@ -83,15 +89,6 @@ class Sampler:
         if space == "codes":
             return self.generator, middle
         return with_weights_between(self.generator, a, b, weight), middle
-
-
-def codes_between(first: Codes, last: Codes, weight: float) -> Codes:
-    """The codes at `weight` (0 to 1) on the straight line from `first` to `last`.
-
-    Style codes and bypassing sentences are both interpolated.
-    """
-    tokens = torch.lerp(first.tokens, last.tokens, weight)
-    return Codes(tokens, torch.lerp(first.sentence, last.sentence, weight))
 
 
 def text_between(first: TextFeatures, last: TextFeatures, weight: float) -> TextFeatures:

@@ -109,6 +109,15 @@ class Codes:
         )
 
 
+def codes_between(first: Codes, last: Codes, weight: float) -> Codes:
+    """The codes at `weight` (0 to 1) on the straight line from `first` to `last`.
+
+    Style codes and bypassing sentences are both interpolated.
+    """
+    tokens = torch.lerp(first.tokens, last.tokens, weight)
+    return Codes(tokens, torch.lerp(first.sentence, last.sentence, weight))
+
+
 class ViewError(UserError):
     """A view that the generator cannot draw, such as another size or a box outside the frame."""
 

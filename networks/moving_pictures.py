@@ -20,7 +20,7 @@ import torch
 
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.interfaces import Codes, Generator, TextEncoder
+from networks.interfaces import Codes, Generator, TextEncoder, codes_between
 from networks.sampling import (
     TruncationCenter,
     codes_of,
@@ -170,12 +170,7 @@ def prompt_walk(
         generator, encoder, prompts, [seed, seed], truncation, center, text_noise, device
     )
 
-    def codes(frame: int) -> Codes:
-        t = frame / (num_frames - 1)
-        tokens = torch.lerp(ends.tokens[:1], ends.tokens[1:], t)
-        return Codes(tokens, torch.lerp(ends.sentence[:1], ends.sentence[1:], t))
-
-    return codes
+    return lambda frame: codes_between(ends[:1], ends[1:], frame / (num_frames - 1))
 
 
 @torch.no_grad()

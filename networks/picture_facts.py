@@ -12,21 +12,30 @@ if TYPE_CHECKING:
     import torch
 
     from networks.coordinates import View
+    from networks.interfaces import Generator
 
 
 def facts_of(
-    snapshot: str, view: View, view_options: ViewOptions, truncation: str, text_noise: float | None
+    snapshot: str, view: View, view_options: ViewOptions, sampling: dict[str, str]
 ) -> dict[str, str]:
     """What the files say of all pictures of a run.
 
-    snapshot: the SHA-256 of the weights. text_noise: None where the network was trained without it.
+    snapshot: the SHA-256 of the weights. sampling: of `sampling_facts`.
     """
-    facts = {
-        "snapshot": snapshot,
-        "size": f"{view.width}x{view.height}",
-        **view_options.facts(),
-        "truncation": truncation,
-    }
+    size = f"{view.width}x{view.height}"
+    return {"snapshot": snapshot, "size": size, **view_options.facts(), **sampling}
+
+
+def sampling_facts(
+    generator: Generator, truncation: float, center: str, text_noise: float | None
+) -> dict[str, str]:
+    """What the files say of the truncation and of the noise on the sentences.
+
+    text_noise: None means the value of the network, which is left out where it is 0.
+    """
+    if text_noise is None:
+        text_noise = generator.config.text_noise or None
+    facts = {"truncation": f"{truncation} ({center})"}
     return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
 
 

@@ -12,6 +12,7 @@ from dnnlib.console import progress_bar, report_user_errors
 from dnnlib.device_options import device_option, ops_option
 from dnnlib.errors import UserError
 from dnnlib.seeds import parse_seeds
+from networks.picture_facts import sampling_facts
 from networks.sampling_options import sampling_options
 from networks.view_options import parse_pair
 
@@ -124,8 +125,6 @@ def video(
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
-    if options["text_noise"] is None:
-        options["text_noise"] = snapshot.generator.config.text_noise or None  # as in generate.py
     side = snapshot.resolution
     view = View(height=height or side, width=width or side, box=box)
     check_picture_size(view.width, view.height)
@@ -135,9 +134,10 @@ def video(
     for frame in range(num_frames):
         motion.view(view, frame)  # refuses before the first frame what it would refuse later
     codes = codes_of_frames(snapshot, network, options, seeds, motion, where)
-    facts = facts_of(options, seeds)
-    facts |= {"snapshot": snapshot.sha256, "window": ",".join(map(str, box))}
     generator = snapshot.generator.to(where)
+    sampling = (options["trunc"], options["trunc_center"], options["text_noise"])
+    facts = facts_of(options, seeds) | sampling_facts(generator, *sampling)
+    facts |= {"snapshot": snapshot.sha256, "window": ",".join(map(str, box))}
     with (
         memory_errors("draw a smaller --size or lower --tile"),
         progress_bar(num_frames, "frames") as bar,
@@ -196,17 +196,13 @@ def motion_of(options: dict[str, Any]) -> Motion:
 
 
 def facts_of(options: dict[str, Any], seeds: list[int]) -> dict[str, str]:
-    """What the file says of the video: the options that decide what it shows."""
+    """What the file says of the video: the options that decide what moves, and of what."""
     facts = {"kind": options["kind"], "seeds": ",".join(map(str, seeds))}
     for name, key in (("prompt", "prompt"), ("first", "from"), ("last", "to")):
         if options[name] is not None:
             facts[key] = options[name]
     moved = {"zoom": ("center", "octaves"), "pan": ("shift",), "rotate": ("center",)}
-    facts |= {name: str(options[name]) for name in moved.get(options["kind"], ())}
-    facts["truncation"] = f"{options['trunc']} ({options['trunc_center']})"
-    if options["text_noise"] is not None:
-        facts["text_noise"] = str(options["text_noise"])
-    return facts
+    return facts | {name: str(options[name]) for name in moved.get(options["kind"], ())}
 
 
 def codes_of_frames(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,23 @@ def test_texts_and_latents_meet_their_ends(preset_name):
     _, middle = sampler.between(first, last, 0.5, "inputs")
     _, mean = sampler.between(first, last, 0.5, "codes")
     assert (middle.tokens - mean.tokens).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("space", ["inputs", "codes"])
+def test_the_text_of_both_ends_is_read_once_for_all_pictures_between(space):
+    generator, encoder = preset("eidgan-tiny").build().eval(), HashedEncoder()
+    first, last = (ENDS[0], 3), (ENDS[1], 4)
+    weights = [i / 4 for i in range(5)]
+    fresh = [
+        Sampler(generator=generator, encoder=encoder).between(first, last, weight, space)[1]
+        for weight in weights
+    ]
+    sampler = Sampler(generator=generator, encoder=encoder)
+    with mock.patch.object(encoder, "encode_text", wraps=encoder.encode_text) as encode:
+        kept = [sampler.between(first, last, weight, space)[1] for weight in weights]
+        assert [call.args[0] for call in encode.call_args_list] == [[ENDS[0]], [ENDS[1]]]
+    for one, other in zip(kept, fresh, strict=True):
+        assert torch.equal(one.tokens, other.tokens) and torch.equal(one.sentence, other.sentence)
 
 
 def test_blend_goes_from_the_picture_to_another_prompt_and_seed(invoke, tmp_path):
