@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 import http.client
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -67,7 +68,8 @@ class Server:
         """Processor seconds so far, and resident memory in MiB. Linux only."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return (int(fields[11]) + int(fields[12])) / 100, pages / 256
+        ticks, page_bytes = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+        return (int(fields[11]) + int(fields[12])) / ticks, pages * page_bytes / 2**20
 
 
 def first_pictures(server: Server, state: dict) -> dict:

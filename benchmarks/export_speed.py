@@ -14,17 +14,15 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks.harness import Bench, numbers
-from dnnlib.console import report_user_errors
+from benchmarks.generator import drawing, text_for
+from benchmarks.harness import Bench, numbers, timing_options
 from networks import export_formats
 from networks.coordinates import View
 from networks.describe import describe
 from networks.exported import ExportedNetwork
 from networks.generators import preset
-from networks.interfaces import TextFeatures
-from networks.sampling import render_tiled
 
-PROMPT_LENGTH = 77
+PROMPT_LENGTH = 77  # tokens, as in `text_for`
 
 
 def exported_files(network: ExportedNetwork, folder: Path) -> dict:
@@ -43,20 +41,9 @@ def exported_files(network: ExportedNetwork, folder: Path) -> dict:
 
 
 def variants_of(generator, network, runners: dict, batch: int, view: View) -> dict:
-    config = generator.config
     z = torch.randn(batch, *generator.latent_shape)
-    text = TextFeatures(
-        torch.randn(batch, config.sentence_dim),
-        torch.randn(batch, PROMPT_LENGTH, config.word_dim),
-        torch.ones(batch, PROMPT_LENGTH, dtype=torch.bool),
-    )
-    text = text if generator.reads_text else None
-    inputs = network.inputs(z, text, view)
-
-    def ours():
-        with torch.no_grad():
-            return render_tiled(generator, generator.mapping(z, text), view)
-
+    text = text_for(generator.config, batch, "cpu") if generator.reads_text else None
+    inputs, ours = network.inputs(z, text, view), drawing(generator, (z, text), view)
     return {"ours": ours} | {name: lambda run=run: run(inputs) for name, run in runners.items()}
 
 
@@ -64,12 +51,7 @@ def variants_of(generator, network, runners: dict, batch: int, view: View) -> di
 @click.option("--generator", "names", default="eidgan-small,eidgan,creps", metavar="A,B")
 @click.option("--resolutions", default="64,256", show_default=True, metavar="R,R")
 @click.option("--batches", default="1", show_default=True, metavar="N,N")
-@click.option("--rounds", default=20, show_default=True, help="Most rounds of a case.")
-@click.option("--seconds", default=2.0, show_default=True, help="Time for one case.")
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."
-)
-@report_user_errors
+@timing_options()
 def main(
     names: str,
     resolutions: str,

@@ -8,8 +8,10 @@ Everything else is a finding.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
+import shutil
 import struct
 import unicodedata
 import zipfile
@@ -199,6 +201,7 @@ def client() -> Any:
     from explorer.server import Explorer
 
     runs = Path(tempfile.mkdtemp(prefix="fuzz-runs-"))
+    atexit.register(shutil.rmtree, runs, ignore_errors=True)
     folder = runs / "network-snapshot-000001"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(snapshot()[0]))
@@ -214,7 +217,10 @@ def client() -> Any:
 
 
 def read_request(case: Any, folder: Path) -> None:
-    """[path, query, body, stats.jsonl]; PICTURE in the path stands for the known picture."""
+    """[path, query, body, stats.jsonl]; PICTURE in the path stands for the known picture.
+
+    A body registers a picture, of which a tile is drawn.
+    """
     from urllib.parse import quote, urlencode
 
     runs, app, picture = client()
@@ -223,6 +229,8 @@ def read_request(case: Any, folder: Path) -> None:
         text = json.dumps(body["value"]) if "value" in body else body["raw"]
         data = text.encode("utf-8", "surrogatepass")
         answer = app.post("/pictures", content=data, headers={"content-type": "application/json"})
+        if answer.status_code == 200:
+            answer = app.get(f"/tile/{answer.json()['picture']}/0/0/0.png")
     else:
         if stats is not None:
             (runs / "stats.jsonl").write_text(stats, encoding="utf-8", errors="surrogatepass")

@@ -22,6 +22,7 @@ from networks.coordinates import View
 from networks.describe import describe
 from networks.generators import preset
 from networks.interfaces import TextFeatures
+from networks.sampling import render_tiled
 from torch_utils.ops.backend import using
 
 
@@ -32,6 +33,16 @@ def text_for(config, batch: int, device) -> TextFeatures:
         torch.randn(batch, 77, config.word_dim, device=device),
         torch.ones(batch, 77, dtype=torch.bool, device=device),
     )
+
+
+def drawing(generator, inputs, view: View):
+    """A function without arguments that draws the pictures as generate.py does, in tiles."""
+
+    def run():
+        with torch.no_grad():
+            return render_tiled(generator, generator.mapping(*inputs), view)
+
+    return run
 
 
 def forward(generator, inputs, view: View, ops: str, dtype: torch.dtype, *, literal: bool = False):

@@ -36,6 +36,37 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def timing_options(seconds: float = 2.0):
+    """Decorator: adds --rounds, --seconds with this default, and --json.
+
+    A `UserError` of the command is printed as one line.
+    """
+
+    def decorate(function):
+        function = report_user_errors(function)
+        for option in (
+            click.option(
+                "--json",
+                "json_path",
+                type=click.Path(path_type=Path),
+                help="Write the record to this file.",
+            ),
+            click.option(
+                "--seconds",
+                default=seconds,
+                show_default=True,
+                help="Approximate time for one case.",
+            ),
+            click.option(
+                "--rounds", default=20, show_default=True, help="Most rounds of one case."
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 def benchmark_options(resolutions: str, batches: str):
     """Decorator: adds the options of every benchmark, with these defaults.
 
@@ -43,7 +74,7 @@ def benchmark_options(resolutions: str, batches: str):
     """
 
     def decorate(function):
-        function = report_user_errors(function)
+        function = timing_options()(function)
         for option in (
             click.option(
                 "--device",
@@ -67,21 +98,6 @@ def benchmark_options(resolutions: str, batches: str):
             ),
             click.option(
                 "--variants", default=",".join(VARIANTS), show_default=True, metavar="A,B"
-            ),
-            click.option(
-                "--rounds",
-                default=20,
-                show_default=True,
-                help="Most rounds of one case.",
-            ),
-            click.option(
-                "--seconds", default=2.0, show_default=True, help="Approximate time for one case."
-            ),
-            click.option(
-                "--json",
-                "json_path",
-                type=click.Path(path_type=Path),
-                help="Write the record to this file.",
             ),
         ):
             function = option(function)
@@ -304,6 +320,22 @@ def _problem(error: RuntimeError) -> str:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_mib(field: str) -> float:
+    """Resident memory of this process: VmRSS is that of now, VmHWM the largest so far. Linux only.
+
+    Both are whole KiB.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status holds no {field}; this benchmark needs Linux")
+
+
+def reset_peak_memory() -> None:
+    """Let VmHWM start again at the memory of now. Linux only."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def machine(device: torch.device) -> dict:

@@ -27,7 +27,7 @@ import click
 import torch
 
 from benchmarks.generator import text_for
-from benchmarks.harness import RECORD, machine, numbers
+from benchmarks.harness import RECORD, machine, memory_mib, numbers, reset_peak_memory
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import write_json, write_text
@@ -68,7 +68,7 @@ def measure(size: int, kind: Format, network: str, seconds: float, folder: str, 
     tiling = Tiling(size, size)
     target = Path(folder) / f"{size}.{kind}"
     loading = memory_mib("VmHWM")
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at the memory of now
+    reset_peak_memory()
     base, began, cpu = memory_mib("VmRSS"), time.perf_counter(), time.process_time()
 
     def tiles_drawn() -> int:
@@ -136,14 +136,6 @@ def table(record: dict) -> str:
             "times the number of all tiles over theirs; their peak is that of the tiles drawn.",
         ]
     return "\n".join(lines) + "\n"
-
-
-def memory_mib(name: str) -> float:
-    """Resident memory of this process: VmRSS is that of now, VmHWM the largest so far."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status holds no {name}; this benchmark needs Linux")
 
 
 @click.command()

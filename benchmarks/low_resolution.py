@@ -14,23 +14,11 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks.generator import text_for
-from benchmarks.harness import Bench, numbers
-from dnnlib.console import report_user_errors
+from benchmarks.generator import drawing, text_for
+from benchmarks.harness import Bench, numbers, timing_options
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators import preset
-from networks.sampling import render_tiled
-
-
-def drawing_of(generator, inputs, side: int):
-    """A function without arguments that draws the frame at `side` x `side`."""
-
-    def run():
-        with torch.no_grad():
-            return render_tiled(generator, generator.mapping(*inputs), View.square(side))
-
-    return run
 
 
 @click.command()
@@ -38,12 +26,7 @@ def drawing_of(generator, inputs, side: int):
 @click.option("--resolutions", default="256,128,64,32", show_default=True, metavar="R,R")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-@click.option("--rounds", default=20, show_default=True, help="Most rounds of a case.")
-@click.option("--seconds", default=20.0, show_default=True, help="Time for one case.")
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the record there."
-)
-@report_user_errors
+@timing_options(seconds=20.0)
 def main(
     names: str,
     resolutions: str,
@@ -68,7 +51,7 @@ def main(
         inputs = (z, text_for(generator.config, batch, device))
         bench.case(
             {"generator": name, "batch": batch},
-            {str(side): drawing_of(generator, inputs, side) for side in sides},
+            {str(side): drawing(generator, inputs, View.square(side)) for side in sides},
             images=batch,
         )
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks.harness import machine
+from benchmarks.harness import machine, memory_mib, reset_peak_memory
 from configs import recipe
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
@@ -160,15 +160,10 @@ def peak_of_process(name: str, resolution: int, batch: int) -> int:
     Resets the kernel's high-water mark of the resident set before the forward.
     """
     draw = forward(name, resolution, batch, torch.device("cpu"))
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status_kib("VmRSS")
+    reset_peak_memory()
+    before = memory_mib("VmRSS")
     draw()
-    return (_status_kib("VmHWM") - before) * 1024
-
-
-def _status_kib(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    return int((memory_mib("VmHWM") - before) * 2**20)
 
 
 def measure(

@@ -10,16 +10,7 @@ from click.testing import CliRunner
 
 from benchmarks import projection_detail
 from benchmarks.projection_detail import Distances, enlarged, main
-
-
-class Pixels(torch.nn.Module):
-    """In place of the frozen towers, whose forward takes most of a test's time."""
-
-    def __init__(self, *arguments):
-        super().__init__()
-
-    def forward(self, images):
-        return [images, torch.nn.functional.avg_pool2d(images, 4)]
+from tests.networks.sizes import Pixels
 
 
 @pytest.fixture(autouse=True)

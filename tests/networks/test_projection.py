@@ -17,19 +17,10 @@ from networks.codes_file import load_codes
 from networks.coordinates import View
 from networks.generators import preset
 from networks.snapshot import Snapshot
+from tests.networks.sizes import Pixels
 
 SIDE = 16
 TOWER = projection.FrozenScales
-
-
-class Pixels(torch.nn.Module):
-    """In place of the frozen tower, whose forward takes most of a test's time."""
-
-    def __init__(self, *arguments):
-        super().__init__()
-
-    def forward(self, images):
-        return [images, torch.nn.functional.avg_pool2d(images, 4)]
 
 
 @pytest.fixture(autouse=True)
