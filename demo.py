@@ -1,11 +1,14 @@
-"""`make demo`: train on real pictures without any download, draw and score.
+"""`make demo`: draw with a trained network, then train one on real pictures, draw and score.
 
-It can be interrupted at any time; the next call goes on where it stopped.
+Nothing is downloaded. It can be interrupted at any time; the next call goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -16,11 +19,19 @@ from pathlib import Path
 import click
 
 from dnnlib.console import format_time
-from dnnlib.files import write_text
+from dnnlib.files import write_json, write_text
 from dnnlib.ownership import in_our_folder
 from dnnlib.version import VERSION
 
 DATA, RUN = Path("data/openmoji32.zip"), Path("runs/demo")
+# The network that comes with this repository, and what the demo draws with it.
+SHIPPED, SHIPPED_PICTURES = "flowers64", Path("runs/demo-flowers")
+FLOWERS = (
+    "a pink flower with many layered petals",
+    "a purple flower with a yellow center",
+    "the petals are white and the center is yellow",
+    "a bright yellow flower with round petals",
+)
 PROMPTS = (
     "a yellow icon of a smiling face",
     "a red and white flag",
@@ -76,20 +87,44 @@ def score(network: Path, metrics: str, out: str) -> dict[str, dict]:
     return {record["metric"]: record for record in map(json.loads, lines.splitlines())}
 
 
+def show_shipped() -> None:
+    """Draw with the network of this repository: a grid, and a picture wider than the frame."""
+    started = time.monotonic()
+    network = ("generate.py", "--network", SHIPPED)
+    prompts = [word for prompt in FLOWERS for word in ("--prompts", prompt)]
+    grid, wide = SHIPPED_PICTURES / "grid", SHIPPED_PICTURES / "wide"
+    size = ("--size", "128x128")
+    run(*network, *prompts, "--seeds", "0-3", *size, "--grid", "--outdir", str(grid))
+    window = ("--window", "-0.75,0,1.75,1", "--size", "1000x400")
+    run(*network, *prompts[:2], *window, "--outdir", str(wide))
+    took = format_time(time.monotonic() - started)
+    print(
+        f"\nThe trained network {SHIPPED} drew these in {took}:\n"
+        f"  {grid}/grid.png  {len(FLOWERS)} prompts with 4 seeds each\n"
+        f"  {wide}/*.png  one frame, and three quarters of a frame on each side of it\n"
+        f"More of them: python explore.py --network {SHIPPED}\n"
+        "Next, a network of icons is trained from nothing.",
+        flush=True,
+    )
+
+
 @click.command(context_settings={"max_content_width": 120})
 @click.version_option(VERSION, prog_name="EIDGAN")
 def main() -> None:
-    """Train on OpenMoji without any download, draw pictures at three sizes, and score them.
+    """Draw with a trained network, then train one on OpenMoji, draw at three sizes, and score.
 
-    Everything is in data/openmoji32.zip and runs/demo. Interrupt it at any time; the next call goes
-    on where it stopped.
+    Nothing is downloaded. The first pictures are in runs/demo-flowers after seconds. All the rest
+    is in data/openmoji32.zip and runs/demo. Interrupt it at any time; the next call goes on where
+    it stopped.
     """
     # Ctrl-C reaches the running command too. It saves and leaves; then the demo leaves with the
     # exit code of that command.
     signal.signal(signal.SIGINT, lambda *_: None)
-    started = time.monotonic()
+    started, is_new = time.monotonic(), not RUN.exists()
+    show_shipped()
     if not DATA.exists():
         stream("dataset_tool.py", "openmoji", "--dest", str(DATA), "--resolution", "32x32")
+    before_training = time.monotonic()
     stream(
         "train.py",
         "--outdir",
@@ -101,6 +136,7 @@ def main() -> None:
         hint=f"If the recipe or the data has changed since {RUN} was made: `make clean-demo`, then "
         "`make demo` starts afresh.",
     )
+    training_seconds = time.monotonic() - before_training
     prompts = [word for prompt in PROMPTS for word in ("--prompts", prompt)]
     for size in SIZES:
         seeds = "0-7" if size != "1000x600" else "0"
@@ -121,7 +157,35 @@ def main() -> None:
     untrained = score(
         RUN / "network-snapshot-000000", "kid_lite2,clip_s_small_heldout", "scores-untrained.jsonl"
     )
-    report(trained, untrained, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    report(trained, untrained, seconds)
+    if is_new:
+        write_record(trained, untrained, seconds, training_seconds)
+
+
+def write_record(
+    trained: dict[str, dict], untrained: dict[str, dict], seconds: float, training_seconds: float
+) -> None:
+    """Write runs/demo/record.json, with the figures that the README states of a demo in one go.
+
+    docs/figures.py reads a copy of it in benchmarks/results/.
+    """
+    held = trained["clip_s_small_heldout"]
+    values = {
+        "minutes": seconds / 60,
+        "training_minutes": training_seconds / 60,
+        "kid_lite2": trained["kid_lite2"]["value"],
+        "kid_lite2_untrained": untrained["kid_lite2"]["value"],
+        "clip_s_small_heldout": held["value"],
+        "clip_s_small_heldout_shuffled": held["shuffled"],
+    }
+    record = {
+        "benchmark": "demo",
+        "date": f"{datetime.date.today()}",
+        "machine": {"device": platform.machine(), "cores": os.cpu_count()},
+        "values": values,
+    }
+    write_json(RUN / "record.json", record, ours=in_our_folder)
 
 
 def report(trained: dict[str, dict], untrained: dict[str, dict], seconds: float) -> None:
