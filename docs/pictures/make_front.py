@@ -1,6 +1,6 @@
 """Draw the pictures at the head of the README.
 
-    python docs/pictures/make_front.py --network runs/flowers64 --outdir docs/pictures
+    python docs/pictures/make_front.py
 
 front.jpg: one seed of one prompt at 64 x 64, at 256 x 256, beyond the frame, and at 1000 x 600.
 flowers.jpg: eight captions of the test split, four seeds each, at 96 x 96.
@@ -70,8 +70,14 @@ def front(snapshot: Snapshot) -> Image.Image:
 
 
 @click.command()
-@click.option("--network", required=True, metavar="PATH")
-@click.option("--outdir", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--network", default="flowers64", show_default=True, metavar="PATH")
+@click.option(
+    "--outdir",
+    default=Path(__file__).parent,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the two files [default: docs/pictures]",
+)
 @report_user_errors
 def main(network: str, outdir: Path) -> None:
     """Write front.jpg and flowers.jpg."""
