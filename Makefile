@@ -1,10 +1,10 @@
 # make setup | demo | explore | test | test-fast | lint | docs | gpu-check
-#      help-pages | constraints | clean-demo
+#      help-pages | figures | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo explore test test-fast lint docs gpu-check clean-demo help-pages constraints
+.PHONY: setup demo explore test test-fast lint docs gpu-check clean-demo help-pages figures constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)
@@ -61,11 +61,17 @@ gpu-check:
 endif
 
 clean-demo:
-	rm -rf runs/demo
+	rm -rf runs/demo runs/demo-flowers
 
 # docs/help/*.txt from the commands' own --help; a test compares them.
 help-pages: setup
 	$(PY) docs/help/write.py
+
+# The measured figures of README.md and docs/*.md from the records in benchmarks/results/, and the
+# counted costs of the recipes; tests compare them.
+figures: setup
+	$(PY) docs/figures.py
+	$(PY) docs/cost_table.py
 
 # The versions of this environment, once CI has passed with them; tags such as +cpu exist on one index only.
 constraints: setup

@@ -1,10 +1,10 @@
 """Compute the response of each measure to known damage of OpenMoji pictures.
 
-    python -m benchmarks.sensitivity --data data/openmoji64.zip --write
+    python -m benchmarks.sensitivity --data data/openmoji64.zip --json RECORD
 
 One half of the pictures is the reference. The pictures of the other half are damaged, written as a
-folder with their captions, and scored by the code of `calc_metrics.py calc --images`. With --write,
-the table goes into docs/evaluation.md between its marks.
+folder with their captions, and scored by the code of `calc_metrics.py calc --images`.
+docs/figures.py puts the table of a record in benchmarks/results/ into docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import torch
 from PIL import Image, ImageFilter
 from scipy.cluster.vq import kmeans2
 
+from benchmarks.harness import RECORD, machine
 from datasets.folder import CAPTIONS_FILE
 from datasets.text_image import Record, TextImageDataset
 from dnnlib.console import report_user_errors
-from dnnlib.files import write_text
-from dnnlib.ownership import in_our_folder, never
+from dnnlib.files import write_json, write_text
+from dnnlib.ownership import never
 from metrics.evaluations import evaluations_named
 from metrics.features.detectors import load_detector
 from metrics.make_reference import make_reference
@@ -43,7 +44,6 @@ from networks.text_encoders import load_encoder
 from torch_utils.pictures import save_png
 from torch_utils.rng import generator_for
 
-BEGIN, END = "<!-- benchmarks/sensitivity.py writes from here", "<!-- to here -->"
 NUM_MODES = 8
 CPU = torch.device("cpu")
 
@@ -294,45 +294,33 @@ def write_folder(folder: Path, images: Sequence[torch.Tensor], captions: Sequenc
     write_text(folder / CAPTIONS_FILE, "\n".join(lines) + "\n", ours=never)
 
 
-def table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
-    """The table in Markdown. rows: (name of a damage, value by column)."""
-    heads = list(rows[0][1])
-    lines = ["| Damage | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(f"{value:.3g}" for value in numbers.values()) + " |"
-        for name, numbers in rows
-    ]
-    return "\n".join(lines)
-
-
 @click.command()
 @click.option(
     "--data", type=click.Path(path_type=Path), default="data/openmoji64.zip", show_default=True
 )
 @click.option("--num-images", "num", default=1000, show_default=True, help="Pictures in each half.")
-@click.option("--write", "target", is_flag=True, help="Put the table into docs/evaluation.md.")
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="Write the record to this file."
+)
 @report_user_errors
-def main(data: Path, num: int, target: bool) -> None:
-    """Print a table with the value of each measure after each damage."""
-    rows = []
+def main(data: Path, num: int, path: Path | None) -> None:
+    """Print the value of each measure after each damage, one line of JSON for each damage."""
     dataset = TextImageDataset(data, split="all")
+    records = [dataset[i] for i in range(len(dataset))]
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, numbers in measure(
-            [dataset[i] for i in range(len(dataset))], DAMAGES, num, Path(folder)
-        ):
-            rows.append((name, numbers))
-            click.echo(f"{name}: {numbers}", err=True)
-    text = table(rows)
-    click.echo(text)
-    if target:
-        page = Path(__file__).parents[1] / "docs" / "evaluation.md"
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        width, height = dataset[0].image.shape[2], dataset[0].image.shape[1]
-        note = (
-            f"{BEGIN}: {datetime.date.today()}, {width}x{height}, {num} against {num} others, "
-            f"torch {torch.__version__}, CPU -->"
-        )
-        write_text(page, f"{before}{note}\n{text}\n{END}{rest.split(END)[1]}", ours=in_our_folder)
+        for name, numbers in measure(records, DAMAGES, num, Path(folder)):
+            rows.append({"damage": name, "values": numbers})
+            click.echo(json.dumps(rows[-1]))
+    if path:
+        record = {
+            "benchmark": "sensitivity",
+            "date": f"{datetime.date.today()}",
+            "machine": machine(CPU),
+            "arguments": {"data": data.stem, "num_images": num},
+            "rows": rows,
+        }
+        write_json(path, record, ours=RECORD)
 
 
 if __name__ == "__main__":

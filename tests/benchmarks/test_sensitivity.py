@@ -1,10 +1,14 @@
 """Each measure responds to blur, noise, dropped modes and exchanged captions as it should."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy.ndimage import gaussian_filter
 
+from benchmarks import sensitivity
 from benchmarks.sensitivity import (
     NOTHING,
     ROWS,
@@ -15,11 +19,11 @@ from benchmarks.sensitivity import (
     noisy,
     one_motif,
     ruled,
-    table,
 )
 from datasets.archive import write_archive
 from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
 from datasets.text_image import TextImageDataset
+from docs.figure_tables import TABLES
 from metrics.arithmetic.seeded_pairs import differing
 from metrics.measures.lattice import axis_shares
 from metrics.measures.motif import likeness, phases
@@ -88,6 +92,17 @@ def test_planted_lines_and_a_planted_motif_are_for_their_measures():
     assert alike(motif) > 1.5 * alike(real)
 
 
-def test_table_is_markdown():
-    lines = table([("a", {"x": 1.23456, "y": 0.0}), ("b", {"x": 2.0, "y": 1.0})]).splitlines()
-    assert lines == ["| Damage | x | y |", "|---|---|---|", "| a | 1.23 | 0 |", "| b | 2 | 1 |"]
+def test_the_record_is_what_the_page_is_written_from(tmp_path, monkeypatch):
+    write_archive(
+        tmp_path / "x.zip", openmoji_pictures(find_emojis(max_images=2)[0], (32, 32)), (32, 32), {}
+    )
+    rows = [("nothing", {"KID": 0.0}), ("blur", {"KID": 0.12345})]
+    monkeypatch.setattr(sensitivity, "measure", lambda *_: iter(rows))
+    words = ["--data", str(tmp_path / "x.zip"), "--json", str(tmp_path / "record.json")]
+    done = CliRunner().invoke(sensitivity.main, words)
+    assert done.exit_code == 0, done.output
+    assert [json.loads(line) for line in done.output.splitlines()] == [
+        {"damage": name, "values": values} for name, values in rows
+    ]
+    table = TABLES["sensitivity"](json.loads((tmp_path / "record.json").read_text()))
+    assert table.splitlines()[2:] == ["| nothing | 0 |", "| blur | 0.123 |"]

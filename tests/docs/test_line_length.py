@@ -17,13 +17,19 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
+def blank(match):
+    """As many empty lines as the match has."""
+    return "\n" * match[0].count("\n")
+
+
 def prose(text):
     """(number, line) of the lines outside of code fences, indented code, tables and comments."""
     fenced = False
+    text = re.sub(r"^<!--.*?-->$", blank, text, flags=re.DOTALL | re.MULTILINE)
     for number, line in enumerate(text.splitlines(), start=1):
         if line.lstrip().startswith("```"):
             fenced = not fenced
-        elif not fenced and not re.match(r"\s*\||    \S|<!--", line):
+        elif not fenced and not re.match(r"\s*\||    \S", line):
             yield number, line
 
 
@@ -53,3 +59,4 @@ def test_the_check_of_lines_sees_prose_and_nothing_else():
     link = f"- [x](docs/{'x' * 120}.md)"
     text = f"{word}\n| {word}|\n```\n{word}\n```\n    {word}\n{link}\n- {word}\n"
     assert too_long(text) == [1, 8]
+    assert too_long(f"<!-- {word}\n{word}\n-->\n{word}\n<!-- {word} -->\n{word}\n") == [4, 6]
