@@ -1,4 +1,6 @@
-"""Write a snapshot as one graph for other programs: ONNX, or a program of torch.export."""
+"""Write a snapshot for other programs: as one graph (ONNX, or a program of torch.export), or as a
+page that draws in the browser (html).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.prompts import fitting_prompts, read_prompts
 from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
@@ -28,24 +31,55 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["onnx", "torch-export"]),
+    type=click.Choice(["onnx", "torch-export", "html"]),
     required=True,
-    help="onnx needs the packages onnx, onnxscript and onnxruntime (requirements-optional.txt).",
+    help="onnx and html need the packages onnx, onnxscript and onnxruntime "
+    "(requirements-optional.txt). html writes a folder: the page of explore.py without a server, "
+    "for any static host.",
 )
 @click.option(
-    "--out", required=True, metavar="FILE", help="File to write, usually NAME.onnx or NAME.pt2."
+    "--out",
+    required=True,
+    metavar="PATH",
+    help="File to write, usually NAME.onnx or NAME.pt2; for html the folder.",
 )
 @click.option(
     "--prompt-length",
     type=click.IntRange(1, 1024),
     default=77,
     show_default=True,
-    help="Number of words that the graph takes; shorter prompts are filled up and masked.",
+    help="Number of words that the graph takes; shorter prompts are filled up and masked. Not for "
+    "html.",
 )
 @click.option(
     "--prompt",
     metavar="TEXT",
-    help="Also write the inputs of the graph for this prompt and seed 0, to FILE with ending .npz.",
+    help="Also write the inputs of the graph for this prompt and seed 0, to PATH with ending .npz. "
+    "Not for html.",
+)
+@click.option(
+    "--prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="html: a prompt that the page offers; its features are stored. May be repeated.",
+)
+@click.option(
+    "--prompts-file",
+    metavar="FILE",
+    help="html: more prompts, one a line.",
+)
+@click.option(
+    "--free-text/--no-free-text",
+    default=True,
+    show_default=True,
+    help="html: add the text tower of the encoders small and small-heldout (23 MB), so that any "
+    "prompt can be typed.",
+)
+@click.option(
+    "--runtime",
+    metavar="FILE",
+    help="html: the archive of onnxruntime-web, as `npm pack` writes it.  [default: npm fetches it "
+    "once, into the cache]",
 )
 @click.option(
     "--check/--no-check",
@@ -55,15 +89,85 @@ if TYPE_CHECKING:
 )
 @report_user_errors
 def main(
-    network: str, format_: Format, out: str, prompt_length: int, prompt: str | None, check: bool
+    network: str,
+    format_: Format,
+    out: str,
+    prompt_length: int,
+    prompt: str | None,
+    prompts: tuple[str, ...],
+    prompts_file: str | None,
+    free_text: bool,
+    runtime: str | None,
+    check: bool,
 ) -> None:
     """Export mapping and synthesis of a snapshot as one graph. It draws any size and any window:
     the coordinates of rows and columns are inputs. The text encoder is not part of it.
 
+    With --format html, export the explorer as a folder that any static host can serve.
+
     \b
-    Example:
+    Examples:
       python export.py --network runs/demo --format onnx --out demo.onnx --prompt "a red apple"
+      python export.py --network flowers64 --format html --out page --prompts "a red flower"
     """
+    if format_ == "html":
+        if prompt is not None:
+            raise UserError("--prompt: is for the other formats; for html give --prompts")
+        texts = read_prompts(prompts, prompts_file)
+        _export_page(network, Path(out), texts, free_text, runtime, check)
+        return
+    if prompts or prompts_file or runtime:
+        raise UserError("--prompts, --prompts-file and --runtime: are for --format html only")
+    _export_graph(network, format_, out, prompt_length, prompt, check)
+
+
+def _export_page(
+    network: str,
+    target: Path,
+    prompts: list[str],
+    free_text: bool,
+    runtime: str | None,
+    check: bool,
+) -> None:
+    """The folder of `explorer.static_page`."""
+    from dnnlib.files import atomic_path
+    from dnnlib.ownership import refuse_foreign
+    from explorer.static_page import StaticPage, can_read_text, page_fault
+    from explorer.web_runtime import require_archive
+    from networks import export_formats as formats
+    from networks.exported import exportable
+    from networks.snapshot import Snapshot
+    from torch_utils.local_ranks import use_one_thread
+
+    # Refuse what cannot work before anything is computed.
+    use_one_thread()
+    formats.require("html", check=check)
+    refuse_foreign(target, page_fault)
+    snapshot = Snapshot.from_pretrained(network)
+    exportable(snapshot.generator)
+    reads_text = snapshot.generator.reads_text
+    stored = fitting_prompts(prompts, reads_text, network) if reads_text or prompts else []
+    archive = require_archive(None if runtime is None else Path(runtime))
+
+    free_text = free_text and can_read_text(snapshot)
+    name = Path(network).name or str(network)
+    page = StaticPage(
+        snapshot, name, snapshot.load_encoder(), list(dict.fromkeys(stored)), free_text
+    )
+    click.echo(f"Tracing {network}; this takes a minute or two", err=True)
+    with atomic_path(target, ours=page_fault, folder=True) as temporary:
+        measured = page.write(temporary, archive, check)
+    for what, value in measured.items():
+        click.echo(f"{what}: {value:.4g}", err=True)
+    if reads_text and not free_text:
+        click.echo("The page offers the given prompts only: it has no text tower", err=True)
+    click.echo(target)
+
+
+def _export_graph(
+    network: str, format_: Format, out: str, prompt_length: int, prompt: str | None, check: bool
+) -> None:
+    """One file, and the inputs of a prompt where one is given."""
     from dnnlib.files import atomic_path
     from dnnlib.ownership import refuse_foreign
     from networks import export_formats as formats

@@ -13,7 +13,7 @@ import logging
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +23,11 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.ownership import Rule
 from networks.coordinates import View
 from networks.exported import ExportedNetwork
+from networks.exported_parts import Graph
 from networks.interfaces import Generator, TextFeatures
 from torch_utils.ops.backend import using
 
-Format = Literal["onnx", "torch-export"]
+Format = Literal["onnx", "torch-export", "html"]
 Runner = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
 
 OPSET = 18  # LayerNormalization is an operator since 17, and so is what else a network needs
@@ -38,14 +39,14 @@ _EXAMPLE_PX = (6, 5)  # height and width of the example that is traced; any othe
 
 def require(format: Format, *, check: bool) -> None:
     """Raises `UserError` that names the missing packages of a format, or of its check."""
-    if format != "onnx":
+    if format == "torch-export":
         return
     wanted = ["onnx", "onnxscript", *(["onnxruntime"] if check else [])]
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         reason = " (or skip the check: --no-check)" if missing == ["onnxruntime"] else ""
         raise UserError(
-            f"--format onnx needs packages that are not installed; run: "
+            f"--format {format} needs packages that are not installed; run: "
             f"pip install {' '.join(missing)}{reason}"
         )
 
@@ -86,6 +87,30 @@ def write(
         with _quiet():
             torch.export.save(program, path, extra_files={_EXTRA: json.dumps(dict(metadata))})
         return
+    shapes = tuple({0: axis} for axis in _axes(network))
+    _save_onnx(program, path, network.input_names, ["image"], shapes, metadata)
+
+
+def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
+    """Trace one of the graphs of `networks.exported_parts` and write it to `path` as ONNX."""
+    axes = [graph.axes.get(name, {}) for name in graph.input_names]
+    shapes = tuple(dict.fromkeys(one, torch.export.Dim.DYNAMIC) for one in axes)
+    with using("ref"), _quiet():
+        program = torch.export.export(
+            graph, tuple(graph.example().values()), dynamic_shapes=(shapes,), strict=False
+        )
+    _save_onnx(program, path, graph.input_names, graph.output_names, tuple(axes), metadata)
+
+
+def _save_onnx(
+    program: torch.export.ExportedProgram,
+    path: Path,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    axes: tuple[dict[int, str], ...],
+    metadata: Mapping[str, str],
+) -> None:
+    """axes: the names of the free axes of every input."""
     with (
         _quiet(),
         library_errors(lambda reason: UserError(f"{path}: ONNX export failed: {reason}")),
@@ -95,9 +120,9 @@ def write(
             (),
             dynamo=True,
             opset_version=OPSET,
-            input_names=network.input_names,
-            output_names=["image"],
-            dynamic_shapes=(tuple({0: axis} for axis in _axes(network)),),
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=(axes,),
             verbose=False,
         )
     assert model is not None
@@ -105,17 +130,36 @@ def write(
     model.save(path, external_data=False)
 
 
+def run_onnx(
+    path: Path, inputs: Mapping[str, torch.Tensor], num_threads: int = 1
+) -> dict[str, torch.Tensor]:
+    """The outputs of an ONNX file by name, computed by onnxruntime on the CPU.
+
+    inputs: by name; those that the graph does not have are left out.
+    """
+    return _onnx_session(path, num_threads)(inputs)
+
+
 def open_onnx(path: Path, num_threads: int = 1) -> Runner:
-    """An ONNX file as a function of its named inputs, computed by onnxruntime on the CPU."""
+    """The ONNX file of an `ExportedNetwork` as a function of its named inputs."""
+    session = _onnx_session(path, num_threads)
+    return lambda inputs: session(inputs)["image"]
+
+
+def _onnx_session(
+    path: Path, num_threads: int
+) -> Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
 
-    def run(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        return torch.from_numpy(session.run(["image"], arrays)[0])
+    def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        arrays = {one.name: inputs[one.name].numpy() for one in session.get_inputs()}
+        found = session.run(outputs, arrays)
+        return {name: torch.from_numpy(x) for name, x in zip(outputs, found, strict=True)}
 
     return run
 

