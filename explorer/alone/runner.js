@@ -8,9 +8,11 @@ const gpu = new URL(import.meta.url).searchParams.has("gpu");
 const sessions = new Map();
 
 async function load() {
-  const name = gpu ? "ort.webgpu.bundle.min.mjs" : "ort.wasm.bundle.min.mjs";
-  const ort = await import(new URL(`runtime/${name}`, PLACE).href);
-  ort.env.wasm.wasmPaths = new URL("runtime/", PLACE).href;
+  const [code, binary] = gpu
+    ? ["ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"]
+    : ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"];
+  const ort = await import(new URL(`runtime/${code}`, PLACE).href);
+  ort.env.wasm.wasmPaths = { wasm: new URL(`runtime/${binary}`, PLACE).href };
   ort.env.wasm.numThreads = 1; // threads need headers that a static host does not send
   return ort;
 }

@@ -14,6 +14,7 @@ from explorer.catalog import Catalog
 from explorer.guard import Guard
 from explorer.painter import Painter
 from explorer.server import Explorer
+from tests.explorer import chromium
 
 NAME = "demo/network-snapshot-000001"
 
@@ -48,3 +49,15 @@ def client(explorer):
 @pytest.fixture
 def state():
     return {"network": NAME, "prompt": "a red apple", "seed": 3}
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def browser(downloads):
+    browser = chromium.started(downloads)
+    yield browser
+    browser.quit()

@@ -1,40 +1,21 @@
-"""The page in a real browser: Chromium of the system, driven by Selenium.
-
-Skipped where Chromium or its driver is not installed (Debian: chromium and chromium-driver).
-"""
+"""The page in a real browser (`tests.explorer.chromium`)."""
 
 from __future__ import annotations
 
 import shlex
-import shutil
 import time
 
 import pytest
 from click.testing import CliRunner
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import generate
 from tests.commands.forked import start_command
+from tests.explorer.chromium import MARKS, Page
 from tests.explorer.conftest import NAME
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=900,700 "
-    "--force-prefers-reduced-motion"
-).split()
-PATIENCE_S = 30
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.multi_process,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver"
-    ),
-]
+pytestmark = MARKS
 
 
 class Server:
@@ -62,24 +43,6 @@ def server(runs):
     server.command.kill()
 
 
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory):
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def browser(downloads):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield browser
-    browser.quit()
-
-
 @pytest.fixture
 def page(browser, server):
     """The page, opened anew; at the end, its console must hold no error but refused requests."""
@@ -89,57 +52,6 @@ def page(browser, server):
     yield page
     messages = [entry["message"] for entry in browser.get_log("browser")]
     assert [text for text in messages if "Failed to load resource" not in text] == []
-
-
-class Page:
-    """What the tests do with the page."""
-
-    def __init__(self, browser):
-        self.browser = browser
-
-    def open(self, address):
-        self.browser.get("about:blank")
-        self.browser.get(address)
-        self.until(lambda: self.script("document.body.dataset.ready === 'true'"))
-        self.script("performance.setResourceTimingBufferSize(5000)")
-
-    def script(self, expression):
-        return self.browser.execute_script(f"return {expression}")
-
-    def until(self, condition):
-        end = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < end, self.element("error").text
-            time.sleep(0.03)
-
-    def element(self, name):
-        return self.browser.find_element(By.ID, name)
-
-    def type(self, name, text, *keys):
-        field = self.element(name)
-        field.clear()
-        field.send_keys(text, *keys)
-
-    def click(self, name):
-        self.browser.execute_script("arguments[0].click()", self.element(name))
-
-    def drawn(self):
-        """Wait until nothing is loading any more."""
-        self.until(lambda: self.script("document.body.dataset.busy === 'false'"))
-
-    def tiles(self, pane="map-a"):
-        """How many tiles a map shows."""
-        return self.script(f"document.querySelectorAll('#{pane} .leaflet-tile-loaded').length")
-
-    def link(self):
-        """The state in the address; places have the page's defaults where it holds none."""
-        fragment = self.browser.current_url.partition("#")[2]
-        given = dict(part.split("=") for part in fragment.split("&") if part)
-        return {"x": "0.5", "y": "0.5", "zoom": "1"} | given
-
-    def requests(self, part):
-        names = self.script("performance.getEntriesByType('resource').map((e) => e.name)")
-        return [name for name in names if part in name]
 
 
 def test_type_pan_zoom_and_come_back_by_the_link(page, server):

@@ -1,0 +1,198 @@
+"""The page without a server: what `export.py --format html` writes, in a real browser.
+
+Skipped where Chromium, the packages of ONNX or the archive of onnxruntime-web is missing. The
+archive is in the user's cache after one `export.py --format html` on a machine with network.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.util
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+import export
+from explorer.tiles import Tile
+from explorer.web_runtime import cached_archive
+from networks.coordinates import View
+from networks.generators import preset
+from networks.interfaces import codes_between
+from networks.sampling import draw_codes
+from networks.snapshot import Snapshot
+from tests.explorer.chromium import MARKS, Page, served
+from torch_utils.tensors import to_uint8
+
+ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+PROMPTS = ("a red apple", "a green leaf on the water")
+LIMIT = 1e-3  # largest difference from PyTorch, for values in [-1, 1]
+
+pytestmark = [
+    *MARKS,
+    pytest.mark.skipif(not ONNX, reason="ONNX is optional: requirements-optional.txt"),
+    pytest.mark.skipif(
+        not cached_archive().is_file(), reason="onnxruntime-web is not in the cache"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A snapshot that is exported in half the time of the smallest preset."""
+    config = replace(preset("eidgan-tiny"), channels=(16,), refinement=(8,), decoder_hidden=())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = config.build().eval()
+    path = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
+    Snapshot(generator, "hashed", 16, {"recipe": "test"}).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(network, tmp_path_factory):
+    """The page of a small network that knows two prompts."""
+    out = tmp_path_factory.mktemp("static") / "page"
+    prompts = [word for prompt in PROMPTS for word in ("--prompts", prompt)]
+    line = ["--network", str(network), "--format", "html", "--out", str(out), *prompts]
+    done = CliRunner().invoke(export.main, line)
+    assert done.exit_code == 0, done.output
+    assert "Largest difference of the graphs from PyTorch" in done.stderr
+    assert "offers the given prompts only" in done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with served(folder) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, opened anew; at the end, its console must hold no error."""
+    page = Page(browser)
+    page.open(address)
+    page.drawn()
+    yield page
+    messages = browser.get_log("browser")
+    assert [entry for entry in messages if entry["level"] == "SEVERE"] == []
+
+
+def called(page, body):
+    """The result of JavaScript that may use `server`, the module of the page."""
+    return page.browser.execute_async_script(
+        "const [body, done] = arguments; const run = new Function('server', "
+        "`return (async () => { ${body} })()`); import(new URL('page/server.js', document.baseURI))"
+        ".then(run).then(done, (error) => done(String(error)));",
+        body,
+    )
+
+
+def state_of(**fields):
+    return {"prompt": PROMPTS[0], "seed": 0, "truncation": 1, "text_noise": None} | fields
+
+
+def codes_of(snapshot, state):
+    """What PyTorch draws for a state."""
+    drawn = functools.partial(
+        draw_codes,
+        snapshot.generator,
+        snapshot.load_encoder(),
+        truncation=state["truncation"],
+        text_noise=state["text_noise"],
+    )
+    codes, blend = drawn([state["prompt"]], [state["seed"]]), state.get("blend")
+    if blend:
+        codes = codes_between(codes, drawn([blend["prompt"]], [blend["seed"]]), blend["weight"])
+    return codes
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        state_of(),
+        state_of(prompt=PROMPTS[1], seed=63, truncation=0.6, text_noise=0.4),
+        state_of(seed=7, blend={"prompt": PROMPTS[1], "seed": 9, "weight": 0.25}),
+    ],
+    ids=["plain", "truncated", "interpolated"],
+)
+def test_the_browser_draws_what_pytorch_draws(page, network, state):
+    snapshot = Snapshot.from_pretrained(network)
+    box, (width, height) = (-0.4, 0.1, 1.3, 0.7), (40, 24)
+    found = called(
+        page,
+        f"const {{ picture }} = await server.register({json.dumps(state)});"
+        f"const rows = server.centres({box[1]}, {box[3]}, {height});"
+        f"const columns = server.centres({box[0]}, {box[2]}, {width});"
+        "return [...await server.pixelsOf(server.codesOfPicture(picture), rows, columns)];",
+    )
+    view = View(height=height, width=width, box=box)
+    with torch.no_grad():
+        expected = snapshot.generator.synthesis(codes_of(snapshot, state), view)[0]
+    assert expected.std() > 0.01
+    worst = (torch.tensor(found).view(3, height, width) - expected).abs().max()
+    assert worst < LIMIT, worst
+
+
+def test_a_tile_is_the_picture_rounded(page, network):
+    snapshot, state, tile = Snapshot.from_pretrained(network), state_of(seed=5), Tile(3, 2, -1)
+    found = called(
+        page,
+        f"const {{ picture }} = await server.register({json.dumps(state)});"
+        f"const address = `/tile/${{picture}}/{tile.z}/{tile.x}/{tile.y}.png`;"
+        "const bytes = await (await server.ask(address)).bytes();"
+        "return btoa(String.fromCharCode(...bytes));",
+    )
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(found))).convert("RGB"))
+    with torch.no_grad():
+        drawn = snapshot.generator.synthesis(codes_of(snapshot, state), tile.view())[0]
+    expected = to_uint8(drawn).permute(1, 2, 0).numpy()
+    assert image.shape == expected.shape and expected.std() > 1
+    assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+def test_pan_zoom_and_come_back_by_the_link(page):
+    assert page.link()["prompt"] == "a+red+apple" and page.tiles() >= 2
+    view, zoom = page.element("map-a"), float(page.link()["zoom"])
+    for _ in range(10):
+        view.send_keys(Keys.ADD)
+    page.until(lambda: float(page.link()["zoom"]) == zoom + 10)
+    page.drawn()
+    assert page.tiles() >= 2 and page.element("error").text == ""
+    here = page.browser.current_url
+    page.open(here)
+    page.drawn()
+    assert page.browser.current_url == here and page.tiles() >= 2
+
+
+def test_what_the_page_cannot_do_is_a_sentence_or_absent(page):
+    for name in ("training-open", "rotate", "warp", "copy-command"):
+        assert not page.element(name).is_displayed()
+    page.type("prompt", "a blue whale", Keys.ENTER)
+    page.until(lambda: "the prompts of its list only" in page.element("error").text)
+    page.type("prompt", PROMPTS[1], Keys.ENTER)
+    page.drawn()
+    assert page.element("error").text == ""
+    page.type("seed", "64", Keys.TAB)
+    page.until(lambda: "holds the seeds 0 to 63" in page.element("error").text)
+    assert called(page, "return (await server.register({rotate: 5})).picture") == (
+        "Error: Rotation and warps need the server of explore.py."
+    )
+
+
+def test_a_download_has_the_size_that_was_asked(page, downloads):
+    page.type("width", "300")
+    page.type("height", "500")  # more than one stripe
+    page.click("download")
+    page.until(lambda: list(downloads.glob("a-red-apple-seed*.png")))
+    (file,) = downloads.glob("a-red-apple-seed*.png")
+    image = Image.open(file)
+    assert image.size == (300, 500) and np.asarray(image)[-1].std() > 1
