@@ -1,4 +1,4 @@
-"""The tokenizer of the page without a server, in a real browser: the numbers of MiniLM's tokenizer."""
+"""The tokenizer of the page without a server, in a real browser: the same numbers as MiniLM's."""
 
 from __future__ import annotations
 

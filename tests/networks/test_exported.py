@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from dnnlib.errors import UserError
+from explorer import web_runtime
 from export import main
 from networks import export_formats
 from networks.coordinates import View
@@ -219,3 +220,31 @@ def test_onnx_is_computed_by_onnxruntime(folder, traced, tmp_path):
         "is no file that export.py"
         in invoke(*line[:4], "--out", tmp_path / "foreign.onnx", code=1).stderr
     )
+
+
+def test_bad_input_for_a_page_is_one_line(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_formats, "require", lambda format, check: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(web_runtime.shutil, "which", lambda name: None)
+
+    def refused(*options, network=folder, format_="html", out="page"):
+        line = ("--network", network, "--format", format_, "--out", tmp_path / out, *options)
+        return invoke(*line, code=1).stderr
+
+    assert "for html give --prompts" in refused("--prompt", "a red apple")
+    for option in ("--prompts", "--prompts-file", "--runtime"):
+        assert "are for --format html only" in refused(option, "x", format_="torch-export")
+    assert "no prompt; give --prompts" in refused()
+    assert "npm is not installed here" in refused("--prompts", "a red apple")
+    other = tmp_path / "other.tgz"
+    other.write_bytes(b"x")
+    assert "SHA-512" in refused("--prompts", "a red apple", "--runtime", other)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear reader")
+    assert "is no folder that export.py --format html wrote" in refused(out="mine")
+    bare = tmp_path / "bare"
+    Snapshot(built(replace(SMALL, sentence_dim=0, word_dim=0)), "", 12).save_pretrained(bare)
+    assert "was trained without text" in refused("--prompts", "a", network=bare)
+    cips = tmp_path / "cips"
+    Snapshot(built(preset("cips-tiny")), "hashed", 12).save_pretrained(cips)
+    assert "kind cips cannot be exported" in refused("--prompts", "a", network=cips)

@@ -12,6 +12,7 @@ import torch
 from dnnlib.errors import UserError
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import encoder_widths, load_encoder, open_clip_encoder
+from networks.text_encoders.exported_small import ExportedTextTower
 from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, ImageHead, load_heads, text_head
 
 
@@ -199,3 +200,18 @@ def test_encoders_load_with_our_datasets_package_in_front_and_without_network():
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "torch.Size([1, 256])"
     assert "Loading weights" not in done.stderr and "LOAD REPORT" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_text_tower_of_a_web_page_reads_almost_the_same(small):
+    tower = ExportedTextTower(small)
+    integers = [x for name, x in tower.named_buffers() if name.endswith("integers")]
+    assert sum(x.numel() for x in integers) > 22e6
+    with torch.no_grad():
+        for prompt in ("a red flower", "this bird is blue, with a long beak and short wings"):
+            text = small.encode_text([prompt])
+            ids = small.tokenizer([prompt])[:, : text.words.shape[1]]
+            sentence, words = tower(ids)
+            assert torch.cosine_similarity(sentence, text.sentence).item() > 0.999
+            assert (words - text.words).norm() < 0.04 * text.words.norm()
+            assert not torch.equal(words, text.words)  # it was rounded
