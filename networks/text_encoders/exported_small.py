@@ -10,6 +10,7 @@ Shapes: L tokens with start and end of text, d_w = 384 word width, d_s = 256 sen
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -50,7 +51,10 @@ class ExportedTextTower(Graph):
 
 def rounded(module: nn.Module) -> nn.Module:
     """A copy of `module` whose linear layers and embeddings have 8-bit weights."""
-    kinds = {nn.Linear: _RoundedLinear, nn.Embedding: _RoundedEmbedding}
+    kinds: dict[type[nn.Module], Callable[..., nn.Module]] = {
+        nn.Linear: _RoundedLinear,
+        nn.Embedding: _RoundedEmbedding,
+    }
     root = nn.Sequential(copy.deepcopy(module))
     for parent in list(root.modules()):
         for name, child in list(parent.named_children()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -59,12 +60,13 @@ def test_both_graphs_together_draw_what_the_generator_draws(name):
 
 def test_rounded_layers_keep_each_weight_to_half_a_step():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 3), nn.LayerNorm(3))
+    module: Any = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 3), nn.LayerNorm(3))
     with torch.no_grad():
         module[0].weight[3] = 0  # a row without a scale
         module[1].weight[1] *= 100
     before = [parameter.clone() for parameter in module.parameters()]
-    copy, ids = rounded(module), torch.tensor([[0, 3, 4]])
+    copy: Any = rounded(module)
+    ids = torch.tensor([[0, 3, 4]])
     embedded = module[0](ids)
     step = module[0].weight.abs().amax(dim=1) / 127
     assert ((copy[0](ids) - embedded).abs() <= 0.501 * step[ids].unsqueeze(2)).all()
