@@ -88,6 +88,48 @@ def test_type_pan_zoom_and_come_back_by_the_link(page, server):
     assert page.tiles() >= 4
 
 
+class Fingers:
+    """Touches of the screen, as Chromium makes them of a touch screen."""
+
+    def __init__(self, browser):
+        self.command = browser.execute_cdp_cmd
+
+    def move(self, *paths):
+        """One finger for each path, a sequence of (x, y) in pixels; all paths have one length."""
+        for number, places in enumerate(zip(*paths, strict=True)):
+            points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]
+            kind = "touchMove" if number else "touchStart"
+            self.command("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        self.command("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+@pytest.fixture
+def fingers(page, server):
+    """A page on a touch screen."""
+    command = page.browser.execute_cdp_cmd
+    command("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+    page.open(server.address)
+    yield Fingers(page.browser)
+    command("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def test_a_finger_drags_and_two_fingers_zoom(page, fingers):
+    page.type("prompt", "a red apple", Keys.ENTER)
+    page.drawn()
+    zoom = float(page.link()["zoom"])
+    fingers.move([(300 - 10 * i, 300) for i in range(13)])
+    page.until(lambda: page.link()["x"] != "0.5")
+    assert float(page.link()["x"]) == pytest.approx(0.5 + 120 / (256 * 2**zoom), abs=0.1)
+    assert float(page.link()["y"]) == pytest.approx(0.5, abs=0.02)
+    # From 80 pixels apart to 160: one level more.
+    steps = range(9)
+    fingers.move([(310 - 40 - 5 * i, 320) for i in steps], [(310 + 40 + 5 * i, 320) for i in steps])
+    page.until(lambda: float(page.link()["zoom"]) != zoom)
+    assert float(page.link()["zoom"]) == pytest.approx(zoom + 1, abs=0.25)
+    page.drawn()
+    assert page.tiles() >= 2 and page.element("error").text == ""
+
+
 def test_side_by_side_moves_together(page):
     page.type("prompt", "a red apple", Keys.ENTER)
     page.drawn()
