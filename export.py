@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     "--free-text/--no-free-text",
     default=True,
     show_default=True,
-    help="html: add the text tower of the encoders small and small-heldout (23 MB), so that any "
+    help="html: add the text tower of the encoders small and small-heldout (24 MB), so that any "
     "prompt can be typed.",
 )
 @click.option(

@@ -7,6 +7,7 @@ export class Runners {
   constructor(gpu) {
     const cores = navigator.hardwareConcurrency || 2;
     this.most = gpu ? 1 : Math.max(1, Math.min(MOST, cores - 1));
+    this.gpu = gpu;
     this.address = new URL(`./runner.js${gpu ? "?gpu" : ""}`, import.meta.url);
     this.idle = [];
     this.started = 0;
@@ -19,6 +20,11 @@ export class Runners {
       this.queue.push({ graph, inputs, signal, resolve, reject });
       this.next();
     });
+  }
+
+  refusal(reason) {
+    const remedy = this.gpu ? " Open the page with ?cpu to draw without WebGPU." : "";
+    return new Error(`The browser cannot draw: ${reason}${remedy}`);
   }
 
   next() {
@@ -36,21 +42,24 @@ export class Runners {
     worker.onmessage = ({ data: { outputs, error } }) => {
       this.idle.push(worker);
       this.next();
-      if (error) reject(new Error(`The browser cannot draw: ${error}`));
+      if (error) reject(this.refusal(error));
       else resolve(outputs);
     };
     worker.onerror = (event) => {
       worker.terminate();
       this.started -= 1;
-      reject(new Error(`The browser cannot draw: ${event.message || "a worker did not start"}`));
+      this.next();
+      reject(this.refusal(event.message || "a worker did not start"));
     };
     worker.postMessage({ graph, inputs });
     this.next();
   }
 }
 
-// Whether the browser offers a graphics processor.
+// Whether a graphics processor draws. One that is computed in software is slower than WebAssembly,
+// and an address with ?cpu leaves the graphics processor out.
 export async function hasGpu() {
-  if (!navigator.gpu) return false;
-  return Boolean(await navigator.gpu.requestAdapter().catch(() => null));
+  if (!navigator.gpu || new URL(document.baseURI).searchParams.has("cpu")) return false;
+  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
+  return Boolean(adapter && !adapter.info.isFallbackAdapter);
 }
