@@ -24,7 +24,7 @@ async function open(graph) {
   const ort = await runtime;
   const executionProviders = gpu && graph === "synthesis" ? ["webgpu", "wasm"] : ["wasm"];
   const address = new URL(`graphs/${graph}.onnx`, PLACE).href;
-  return ort.InferenceSession.create(address, { executionProviders });
+  return ort.InferenceSession.create(address, { executionProviders, logSeverityLevel: 3 });
 }
 
 async function run({ graph, inputs }) {

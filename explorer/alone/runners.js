@@ -23,7 +23,7 @@ export class Runners {
   }
 
   refusal(reason) {
-    const remedy = this.gpu ? " Open the page with ?cpu to draw without WebGPU." : "";
+    const remedy = this.gpu ? " Open the page without ?gpu." : "";
     return new Error(`The browser cannot draw: ${reason}${remedy}`);
   }
 
@@ -56,10 +56,10 @@ export class Runners {
   }
 }
 
-// Whether a graphics processor draws. One that is computed in software is slower than WebAssembly,
-// and an address with ?cpu leaves the graphics processor out.
-export async function hasGpu() {
-  if (!navigator.gpu || new URL(document.baseURI).searchParams.has("cpu")) return false;
-  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
-  return Boolean(adapter && !adapter.info.isFallbackAdapter);
+// Whether a graphics processor draws: where the address has ?gpu. Its arithmetic is less exact.
+export async function wantsGpu() {
+  if (!new URL(document.baseURI).searchParams.has("gpu")) return false;
+  const adapter = navigator.gpu && await navigator.gpu.requestAdapter();
+  if (!adapter) throw new Error("This browser offers no WebGPU; open the page without ?gpu.");
+  return true;
 }

@@ -196,3 +196,8 @@ def test_a_download_has_the_size_that_was_asked(page, downloads):
     (file,) = downloads.glob("a-red-apple-seed*.png")
     image = Image.open(file)
     assert image.size == (300, 500) and np.asarray(image)[-1].std() > 1
+
+
+def test_webgpu_is_refused_where_there_is_none(page, address):
+    page.browser.get(f"{address}?gpu")
+    page.until(lambda: "offers no WebGPU" in page.element("error").text)
