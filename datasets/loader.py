@@ -7,6 +7,8 @@ without a stop, with any number of workers and ranks.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -122,6 +124,28 @@ def training_batches(
         generator=generator_for("loader", seed),
     )
     return _raise_errors(loader)
+
+
+@contextlib.contextmanager
+def worker_errors() -> Iterator[None]:
+    """Turn the error about a loader process that has died into a `UserError`.
+
+    PyTorch raises it in the main thread at any moment, also while no batch is read.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        death = re.match(
+            r"DataLoader worker \(pid.*?\) (is killed by signal: [^.]*|exited unexpectedly)",
+            str(error),
+        )
+        if death is None:
+            raise
+        raise UserError(
+            f"a process that loads pictures {death[1].replace('is killed', 'was killed')}; if memory is "
+            "short, start fewer of them (--workers). Saved files are whole: the same command "
+            "resumes"
+        ) from None
 
 
 def _ignore_stop_signals(worker: int) -> None:

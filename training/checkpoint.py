@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +39,7 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     files = checkpoints(run_dir)
     for path in files:
         try:
+            refuse_damage(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
             assert isinstance(state, dict)
         except Exception as error:  # damaged bytes can raise any exception in the unpickler
@@ -62,6 +64,21 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def refuse_damage(path: Path, suffix: str = "") -> None:
+    """Compare the records of a checkpoint with their checksums (CRC-32).
+
+    `torch.save` writes the checksums, but `torch.load` does not compare them: most flipped bits
+    would pass as weights. suffix: only records whose names end in it. Raises
+    `zipfile.BadZipFile`, or another error of the library where the file has no such records.
+    """
+    with zipfile.ZipFile(path) as records:
+        for name in records.namelist():
+            if name.endswith(suffix):
+                with records.open(name) as record:
+                    while record.read(2**20):  # the end of the record compares its checksum
+                        pass
+
+
 def checkpoints(run_dir: Path) -> list[Path]:
     """The checkpoints training-state-<kimg>.pt of a run folder, newest first.
 
@@ -84,6 +101,7 @@ def options_in(run_dir: Path) -> dict[str, Any] | None:
     """
     for path in checkpoints(run_dir):
         with contextlib.suppress(UserError), library_errors(UserError):
+            refuse_damage(path, "/data.pkl")  # the record that holds all that is not a tensor
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             options = state.get("options")
             ours = isinstance(options, dict) and {"recipe", "generator"} <= options.keys()

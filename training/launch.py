@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datasets.loader import worker_errors
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.console import tee_to
@@ -90,8 +91,11 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         text_encoder = cached(encoder, config, dataset, cache_dir)
         if resolve(device, config.precision) == "fp32":
             stack.enter_context(no_tf32())
-        with memory_errors(
-            "give a smaller --batch-gpu; --batch stays the same, as gradients accumulate"
+        with (
+            worker_errors(),
+            memory_errors(
+                "give a smaller --batch-gpu; --batch stays the same, as gradients accumulate"
+            ),
         ):
             return TrainingLoop(
                 config, run_dir, dataset, encoder, text_encoder, device, cache_dir

@@ -1,13 +1,16 @@
 """Sampler and loader: same pictures for (seed, position), ranks, resuming, workers."""
 
 import itertools
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 
 from datasets.archive import Picture, write_archive
-from datasets.loader import TrainingDraws, training_batches
+from datasets.loader import TrainingDraws, training_batches, worker_errors
 from datasets.sampler import InfiniteSampler, item_at
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
@@ -150,3 +153,18 @@ def test_a_damaged_picture_is_one_line_even_from_a_worker(tmp_path, num_workers)
     with pytest.raises(UserError, match="img00000000.png is not a readable picture") as caught:
         next(batches)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.multi_process
+def test_a_loader_process_that_was_killed_is_one_line(dataset):
+    batches = training_batches(dataset, global_batch=4, seed=0, num_workers=1)
+    with pytest.raises(UserError, match="was killed by signal: Killed; if memory") as refusal:
+        with worker_errors():
+            next(batches)
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
+            for _ in range(100):
+                next(batches)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(RuntimeError, match="^another$"), worker_errors():
+        raise RuntimeError("another")
