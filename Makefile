@@ -1,10 +1,10 @@
-# make setup | demo | explore | test | test-fast | lint | docs | gpu-check
+# make setup | demo | explore | test | test-fast | lint | docs | gpu-check | faults
 #      help-pages | figures | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo explore test test-fast lint docs gpu-check clean-demo help-pages figures constraints
+.PHONY: setup demo explore test test-fast lint docs gpu-check faults clean-demo help-pages figures constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)
@@ -59,6 +59,10 @@ else
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu_check
 endif
+
+# Commands are killed, disks filled and files damaged; the record says what was lost. 20 minutes.
+faults: setup
+	$(PY) -m benchmarks.faults --json benchmarks/results/$$(date +%F)-faults.json
 
 clean-demo:
 	rm -rf runs/demo runs/demo-flowers

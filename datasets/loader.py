@@ -135,16 +135,16 @@ def worker_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        death = re.match(
+        death = re.search(
             r"DataLoader worker \(pid.*?\) (is killed by signal: [^.]*|exited unexpectedly)",
-            str(error),
+            f"{error.__cause__} {error}",  # the cause may name the signal
         )
         if death is None:
             raise
+        end = death[1].replace("is killed", "was killed")
         raise UserError(
-            f"a process that loads pictures {death[1].replace('is killed', 'was killed')}; if memory is "
-            "short, start fewer of them (--workers). Saved files are whole: the same command "
-            "resumes"
+            f"a process that loads pictures {end}; if memory is short, start fewer of them "
+            "(--workers). Saved files are whole: the same command resumes"
         ) from None
 
 

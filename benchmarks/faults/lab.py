@@ -41,7 +41,7 @@ class Lab:
         self.log.mkdir()
         _draw_pictures(self.source)
         words = ("dataset_tool.py", "folder", "--source", self.source, "--dest", self.data)
-        self._prepare(*words, "--resolution", "32x32")
+        self._prepare(*words, "--resolution", "32x32", "--test-share", 0.4)
 
     def place(self) -> Path:
         """The path of a new folder, which is not made."""

@@ -21,10 +21,10 @@ class Fault(NamedTuple):
 
 
 FAULTS = {
-    "kill -9 while training": Fault(runs.kill_training, 6, 1),
+    "kill -9 while training": Fault(runs.kill_training, 6, 0),
     "kill -9 while writing a checkpoint": Fault(runs.kill_checkpoint, 6, 1),
     "kill -9 while writing a snapshot": Fault(runs.kill_snapshot, 5, 0),
-    "kill -9 at any change of the run folder": Fault(runs.kill_any_change, 5, 1),
+    "kill -9 at any change of the run folder": Fault(runs.kill_any_change, 5, 0),
     "kill -9 while writing a metric cache": Fault(
         partial(written.kill_write, products=written.FEATURES), 3, 0
     ),
@@ -32,7 +32,7 @@ FAULTS = {
         partial(written.kill_write, products=written.DATA_SETS), 6, 1
     ),
     "kill -9 while writing a video": Fault(
-        partial(written.kill_write, products=written.VIDEOS), 6, 1
+        partial(written.kill_write, products=written.VIDEOS), 6, 0
     ),
     "kill -9 while writing a huge picture": Fault(
         partial(written.kill_write, products=written.HUGE), 6, 1
@@ -48,14 +48,14 @@ FAULTS = {
         partial(runs.not_finite, policy="skip"), 2, 0
     ),
     "not a finite gradient, --nan-policy rollback": Fault(
-        partial(runs.not_finite, policy="rollback"), 2, 1
+        partial(runs.not_finite, policy="rollback"), 2, 0
     ),
     "rank 0 of 2 killed": Fault(partial(runs.dying_rank, rank=0), 2, 0),
     "rank 1 of 2 killed": Fault(partial(runs.dying_rank, rank=1), 2, 0),
     "stale lock of a build": Fault(written.stale_lock, 2, 1),
     "clock that jumps": Fault(runs.jumped_clock, 3, 0),
     "loader process killed": Fault(runs.killed_worker, 3, 1),
-    "read-only run folder": Fault(runs.read_only_folder, 2, 1),
+    "read-only run folder": Fault(runs.read_only_folder, 2, 0),
     "two commands on one run folder": Fault(runs.two_at_once, 3, 1),
 }
 
@@ -90,7 +90,7 @@ def shown(lines: list[list[str]]) -> str:
     """The table for a terminal, which is a table of Markdown, too."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    )
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)

@@ -108,8 +108,9 @@ def _repeated(lab: Lab, name: str, out: Path, earlier: Path | None) -> list[str]
 
 
 def _begun(lab: Lab, draw: random.Random, name: str, out: Path) -> Path | None:
-    """Put an earlier result of the command into `out`, for half of the points."""
-    earlier = _undisturbed(lab, name, 0)[0] if draw.random() < 0.5 else None
+    """Put an earlier result into `out`, for half of the points; kept features are never changed."""
+    replaced = draw.random() < 0.5 and name not in FEATURES
+    earlier = _undisturbed(lab, name, 0)[0] if replaced else None
     if earlier:
         shutil.copytree(earlier, out, dirs_exist_ok=True)
     else:
@@ -157,7 +158,9 @@ def stale_lock(lab: Lab, draw: random.Random) -> Outcome:
     cache.mkdir(parents=True)
 
     def compiler(dies: bool) -> Injection:
-        def compiled(name: str, home: Path, architectures: list[str], library: Path, _: str) -> None:
+        def compiled(
+            name: str, home: Path, architectures: list[str], library: Path, _: str
+        ) -> None:
             if dies and when == "before":
                 kill()
             library.write_bytes(b"a library")
