@@ -29,6 +29,7 @@ from dnnlib.text import parse_json
 _OLD = ".old"
 LOCK = ".lock"
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_cleaned: set[str] = set()  # folders from which this process has deleted what dead ones left
 _TEMPORARY = re.compile(r"\.(?P<target>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.\w{8}(\.\w+)?")
 
 
@@ -137,12 +138,13 @@ def remove_leftovers(
         if not exclusive and (match["host"] != _HOST or _alive(int(match["process"]))):
             continue
         original = path.with_name(match["target"])
-        if path.is_dir() and path.suffix == _OLD and not os.path.lexists(original):
-            os.replace(path, original)
-        elif path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # another user's, or gone
+            if path.is_dir() and path.suffix == _OLD and not os.path.lexists(original):
+                os.replace(path, original)
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -163,7 +165,8 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
     """Yield a temporary path beside `target`; when the block succeeds, rename it to `target`.
 
     ours: the rule that decides whether an existing `target` may be replaced (`dnnlib.ownership`).
-    It is checked before and after the block. folder: the temporary path is a directory, and an
+    It is checked before and after the block. What killed processes left beside the target is
+    deleted first, in each folder once. folder: the temporary path is a directory, and an
     existing target directory is replaced as a whole. A target that is a link stays a link. Raises
     `UserError` if the rule forbids the replacement or the system refuses to write.
     """
@@ -172,6 +175,9 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
     with writing(target):
         if folder:
             remove_leftovers(target.parent, target.name)
+        elif (parent := os.path.realpath(target.parent)) not in _cleaned:
+            _cleaned.add(parent)  # once: a list of all files for each of thousands takes too long
+            remove_leftovers(parent)
         refuse_foreign(target, ours)
         if target.is_dir() and not folder:
             raise UserError(f"{target} is a folder, but a file belongs there; name another place")

@@ -22,6 +22,7 @@ from benchmarks.faults.injections import Injection, call, json_lines, noted_chan
 from training.checkpoint import checkpoints, refuse_damage
 
 FIRST, BATCH, STEPS = 984, 8, 6  # images before the runs, images of a step, steps of a run
+PAGE = 4096  # bytes, of which a tmpfs has a whole number
 KIMG = (FIRST + BATCH * STEPS) / 1000
 TIMES = {"elapsed_s", "sec_per_kimg", "images_per_s", "eta_s", "cpu_gib", "gpu_gib"}
 
@@ -157,7 +158,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def size_of(folder: Path) -> int:
     """Bytes of all files, in whole pages of a tmpfs."""
-    return sum(-(-len(data) // 4096) * 4096 for data in files_in(folder).values())
+    return sum(-(-len(data) // PAGE) * PAGE for data in files_in(folder).values())
 
 
 def hidden(name: str) -> bool:

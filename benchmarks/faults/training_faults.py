@@ -35,6 +35,7 @@ from benchmarks.faults.injections import (
 from benchmarks.faults.lab import (
     BATCH,
     FIRST,
+    PAGE,
     STEPS,
     Lab,
     SkippedFault,
@@ -123,7 +124,7 @@ def kill_any_change(lab: Lab, draw: random.Random) -> Outcome:
 
 def full_disk(lab: Lab, draw: random.Random) -> Outcome:
     before, after = size_of(lab.base), size_of(lab.reference)
-    size = draw.randrange(before + 16384, after)
+    size = draw.randrange(before // PAGE + 1, after // PAGE) * PAGE
     with lab.small_disk(size) as run:
         lab.begun(run)
         done = lab.run(lab.train(run))

@@ -19,7 +19,7 @@ from benchmarks.faults.injections import (
     kill_at_change,
     noted_changes,
 )
-from benchmarks.faults.lab import Lab, enlarge, files_in, hidden, size_of
+from benchmarks.faults.lab import PAGE, Lab, enlarge, files_in, hidden, size_of
 from benchmarks.faults.training_faults import Outcome
 from torch_utils.ops import build
 
@@ -138,9 +138,9 @@ def kill_write(lab: Lab, draw: random.Random, products: dict[str, Words]) -> Out
 
 
 def full_disk(lab: Lab, draw: random.Random) -> Outcome:
-    name = draw.choice(list(DATA_SETS | VIDEOS | HUGE))
+    name = draw.choice([*DATA_SETS, "a folder of frames", *HUGE])  # of more than two pages
     needed = size_of(_undisturbed(lab, name, 1)[0])
-    free = draw.randrange(4096, needed)
+    free = draw.randrange(1, needed // PAGE) * PAGE
     with lab.small_disk(free) as out:
         done = lab.run(ALL[name](lab, out, 1))
         faults = done.faults("refused: No space left on device")

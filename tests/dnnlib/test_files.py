@@ -136,9 +136,9 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
         "atomic_path(sys.argv[1] + '/b', folder=True, ours=never):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
-    in_another_process(code, tmp_path)
     (tmp_path / ".mine").write_text("")
     with atomic_path(tmp_path / "c.zip", ours=never) as busy:
+        in_another_process(code, tmp_path)
         # The temporary file now looks like that of the parent process, which is alive.
         renamed = busy.with_name(busy.name.replace(str(os.getpid()), str(os.getppid())))
         os.rename(busy, renamed)
@@ -150,6 +150,21 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
         remove_leftovers(tmp_path, exclusive=True)
         assert [p.name for p in tmp_path.iterdir()] == [".mine"]
         busy.write_text("")
+
+
+def test_the_first_write_into_a_folder_deletes_what_killed_processes_left(tmp_path):
+    """A killed command that is not repeated would leave its half-written file for ever."""
+    killed, code = (
+        tmp_path / "run",
+        "import os, signal, sys; from dnnlib.files import atomic_path; "
+        "from dnnlib.ownership import never\n"
+        "with atomic_path(sys.argv[1], ours=never): os.kill(os.getpid(), signal.SIGKILL)",
+    )
+    in_another_process(code, killed / "a.mp4")
+    (killed / ".notes").write_text("")
+    assert len(list(killed.glob(".a.mp4.*"))) == 1
+    write_json(killed / "b.json", {}, ours=never)
+    assert sorted(path.name for path in killed.iterdir()) == [".notes", "b.json"]
 
 
 def test_the_cache_moves_where_one_can_write(tmp_path, capsys):
