@@ -38,7 +38,7 @@ def kill(*_: object) -> None:
 # Changes of files.
 
 
-def _watch(folder: Path, pattern: str, react: Callable[[str], None]) -> None:
+def _watch(folder: Path, pattern: str, react: Callable[[str], object]) -> None:
     """Call `react` before each change below `folder` of a file whose name matches `pattern`.
 
     Changes are files opened for writing, renamed, deleted or synced, and folders made or deleted.
@@ -63,7 +63,7 @@ def _watch(folder: Path, pattern: str, react: Callable[[str], None]) -> None:
             changed(event.rpartition(".")[2], arguments[1 if event == "os.rename" else 0])
 
     sys.addaudithook(audit)
-    os.fsync = lambda handle: changed("fsync", os.readlink(f"/proc/self/fd/{handle}"))
+    os.fsync = lambda fd: changed("fsync", os.readlink(f"/proc/self/fd/{fd}"))
 
 
 def noted_changes(folder: Path, note: Path) -> Injection:
@@ -71,7 +71,7 @@ def noted_changes(folder: Path, note: Path) -> Injection:
 
     def inject() -> None:
         handle = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        _watch(folder, "", lambda line: os.write(handle, f"{line}\n".encode()) and None)
+        _watch(folder, "", lambda line: os.write(handle, f"{line}\n".encode()))
 
     return inject
 
@@ -79,14 +79,19 @@ def noted_changes(folder: Path, note: Path) -> Injection:
 def kill_at_change(folder: Path, pattern: str, number: int) -> Injection:
     """Kill the process before the change with this number (from 0) that matches `pattern`."""
     numbers = itertools.count()
-    return partial(_watch, folder, pattern, lambda _: next(numbers) == number and kill())
+
+    def react(_: str) -> None:
+        if next(numbers) == number:
+            kill()
+
+    return partial(_watch, folder, pattern, react)
 
 
 def kill_at_byte(size: int) -> Injection:
     """Kill the process when a file would grow beyond `size` bytes; that many stay in the file."""
 
     def inject() -> None:
-        os.fsync = lambda handle: None
+        unsynced()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -96,7 +101,7 @@ def kill_at_byte(size: int) -> Injection:
 
 def unsynced() -> None:
     """Break nothing; only do not wait for the disk."""
-    os.fsync = lambda handle: None
+    os.fsync = lambda fd: None
 
 
 # Calls of the training code.

@@ -63,7 +63,7 @@ def _features(lab: Lab, out: Path, seed: int) -> list[object]:
 DATA_SETS = {"a zip": _data_set("d.zip"), "a folder": _data_set("d")}
 VIDEOS = {"MP4": _video("v.mp4"), "WebP": _video("v.webp"), "a folder of frames": _video("v")}
 HUGE = {"TIFF": _huge("tiff"), "Deep Zoom": _huge("dzi")}
-FEATURES = {"features": _features}
+FEATURES: dict[str, Words] = {"features": _features}
 ALL = DATA_SETS | VIDEOS | HUGE | FEATURES
 
 
@@ -171,10 +171,10 @@ def stale_lock(lab: Lab, draw: random.Random) -> Outcome:
             os.environ["EIDGAN_CACHE"] = str(cache)
             torch.version.cuda = "13.0"
             build.LOCK_TIMEOUT_S = 5
-            build.cuda_home = lambda: cache  # type: ignore[assignment]
-            build.compiler_version = lambda home: (13, 0)  # type: ignore[assignment]
-            build.known_architectures = lambda home: [80, 90]  # type: ignore[assignment]
-            build.find_ninja = lambda: "ninja"  # type: ignore[assignment]
+            build.cuda_home = lambda: cache
+            build.compiler_version = lambda home: (13, 0)
+            build.known_architectures = lambda home: [80, 90]
+            build.find_ninja = lambda: "ninja"
             build._compile = compiled  # type: ignore[assignment]
 
         return inject
