@@ -60,7 +60,7 @@ gpu-check:
 	$(PYTHON) -m benchmarks.gpu_check
 endif
 
-# Commands are killed, disks filled and files damaged; the record says what was lost. 20 minutes.
+# Commands are killed, disks filled and files damaged; the record says what was lost. 5 minutes.
 faults: setup
 	$(PY) -m benchmarks.faults --json benchmarks/results/$$(date +%F)-faults.json
 
