@@ -230,6 +230,12 @@ def checkpoints(record: Record) -> str:
     )
 
 
+def faults(record: Record) -> str:
+    """Faults, how often each was caused, and how often a command recovered or lost something."""
+    heading, *rows = record["table"]
+    return markdown([word.capitalize() for word in heading], rows)
+
+
 def explorer_clients(record: Record) -> str:
     """Tiles a second that the explorer serves, by the number of clients."""
     rows = [
@@ -355,6 +361,7 @@ TABLES: dict[str, Callable[..., str]] = {
         compiled,
         against,
         checkpoints,
+        faults,
         explorer_clients,
         picture_sizes,
         detectors,
