@@ -25,9 +25,13 @@ NAMES = ("small", "small-heldout", "open_clip", "hashed")
 DEFAULT_OPEN_CLIP = "ViT-B-32-quickgelu/openai"
 
 
-def load_encoder(spec: str, device: torch.device | str = "cpu") -> ImageTextEncoder | TextEncoder:
+def load_encoder(
+    spec: str, device: torch.device | str = "cpu", *, weights: bool = True
+) -> ImageTextEncoder | TextEncoder:
     """Load the frozen encoder named by `spec` on `device`.
 
+    weights: False = an open_clip model keeps its random initial weights, and no file of weights is
+        looked for. That is enough where only the sizes of the model count.
     All encoders but `hashed` have an image tower. Raises `UserError` for an unknown spec, for
     missing weights and for weight files with wrong content.
     """
@@ -35,7 +39,7 @@ def load_encoder(spec: str, device: torch.device | str = "cpu") -> ImageTextEnco
     if name == "open_clip":
         from networks.text_encoders.open_clip_encoder import load_open_clip
 
-        return load_open_clip(target, device)
+        return load_open_clip(target, device, weights=weights)
     if name == "hashed":
         from networks.text_encoders.hashed import HashedEncoder
 

@@ -176,14 +176,21 @@ def _hash_of(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:12]
 
 
-def load_open_clip(target: str, device: torch.device | str = "cpu") -> OpenClipEncoder:
+def load_open_clip(
+    target: str, device: torch.device | str = "cpu", *, weights: bool = True
+) -> OpenClipEncoder:
     """Load the encoder of a target `MODEL/TAG` or `MODEL/FILE`.
 
+    weights: False = random weights; the part of the target after the slash is not read.
     Raises `UserError` for an unknown model or tag, for missing weights and for weights that do not
     fit the model.
     """
-    from networks.text_encoders.open_clip_weights import create_model, create_tokenizer
+    from networks.text_encoders.open_clip_weights import (
+        create_model,
+        create_tokenizer,
+        create_untrained,
+    )
 
-    model_name, _, weights = target.partition("/")
-    model = create_model(model_name, weights)
+    model_name, _, source = target.partition("/")
+    model = create_model(model_name, source) if weights else create_untrained(model_name)
     return OpenClipEncoder(model, create_tokenizer(model_name), f"open_clip:{model_name}", device)

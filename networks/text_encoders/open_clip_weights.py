@@ -60,6 +60,14 @@ def create_model(model_name: str, weights: str) -> Any:
         ) from None
 
 
+def create_untrained(model_name: str) -> Any:
+    """An open_clip model with random weights. Raises `UserError` for an unknown name."""
+    import open_clip
+
+    _check_name(model_name)
+    return open_clip.create_model(model_name, load_weights=False)
+
+
 def model_widths(model_name: str) -> tuple[int, int]:
     """(sentence_dim, word_dim) from the model's configuration.
 

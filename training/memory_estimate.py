@@ -1,0 +1,215 @@
+"""Estimate the memory of a training step: the same step, computed on tensors without numbers.
+
+PyTorch's fake tensors have a shape, a type and a lifetime, but no memory. `estimate` builds the
+networks, takes their fake copies and lets `Trainer.step` run on them, while `LiveMemory` adds up
+the storages that live at the same time. So every loss term, accumulation round and penalty counts
+as in the run itself. Only the weights are allocated for real, in CPU memory and once.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+
+from datasets.patches import FRAME
+from networks.interfaces import TextEncoder, TextFeatures
+from networks.text_encoders import load_encoder
+from torch_utils.distributed import resolve_device
+from torch_utils.memory import LiveMemory
+from torch_utils.precision import resolve
+from training.config import TrainConfig
+from training.micro_batch import MicroBatch
+from training.optimize import Player
+from training.trainer import Trainer
+
+MIB = 2**20
+CONTEXT = 77  # tokens of a caption where the encoder states no limit
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of one process of a run.
+
+    kept: what stays in memory between steps, by name; the gradients, too, until they are replaced.
+    phases: the most bytes beside `kept` in each phase of a step: activations and inputs.
+    micro_size, rounds: images of a forward pass, and forward passes of a phase.
+    precision: fp32 or bf16.
+    """
+
+    recipe: str
+    kept: dict[str, int]
+    phases: dict[str, int]
+    micro_size: int
+    rounds: int
+    precision: str
+
+    @property
+    def total(self) -> int:
+        """The peak of a step."""
+        return sum(self.kept.values()) + max(self.phases.values())
+
+    def lines(self) -> list[str]:
+        """The estimate as lines of a table."""
+        head = (
+            f"{self.recipe}: memory of one process, {self.rounds} x {self.micro_size} images a "
+            f"step, {self.precision}"
+        )
+        rows = [
+            *self.kept.items(),
+            *((f"activations of {name}", size) for name, size in self.phases.items()),
+            ("total, with the largest activations", self.total),
+        ]
+        return [head, *(f"  {name:<44}{size / MIB:>11,.1f} MiB" for name, size in rows)]
+
+
+class _Texts:
+    """A `TextEncoder` that gives zeros of the right shape, with captions of the full context."""
+
+    id = "texts without content"
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.sentence_dim, self.word_dim = encoder.sentence_dim, encoder.word_dim
+        self.max_tokens = getattr(encoder, "max_tokens", CONTEXT)
+
+    def encode_text(self, captions: Sequence[str]) -> TextFeatures:
+        rows, length = len(captions), self.max_tokens
+        return TextFeatures(
+            torch.zeros(rows, self.sentence_dim),
+            torch.zeros(rows, length, self.word_dim),
+            torch.ones(rows, length, dtype=torch.bool),
+        )
+
+
+class MeteredTrainer(Trainer):
+    """A trainer that records the peak of each phase in `peaks`, while `meter` counts."""
+
+    meter: LiveMemory
+    peaks: list[int]
+
+    def _play(
+        self,
+        player: Player,
+        micro_batches: list[MicroBatch],
+        loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        self.meter.restart()
+        result = super()._play(player, micro_batches, loss)
+        self.peaks.append(self.meter.peak)
+        self.meter.restart()
+        return result
+
+    def metered_step(self, images: torch.Tensor, boxes: torch.Tensor | None) -> list[int]:
+        """One step -> the peaks in bytes of its phases; the last one is that of the averages."""
+        self.peaks = []
+        self.step(images, ["a caption"] * len(images), boxes)
+        return [*self.peaks, self.meter.peak]
+
+
+def estimate(config: TrainConfig, ranks: int = 1) -> MemoryEstimate:
+    """The memory that a step of one of `ranks` processes needs, by fake tensors on the CPU.
+
+    Neither the data nor the weights of an open_clip encoder are read. `--device cuda` may be named
+    on a machine without a GPU; `--precision auto` then counts as bf16. Not counted: CUDA's own
+    context and workspaces, the gaps between the blocks of the allocator, and the loader. Plain
+    PyTorch is counted for the operators that have CUDA kernels; captions have the full context.
+    Raises `UserError` as `TrainConfig.micro_batches` does.
+    """
+    micro_size, rounds = config.micro_batches(ranks)
+    precision = _precision(config)
+    share = config.batch // ranks
+    config = replace(config, batch=share, batch_gpu=micro_size, precision=precision).resolved()
+    trainer, meter, mode = _fake_trainer(config)
+    with mode, meter:
+        side = config.judged_side
+        images = torch.zeros(share, 3, side, side, dtype=torch.uint8)
+        boxes = None
+        if config.patches.side:
+            boxes = torch.tensor([FRAME] * share, dtype=torch.float64)
+        every = math.lcm(
+            config.loss.r1_interval, config.loss.cong_interval, config.loss.path_length_interval
+        )
+        # The first step makes the states of the optimisers; the second has all terms of the losses.
+        first = math.ceil(config.start_kimg * 1000 / share / every) * every
+        peaks: dict[str, int] = {}
+        for index in (first + 1, first, first + 1):
+            trainer.progress.images = index * share
+            found = trainer.metered_step(images, boxes)
+            names = _phase_names(config, everything=index == first)
+            peaks |= dict(zip(names, found, strict=True))
+        kept = _kept(trainer, meter.now - images.nbytes)
+    base = sum(kept.values())
+    phases = {name: max(peak - base, 0) for name, peak in peaks.items()}
+    if ranks > 1:  # `sum_gradients` copies the gradients of a player into one tensor
+        gradients = (_bytes(net.parameters()) for net in (trainer.generator, trainer.discriminator))
+        phases["the sum of gradients over ranks"] = max(gradients)
+    return MemoryEstimate(config.recipe, kept, phases, micro_size, rounds, precision)
+
+
+def _precision(config: TrainConfig) -> str:
+    """fp32 or bf16; bf16 for a CUDA device that this machine does not have."""
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        return "bf16" if config.precision == "auto" else config.precision
+    return resolve(resolve_device(config.device), config.precision)
+
+
+def _fake_trainer(config: TrainConfig) -> tuple[MeteredTrainer, LiveMemory, FakeTensorMode]:
+    """A trainer on fake tensors, and the memory that holds them."""
+    encoder = load_encoder(config.text_encoder, weights=False) if config.needs_encoder else None
+    texts = None if encoder is None else _Texts(encoder)
+    trainer = MeteredTrainer(config, encoder, torch.device("cpu"), texts)
+    memo: dict[int, Any] = {}
+    mode, meter = FakeTensorMode(allow_non_fake_inputs=True), LiveMemory()
+    with mode, FakeCopyMode(mode):
+        trainer = copy.deepcopy(trainer, memo)
+    for value in memo.values():
+        if isinstance(value, torch.Tensor):
+            meter.add(value)
+    trainer.meter = meter
+    return trainer, meter, mode
+
+
+def _phase_names(config: TrainConfig, everything: bool) -> list[str]:
+    """The phases of a step in their order. everything: whether the step has all lazy terms."""
+    loss = config.loss
+
+    def added(weight: float, interval: int, term: str) -> str:
+        return f" with {term}" if weight and (everything or interval == 1) else ""
+
+    path = ["path length of G"] if added(loss.path_length, loss.path_length_interval, "it") else []
+    return [
+        "D" + added(loss.r1_gamma, loss.r1_interval, "R1"),
+        "G" + added(loss.cong, loss.cong_interval, "ConG"),
+        *path,
+        "the averages",
+    ]
+
+
+def _kept(trainer: Trainer, at_rest: int) -> dict[str, int]:
+    """What stays in memory between steps, by name. at_rest: bytes of all of it."""
+    networks = trainer.generator, trainer.discriminator
+    states = [
+        value
+        for player in (trainer.player_g, trainer.player_d)
+        for state in player.optimizer.state.values()
+        for value in state.values()
+    ]
+    averages = [average for one in trainer.powers.averages.values() for average in one.values()]
+    weights = [_bytes(network.parameters()) for network in networks]
+    kept = {
+        "parameters of G": weights[0],
+        "parameters of D": weights[1],
+        "gradients": _bytes(p.grad for network in networks for p in network.parameters()),
+        "states of the optimisers": _bytes(states),
+        "averages (EMA)": _bytes([*trainer.ema.model.parameters(), *averages]),
+    }
+    return kept | {"frozen networks and buffers": at_rest - sum(kept.values())}
+
+
+def _bytes(tensors: Iterable[torch.Tensor | None]) -> int:
+    return sum(x.untyped_storage().nbytes() for x in tensors if x is not None)
