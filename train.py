@@ -153,6 +153,12 @@ def _names(text: str) -> tuple[str, ...]:
     help="Set any field of the config; may be repeated.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print the config and exit.")
+@click.option(
+    "--estimate-memory",
+    is_flag=True,
+    help="Print the memory that a step needs in each process, and exit. --ranks N counts the "
+    "batch's share of one of N processes.",
+)
 @report_user_errors
 def main(
     outdir: str,
@@ -163,6 +169,7 @@ def main(
     ranks: str,
     assignments: tuple[str, ...],
     dry_run: bool,
+    estimate_memory: bool,
     **flags: Any,
 ) -> None:
     """Train a text-to-image GAN. The same command, run again, resumes the run.
@@ -171,6 +178,8 @@ def main(
 
     \b
     Examples:
+      python train.py --outdir runs/coco --recipe eidgan-coco256 --device cuda --ranks 8 \\
+          --estimate-memory
       python train.py --outdir runs/demo --recipe eidgan-openmoji32 --data data/openmoji32.zip
       torchrun --standalone --nproc-per-node 8 train.py --outdir runs/coco \\
           --recipe eidgan-coco256 --data data/coco-train256.zip
@@ -193,6 +202,11 @@ def main(
         raise UserError("--scale-range: is the range of patches; add --patch, such as --patch 64")
     if dry_run:
         click.echo(json.dumps(to_dict(config.resolved()), indent=2))
+        return
+    if estimate_memory:
+        from training.memory_estimate import estimate
+
+        click.echo("\n".join(estimate(config, _processes(ranks) or 1).lines()))
         return
 
     from training.start import start

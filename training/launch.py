@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ from torch_utils.ops import check_backend
 from torch_utils.precision import no_tf32, resolve
 from training.checkpoint import checkpoints, options_in
 from training.config import RESUMABLE, TrainConfig
+from training.memory_estimate import advice
 from training.training_loop import TrainingLoop
 
 
@@ -91,12 +93,7 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
         text_encoder = cached(encoder, config, dataset, cache_dir)
         if resolve(device, config.precision) == "fp32":
             stack.enter_context(no_tf32())
-        with (
-            worker_errors(),
-            memory_errors(
-                "give a smaller --batch-gpu; --batch stays the same, as gradients accumulate"
-            ),
-        ):
+        with worker_errors(), memory_errors(partial(advice, config, world_size())):
             return TrainingLoop(
                 config, run_dir, dataset, encoder, text_encoder, device, cache_dir
             ).run()

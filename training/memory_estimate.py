@@ -18,6 +18,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from datasets.patches import FRAME
+from dnnlib.errors import UserError
 from networks.interfaces import TextEncoder, TextFeatures
 from networks.text_encoders import load_encoder
 from torch_utils.distributed import resolve_device
@@ -28,7 +29,7 @@ from training.micro_batch import MicroBatch
 from training.optimize import Player
 from training.trainer import Trainer
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 CONTEXT = 77  # tokens of a caption where the encoder states no limit
 
 
@@ -122,33 +123,72 @@ def estimate(config: TrainConfig, ranks: int = 1) -> MemoryEstimate:
     """
     micro_size, rounds = config.micro_batches(ranks)
     precision = _precision(config)
-    share = config.batch // ranks
-    config = replace(config, batch=share, batch_gpu=micro_size, precision=precision).resolved()
-    trainer, meter, mode = _fake_trainer(config)
+    run = min(rounds, 2)  # more rounds add the memory of their inputs alone
+    share = micro_size * run
+    run_config = replace(config, batch=share, batch_gpu=micro_size, precision=precision).resolved()
+    trainer, meter, mode = _fake_trainer(run_config)
+    side, loss = config.judged_side, config.loss
     with mode, meter:
-        side = config.judged_side
+        for player in (trainer.player_g, trainer.player_d):
+            _make_states(player)
         images = torch.zeros(share, 3, side, side, dtype=torch.uint8)
         boxes = None
         if config.patches.side:
             boxes = torch.tensor([FRAME] * share, dtype=torch.float64)
-        every = math.lcm(
-            config.loss.r1_interval, config.loss.cong_interval, config.loss.path_length_interval
-        )
-        # The first step makes the states of the optimisers; the second has all terms of the losses.
+        # A step with all lazy terms of the losses, and one without.
+        every = math.lcm(loss.r1_interval, loss.cong_interval, loss.path_length_interval)
         first = math.ceil(config.start_kimg * 1000 / share / every) * every
         peaks: dict[str, int] = {}
-        for index in (first + 1, first, first + 1):
-            trainer.progress.images = index * share
-            found = trainer.metered_step(images, boxes)
-            names = _phase_names(config, everything=index == first)
-            peaks |= dict(zip(names, found, strict=True))
+        for index, everything in ((first, True), (first + 1, False)):
+            names = _phase_names(run_config, everything)
+            if not set(names) <= set(peaks):
+                trainer.progress.images = index * share
+                peaks |= dict(zip(names, trainer.metered_step(images, boxes), strict=True))
         kept = _kept(trainer, meter.now - images.nbytes)
     base = sum(kept.values())
-    phases = {name: max(peak - base, 0) for name, peak in peaks.items()}
+    inputs = (rounds - run) * micro_size * 3 * side**2 * torch.float32.itemsize
+    phases = {name: max(peak - base, 0) + inputs for name, peak in peaks.items()}
     if ranks > 1:  # `sum_gradients` copies the gradients of a player into one tensor
         gradients = (_bytes(net.parameters()) for net in (trainer.generator, trainer.discriminator))
         phases["the sum of gradients over ranks"] = max(gradients)
     return MemoryEstimate(config.recipe, kept, phases, micro_size, rounds, precision)
+
+
+def _make_states(player: Player) -> None:
+    """Give a player gradients and states of its optimiser, as they are between two steps."""
+    for parameter in player.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    player.optimizer.step()
+
+
+def advice(config: TrainConfig, ranks: int) -> str:
+    """What a user can do where the memory of a process ran out, with the memory that it saves."""
+    size, _ = config.micro_batches(ranks)
+    smaller = next((n for n in range(size // 2, 0, -1) if _allows(config, n, ranks)), None)
+    plain = "give a smaller --batch-gpu; --batch stays the same, as gradients accumulate"
+    try:
+        now = estimate(config, ranks).total / GIB
+        if smaller is None:
+            return (
+                f"--batch-gpu cannot be below {size} here, and by the estimate a process needs "
+                f"{now:.2f} GiB; take a smaller recipe, or a device with more memory"
+            )
+        then = estimate(replace(config, batch_gpu=smaller), ranks).total / GIB
+    except (RuntimeError, MemoryError, UserError):  # the memory for the weights may be missing, too
+        return plain
+    return (
+        f"give --batch-gpu {smaller} in place of {size}: by the estimate a process then needs "
+        f"{then:.2f} GiB in place of {now:.2f} GiB; --batch stays the same, as gradients accumulate"
+    )
+
+
+def _allows(config: TrainConfig, size: int, ranks: int) -> bool:
+    """Whether a forward pass of the run may have `size` images."""
+    try:
+        replace(config, batch_gpu=size).micro_batches(ranks)
+    except UserError:
+        return False
+    return True
 
 
 def _precision(config: TrainConfig) -> str:
