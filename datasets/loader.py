@@ -118,7 +118,7 @@ def training_batches(
         prefetch_factor=2 if num_workers else None,
         pin_memory=pin_memory,
         multiprocessing_context=multiprocessing_context if num_workers else None,
-        worker_init_fn=_ignore_stop_signals,
+        worker_init_fn=ignore_stop_signals,
         collate_fn=_collate,
         # Without a generator, the loader would draw from PyTorch's global random stream.
         generator=generator_for("loader", seed),
@@ -148,7 +148,7 @@ def worker_errors() -> Iterator[None]:
         ) from None
 
 
-def _ignore_stop_signals(worker: int) -> None:
+def ignore_stop_signals(worker: int) -> None:
     """Let a worker ignore SIGINT, SIGTERM and SIGUSR1.
 
     torchrun and schedulers signal the whole process group. The main process then saves its state,

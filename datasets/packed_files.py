@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -164,17 +165,25 @@ class _Strict(tarfile.TarInfo):
         return super()._proc_member(archive)  # type: ignore[misc]
 
 
-def tar_members(path: str | os.PathLike) -> Iterator[TarMember]:
-    """The regular files of a tar, compressed or not, in one pass.
+def tar_members(path: str | os.PathLike, stream: Any = None) -> Iterator[TarMember]:
+    """The regular files of a tar in one pass.
 
+    stream: an object with `read(size)`, from which an uncompressed tar is read, and `path` is its
+        name in messages; None opens the file `path`, which may be compressed.
     Raises `PackedError` at the first damaged place.
     """
     path, info = Path(path), None
+    mode: Any = "r|*" if stream is None else "r|"
     with (
         library_errors(lambda reason: PackedError(str(path), info.name if info else "", reason)),
-        tarfile.open(path, "r|*", tarinfo=_Strict) as archive,
+        tarfile.open(
+            path if stream is None else None, mode, fileobj=stream, tarinfo=_Strict
+        ) as archive,
     ):
-        most = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * path.stat().st_size)
+        # Nothing in an uncompressed stream can grow, so only its members are bounded.
+        most = sys.maxsize
+        if stream is None:
+            most = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * path.stat().st_size)
         while (following := archive.next()) is not None:
             info = following
             # In an uncompressed tar this means that the file is cut short.

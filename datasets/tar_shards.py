@@ -51,7 +51,7 @@ def shard_pictures(
     seen: set[str] = set()
     for shard in map(Path, shards):
         try:
-            for key, members in _samples(shard, report):
+            for key, members in samples_of(tar_members(shard), report):
                 raw = _sample(shard, key, members, split, seen, report)
                 if raw is not None:
                     yield raw
@@ -63,10 +63,10 @@ def shard_pictures(
             )
 
 
-def _samples(shard: Path, report: Report) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, bytes by file ending) of each run of consecutive members with the same key."""
+def samples_of(tar: Iterator[TarMember], report: Report) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, bytes by file ending) of each run of consecutive members of a tar with the same key."""
     key, members = "", dict[str, bytes]()
-    for member in tar_members(shard):
+    for member in tar:
         path = PurePosixPath(member.name)
         if is_hidden(member.name):
             report.note(HIDDEN)
@@ -102,7 +102,7 @@ def _sample(
     picture = next(
         (data for ending, data in members.items() if is_picture_name(f"x.{ending}")), None
     )
-    captions = _captions(members, name, report)
+    captions = captions_of(members, name, report)
     if picture is None:
         kind = "captions without picture"
         report.defect(kind, name, f"{kind}{_status(members)}")
@@ -118,7 +118,8 @@ def _sample(
     return RawPicture(identity, name, picture, captions, split)
 
 
-def _captions(members: dict[str, bytes], name: str, report: Report) -> tuple[str, ...]:
+def captions_of(members: dict[str, bytes], name: str, report: Report) -> tuple[str, ...]:
+    """The captions of a sample, from its member .txt or else .json; name: for the report."""
     record = _record(members)
     if "txt" in members:
         # The whole file is one caption: img2dataset writes alt texts, which may hold newlines.

@@ -86,6 +86,11 @@ class TextImageDataset(Dataset):
         return self._archive.path.stem
 
     @property
+    def title(self) -> str:
+        """What the data set holds, in words."""
+        return f"{len(self)} pictures of {self.name}"
+
+    @property
     def native(self) -> bool:
         return self._archive.native and not self._frame
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.loader import worker_errors
+from datasets.shard_loader import ShardDataset
+from datasets.shard_stream import is_shards
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.console import tee_to
@@ -145,8 +147,8 @@ def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
     stack.enter_context(tee_to(run_dir / "log.txt"))
 
 
-def open_dataset(config: TrainConfig) -> TextImageDataset:
-    """Open the train split of the data set.
+def open_dataset(config: TrainConfig) -> TextImageDataset | ShardDataset:
+    """Open the train split of the data set, or its shards.
 
     Raises `UserError` if the pictures do not have the recipe's resolution or are smaller than its
     patches, and if captions are missing that the recipe reads.
@@ -156,6 +158,8 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
             "--data is missing; build an archive with dataset_tool.py and name it, "
             "e.g. --data data/openmoji64.zip"
         )
+    if is_shards(config.data):
+        return ShardDataset(config.data, config.reads_text, config.judged_side)
     dataset = TextImageDataset(config.data, split="train", labels=config.labels)
     if config.patches.side:
         dataset.framed(config.patches.side)  # raises where a picture is smaller
@@ -178,13 +182,22 @@ def open_dataset(config: TrainConfig) -> TextImageDataset:
 
 
 def served_metrics(
-    config: TrainConfig, dataset: TextImageDataset, asked: bool
+    config: TrainConfig, dataset: TextImageDataset | ShardDataset, asked: bool
 ) -> tuple[TrainConfig, list[str]]:
     """Remove the metrics that the data set does not allow -> (config, lines that name them).
 
     asked: whether the user chose the metrics. Then such a metric raises `UserError`.
     """
     evaluations = evaluations_named(config.metrics) if config.metrics else []
+    if isinstance(dataset, ShardDataset) and evaluations:
+        if asked:
+            raise UserError(
+                f"--metrics {', '.join(config.metrics)}: metrics compare with pictures of a zip or "
+                "folder, not of shards; train with --metrics none, and score the snapshots with "
+                "calc_metrics.py --data ZIP"
+            )
+        line = f"Left out {', '.join(config.metrics)}: --data {config.data} is a stream of shards"
+        return replace(config, metrics=()), [line]
     kept, others = served(evaluations, dataset.splits, dataset.has_captions)
     lines = [
         f"{', '.join(names)}: --data {config.data} has no {lack}" for lack, names in others.items()
@@ -200,27 +213,39 @@ def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
 
     It lies beside the data, or in the run folder if this process cannot write beside the data.
     """
+    if is_shards(config.data):
+        return run_dir / ".cache"  # nothing is computed ahead of a stream
     return from_main(
         cache_folder(Path(config.data).parent / ".cache", run_dir / ".cache") if is_main() else None
     )
 
 
 def cached(
-    encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset, cache_dir: Path
+    encoder: TextEncoder | None,
+    config: TrainConfig,
+    dataset: TextImageDataset | ShardDataset,
+    cache_dir: Path,
 ) -> TextEncoder | None:
     """Return the text encoder; with `text_cache`, one that reads the captions' features from disk.
 
-    Rank 0 computes the features first, and the other ranks then read them.
+    Rank 0 computes the features first, and the other ranks then read them. The captions of shards
+    are not known ahead, so the encoder computes their features in every step.
     """
-    if encoder is None or not (config.text_cache and config.reads_text):
+    known = isinstance(dataset, TextImageDataset)
+    if encoder is None or not (config.text_cache and config.reads_text and known):
         return encoder
     captions = [caption for i in range(len(dataset)) for caption in dataset.captions(i)]
     on_main(lambda: CachedTextEncoder.build(encoder, captions, cache_dir))
     return CachedTextEncoder.build(encoder, captions, cache_dir)
 
 
-def tell_cut(encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset) -> None:
-    """Print a line about captions that are longer than the encoder reads, if the run reads text."""
+def tell_cut(
+    encoder: TextEncoder | None, config: TrainConfig, dataset: TextImageDataset | ShardDataset
+) -> None:
+    """Print a line about captions that are longer than the encoder reads, if the run reads text.
+
+    Of shards, the first captions are looked at.
+    """
     if config.reads_text:
         line = cut_line(
             encoder,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from datasets.shard_loader import ShardDataset
 from datasets.text_image import TextImageDataset
 from dnnlib.ownership import in_our_folder
 from networks.coordinates import View
@@ -24,7 +25,9 @@ class SampleGrid:
     Without captions, the prompts are empty.
     """
 
-    def __init__(self, dataset: TextImageDataset, seed: int, resolution: int) -> None:
+    def __init__(
+        self, dataset: TextImageDataset | ShardDataset, seed: int, resolution: int
+    ) -> None:
         order = torch.randperm(len(dataset), generator=generator_for(seed, "sample grid"))
         self.indices = order[: NUM_COLUMNS * NUM_ROWS].tolist()
         self.dataset, self.resolution = dataset, resolution

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from datasets.loader import Batch, training_batches
+from datasets.shard_loader import ShardDataset, ShardPosition, StreamBatch, shard_batches
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
@@ -57,7 +58,7 @@ class TrainingLoop:
         self,
         config: TrainConfig,
         run_dir: Path,
-        dataset: TextImageDataset,
+        dataset: TextImageDataset | ShardDataset,
         encoder: TextEncoder | None,
         text_encoder: TextEncoder | None,
         device: torch.device,
@@ -68,11 +69,16 @@ class TrainingLoop:
         # The hash of a plain folder takes all its pictures to be read, so only rank 0 computes it.
         self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
-        self.checkpoint = CheckpointIO(
-            run_dir, self.trainer.objects, to_dict(config), config.keep_latest
-        )
+        objects, self.position = self.trainer.objects, None
+        if isinstance(dataset, ShardDataset):
+            self.position = ShardPosition(rank(), world_size(), config.workers)
+            objects["shards"] = self.position
+        self.left_out = 0  # samples of shards in this tick that could not be used
+        self.checkpoint = CheckpointIO(run_dir, objects, to_dict(config), config.keep_latest)
         shown = dataset
-        if config.patches.side:  # the pictures are shown as frames, none enlarged
+        if config.patches.side and isinstance(
+            dataset, TextImageDataset
+        ):  # the pictures are shown as frames, none enlarged
             shown = dataset.framed(min(config.resolution, dataset.least_side))
         self.grid = SampleGrid(shown, config.seed, config.resolution)
         self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch
@@ -154,7 +160,7 @@ class TrainingLoop:
         ]
         print(
             f"{config.recipe}: G {params[0]:.2f} M, D {params[1]:.2f} M parameters; "
-            f"{len(self.dataset)} pictures of {self.dataset.name}; "
+            f"{self.dataset.title}; "
             f"{self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
             f"{self.trainer.rounds} x {self.trainer.micro_size}; "
             f"operators: {check_backend(config.ops, self.device)}; "
@@ -175,19 +181,24 @@ class TrainingLoop:
 
     def _batches(self) -> Iterator[Batch]:
         on_main(self.checkpoint.finish)  # no worker is forked while a thread writes
-        config = self.config
-        return training_batches(
-            self.dataset,
-            global_batch=config.batch,
-            seed=config.seed,
-            mirror=config.mirror,
-            rank=rank(),
-            world_size=world_size(),
-            start_images=self.trainer.progress.images,
-            num_workers=config.workers,
-            pin_memory=self.device.type == "cuda",
-            patches=config.patches,
-        )
+        config, images = self.config, self.trainer.progress.images
+        options: dict[str, Any] = {
+            "global_batch": config.batch,
+            "seed": config.seed,
+            "mirror": config.mirror,
+            "start_images": images,
+            "num_workers": config.workers,
+            "pin_memory": self.device.type == "cuda",
+            "patches": config.patches,
+        }
+        if isinstance(self.dataset, TextImageDataset):
+            return training_batches(self.dataset, rank=rank(), world_size=world_size(), **options)
+        assert self.position is not None
+        if images and not self.position.fits:
+            self.position.begin(images)
+            if is_main():
+                print("New streams of shards begin: the ranks or loader processes have changed.")
+        return shard_batches(self.dataset, self.position, **options)
 
     def _crossed(self, period: int) -> bool:
         """Whether the last step reached or passed a multiple of `period` images."""
@@ -201,6 +212,9 @@ class TrainingLoop:
         while progress.images < self.total_images:
             batch = next(batches)
             self.trainer.step(batch.images, batch.captions, batch.boxes)
+            if self.position is not None and isinstance(batch, StreamBatch):
+                self.position.passed(batch.stream, batch.cursor)
+                self.left_out += batch.left_out
             done, stop = progress.images >= self.total_images, self._stop_agreed()
 
             # Tick: check the gradients, write the log, save a snapshot or a checkpoint.
@@ -267,6 +281,9 @@ class TrainingLoop:
             for name, mean in self.trainer.collector.flush().items()
             if math.isfinite(mean)
         }
+        if self.position is not None:
+            means["left_out"] = sum_of_numbers([self.left_out])[0]
+            self.left_out = 0
         if self.log is None:
             return
         rate = images / max(seconds, 1e-9)
@@ -293,6 +310,8 @@ class TrainingLoop:
         return time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes
 
     def _save_checkpoint(self) -> None:
+        if self.position is not None:
+            self.position.gather()
         on_main(lambda: self.checkpoint.start_save(self.trainer.progress.images))
         self.saved_at = time.monotonic()
 
