@@ -41,7 +41,8 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option(
     "--data",
     metavar="PATH",
-    help="Data set of dataset_tool.py or StyleGAN's tools, or a zip or folder of pictures.",
+    help="Data set of dataset_tool.py or StyleGAN's tools, a zip or folder of pictures, or "
+    "WebDataset shards: a folder, 'cc/{0000..0331}.tar', or 'pipe:COMMAND'.",
 )
 @click.option(
     "--caption-template",

@@ -63,7 +63,7 @@ class MemoryEstimate:
         )
         rows = [
             *self.kept.items(),
-            *((f"activations of {name}", size) for name, size in self.phases.items()),
+            *((f"activations: {name}", size) for name, size in self.phases.items()),
             ("total, with the largest activations", self.total),
         ]
         return [head, *(f"  {name:<44}{size / MIB:>11,.1f} MiB" for name, size in rows)]
@@ -150,7 +150,7 @@ def estimate(config: TrainConfig, ranks: int = 1) -> MemoryEstimate:
     phases = {name: max(peak - base, 0) + inputs for name, peak in peaks.items()}
     if ranks > 1:  # `sum_gradients` copies the gradients of a player into one tensor
         gradients = (_bytes(net.parameters()) for net in (trainer.generator, trainer.discriminator))
-        phases["the sum of gradients over ranks"] = max(gradients)
+        phases["sum of gradients over ranks"] = max(gradients)
     return MemoryEstimate(config.recipe, kept, phases, micro_size, rounds, precision)
 
 
@@ -191,7 +191,7 @@ def _allows(config: TrainConfig, size: int, ranks: int) -> bool:
     return True
 
 
-def _precision(config: TrainConfig) -> str:
+def _precision(config: TrainConfig) -> Any:
     """fp32 or bf16; bf16 for a CUDA device that this machine does not have."""
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         return "bf16" if config.precision == "auto" else config.precision
@@ -226,7 +226,7 @@ def _phase_names(config: TrainConfig, everything: bool) -> list[str]:
         "D" + added(loss.r1_gamma, loss.r1_interval, "R1"),
         "G" + added(loss.cong, loss.cong_interval, "ConG"),
         *path,
-        "the averages",
+        "averages",
     ]
 
 

@@ -19,7 +19,7 @@ from training.config import TrainConfig
 from training.launch import run
 
 # The fewest images of a step for one process. With fewer images, most of the time goes to work that
-# does not depend on their number (benchmarks/ranks.py, docs/performance.md).
+# does not depend on their number (benchmarks/scaling.py, docs/performance.md).
 FEWEST_IMAGES = 4
 
 

@@ -7,6 +7,7 @@ load but give wrong features without an error are refused.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import sys
@@ -65,7 +66,13 @@ def create_untrained(model_name: str) -> Any:
     import open_clip
 
     _check_name(model_name)
-    return open_clip.create_model(model_name, load_weights=False)
+    log = logging.getLogger()
+    level = log.level
+    log.setLevel(logging.ERROR)  # open_clip warns that there are no weights
+    try:
+        return open_clip.create_model(model_name, load_weights=False)
+    finally:
+        log.setLevel(level)
 
 
 def model_widths(model_name: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 
 import click
 import pytest
@@ -18,9 +19,11 @@ from benchmarks import (
     generator,
     harness,
     kernel_resources,
+    loaders,
     measure_floors,
+    memory,
     ops,
-    ranks,
+    scaling,
     sensitivity,
     training_step,
 )
@@ -137,9 +140,11 @@ def refused(module, *arguments):
         (fuzz_imports, []),
         (generator, SHORT),
         (kernel_resources, []),
+        (loaders, ["--data", "none.zip"]),
         (measure_floors, ["--data", "none.zip"]),
+        (memory, []),
         (ops, SHORT),
-        (ranks, ["--data", "none.zip"]),
+        (scaling, ["cpu", "--data", "none.zip"]),
         (training_step, SHORT),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -152,10 +157,17 @@ def test_a_foreign_file_is_refused_before_any_work(module, arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [measure_floors, ranks, sensitivity], ids=lambda module: module.__name__
+    "module", [loaders, measure_floors, scaling, sensitivity], ids=lambda module: module.__name__
 )
 def test_a_data_set_that_is_not_there_is_one_line(module, tmp_path):
-    assert "none.zip" in refused(module, "--data", tmp_path / "none.zip")
+    command = ["cpu"] if module is scaling else []
+    assert "none.zip" in refused(module, *command, "--data", tmp_path / "none.zip")
+
+
+def test_the_model_of_many_gpus_is_the_table_of_the_page():
+    page = Path(__file__).parents[2] / "docs/cluster.md"
+    table = CliRunner().invoke(scaling.main, ["model"]).output
+    assert table.count("\n") == 7 and table in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize("part", ["forward", "step"])
@@ -167,7 +179,7 @@ def test_an_unknown_network_is_refused_before_a_side_starts(part, tmp_path):
 @pytest.mark.multi_process
 def test_a_way_that_fails_ends_the_measurement(tmp_path):
     with pytest.raises(click.ClickException, match="one thread: its process failed"):
-        ranks.of_batch(str(tmp_path / "none.zip"), str(tmp_path), 8, 0.1, 1)
+        scaling.of_batch(str(tmp_path / "none.zip"), str(tmp_path), 8, [0], 0.1, 1)
 
 
 @pytest.mark.slow

@@ -196,7 +196,8 @@ def test_a_run_on_shards_resumes_exactly(tmp_path):
     long, short = replace(config, kimg=0.012), replace(config, kimg=0.008)
     assert run(long, tmp_path / "whole")
     assert run(short, tmp_path / "parts") and run(long, tmp_path / "parts")
-    whole, parts = (read_newest(tmp_path / name)[1] for name in ("whole", "parts"))
+    states = [read_newest(tmp_path / name) for name in ("whole", "parts")]
+    whole, parts = (state for found in states if found for state in found[1:])
     assert whole["shards"] == parts["shards"] and whole["shards"]["cursors"] != [[[0, 0]]]
     for network in ("generator", "discriminator"):
         for name, value in whole[network].items():

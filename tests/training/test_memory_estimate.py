@@ -52,7 +52,7 @@ def test_the_estimate_is_near_what_a_real_run_allocates(batch_gpu):
     parameters = sum(p.numel() for p in config.resolved().build_generator().parameters())
     assert guess.kept["parameters of G"] == 4 * parameters
     assert guess.kept["states of the optimisers"] >= 2 * guess.kept["gradients"]
-    assert list(guess.phases) == ["D with R1", "G", "the averages"]
+    assert list(guess.phases) == ["D with R1", "G", "averages"]
 
 
 @pytest.mark.slow
@@ -64,8 +64,8 @@ def test_the_command_estimates_for_a_gpu_that_is_not_there(monkeypatch):
     )
     assert done.exit_code == 0, done.output
     assert done.output.startswith("debug: memory of one process, 1 x 4 images a step, bf16\n")
-    assert "activations of D with R1" in done.output and "activations of D " in done.output
-    assert "the sum of gradients over ranks" in done.output
+    assert "activations: D with R1" in done.output and "activations: D " in done.output
+    assert "activations: sum of gradients over ranks" in done.output
 
 
 def test_the_advice_names_the_flag_and_what_it_saves(monkeypatch):
