@@ -51,6 +51,24 @@ def ranks(record: Record) -> str:
     return markdown(header, rows)
 
 
+def memory(record: Record) -> str:
+    """Estimates of memory beside what real steps took, in MiB."""
+    keys = ("estimate_mib", "allocated_mib", "resident_mib")
+    rows = [
+        [f"{row['recipe']}, {row['batch']}", *(f"{row[key]:,.1f}" for key in keys)]
+        for row in record["rows"]
+    ]
+    header = ["Recipe, batch", "Estimate, MiB", "Allocator, MiB", "Growth of the process, MiB"]
+    return markdown(header, rows)
+
+
+def loaders(record: Record) -> str:
+    """Images/s of loading from a zip and from shards, by the number of workers."""
+    ways = ("zip", "shards, png", "shards, jpeg")
+    rows = [[str(row["workers"]), *(f"{row[way]:.0f}" for way in ways)] for row in record["rows"]]
+    return markdown(["Workers", "Zip", "Shards of PNG", "Shards of JPEG"], rows)
+
+
 # The networks of the table, with their names on the page and the samples that it shows.
 LINE_TABLES = {
     "eidgan-flowers64, 120.0 kimg": ("`eidgan-flowers64`, 120 kimg", (640, 1280, 2560, 5120)),
@@ -351,6 +369,8 @@ TABLES: dict[str, Callable[..., str]] = {
     for function in (
         table,
         ranks,
+        memory,
+        loaders,
         line_tables,
         low_resolution,
         export_speed,
