@@ -194,7 +194,7 @@ def served_metrics(
             raise UserError(
                 f"--metrics {', '.join(config.metrics)}: metrics compare with pictures of a zip or "
                 "folder, not of shards; train with --metrics none, and score the snapshots with "
-                "calc_metrics.py --data ZIP"
+                "calc_metrics.py calc --data ZIP"
             )
         line = f"Left out {', '.join(config.metrics)}: --data {config.data} is a stream of shards"
         return replace(config, metrics=()), [line]
