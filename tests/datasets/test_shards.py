@@ -84,6 +84,7 @@ def take(stream, position, count):
     return torch.cat([batch.images for batch in found]), sum((b.captions for b in found), [])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.multi_process)])
 def test_resuming_continues_exactly_and_ranks_differ(folder, workers):
     dataset = ShardDataset(str(folder), True, 8)

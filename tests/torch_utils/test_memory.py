@@ -14,6 +14,11 @@ def test_memory_that_runs_out_gets_the_remedy():
     ):
         with pytest.raises(UserError, match="out of memory: lower --x"), memory_errors("lower --x"):
             fail()
+    with (
+        pytest.raises(UserError, match="out of memory: lower --y"),
+        memory_errors(lambda: "lower --y"),  # computed after the error
+    ):
+        torch.empty(1 << 58)
     with pytest.raises(RuntimeError, match="shape"), memory_errors("lower --x"):
         torch.zeros(2).view(3)
 
