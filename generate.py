@@ -12,7 +12,6 @@ import click
 from dnnlib.console import report_user_errors
 from dnnlib.device_options import device_option, ops_option
 from dnnlib.errors import UserError
-from dnnlib.files import remove_leftovers
 from dnnlib.prompts import read_prompts
 from dnnlib.seeds import parse_seeds
 from dnnlib.version import VERSION
@@ -223,7 +222,7 @@ def checked_names(
     sides: list[int],
     outdir: Path,
 ) -> list[str]:
-    """The names of the files, after sizes and folder are checked and leftovers are removed.
+    """The names of the files, after sizes and folder are checked.
 
     Raises `UserError` for what cannot be written.
     """
@@ -231,7 +230,6 @@ def checked_names(
     check_sizes(view, len(seeds), len(texts), kind, grid, sides)
     if kind == "png":
         check_folder(outdir, [*names, GRID] if grid else names)
-    remove_leftovers(outdir)
     return names
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import sys
@@ -24,13 +25,31 @@ from dnnlib.errors import UserError
 from dnnlib.ownership import Rule, refuse_foreign
 from dnnlib.text import parse_json
 
-# A temporary sibling is named `.TARGET.HOST-PROCESS.RANDOM[.SUFFIX]`. The name says which process
-# made it. Before a folder is replaced, the old folder moves to a sibling that ends in `_OLD`.
+# A temporary sibling is named `.TARGET.HOST-PROCESS.STARTRANDOM[.SUFFIX]`. The name says which
+# process made it. Before a folder is replaced, the old folder moves to a sibling that ends in
+# `_OLD`.
 _OLD = ".old"
 LOCK = ".lock"
-_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_START = secrets.token_hex(2)  # tells this process from an earlier one with the same number
 _cleaned: set[str] = set()  # folders from which this process has deleted what dead ones left
-_TEMPORARY = re.compile(r"\.(?P<target>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.\w{8}(\.\w+)?")
+TEMPORARY = re.compile(
+    r"\.(?P<target>[^/]+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\."
+    r"(?P<start>[0-9a-f]{4})?\w{8}(\.\w+)?"
+)
+
+
+def _host() -> str:
+    """8 hex digits for this machine and its numbers of processes.
+
+    Containers may share the name of a host, but each has numbers of its own.
+    """
+    numbers = ""
+    with contextlib.suppress(OSError):  # only Linux has this file
+        numbers = os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32((socket.gethostname() + numbers).encode()):08x}"
+
+
+_HOST = _host()
 
 
 @contextlib.contextmanager
@@ -132,10 +151,10 @@ def remove_leftovers(
     if not os.path.isdir(folder):
         return
     for path in Path(folder).iterdir():
-        match = _TEMPORARY.fullmatch(path.name)
+        match = TEMPORARY.fullmatch(path.name)
         if match is None or target not in (None, match["target"]):
             continue
-        if not exclusive and (match["host"] != _HOST or _alive(int(match["process"]))):
+        if not exclusive and (match["host"] != _HOST or _alive(match)):
             continue
         original = path.with_name(match["target"])
         with contextlib.suppress(FileNotFoundError, PermissionError):  # another user's, or gone
@@ -147,17 +166,18 @@ def remove_leftovers(
                 path.unlink()
 
 
-def _alive(process: int) -> bool:
-    """Whether another process with this number is running."""
+def _alive(match: re.Match[str]) -> bool:
+    """Whether the process that made a temporary file is running."""
+    process = int(match["process"])
+    if process == os.getpid():
+        return match["start"] == _START
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    # This process deletes the leftovers of a target only before it writes that target. A temporary
-    # file with this process's number therefore comes from an earlier process with the same number.
-    return process != os.getpid()
+        pass  # another user's process
+    return True
 
 
 @contextlib.contextmanager
@@ -171,7 +191,7 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
     `UserError` if the rule forbids the replacement or the system refuses to write.
     """
     target = Path(os.path.realpath(target)) if os.path.islink(target) else Path(target)
-    prefix = f".{target.name}.{_HOST}-{os.getpid()}."
+    prefix = f".{target.name}.{_HOST}-{os.getpid()}.{_START}"
     with writing(target):
         if folder:
             remove_leftovers(target.parent, target.name)

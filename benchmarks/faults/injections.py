@@ -22,11 +22,10 @@ import torch
 
 from benchmarks.faults.commands import Injection
 from datasets.loader import TrainingDraws
+from dnnlib.files import TEMPORARY
 from training.optimize import Player
 from training.trainer import Trainer
 
-# A temporary sibling of a file is named by `dnnlib.files`; the part behind its name is random.
-_RANDOM = re.compile(r"\.(?P<target>[^/]+)\.[0-9a-f]{8}-\d+\.\w{8}(\.\w+)?")
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
@@ -50,7 +49,7 @@ def _watch(folder: Path, pattern: str, react: Callable[[str], object]) -> None:
             return
         name = os.path.abspath(os.fsdecode(path))
         if name.startswith(place):
-            name = _RANDOM.sub(r"TEMPORARY-\g<target>", name.removeprefix(place))
+            name = TEMPORARY.sub(r"TEMPORARY-\g<target>", name.removeprefix(place))
             if re.search(pattern, name):
                 react(f"{kind} {name}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dnnlib import files
 from dnnlib.console import format_time, tee_to
 from dnnlib.errors import UserError
 from dnnlib.files import (
@@ -165,6 +166,17 @@ def test_the_first_write_into_a_folder_deletes_what_killed_processes_left(tmp_pa
     assert len(list(killed.glob(".a.mp4.*"))) == 1
     write_json(killed / "b.json", {}, ours=never)
     assert sorted(path.name for path in killed.iterdir()) == [".notes", "b.json"]
+
+
+def test_what_this_process_is_writing_is_no_leftover(tmp_path):
+    """But what an earlier process with the same number left is one, as in a container."""
+    with atomic_path(tmp_path / "folder", folder=True, ours=never) as busy:
+        earlier = busy.with_name(busy.name.replace(files._START, "0123"))
+        earlier.touch()
+        write_json(tmp_path / "a.json", {}, ours=never)  # the first file here: leftovers go
+        assert busy.is_dir() and not earlier.exists()
+        write_json(busy / "b.json", {}, ours=never)
+    assert (tmp_path / "folder/b.json").is_file()
 
 
 def test_the_cache_moves_where_one_can_write(tmp_path, capsys):
