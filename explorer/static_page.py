@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from dnnlib.errors import UserError
-from dnnlib.ownership import json_with
+from dnnlib.files import read_json
+from dnnlib.ownership import content, json_with, whole_folder
 from dnnlib.version import VERSION
 from explorer import page_files, tiles, web_runtime
 from explorer.state import MAX_DOWNLOAD_PX, MAX_PROMPT
@@ -71,6 +72,8 @@ class StaticPage:
         measured = self._write_graphs(folder / "graphs", texts, seeds, check)
         if self.free_text:
             measured |= self._write_text_tower(folder / "graphs", texts)
+        facts = self._facts(texts) | {"files": sorted([*content(folder), FACTS])}
+        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
         return measured
 
     def _write_page(self, folder: Path) -> None:
@@ -84,7 +87,7 @@ class StaticPage:
     def _write_features(
         self, folder: Path, texts: Sequence[TextFeatures]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """facts.json and features.bin. Returns the latents and the noise rows of all seeds."""
+        """features.bin. Returns the latents and the noise rows of all seeds."""
         generator, config = self.snapshot.generator, self.snapshot.generator.config
         numbers = list(range(NUM_SEEDS))
         z = normal_per_seed(numbers, generator.latent_shape)
@@ -95,7 +98,6 @@ class StaticPage:
             parts += [text.sentence[0, : config.sentence_dim], text.words[0, :, : config.word_dim]]
         numbers_of_parts = torch.cat([part.flatten() for part in parts]).numpy()
         (folder / "graphs" / "features.bin").write_bytes(numbers_of_parts.astype("<f4").tobytes())
-        (folder / FACTS).write_text(json.dumps(self._facts(texts), indent=2) + "\n")
         return z, noise
 
     def _facts(self, texts: Sequence[TextFeatures]) -> dict[str, Any]:
@@ -206,7 +208,10 @@ def can_read_text(snapshot: Snapshot) -> bool:
     return snapshot.generator.reads_text and snapshot.text_encoder in SPECS
 
 
-def page_fault(path: Path) -> str | None:
-    """The rule of ownership (`dnnlib.ownership`) for folders that `StaticPage` wrote."""
-    ours = path.is_dir() and json_with(formats.MARK, "options")(path / FACTS) is None
-    return None if ours else "is no folder that export.py --format html wrote"
+def _page_files(folder: Path) -> list[str]:
+    if json_with(formats.MARK, "files")(folder / FACTS):
+        raise UserError(f"no {FACTS} of export.py --format html")
+    return read_json(folder / FACTS)["files"]
+
+
+page_fault = whole_folder(_page_files)  # ownership rule (`dnnlib.ownership`) of such folders

@@ -21,6 +21,7 @@ from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 import export
+from explorer.static_page import page_fault
 from explorer.tiles import Tile
 from explorer.web_runtime import cached_archive
 from networks.coordinates import View
@@ -67,6 +68,14 @@ def folder(network, tmp_path_factory):
     assert "Largest difference of the graphs from PyTorch" in done.stderr
     assert "offers the given prompts only" in done.stderr
     return out
+
+
+def test_a_folder_with_a_file_of_the_user_is_not_replaced(folder):
+    assert page_fault(folder) is None
+    (folder / "CNAME").write_text("example.org")
+    assert "also holds CNAME, which this program did not write" in page_fault(folder)
+    (folder / "CNAME").unlink()
+    assert "no graphs/facts.json of export.py --format html" in page_fault(folder / "page")
 
 
 @pytest.fixture(scope="module")
