@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import select
 import sys
 import time
@@ -55,13 +56,15 @@ class Sample(NamedTuple):
 
 
 def is_shards(source: str) -> bool:
-    """Whether the value of --data names shards: a pipe, *.tar, or a folder of tars and no index."""
-    path = Path(source)
-    return (
-        source.startswith(PIPE)
-        or source.endswith(".tar")
-        or (path.is_dir() and not (path / "dataset.json").exists() and any(path.glob("*.tar")))
-    )
+    """Whether the value of --data names shards: a pipe, *.tar, or a folder with tars.
+
+    A folder with an index or with pictures is a data set of pictures.
+    """
+    if source.startswith(PIPE) or source.endswith(".tar"):
+        return True
+    names = os.listdir(source) if os.path.isdir(source) else []
+    pictures = any(name == "dataset.json" or is_picture_name(name) for name in names)
+    return not pictures and any(name.endswith(".tar") for name in names)
 
 
 class Shards:
@@ -148,7 +151,7 @@ def _expanded(source: str) -> list[str]:
     else:
         urls = glob.glob(source) or [source]
     urls = sorted(url for url in urls if not is_hidden(Path(url).name))
-    if not urls:
+    if not any(url.startswith(PIPE) or os.path.exists(url) for url in urls):
         raise UserError(f"--data {printable(source)}: no .tar files there")
     return urls
 
@@ -221,7 +224,10 @@ def _once(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         return
     pipe = _webdataset()[1](url, bufsize=0)
     try:
-        yield from samples_of(tar_members(url, _Patient(pipe)), Report())
+        output = _Patient(pipe)
+        yield from samples_of(tar_members(url, output), Report())
+        while output.read(2**16):  # after the end mark; a command whose output is cut off fails
+            pass
         pipe.close()  # raises an OSError if the command failed
     finally:
         if pipe.proc.poll() is None:

@@ -125,8 +125,13 @@ def test_a_shard_that_comes_late_is_read_and_one_that_never_comes_is_named(
     tmp_path, monkeypatch, capsys
 ):
     path = tmp_path / "late.tar"
+    with pytest.raises(UserError, match="late.tar: no .tar files there"):
+        Shards(str(path), True, 8)
+    write(path, 0)
+    shards = Shards(str(path), True, 8)
+    path.unlink()
     monkeypatch.setattr(time, "sleep", lambda seconds: write(path, 0))
-    assert len(numbers(Shards(str(path), True, 8).stream(Cursor(), 0), 7)[0]) == 7
+    assert len(numbers(shards.stream(Cursor(), 0), 7)[0]) == 7
     assert f"{path}: No such file or directory; trying again" in capsys.readouterr().err
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     path.write_bytes(path.read_bytes()[:3000])
@@ -150,6 +155,13 @@ def test_a_read_that_fails_in_the_middle_repeats_no_sample(folder, monkeypatch):
     assert not failures
 
 
+def test_a_folder_with_pictures_is_no_folder_of_shards(tmp_path):
+    (tmp_path / "a.tar").touch()
+    assert is_shards(str(tmp_path))
+    (tmp_path / "b.jpg").touch()
+    assert not is_shards(str(tmp_path)) and not is_shards(str(tmp_path / "missing"))
+
+
 @pytest.mark.slow
 def test_pipes_give_what_files_give_and_fail_by_name(folder, monkeypatch):
     pytest.importorskip("webdataset")
@@ -158,6 +170,9 @@ def test_pipes_give_what_files_give_and_fail_by_name(folder, monkeypatch):
     piped = Shards(pipes, True, 8)
     assert piped.urls == [f"pipe:cat {url}" for url in files.urls]
     assert numbers(piped.stream(Cursor(), 5), 20) == numbers(files.stream(Cursor(), 5), 20)
+    # The zeros behind the end mark come late: the command must not fail because nobody reads them.
+    slow = f"set -e; cat {folder}/00.tar; sleep 0.2; head -c 20480 /dev/zero"
+    assert len(numbers(Shards(f"pipe:{slow}", True, 8).stream(Cursor(), 5), 20)[0]) == 20
     for command, reason in (
         (f"cat {folder}/00.tar; exit 3", "exit 3"),
         (f"head -c 3000 {folder}/00.tar", "cut short|end mark|unexpected end"),
