@@ -213,9 +213,11 @@ class CheckpointIO:
         return newest[0]
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        if set(state) - {"format", "options"} != set(self.objects):
+        parts = sorted((set(state) - {"format", "options"}) ^ set(self.objects))
+        if parts:
             raise UserError(
-                f"{path}: written by another version of this code; finish the run with that one"
+                f"{path}: only one of this file and this run has {', '.join(parts)}; go on with "
+                "the kind of --data (shards or not) and the version of this code that wrote it"
             )
         for name, item in self.objects.items():
             try:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from datasets.loader import worker_errors
 from datasets.shard_loader import ShardDataset
 from datasets.shard_stream import is_shards
+from datasets.stylegan import NO_CAPTIONS
 from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import from_dict, to_dict
 from dnnlib.console import tee_to
@@ -159,6 +160,11 @@ def open_dataset(config: TrainConfig) -> TextImageDataset | ShardDataset:
             "e.g. --data data/openmoji64.zip"
         )
     if is_shards(config.data):
+        if config.labels != NO_CAPTIONS:
+            raise UserError(
+                f"--caption-template: the shards of --data {config.data} have no class labels; "
+                "leave it out"
+            )
         return ShardDataset(config.data, config.reads_text, config.judged_side)
     dataset = TextImageDataset(config.data, split="train", labels=config.labels)
     if config.patches.side:
