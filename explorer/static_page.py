@@ -23,7 +23,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import read_json
 from dnnlib.ownership import content, json_with, whole_folder
 from dnnlib.version import VERSION
-from explorer import page_files, tiles, web_runtime
+from explorer import guard, page_files, tiles, web_runtime
 from explorer.state import MAX_DOWNLOAD_PX, MAX_PROMPT
 from networks import export_formats as formats
 from networks.coordinates import View
@@ -77,9 +77,15 @@ class StaticPage:
         return measured
 
     def _write_page(self, folder: Path) -> None:
-        """The page of the explorer, with the files of alone/ over those of the same name."""
+        """The page of the explorer, with the files of alone/ over those of the same name.
+
+        A static host sends no content security policy, so the page itself holds it.
+        """
         for name, (data, _) in page_files.files().items():
             place = folder if name == "index.html" else folder / "page"
+            if name == "index.html":
+                policy = f'<meta http-equiv="Content-Security-Policy" content="{guard.POLICY}">'
+                data = data.replace(b"<head>", f"<head>\n{policy}".encode(), 1)
             (place / name).write_bytes(data)
         for path in PAGE_FILES.glob("*.js"):
             shutil.copyfile(path, folder / "page" / path.name)

@@ -207,6 +207,16 @@ def test_a_download_has_the_size_that_was_asked(page, downloads):
     assert image.size == (300, 500) and np.asarray(image)[-1].std() > 1
 
 
+def test_no_script_of_a_stranger_runs(page):
+    page.browser.execute_script(
+        "const one = document.createElement('script'); one.textContent = 'window.ran = true';"
+        "document.head.append(one);"
+    )
+    assert page.browser.execute_script("return window.ran === undefined")
+    (refusal,) = page.browser.get_log("browser")
+    assert "Content Security Policy" in refusal["message"]
+
+
 def test_webgpu_is_refused_where_there_is_none(page, address):
     page.browser.get(f"{address}?gpu")
     page.until(lambda: "offers no WebGPU" in page.element("error").text)
