@@ -61,7 +61,7 @@ def run(*command: str) -> str:
 
 
 def stream(*command: str, hint: str = "") -> None:
-    """The same for a command whose output the user watches; `hint` follows an error of its own."""
+    """The same for a command whose output the user watches. `hint` is printed after its error."""
     print("\n$ python " + shlex.join(command), flush=True)
     code = subprocess.run([sys.executable, *command], check=False).returncode
     if code == 1 and hint:

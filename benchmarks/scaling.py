@@ -70,9 +70,9 @@ TARGETS = {(0, 8): 1.2, (0, 32): 1.6, (1, 8): 0.9, (1, 32): 0.9, (2, 8): 0.45, (
 
 
 class Buckets:
-    """Sums the gradients of a network over ranks in buckets, each as soon as its last is there.
+    """Sums the gradients of a network over ranks in buckets, each when its gradients are complete.
 
-    A prototype for the comparison: a step must have one forward pass a rank.
+    This is a prototype for the comparison. Each rank must take a step in one forward pass.
     """
 
     def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
@@ -247,7 +247,7 @@ def loaded(data: str, cache: str, batch: int) -> Iterator[dict[str, Connection]]
 def of_batch(
     data: str, cache: str, batch: int, others_in_turn: list[int], seconds: float, rounds: int
 ) -> list[dict]:
-    """The rows of one batch size: images/s of each way beside other processes."""
+    """The rows of one batch size: images/s of each way while other processes are busy."""
     rows: list[dict] = []
     with loaded(data, cache, batch) as pipes:
         for others in others_in_turn:
@@ -261,9 +261,7 @@ def of_batch(
             )
             rows.append({"batch": batch, "busy": others, "share_of_sums": shares} | row)
             target = TARGETS.get((others, batch))
-            share = (
-                row["two ranks"] / rows[0]["one thread"]
-            )  # of the first turn, best with none busy
+            share = row["two ranks"] / rows[0]["one thread"]  # the first turn has none busy
             shown = ", ".join(f"{way} {rate:.1f}" for way, rate in row.items())
             click.echo(
                 f"batch {batch}, {others} busy: {shown} images/s; two ranks are "

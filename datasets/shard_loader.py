@@ -1,7 +1,7 @@
 """Training batches from WebDataset shards, and the position of a run in them.
 
-Each loader process of each rank reads a stream of its own. A stream's order depends on the seed,
-the rank, the process, and the images that training had seen when the streams began. The position is
+Each loader process of each rank reads one stream. The order of a stream depends on the seed, the
+rank, the process, and the images that training had seen when the streams began. The position is
 saved in checkpoints, so a run that is resumed with as many ranks and loader processes continues
 exactly. With other numbers, new streams begin.
 """
@@ -109,9 +109,10 @@ class ShardPosition:
 
 @dataclass(frozen=True)
 class StreamBatch(Batch):
-    """A batch of one stream. stream: the number of the loader process. cursor: after the batch.
+    """A batch of one stream.
 
-    left_out: samples that could not be used.
+    stream: its number, from 0. cursor: how far it was read with this batch.
+    left_out: samples before and between those of the batch that could not be used.
     """
 
     stream: int = 0
@@ -121,9 +122,9 @@ class StreamBatch(Batch):
 
 @dataclass(frozen=True)
 class ShardBatches(IterableDataset):
-    """The batches of one rank, divided among its loader processes in turn.
+    """The batches of one rank; its loader processes make them in turn.
 
-    step: the number of the first batch in training. Others as in `shard_batches`.
+    step: the number of the first batch in training. Other fields are as in `shard_batches`.
     """
 
     dataset: ShardDataset
@@ -193,8 +194,9 @@ def shard_batches(
     """This rank's share of every global batch, without end, from `position` on.
 
     As `datasets.loader.training_batches`, but the order also depends on the numbers of ranks and
-    loader processes. `position.passed` must be told which batches were consumed. `indices` of a
-    batch are positions in training. Raises `UserError` for a shard that cannot be read.
+    loader processes. The caller passes the cursor of each batch that it has used to
+    `position.passed`. `indices` of a batch are positions in training. Raises `UserError` for a
+    shard that cannot be read.
     """
     loader = DataLoader(
         ShardBatches(

@@ -46,8 +46,11 @@ class Cursor(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A usable sample. image: uint8 [3, H, W], of its size in the shard. left_out: the number of
-    samples before it that cannot be used."""
+    """A usable sample.
+
+    image: uint8 [3, H, W], in the size that it has in the shard.
+    left_out: the number of samples directly before it that cannot be used.
+    """
 
     image: torch.Tensor
     captions: tuple[str, ...]

@@ -41,7 +41,7 @@ TEMPORARY = re.compile(
 def _host() -> str:
     """8 hex digits for this machine and its numbers of processes.
 
-    Containers may share the name of a host, but each has numbers of its own.
+    Containers may share the name of a host, but each counts its processes separately.
     """
     numbers = ""
     with contextlib.suppress(OSError):  # only Linux has this file

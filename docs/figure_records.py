@@ -29,7 +29,7 @@ def read_record(name: str) -> Any:
 
 
 def shipped_record(folder: Path) -> dict[str, Any]:
-    """What a trained network of the repository says of itself.
+    """The facts that a trained network of the repository holds.
 
     info: recipe, kimg, seed, training time in seconds and the like, from config.json. scores: the
     values of the model card by metric. parameters: their number. bytes: size of the weights file.

@@ -10,10 +10,10 @@ come, one line for each:
 The left side is a piece of the page, with `{}` in place of each figure; it occurs once. The figure
 keeps the number of decimals that it has in the page. The right side names a record and, for each
 `{}`, the place of its value, separated by semicolons. A record is `benchmarks/results/NAME.json`,
-or `shipped/NAME` (what a trained network of the repository says of itself), or `encoders/NAME`
-(what a small text encoder says of itself). A place is a path of keys. `case=new prompt` takes the
-one element of a list that has this value; several such conditions are joined by commas. `A over B`
-divides: A and B are places or numbers.
+or `shipped/NAME` (the facts of a trained network of the repository), or `encoders/NAME` (the scores
+of a small text encoder). A place is a path of keys. `case=new prompt` takes the one element of a
+list that has this value; several such conditions are joined by commas. `A over B` divides: A and B
+are places or numbers.
 
 A table is written whole, by a function of docs/figure_tables.py:
 

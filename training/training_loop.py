@@ -76,9 +76,8 @@ class TrainingLoop:
         self.left_out = 0  # samples of shards in this tick that could not be used
         self.checkpoint = CheckpointIO(run_dir, objects, to_dict(config), config.keep_latest)
         shown = dataset
-        if config.patches.side and isinstance(
-            dataset, TextImageDataset
-        ):  # the pictures are shown as frames, none enlarged
+        # Pictures of any size are shown as frames, none enlarged.
+        if config.patches.side and isinstance(dataset, TextImageDataset):
             shown = dataset.framed(min(config.resolution, dataset.least_side))
         self.grid = SampleGrid(shown, config.seed, config.resolution)
         self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch

@@ -1,7 +1,8 @@
-"""Start a command of the repository in a process that was told how to break.
+"""Start a command of the repository in a process with faults.
 
 The process is forked from this one, which has imported torch already, so a command starts at once.
-It has its own session: whatever it leaves running is found and counts as a hang.
+The process leads a new session. A process of that session that outlives the command counts as a
+hang.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def truncated_checkpoint(lab: Lab, draw: random.Random) -> Outcome:
 
 
 def flipped_bit(lab: Lab, draw: random.Random) -> Outcome:
-    """A bit of the padding between the records is not noticed, and nobody reads it."""
+    """A flipped bit in the padding between the records changes nothing and is not reported."""
     whole = bytearray(checkpoints(lab.stopped)[0].read_bytes())
     place, bit = draw.randrange(len(whole)), draw.randrange(8)
     whole[place] ^= 1 << bit

@@ -152,7 +152,7 @@ def full_disk(lab: Lab, draw: random.Random) -> Outcome:
 def stale_lock(lab: Lab, draw: random.Random) -> Outcome:
     """Kill a build of an operator while it holds its lock, and build again.
 
-    The compiler is replaced by a function that writes a file: the lock is what is tried.
+    A function that writes a file replaces the compiler, because only the lock is tested.
     """
     cache, when = lab.place(), draw.choice(["before", "after"])
     cache.mkdir(parents=True)

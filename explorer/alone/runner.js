@@ -1,7 +1,7 @@
 // A web worker that runs the graphs of the folder graphs/ with onnxruntime-web.
 //
-// It is asked { graph, inputs }, one call at a time, and answers { outputs } or { error }. Tensors
-// are { type, dims, data } in both directions.
+// A message { graph, inputs } is answered by { outputs } or { error }, one at a time. Tensors are
+// { type, dims, data } in both directions.
 
 const PLACE = new URL("../", import.meta.url);
 const gpu = new URL(import.meta.url).searchParams.has("gpu");

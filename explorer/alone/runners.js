@@ -1,4 +1,4 @@
-// `Runners`: web workers that run graphs, and the queue of what they shall run.
+// `Runners`: web workers that run graphs, and the queue of their jobs.
 
 const MOST = 4; // workers; each of them holds the graphs in memory
 
