@@ -15,10 +15,11 @@ from datasets import shard_stream
 from datasets.patches import PatchConfig
 from datasets.shard_loader import ShardDataset, ShardPosition, shard_batches
 from datasets.shard_stream import Cursor, Shards, is_shards
+from datasets.stylegan import LabelCaptions
 from dnnlib.errors import UserError
 from tests.datasets.picture_bytes import saved, tarred
 from training.checkpoint import read_newest
-from training.launch import run
+from training.launch import open_dataset, run
 
 NUM_SHARDS, NUM_SAMPLES = 3, 7
 
@@ -222,3 +223,13 @@ def test_a_run_on_shards_resumes_exactly(tmp_path):
     assert '"left_out": 0' in records
     with pytest.raises(UserError, match="--metrics kid_lite2: metrics compare with pictures of a"):
         run(replace(long, metrics=("kid_lite2",)), tmp_path / "other")
+
+
+def test_captions_of_class_labels_are_refused_for_shards(folder):
+    config = replace(
+        recipe("debug"), data=str(folder), labels=LabelCaptions(template="a photo of a {}")
+    )
+    with pytest.raises(
+        UserError, match="--caption-template: the shards of --data .* have no class"
+    ):
+        open_dataset(config)

@@ -73,9 +73,9 @@ def folder(network, tmp_path_factory):
 def test_a_folder_with_a_file_of_the_user_is_not_replaced(folder):
     assert page_fault(folder) is None
     (folder / "CNAME").write_text("example.org")
-    assert "also holds CNAME, which this program did not write" in page_fault(folder)
+    assert "also holds CNAME, which this program did not write" in str(page_fault(folder))
     (folder / "CNAME").unlink()
-    assert "no graphs/facts.json of export.py --format html" in page_fault(folder / "page")
+    assert "no graphs/facts.json of export.py --format html" in str(page_fault(folder / "page"))
 
 
 @pytest.fixture(scope="module")
