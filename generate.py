@@ -202,15 +202,17 @@ def main(
 
 
 def load_encoder(snapshot: Snapshot, texts: list[str], device: torch.device) -> Any:
-    """The text encoder, None for a network without text. A line on stderr says which prompts are
-    longer than what it reads.
+    """What reads the prompts, None for a network without text. A line on stderr says which prompts
+    are longer than what the text encoder reads.
     """
+    from networks.text_encoders.encoded import MAX_TEXTS, EncodedTexts
     from networks.text_encoders.limits import cut_line
 
     encoder = snapshot.load_encoder(device)
     if cut := cut_line(encoder, texts):
         click.echo(cut, err=True)
-    return encoder
+    few = encoder is not None and len(set(texts)) <= MAX_TEXTS
+    return EncodedTexts(encoder, texts) if few else encoder
 
 
 def checked_names(

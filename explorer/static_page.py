@@ -32,8 +32,9 @@ from networks.interfaces import TextEncoder, TextFeatures
 from networks.picture_facts import refuse_overflow
 from networks.sampling import codes_of, noise_length, sentence_noise
 from networks.snapshot import Snapshot
-from networks.text_encoders.open_clip_encoder import OpenClipEncoder
-from networks.text_encoders.small import SPECS, minilm_folder
+from networks.text_encoders.minilm import minilm_folder
+from networks.text_encoders.open_clip_encoder import OpenClipTextEncoder
+from networks.text_encoders.small import SPECS
 from torch_utils.rng import normal_per_seed
 
 NUM_SEEDS = 64
@@ -194,7 +195,7 @@ class StaticPage:
         """text.onnx and vocab.txt; returns how near its sentences are to those of the encoder."""
         from networks.text_encoders.exported_small import ExportedTextTower
 
-        assert isinstance(self.encoder, OpenClipEncoder)
+        assert isinstance(self.encoder, OpenClipTextEncoder)
         tower = ExportedTextTower(self.encoder)
         formats.write_graph(tower, folder / "text.onnx", {formats.MARK: VERSION})
         shutil.copyfile(minilm_folder() / "vocab.txt", folder / "vocab.txt")

@@ -30,6 +30,7 @@ from networks.interfaces import Generator, TextEncoder
 from networks.model_card import CardFields, model_card
 from networks.shipped_networks import shipped_networks
 from networks.text_encoders import load_encoder
+from torch_utils.meta import WithoutMemory
 
 FORMAT = 1
 MAX_CONFIG_BYTES = 16 << 20
@@ -61,11 +62,12 @@ class Snapshot:
     def load_encoder(self, device: torch.device | str = "cpu") -> TextEncoder | None:
         """Load the text encoder of the training; None for an unconditional generator.
 
-        Raises `UserError` where the encoder's weights or widths differ from those in training.
+        The embedded encoders come without their image tower. Raises `UserError` where the encoder's
+        weights or widths differ from those in training.
         """
         if not self.generator.reads_text:
             return None
-        encoder = load_encoder(self.text_encoder, device)
+        encoder = load_encoder(self.text_encoder, device, images=False)
         if self.encoder_id and encoder.id != self.encoder_id:
             raise UserError(
                 f"text encoder {self.text_encoder} has other weights here ({encoder.id}) than in "
@@ -258,7 +260,7 @@ def _load_generator(path: Path, options: dict[str, Any], weights: Path) -> Gener
     def refusal(reason: str) -> UserError:
         return UserError(f"{path}: no network can be built of the field 'generator' ({reason})")
 
-    with library_errors(refusal), torch.device("meta"):
+    with library_errors(refusal), WithoutMemory():
         expected = config.build().state_dict()
     for name in expected.keys() | tensors.keys():
         if name not in tensors or name not in expected:

@@ -255,6 +255,7 @@ def main(
         heads_fault,
         heads_state,
         load_heads,
+        load_small,
     )
 
     target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"
@@ -279,6 +280,7 @@ def main(
         "towers": f"EfficientNet-{SPECS[encoder].image_tower} at 96 x 96, colour shares, MiniLM-L6",
         "rule": "one picture (first by id) of each concept against its first caption; percent",
         "sha256": sha256_of(target),
+        "encoder_id": load_small(encoder, heads=target).id,
         "data": [described(splits, of, heads) for splits, of in zip(sets, lessons, strict=True)],
     }
     write_json(target.with_suffix(".json"), record, ours=is_record)

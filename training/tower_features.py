@@ -20,8 +20,9 @@ from datasets.text_image import TextImageDataset
 from dnnlib.files import atomic_path
 from dnnlib.ownership import named_by_content
 from dnnlib.weight_files import load_tensors
+from networks.text_encoders.minilm import MiniLMTokenizer
 from networks.text_encoders.open_clip_encoder import OpenClipEncoder
-from networks.text_encoders.small import build_towers, small_tokenizer
+from networks.text_encoders.small import build_towers
 from torch_utils.rng import generator_for
 from torch_utils.tensors import from_uint8
 
@@ -57,7 +58,7 @@ def tower_features(
     captions = sorted(unique, key=lambda caption: (len(caption), caption))  # equal lengths together
     row = {caption: i for i, caption in enumerate(captions)}
     caption_rows = [[row[caption] for caption in dataset.captions(i)] for i in range(len(dataset))]
-    encoder = OpenClipEncoder(build_towers(name), small_tokenizer(), f"{name}-towers-and-colours")
+    encoder = OpenClipEncoder(build_towers(name), MiniLMTokenizer(), f"{name}-towers-and-colours")
     parts = (
         encoder.id,
         dataset.content_hash,

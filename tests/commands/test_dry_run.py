@@ -22,7 +22,7 @@ def no_encoder(monkeypatch):
     monkeypatch.setattr(hashed.HashedEncoder, "__init__", built)
     monkeypatch.setattr(open_clip_encoder.OpenClipEncoder, "__init__", built)
     for module, names in (
-        (small, ("build_towers", "small_tokenizer", "load_heads", "package_file")),
+        (small, ("build_towers", "load_minilm", "MiniLMTokenizer", "load_heads")),
         (open_clip_weights, ("create_tokenizer", "check_checkpoint")),
         (open_clip, ("create_model", "CustomTextCLIP", "CLIP", "get_tokenizer")),
     ):

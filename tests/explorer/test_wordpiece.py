@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from networks.text_encoders.small import minilm_folder, small_tokenizer
+from networks.text_encoders.minilm import MiniLMTokenizer, minilm_folder
 from tests.explorer.chromium import MARKS, served
 
 pytestmark = MARKS
@@ -50,6 +50,6 @@ def found(browser, tmp_path_factory):
 
 @pytest.mark.parametrize("number", range(len(CAPTIONS)))
 def test_the_numbers_are_those_of_the_encoder(found, number):
-    expected = [one for one in small_tokenizer()([CAPTIONS[number]])[0].tolist() if one]
+    expected = [one for one in MiniLMTokenizer()([CAPTIONS[number]])[0].tolist() if one]
     assert found[number]["ids"] == expected
     assert found[number]["cut"] == CAPTIONS[number].startswith("word ")

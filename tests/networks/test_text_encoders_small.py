@@ -92,6 +92,7 @@ def test_the_record_beside_the_heads_names_script_seed_data_and_figures(name):
 
     record = json.loads((WEIGHTS_FOLDER / f"{name}.json").read_text())
     assert record["sha256"] == sha256_of(WEIGHTS_FOLDER / f"{name}.safetensors")
+    assert record["encoder_id"].startswith(f"{name}@")
     assert (
         record["config"]["seed"] == SPECS[name].seed
         and "training.dual_encoder" in record["command"]
@@ -114,12 +115,9 @@ def test_teacher_and_scorer_share_neither_tower_nor_seed_nor_heads():
 
 def test_words_are_hidden_states_minus_two(small):
     captions = ["a red apple", "two dogs under a wooden table"]
-    tower = small.model.text.transformer
     tokens = small.tokenizer(captions)
     with torch.no_grad():
-        states = tower(
-            tokens, attention_mask=(tokens != 0).long(), output_hidden_states=True
-        ).hidden_states
+        states = small.model.text.transformer(tokens, tokens != 0)
     assert len(states) == 7  # embeddings and six layers
     text = small.encode_text(captions)
     length = text.words.shape[1]

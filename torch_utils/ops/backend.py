@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 
 from dnnlib.errors import UserError
+from torch_utils.ops.constants import constant_when_compiled
 
 CHOICES = ("auto", "cuda", "ref")
 VARIABLE = "EIDGAN_OPS"
@@ -83,7 +84,7 @@ def using(ops: str) -> Iterator[None]:
         _state.flag = before
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def registered(name: str, device: str, cpu: bool) -> bool:
     """Whether calls on `device` go to the registered operators of the plugin `name`.
 

@@ -14,6 +14,7 @@ import torch
 
 from torch_utils.ops.biline import reference, tiles
 from torch_utils.ops.biline.packing import mlp_shapes, unpack
+from torch_utils.ops.constants import constant_when_compiled
 
 MAX_LEVELS = 16  # of biline_render; kMaxLevels in cuda/biline.h
 LIBRARY = torch.library.Library("eidgan", "FRAGMENT")
@@ -80,7 +81,7 @@ def _(
     )
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def covers(operator: str, device: str, dtype: torch.dtype, *sizes: Sequence[int] | int) -> bool:
     """Whether a kernel of `operator` exists for `device`, `dtype` and `sizes`; for CPUs always.
 
