@@ -1,9 +1,10 @@
-"""The records that docs/figures.py reads, and the value at a place in them."""
+"""The records that docs/figures.py reads, the value at a place in them, and tables in Markdown."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 ENCODERS = ROOT / "networks" / "text_encoders" / "weights"
 SHIPPED = ROOT / "networks" / "shipped"
+Record = Any  # the content of a JSON file
 
 
 @cache
@@ -72,3 +74,16 @@ def look_up(data: Any, key: str, name: str) -> Any:
             known = f"; there are {', '.join(data)}" if isinstance(data, dict) else ""
             raise UserError(f"{name}: {key}: no {part!r}{known}")
     return data
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(
+        "|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|\n" for line in lines
+    ).replace(" --- ", "---")
+
+
+def only(rows: Sequence[Record], **values: Any) -> Record:
+    """The one row that has these values."""
+    [row] = [row for row in rows if all(row[key] == value for key, value in values.items())]
+    return row

@@ -6,23 +6,9 @@ table. docs/figures.py puts them into the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-Record = Any  # the content of a JSON file
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(
-        "|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|\n" for line in lines
-    ).replace(" --- ", "---")
-
-
-def only(rows: Sequence[Record], **values: Any) -> Record:
-    """The one row that has these values."""
-    [row] = [row for row in rows if all(row[key] == value for key, value in values.items())]
-    return row
+from docs.figure_records import Record, markdown, only
 
 
 def table(record: Record) -> str:
@@ -290,6 +276,22 @@ def picture_sizes(record: Record) -> str:
     return markdown([*header, "Of it, added by drawing"], rows)
 
 
+def start_up(record: Record) -> str:
+    """Processor time and memory of whole commands, before a change and now."""
+    rows = []
+    for before in record["rows"]:
+        if before["side"] == "before":
+            now, other = (
+                only(record["rows"], case=before["case"], side=side)
+                for side in ("now", "other torch")
+            )
+            seconds = [f"{row['cpu_s']:.2f} s" for row in (before, now)]
+            memory = [f"{row['peak_mib']:.0f} MiB" for row in (before, now, other)]
+            rows.append([f"`{before['case']}`", *seconds, *memory])
+    header = ["", "Processor time before", "now", "Peak memory before", "now"]
+    return markdown([*header, "now, PyTorch without CUDA"], rows)
+
+
 def detectors(record: Record) -> str:
     """Speed of the detectors alone and in the runner."""
     rows = []
@@ -384,6 +386,7 @@ TABLES: dict[str, Callable[..., str]] = {
         faults,
         explorer_clients,
         picture_sizes,
+        start_up,
         detectors,
         floors,
         sensitivity,
