@@ -211,8 +211,9 @@ def load_encoder(snapshot: Snapshot, texts: list[str], device: torch.device) -> 
     encoder = snapshot.load_encoder(device)
     if cut := cut_line(encoder, texts):
         click.echo(cut, err=True)
-    few = encoder is not None and len(set(texts)) <= MAX_TEXTS
-    return EncodedTexts(encoder, texts) if few else encoder
+    if encoder is None or len(set(texts)) > MAX_TEXTS:
+        return encoder
+    return EncodedTexts(encoder, texts)
 
 
 def checked_names(

@@ -43,7 +43,7 @@ CASES = {
     "calc_metrics.py list": ["calc_metrics.py", "list"],
     "train.py --dry-run": ["train.py", "--outdir", "OUT", "--recipe", "debug", "--dry-run"],
     "generate.py at 64 px": ["generate.py", *PICTURE, "--outdir", "OUT"],
-    "generate.py at 1,024 px": [
+    "generate.py at 1024 px": [
         *("generate.py", *PICTURE, "--outdir", "OUT", "--size", "1024", "--format", "tiff")
     ],
 }
@@ -124,7 +124,7 @@ def main(other: Path, build: Path | None, cases: str, rounds: int, path: Path | 
         refuse_foreign(path, RECORD)
     sides: dict[str, tuple[Path, Path | None]] = {"before": (other, None), "now": (HERE, None)}
     version = [sys.executable, "-c", "import torch; print(torch.__version__)"]
-    builds = {"now": torch.__version__}
+    builds = {"now": str(torch.__version__)}
     if build:
         sides["other torch"] = (HERE, build)
         builds["other torch"] = output_of(version, HERE, build)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -84,11 +85,12 @@ class _Layer(nn.Module):
         self.output = _Residual(_HIDDEN)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        heads = [  # three of [N, _HEADS, L, 32]
-            linear(x).unflatten(2, (_HEADS, -1)).transpose(1, 2)
-            for linear in self.attention["self"].values()
-        ]
-        read = functional.scaled_dot_product_attention(*heads, attn_mask=mask)
+        heads: Any = self.attention["self"]
+        query, key, value = (  # [N, _HEADS, L, 32]
+            heads[name](x).unflatten(2, (_HEADS, -1)).transpose(1, 2)
+            for name in ("query", "key", "value")
+        )
+        read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = self.attention["output"](read.transpose(1, 2).flatten(2), x)
         return self.output(functional.gelu(self.intermediate["dense"](x)), x)
 
@@ -103,7 +105,7 @@ class MiniLM(nn.Module):
         super().__init__()
         self.embeddings = _Embeddings()
         layers = nn.ModuleList(_Layer() for _ in range(_LAYERS))
-        self.encoder = nn.ModuleDict({"layer": layers})
+        self.encoder: Any = nn.ModuleDict({"layer": layers})
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> list[torch.Tensor]:
         states = [self.embeddings(ids)]
