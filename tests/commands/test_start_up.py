@@ -15,7 +15,7 @@ LARGE = ("torch._dynamo", "sympy", "open_clip", "transformers", "timm", "torchvi
 
 @pytest.mark.slow
 def test_a_picture_of_the_shipped_network_needs_torch_and_no_other_large_package(tmp_path):
-    """Neither do the modules of the other commands. Once prompts are encoded, the tower is freed."""
+    """Neither do the modules of other commands. Once prompts are encoded, the tower is freed."""
     arguments = ["generate.py", "--network", "flowers64", "--prompts", "a pink flower"]
     arguments += ["--size", "16", "--format", "tiff", "--device", "cpu", "--outdir", str(tmp_path)]
     code = (
