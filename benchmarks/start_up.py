@@ -109,7 +109,7 @@ def output_of(command: list[str], folder: Path, build: Path | None = None) -> st
     "--torch",
     "build",
     type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
-    help="Folder of another build of PyTorch (pip install --no-deps --target FOLDER WHEEL).",
+    help="Folder into which pip has installed another build of PyTorch.",
 )
 @click.option("--cases", default="all", show_default=True, metavar="A;B", help="Names of cases.")
 @click.option("--rounds", default=3, show_default=True, help="Rounds that count, after a first.")
