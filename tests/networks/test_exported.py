@@ -241,7 +241,7 @@ def test_bad_input_for_a_page_is_one_line(folder, tmp_path, monkeypatch):
     assert "SHA-512" in refused("--prompts", "a red apple", "--runtime", other)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear reader")
-    assert "is no folder that export.py --format html wrote" in refused(out="mine")
+    assert "holds letter.txt and no graphs/facts.json" in refused(out="mine")
     bare = tmp_path / "bare"
     Snapshot(built(replace(SMALL, sentence_dim=0, word_dim=0)), "", 12).save_pretrained(bare)
     assert "was trained without text" in refused("--prompts", "a", network=bare)
