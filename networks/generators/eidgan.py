@@ -60,7 +60,7 @@ class EidganConfig(GeneratorOptions):
         all codes, in which both keep their shares.
     summed_lines: a level composes the sum of all lines emitted so far, as the released CREPS does.
         Without it a level composes the lines of one block (eq. 4).
-    output: linear as in StyleGAN2, or tanh, which makes flat white and black easy (drawings).
+    output: linear as in StyleGAN2; tanh or clip make flat white and black easy (drawings).
     """
 
     kind: ClassVar[str] = "eidgan"

@@ -12,12 +12,46 @@ from dnnlib.bounds import NotNegative
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.mapping import TokenMapping
 
-Output = Literal["linear", "tanh"]
+Output = Literal["linear", "tanh", "clip"]
+
+# How far beyond -1 and 1 a gradient may still push a value that `Clip` cuts off.
+_MARGIN = 0.25
+
+
+class Clip(torch.autograd.Function):
+    """Values clipped to [-1, 1], with a gradient that never vanishes for good.
+
+    The derivative of a clipped value is 0 outside of [-1, 1], so a generator that draws white
+    everywhere would never change again; tanh has nearly the same fault. Here a gradient passes
+    unchanged, except where a step against it would move a value beyond -1.25 or 1.25 further out.
+    This is projected gradient descent on [-1.25, 1.25]. The margin lets flat white and black lie
+    safely inside of what is cut off.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(image)
+        return image.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        (image,) = ctx.saved_tensors
+        limit = 1 + _MARGIN
+        outwards = ((image > limit) & (gradient < 0)) | ((image < -limit) & (gradient > 0))
+        return gradient.masked_fill(outwards, 0)
 
 
 def to_output(image: torch.Tensor, output: Output) -> torch.Tensor:
-    """The last step of a generator: `tanh` maps the image into [-1, 1], `linear` returns it."""
-    return image.tanh() if output == "tanh" else image
+    """The last step of a generator.
+
+    `linear` returns the image, `tanh` maps it into [-1, 1], and `clip` clips it to [-1, 1] with the
+    gradient of `Clip`.
+    """
+    if output == "tanh":
+        return image.tanh()
+    if output == "clip":
+        return Clip.apply(image) if torch.is_grad_enabled() else image.clamp(-1, 1)
+    return image
 
 
 @dataclass(frozen=True, kw_only=True)

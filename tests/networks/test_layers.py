@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from networks.coordinates import View
+from networks.generators.style import to_output
 from networks.layers.comparison import Comparison
 from networks.layers.conv import EqualConv2d, low_pass
 from networks.layers.cross_attention import CrossAttentionModulation
@@ -162,3 +163,32 @@ def test_samples_are_compared_with_the_others_of_their_group():
     assert alone.shape == (1, 1) and not alone.any()
     alike = compare(features[:1].expand(3, -1))
     torch.testing.assert_close(alike, compare.weight.sum().expand(3, 1))  # the largest similarity
+
+
+def test_clip_cuts_off_and_its_gradient_leads_back():
+    """The gradient passes within +-1.25; beyond, only where a step against it leads back."""
+    image = torch.tensor([-2.0, -2, -1.1, 0.5, 1.1, 2, 2], requires_grad=True)
+    out = to_output(image, "clip")
+    torch.testing.assert_close(out, torch.tensor([-1.0, -1, -1, 0.5, 1, 1, 1]))
+    pull = torch.tensor([1.0, -1, 1, 1, -1, -1, 1])
+    (gradient,) = torch.autograd.grad(out, image, pull)
+    torch.testing.assert_close(gradient, torch.tensor([0.0, -1, 1, 1, -1, 0, 1]))
+    with torch.no_grad():
+        torch.testing.assert_close(to_output(image, "clip"), out)
+
+
+def test_clip_has_true_derivatives_inside():
+    image = torch.linspace(-0.9, 0.9, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: to_output(x, "clip"), image)
+    assert torch.autograd.gradgradcheck(lambda x: to_output(x, "clip") ** 2, image)
+
+
+def test_a_generator_that_draws_white_returns_from_it():
+    """Twenty steps away from white; with the derivative of a plain clip, none would move."""
+    image = torch.full((8,), 1.2, requires_grad=True)
+    optimizer = torch.optim.SGD([image], lr=1.0)
+    for _ in range(20):
+        optimizer.zero_grad()
+        to_output(image, "clip").square().mean().backward()
+        optimizer.step()
+    assert image.abs().max() < 0.1
