@@ -155,7 +155,7 @@ def eidgan_flowers64() -> TrainConfig:
             place=True,
             text_noise=0.5,
         ),
-        discriminator=FrozenFeaturesConfig(resolution=64, sentence_dim=256),
+        discriminator=FrozenFeaturesConfig(resolution=64, sentence_dim=256, input_px=64),
         text=TextConfig(noise=0.5),
         loss=LossConfig(
             adversarial="hinge", shared_fakes=True, r1_gamma=0.0, mismatch=1.0, imle=1.0
