@@ -38,6 +38,8 @@ def is_local(host: str) -> bool:
 def refusal(status: int, sentence: str, **headers: str) -> JSONResponse:
     """An answer with an error that the page shows as it is."""
     fields = {"Cache-Control": "no-store"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    # A sentence may quote half of a surrogate pair from a request, which UTF-8 cannot hold.
+    sentence = sentence.encode("utf-8", "backslashreplace").decode()
     return JSONResponse({"error": sentence}, status, fields)
 
 
