@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo explore test test-fast lint docs gpu-check faults clean-demo help-pages figures constraints
+.PHONY: setup demo explore test test-fast lint docs gpu-check faults clean-demo help-pages figures
+.PHONY: constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
 READY = import sys, pip; assert sys.version_info >= (3, 11)

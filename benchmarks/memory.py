@@ -24,13 +24,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import RECORD, machine, memory_mib, reset_peak_memory
 from configs import recipe
-from datasets.patches import FRAME
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
 from networks.text_encoders import load_encoder
 from training.config import TrainConfig
-from training.memory_estimate import MIB, estimate
+from training.memory_estimate import MIB, blank_batch, estimate
 from training.trainer import Trainer
 
 
@@ -52,11 +51,7 @@ def real_steps(config: TrainConfig) -> None:
     config = config.resolved()
     encoder = load_encoder(config.text_encoder, weights=False) if config.needs_encoder else None
     trainer = Trainer(config, encoder, torch.device("cpu"))
-    side = config.judged_side
-    images = torch.zeros(config.batch, 3, side, side, dtype=torch.uint8)
-    boxes = None
-    if config.patches.side:
-        boxes = torch.tensor([FRAME] * config.batch, dtype=torch.float64)
+    images, boxes = blank_batch(config, config.batch)
     for _ in range(2):
         trainer.progress.images = 0
         trainer.step(images, ["a red circle on a white ground"] * config.batch, boxes)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.patches import WHOLE_PICTURES, PatchConfig, cut, mirrored
+from datasets.patches import WHOLE_PICTURES, Box, PatchConfig, cut, mirrored
 from datasets.sampler import InfiniteSampler, item_at
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
@@ -48,6 +48,28 @@ class Batch:
         return replace(self, images=self.images.pin_memory())
 
 
+def drawn(
+    image: torch.Tensor,
+    captions: Sequence[str],
+    position: int,
+    seed: int,
+    mirror: bool,
+    place: tuple[Box, int] | None,
+) -> tuple[torch.Tensor, str]:
+    """What training sees of a picture at a position: (image, mirrored or not; one of its captions).
+
+    place: the box that is cut out, and its side in pixels; None = the whole picture as it is. A
+    picture without captions has the caption "".
+    """
+    flip = bool(mirror and seed_for("mirror", seed, position) % 2)
+    choice = seed_for("caption", seed, position)
+    if place:
+        box, side = place
+        image = cut(image, mirrored(box) if flip else box, side)
+    caption = captions[choice % len(captions)] if captions else ""
+    return image.flip(-1) if flip else image, caption
+
+
 class TrainingDraws(Dataset):
     """Maps a position in training to {"image": uint8 [3, H, W], "caption": str, "index": int}.
 
@@ -67,15 +89,13 @@ class TrainingDraws(Dataset):
     def __getitem__(self, position: int) -> dict[str, Any]:
         index = item_at(position, len(self.dataset), self.seed)
         image, captions, _ = self.dataset[index]
-        flip = bool(self.mirror and seed_for("mirror", self.seed, position) % 2)
-        choice = seed_for("caption", self.seed, position)
-        caption = captions[choice % len(captions)] if captions else ""
-        draw = {"caption": caption, "index": index}
+        box = None
         if self.patches.side:
             box = self.patches.draw(self.dataset.size(index), self.seed, position)
-            image = cut(image, mirrored(box) if flip else box, self.patches.side)
-            draw["box"] = box
-        return draw | {"image": image.flip(-1) if flip else image}
+        place = (box, self.patches.side) if box else None
+        image, caption = drawn(image, captions, position, self.seed, self.mirror, place)
+        draw = {"image": image, "caption": caption, "index": index}
+        return draw | {"box": box} if box else draw
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]] | UserError:
         # PyTorch turns a worker's exception into a message with a traceback. Returning the error
@@ -114,14 +134,8 @@ def training_batches(
         TrainingDraws(dataset, seed, mirror, patches),
         batch_size=sampler.rank_batch,
         sampler=sampler,
-        num_workers=num_workers,
-        prefetch_factor=2 if num_workers else None,
-        pin_memory=pin_memory,
-        multiprocessing_context=multiprocessing_context if num_workers else None,
-        worker_init_fn=ignore_stop_signals,
         collate_fn=_collate,
-        # Without a generator, the loader would draw from PyTorch's global random stream.
-        generator=generator_for("loader", seed),
+        **loader_options(num_workers, pin_memory, multiprocessing_context, seed),
     )
     return _raise_errors(loader)
 
@@ -148,7 +162,22 @@ def worker_errors() -> Iterator[None]:
         ) from None
 
 
-def ignore_stop_signals(worker: int) -> None:
+def loader_options(
+    num_workers: int, pin_memory: bool, multiprocessing_context: str | None, seed: int
+) -> dict[str, Any]:
+    """The options of PyTorch's `DataLoader` for training; the arguments of `training_batches`."""
+    return {
+        "num_workers": num_workers,
+        "prefetch_factor": 2 if num_workers else None,
+        "pin_memory": pin_memory,
+        "multiprocessing_context": multiprocessing_context if num_workers else None,
+        "worker_init_fn": _ignore_stop_signals,
+        # Without a generator, the loader would draw from PyTorch's global random stream.
+        "generator": generator_for("loader", seed),
+    }
+
+
+def _ignore_stop_signals(worker: int) -> None:
     """Let a worker ignore SIGINT, SIGTERM and SIGUSR1.
 
     torchrun and schedulers signal the whole process group. The main process then saves its state,

@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from datasets.loader import Batch, ignore_stop_signals
-from datasets.patches import FRAME, WHOLE_PICTURES, PatchConfig, cut, mirrored
+from datasets.loader import Batch, drawn, loader_options
+from datasets.patches import FRAME, WHOLE_PICTURES, PatchConfig, cut
 from datasets.shard_stream import Cursor, Sample, Shards
 from datasets.text_image import Record
 from dnnlib.errors import UserError
 from torch_utils.distributed import gather_objects
-from torch_utils.rng import generator_for, seed_for
 
 HEAD = 32  # samples that stand for the data set where pictures are shown
 
@@ -156,16 +155,15 @@ class ShardBatches(IterableDataset):
         for place in range(first, first + size):
             cursor, sample = next(samples)
             left_out += sample.left_out
-            flip = bool(self.mirror and seed_for("mirror", self.seed, place) % 2)
-            choice = seed_for("caption", self.seed, place)
             box, side = FRAME, self.dataset.side
             if self.patches.side:
                 height, width = sample.image.shape[1:]
                 box, side = self.patches.draw((width, height), self.seed, place), self.patches.side
-            image = cut(sample.image, mirrored(box) if flip else box, side)
-            images.append(image.flip(-1) if flip else image)
-            texts = sample.captions or ("",)
-            captions.append(texts[choice % len(texts)])
+            image, caption = drawn(
+                sample.image, sample.captions, place, self.seed, self.mirror, (box, side)
+            )
+            images.append(image)
+            captions.append(caption)
             boxes.append(box)
         return StreamBatch(
             torch.stack(images),
@@ -203,12 +201,7 @@ def shard_batches(
             dataset, position, global_batch, start_images // global_batch, seed, mirror, patches
         ),
         batch_size=None,
-        num_workers=num_workers,
-        prefetch_factor=2 if num_workers else None,
-        pin_memory=pin_memory,
-        multiprocessing_context=multiprocessing_context if num_workers else None,
-        worker_init_fn=ignore_stop_signals,
-        generator=generator_for("loader", seed),
+        **loader_options(num_workers, pin_memory, multiprocessing_context, seed),
     )
     for batch in loader:
         if isinstance(batch, UserError):

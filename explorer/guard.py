@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dnnlib.names import printable
+
 LOCAL = ("127.0.0.1", "localhost", "::1")
 POLICY = (  # of the page, with a server or without
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -39,8 +41,7 @@ def refusal(status: int, sentence: str, **headers: str) -> JSONResponse:
     """An answer with an error that the page shows as it is."""
     fields = {"Cache-Control": "no-store"} | {k.replace("_", "-"): v for k, v in headers.items()}
     # A sentence may quote half of a surrogate pair from a request, which UTF-8 cannot hold.
-    sentence = sentence.encode("utf-8", "backslashreplace").decode()
-    return JSONResponse({"error": sentence}, status, fields)
+    return JSONResponse({"error": printable(sentence)}, status, fields)
 
 
 class Guard:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,6 @@ from torch_utils.distributed import resolve_device
 from torch_utils.memory import LiveMemory
 from torch_utils.precision import resolve
 from training.config import TrainConfig
-from training.micro_batch import MicroBatch
 from training.optimize import Player
 from training.trainer import Trainer
 
@@ -93,14 +92,9 @@ class MeteredTrainer(Trainer):
     meter: LiveMemory
     peaks: list[int]
 
-    def _play(
-        self,
-        player: Player,
-        micro_batches: list[MicroBatch],
-        loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
-    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def _play(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor | None, torch.Tensor]:
         self.meter.restart()
-        result = super()._play(player, micro_batches, loss)
+        result = super()._play(*args, **kwargs)
         self.peaks.append(self.meter.peak)
         self.meter.restart()
         return result
@@ -127,14 +121,11 @@ def estimate(config: TrainConfig, ranks: int = 1) -> MemoryEstimate:
     share = micro_size * run
     run_config = replace(config, batch=share, batch_gpu=micro_size, precision=precision).resolved()
     trainer, meter, mode = _fake_trainer(run_config)
-    side, loss = config.judged_side, config.loss
+    loss = config.loss
     with mode, meter:
         for player in (trainer.player_g, trainer.player_d):
             _make_states(player)
-        images = torch.zeros(share, 3, side, side, dtype=torch.uint8)
-        boxes = None
-        if config.patches.side:
-            boxes = torch.tensor([FRAME] * share, dtype=torch.float64)
+        images, boxes = blank_batch(config, share)
         # A step with all lazy terms of the losses, and one without.
         every = math.lcm(loss.r1_interval, loss.cong_interval, loss.path_length_interval)
         first = math.ceil(config.start_kimg * 1000 / share / every) * every
@@ -146,12 +137,19 @@ def estimate(config: TrainConfig, ranks: int = 1) -> MemoryEstimate:
                 peaks |= dict(zip(names, trainer.metered_step(images, boxes), strict=True))
         kept = _kept(trainer, meter.now - images.nbytes)
     base = sum(kept.values())
-    inputs = (rounds - run) * micro_size * 3 * side**2 * torch.float32.itemsize
+    inputs = (rounds - run) * micro_size * 3 * config.judged_side**2 * torch.float32.itemsize
     phases = {name: max(peak - base, 0) + inputs for name, peak in peaks.items()}
     if ranks > 1:  # `sum_gradients` copies the gradients of a player into one tensor
         gradients = (_bytes(net.parameters()) for net in (trainer.generator, trainer.discriminator))
         phases["sum of gradients over ranks"] = max(gradients)
     return MemoryEstimate(config.recipe, kept, phases, micro_size, rounds, precision)
+
+
+def blank_batch(config: TrainConfig, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`count` blank pictures for `Trainer.step`: (images, and boxes where it trains on patches)."""
+    side = config.judged_side
+    boxes = torch.tensor([FRAME] * count, dtype=torch.float64) if config.patches.side else None
+    return torch.zeros(count, 3, side, side, dtype=torch.uint8), boxes
 
 
 def _make_states(player: Player) -> None:

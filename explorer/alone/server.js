@@ -49,7 +49,9 @@ async function open() {
   const texts = new Map(facts.prompts.map((prompt, i) => [prompt, {
     sentence: take(facts.sentence_dim), words: take(facts.lengths[i], facts.word_dim),
   }]));
-  const vocabulary = facts.free_text ? readVocabulary(await (await read("vocab.txt")).text()) : null;
+  const vocabulary = facts.free_text
+    ? readVocabulary(await (await read("vocab.txt")).text())
+    : null;
   return { facts, seeds, texts, vocabulary, runners: new Runners(gpu) };
 }
 
@@ -84,7 +86,8 @@ async function codesOf(prompt, seed, state) {
     const scalar = (value) => ({ type: "float32", dims: [1], data: Float32Array.of(value) });
     const noise = scalar(state.truncation * (state.text_noise ?? facts.text_noise));
     const found = textOf(prompt).then(async ({ note, ...text }) => {
-      const inputs = { ...seeds[seed], ...text, noise_length: noise, psi: scalar(state.truncation) };
+      const psi = scalar(state.truncation);
+      const inputs = { ...seeds[seed], ...text, noise_length: noise, psi };
       return { ...await runners.run("codes", inputs), note };
     });
     kept.set(key, found);
@@ -164,8 +167,8 @@ async function png(picture, [x0, y0, x1, y1], width, height, signal) {
 function tileBox([z, x, y], { farthest }) {
   const box = [x, y, x + 1, y + 1].map((side) => side * 0.5 ** z);
   if (Math.max(...box.map(Math.abs)) > farthest / 2 ** z) {
-    throw new Refused("The map ends here: so far from the frame, neighbouring pixels of this zoom " +
-      "have the same coordinates.", 400);
+    throw new Refused("The map ends here: so far from the frame, neighbouring pixels of this " +
+      "zoom have the same coordinates.", 400);
   }
   return box;
 }

