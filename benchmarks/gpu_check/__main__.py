@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.gpu_check.needs import ROOT, find_sanitizer, lacking
-from benchmarks.gpu_check.parts import PARTS, listing
+from benchmarks.gpu_check.parts import choose, listing
 from benchmarks.gpu_check.runner import Runner
+from dnnlib.errors import UserError
 
 
 def main() -> int:
@@ -26,10 +27,18 @@ def main() -> int:
         default=ROOT / "benchmarks" / "results",
         help="folder for the records [default: benchmarks/results]",
     )
+    parser.add_argument(
+        "--parts", metavar="A,B", help="names of the parts to run [default: all of them]"
+    )
     options = parser.parse_args()
     if options.list:
         print(listing())
         return 0
+    try:
+        chosen = choose(options.parts)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
     if lacking(("click",)):
         print("Error: every part needs the package click; pip install click", file=sys.stderr)
         return 1
@@ -47,7 +56,7 @@ def main() -> int:
     # Containers list many architectures in this variable. Compile only for the GPU that is here.
     os.environ["TORCH_CUDA_ARCH_LIST"] = "{}.{}".format(*torch.cuda.get_device_capability())
     os.environ.pop("EIDGAN_OPS", None)
-    for part in PARTS:
+    for part in chosen:
         absent = lacking(part.needs)
         if absent:
             print(f"Part {part.name} will be skipped; this machine lacks {', '.join(absent)}")
@@ -57,7 +66,7 @@ def main() -> int:
         "sanitizer": find_sanitizer() or "compute-sanitizer",
     }
     prefix = options.results / f"{datetime.date.today().isoformat()}-{name}"
-    return Runner(PARTS, prefix, words, machine(torch.device("cuda"))).run()
+    return Runner(chosen, prefix, words, machine(torch.device("cuda"))).run()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 from benchmarks.gpu_check import findings
 from benchmarks.gpu_check.needs import KERNELS, ROOT, SANITIZER, TRITON, kernel_names
 from benchmarks.gpu_check.runner import Part
+from dnnlib.errors import UserError
 
 BUDGET_S = 480  # sum of all limits
 
@@ -117,6 +118,19 @@ PARTS = (
         environment=UNCACHED,
     ),
 )
+
+
+def choose(names: str | None) -> tuple[Part, ...]:
+    """The parts that --parts names, in their order here; all of them for None.
+
+    Raises `UserError` for a name that no part has.
+    """
+    wanted = [part.name for part in PARTS] if names is None else names.split(",")
+    unknown = sorted(set(wanted) - {part.name for part in PARTS})
+    if unknown:
+        known = ", ".join(part.name for part in PARTS)
+        raise UserError(f"--parts: there is no part {unknown[0]!r}; the parts are {known}")
+    return tuple(part for part in PARTS if part.name in wanted)
 
 
 def listing() -> str:

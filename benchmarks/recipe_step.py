@@ -1,0 +1,80 @@
+"""Time the training step of recipes: `python -m benchmarks.recipe_step --device cuda --json FILE`.
+
+A step is `Trainer.step`: everything but reading pictures, encoding captions and writing files. The
+pictures are noise, and the text features are random. Variants: `eager` is plain PyTorch
+(`--ops ref`), `ours` uses our kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.harness import Bench, numbers, timing_options
+from benchmarks.systems import EncodedTexts
+from configs import recipe
+from dnnlib.errors import UserError
+from torch_utils.ops.backend import using
+from training.trainer import Trainer
+
+OPS = {"eager": "ref", "ours": "auto"}
+
+
+def step(name: str, batch: int, device: str, precision: str, ops: str) -> Callable[[], None]:
+    """A function that runs one step of a recipe at its full resolution."""
+    base = replace(recipe(name), batch=batch, precision=precision, start_resolution=0, start_kimg=0.0)
+    encoder = EncodedTexts(base.text_encoder, batch)
+    config = base.for_encoder(encoder.sentence_dim, encoder.word_dim)
+    trainer = Trainer(config, encoder, torch.device(device))
+    side = config.resolution
+    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+    captions = [f"picture number {i} of noise" for i in range(batch)]
+
+    def run() -> None:
+        with using(ops):
+            trainer.step(images, captions)
+
+    return run
+
+
+@click.command()
+@click.option("--recipes", default="eidgan-flowers64", show_default=True, metavar="A,B")
+@click.option("--batches", default="16,64,256", show_default=True, metavar="N,N")
+@click.option("--precisions", default="fp32", show_default=True, metavar="A,B", help="fp32, bf16.")
+@click.option("--variants", default="eager,ours", show_default=True, metavar="A,B")
+@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+@timing_options(seconds=5.0)
+def main(
+    recipes: str,
+    batches: str,
+    precisions: str,
+    variants: str,
+    device: str,
+    rounds: int,
+    seconds: float,
+    json_path: Path | None,
+) -> None:
+    """Time the training step of recipes at several batch sizes."""
+    arguments = dict(locals())
+    chosen = variants.split(",")
+    unknown = sorted(set(chosen) - set(OPS))
+    if unknown:
+        raise UserError(f"--variants {unknown[0]}: expected some of {', '.join(OPS)}")
+    bench = Bench("recipe_step", arguments)
+    for name in recipes.split(","):
+        for precision in precisions.split(","):
+            for batch in numbers(batches):
+                bench.case(
+                    {"recipe": name, "batch": batch},
+                    {ops: step(name, batch, device, precision, OPS[ops]) for ops in chosen},
+                    images=batch,
+                    dtype=precision,
+                )
+
+
+if __name__ == "__main__":
+    main()
