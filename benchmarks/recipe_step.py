@@ -26,7 +26,9 @@ OPS = {"eager": "ref", "ours": "auto"}
 
 def step(name: str, batch: int, device: str, precision: str, ops: str) -> Callable[[], None]:
     """A function that runs one step of a recipe at its full resolution."""
-    base = replace(recipe(name), batch=batch, precision=precision, start_resolution=0, start_kimg=0.0)
+    base = replace(
+        recipe(name), batch=batch, precision=precision, start_resolution=0, start_kimg=0.0
+    )
     encoder = EncodedTexts(base.text_encoder, batch)
     config = base.for_encoder(encoder.sentence_dim, encoder.word_dim)
     trainer = Trainer(config, encoder, torch.device(device))

@@ -1,10 +1,12 @@
-"""Recipes of the other systems and of EIDGAN's ablations: `<system>-openmoji64` and `-coco256`.
+"""Recipes of the other systems and of EIDGAN's ablations: `<system>-<data set and size>`.
 
-They share EIDGAN's data and schedule, so that the generators can be compared. The systems with text
-also share EIDGAN's discriminator and losses, with two exceptions: stylegan2clip has StyleGAN2's
-residual discriminator, and vqcgan has the discriminator, the losses and the optimiser of DCGAN.
-`creps` is the published unconditional network with end-point coordinates, path length
-regularisation and a residual discriminator. docs/configs.md has the table.
+They share EIDGAN's data and schedule, so that the generators can be compared. On openmoji64 and
+coco256 the systems with text also share EIDGAN's discriminator and losses, with two exceptions:
+stylegan2clip has StyleGAN2's residual discriminator, and vqcgan has the discriminator, the losses
+and the optimiser of DCGAN. On flowers64 nothing but the generator differs, and all generators have
+about the same number of multiply-adds. `creps` is the published unconditional network with
+end-point coordinates, path length regularisation and, but for flowers64, a residual discriminator.
+docs/configs.md has the table.
 """
 
 from __future__ import annotations
@@ -14,18 +16,30 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from configs.eidgan import eidgan_coco256, eidgan_openmoji64
+from configs.eidgan import eidgan_coco256, eidgan_flowers64, eidgan_openmoji64
 from networks.discriminators import (
     DcganDiscriminatorConfig,
+    DiscriminatorConfig,
     Stylegan2DiscriminatorConfig,
     WaveletDiscriminatorConfig,
 )
 from networks.generators import CrepsConfig, EidganConfig, preset
+from networks.generators.style import StyleOptions
 from training.config import AdamConfig, LossConfig, TrainConfig
 
 BASES: dict[str, Callable[[], TrainConfig]] = {
     "openmoji64": eidgan_openmoji64,
     "coco256": eidgan_coco256,
+    "flowers64": eidgan_flowers64,
+}
+
+# On flowers64: sizes with about the multiply-adds of EIDGAN there, 0.13 billion.
+_FLOWERS_SIZES: dict[str, dict[str, Any]] = {
+    "crepsclip": {"channels": (128, 128, 128, 128), "place": True, "output": "linear"},
+    "inrganclip": {"channel_base": 4096, "channel_max": 112, "output": "linear"},
+    "cipsclip": {"channels": 64, "output": "linear"},
+    "stylegan2clip": {"channel_base": 2048, "channel_max": 96, "output": "linear"},
+    "vqcgan": {"channel_base": 2560, "channel_max": 320},
 }
 
 
@@ -40,12 +54,15 @@ def nodual(creps: CrepsConfig) -> EidganConfig:
         num_tokens=1,
         token_dim=creps.style_dim,
         mapping_layers=creps.mapping_layers,
+        mapping_lr_multiplier=creps.mapping_lr_multiplier,
+        text_noise=creps.text_noise,
         channels=creps.channels,
         thickness=creps.thickness,
         features=creps.features,
         decoder_hidden=creps.decoder_hidden,
         refinement=creps.refinement,
         bandwidth=creps.bandwidth,
+        place=creps.place,
         output=creps.output,
         spectral=False,
         attention=False,
@@ -59,9 +76,10 @@ def _unconditional(base: TrainConfig, **loss: Any) -> LossConfig:
     return replace(base.loss, mismatch=0.0, cong=0.0, **loss)
 
 
-def _residual(base: TrainConfig) -> Stylegan2DiscriminatorConfig:
+def _residual(base: TrainConfig) -> DiscriminatorConfig:
     own = base.discriminator
-    assert isinstance(own, WaveletDiscriminatorConfig)
+    if not isinstance(own, WaveletDiscriminatorConfig):
+        return own  # flowers64: all systems share the discriminator
     return Stylegan2DiscriminatorConfig(
         resolution=own.resolution,
         channel_base=own.channel_base,
@@ -74,9 +92,15 @@ def _residual(base: TrainConfig) -> Stylegan2DiscriminatorConfig:
 
 def _swap(generator: str, base: TrainConfig) -> TrainConfig:
     """Nothing but the generator changes."""
-    return replace(
-        base, generator=preset(generator if base.resolution == 256 else f"{generator}-small")
-    )
+    config = preset(generator if base.resolution == 256 else f"{generator}-small")
+    if base.recipe == "eidgan-flowers64":
+        shared: dict[str, Any] = {"text_noise": base.generator.text_noise}
+        if isinstance(base.generator, EidganConfig) and isinstance(config, StyleOptions):
+            shared["mapping_lr_multiplier"] = base.generator.mapping_lr_multiplier
+        config = replace(config, **shared, **_FLOWERS_SIZES[generator])
+    if base.start_resolution and hasattr(config, "resolution"):  # draws one size only in training
+        base = replace(base, start_resolution=0, start_kimg=0.0)
+    return replace(base, generator=config)
 
 
 def _creps(base: TrainConfig) -> TrainConfig:
@@ -95,6 +119,8 @@ def _stylegan2clip(base: TrainConfig) -> TrainConfig:
 
 
 def _vqcgan(base: TrainConfig) -> TrainConfig:
+    if base.recipe == "eidgan-flowers64":
+        return _swap("vqcgan", base)
     adam = AdamConfig(lr=0.0002, beta1=0.5, beta2=0.999)
     width = (2048, 256) if base.resolution == 64 else (8192, 512)
     return replace(

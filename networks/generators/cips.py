@@ -23,14 +23,14 @@ from torch import nn
 from dnnlib.bounds import AtLeastOne, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.generators.style import Output, StyleGenerator, StyleOptions, to_output
 from networks.interfaces import Codes
 from networks.layers.cell_embedding import CellEmbedding, Samples
 from networks.layers.modulated import ModulatedLinear
 
 
 @dataclass(frozen=True, kw_only=True)
-class CipsConfig(GeneratorOptions):
+class CipsConfig(StyleOptions):
     """Config of the CIPS generator.
 
     The defaults are the paper's size for 256 x 256: 14 layers of width 512 and 44.3 M parameters,

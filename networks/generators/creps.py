@@ -25,7 +25,7 @@ from dnnlib.errors import UserError
 from networks.coordinates import Convention, View
 from networks.generators.biline import BilinePixels
 from networks.generators.line_tables import LineFunction, Lines, prepare_lines
-from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.generators.style import Output, StyleGenerator, StyleOptions, to_output
 from networks.interfaces import Codes
 from networks.layers.fourier_lines import FourierLines
 from networks.layers.modulated import ModulatedLinear
@@ -33,7 +33,7 @@ from torch_utils.precision import at_least_single
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrepsConfig(GeneratorOptions):
+class CrepsConfig(StyleOptions):
     """Config of the CREPS generator.
 
     The defaults are the released network for 256 x 256: 30.5 M parameters, or 13.1 M with
@@ -42,7 +42,7 @@ class CrepsConfig(GeneratorOptions):
     sentence_dim: width of the sentence embedding; 0 = unconditional.
     style_dim: width of z and of the style code.
     mapping_layers: layers of the mapping network.
-    channels, thickness, features, decoder_hidden, refinement, bandwidth, summed_lines: see
+    channels, thickness, features, decoder_hidden, refinement, bandwidth, place, summed_lines: see
         `EidganConfig`.
     convention: where the samples of a view lie (`View`). CREPS was trained with endpoints, which
         puts the outer samples on the border of the view; the rest of this project uses centers.
@@ -61,6 +61,7 @@ class CrepsConfig(GeneratorOptions):
     decoder_hidden: tuple[int, ...] = (64, 128, 64)
     refinement: tuple[int, ...] = (128, 64)
     bandwidth: float = 10.0
+    place: bool = False
     summed_lines: bool = True
     convention: Convention = "centers"
     output: Output = "linear"
@@ -109,7 +110,13 @@ class Creps(StyleGenerator):
     def __init__(self, config: CrepsConfig) -> None:
         super().__init__(config)
         widths = (config.channels[0], *config.channels)
-        self.lines = FourierLines(widths[0], config.thickness, config.bandwidth, config.style_dim)
+        self.lines = FourierLines(
+            widths[0],
+            config.thickness,
+            config.bandwidth,
+            style_dim=config.style_dim,
+            place_dim=config.style_dim if config.place else 0,
+        )
         self.blocks = nn.ModuleList(
             StyledBlock(a, b, config.features, config.style_dim, first=i == 0)
             for i, (a, b) in enumerate(pairwise(widths))

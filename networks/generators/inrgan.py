@@ -25,7 +25,7 @@ from torch.nn import functional
 from dnnlib.bounds import AtLeastOne, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
-from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.generators.style import Output, StyleGenerator, StyleOptions, to_output
 from networks.interfaces import Codes
 from networks.layers.cell_embedding import CellEmbedding, Cells, Samples
 from networks.layers.linear import EqualLinear
@@ -38,7 +38,7 @@ MAX_CELLS = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
-class InrganConfig(GeneratorOptions):
+class InrganConfig(StyleOptions):
     """Config of the INR-GAN generator.
 
     The defaults are the paper's size for 256 x 256: 73 M parameters with the sentences of ViT-B/32.

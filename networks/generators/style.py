@@ -96,17 +96,32 @@ class GeneratorOptions(abc.ABC):
         return sentence_dim if self.sentence_dim or self.word_dim else 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class StyleOptions(GeneratorOptions):
+    """Base of the configs of `StyleGenerator`.
+
+    mapping_lr_multiplier: factor of the mapping network's learning rate (`TokenMapping`).
+    """
+
+    mapping_lr_multiplier: float = 0.01
+
+
 class StyleGenerator(Generator):
     """Base of the generators that map a latent vector and the sentence to one style code.
 
-    Their configs have `style_dim`, `mapping_layers`, `sentence_dim` and `output`.
+    Their configs are `StyleOptions` with `style_dim`, `mapping_layers`, `sentence_dim` and
+    `output`.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__((1, config.style_dim))
         self.config = config
         self.mapping_network = TokenMapping(
-            1, config.style_dim, num_layers=config.mapping_layers, sentence_dim=config.sentence_dim
+            1,
+            config.style_dim,
+            num_layers=config.mapping_layers,
+            lr_multiplier=config.mapping_lr_multiplier,
+            sentence_dim=config.sentence_dim,
         )
 
     def mapping(self, z: torch.Tensor, text: TextFeatures | None) -> Codes:

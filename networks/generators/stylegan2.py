@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from networks.generators.native import NativeGenerator
-from networks.generators.style import GeneratorOptions, Output, StyleGenerator, to_output
+from networks.generators.style import Output, StyleGenerator, StyleOptions, to_output
 from networks.interfaces import Codes
 from networks.layers.conv import low_pass
 from networks.layers.linear import EqualLinear
@@ -32,7 +32,7 @@ from torch_utils.ops.modulated_linear.reference import DEMODULATION_EPS, LEAKY_G
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stylegan2Config(GeneratorOptions):
+class Stylegan2Config(StyleOptions):
     """Config of the StyleGAN2 generator.
 
     The defaults are the paper's config F at 256 x 256 and full width, with 30.0 M parameters;
