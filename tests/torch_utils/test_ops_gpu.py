@@ -13,6 +13,7 @@ from networks.coordinates import View
 from networks.discriminators.wavelet import WaveletDiscriminatorConfig
 from networks.generators import preset
 from networks.interfaces import TextFeatures
+from tests.networks.nearness import ONE_BACKWARD, TWO_BACKWARDS, assert_near
 from torch_utils.ops.backend import using
 from torch_utils.ops.biline import biline_decode, biline_render, formula, pack_pixels, reference
 from torch_utils.ops.biline.packing import mlp_shapes, refinement_shapes, unpack
@@ -243,6 +244,8 @@ def test_modulated_linear_and_its_gradients(dtype, channels, outputs, spectral):
         rand(outputs),
     ]
 
+    cotangent = maker(seed=3)(2, 65, outputs)
+
     def run(function, wide):
         tensors = [t.double() if wide else t for t in single] + (
             [spectrum.to(torch.complex128) if wide else spectrum] if spectral else []
@@ -251,18 +254,21 @@ def test_modulated_linear_and_its_gradients(dtype, channels, outputs, spectral):
         y = function(
             *tensors[:4], spectrum=tensors[4] if spectral else None, demodulate=True, activate=True
         )
-        cotangent = maker(seed=3)(*y.shape).to(y.dtype)
-        return [y, *torch.autograd.grad(y, tensors, cotangent)]
+        return [y, *torch.autograd.grad(y, tensors, cotangent.to(y.dtype))]
 
     def fused(*args, **options):
         return linear_formula.modulated_linear(*args, gain=linear_reference.LEAKY_GAIN, **options)
 
+    # Rounding decides the sign of results near 0, and so the slope of leaky ReLU. One other slope
+    # among the 650 of the smallest layer changes gradients by 2 to 9 %. So none may depend on it.
+    y = run(linear_reference.modulated_linear, True)[0].detach()
+    cotangent[y.abs() < 0.05 * y.square().mean().sqrt()] = 0
     poison_allocator()
     for a, p, e in zip(
         run(fused, False),
         run(linear_reference.modulated_linear, False),
         run(linear_reference.modulated_linear, True),
-        strict=False,
+        strict=True,
     ):
         parts = [torch.view_as_real(t) if t.is_complex() else t for t in (a, p, e)]
         # The factor is 3 in float32, because the FFTs of plain PyTorch are nearly exact there.
@@ -305,15 +311,13 @@ def test_generator_step_equals_the_references(name):
                 image.square().mean(), list(generator.parameters()), allow_unused=True
             )
             with torch.no_grad():
-                results.append(
-                    [
-                        image.detach(),
-                        generator(z, text, View(height=40, width=56)),
-                        *(g for g in grads if g is not None),
-                    ]
-                )
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3 * max(float(a.abs().max()), 1e-3))
+                again = generator(z, text, View(height=40, width=56))
+            found = [g for g in grads if g is not None]
+            results.append(([image.detach(), again], found))
+    (pictures, grads), (expected_pictures, expected_grads) = reversed(results)
+    for a, b in zip(expected_pictures, pictures, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3 * float(a.abs().max()))
+    assert_near(grads, expected_grads, ONE_BACKWARD)
 
 
 def test_path_length_step_equals_the_references():
@@ -329,9 +333,9 @@ def test_path_length_step_equals_the_references():
             grads = torch.autograd.grad(
                 first.square().sum().sqrt(), list(generator.parameters()), allow_unused=True
             )
-            results.append([first.detach(), *(g for g in grads if g is not None)])
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(b, a, rtol=2e-3, atol=2e-3 * max(float(a.abs().max()), 1e-3))
+            results.append((first, [g for g in grads if g is not None]))
+    assert_near([results[1][0]], [results[0][0]], TWO_BACKWARDS)
+    assert_near(results[1][1], results[0][1], TWO_BACKWARDS)
 
 
 def test_r1_step_equals_the_references():
