@@ -14,6 +14,9 @@ from typing import Any
 # Messages of compute-sanitizer if it cannot work: on some virtual machines it has no access to the
 # GPU, on others no access to the program.
 REFUSALS = ("Device not supported", "terminated before first instrumented API call")
+# Lines that programs of the check print: the number and name of a case of `kernels`, the end of all
+# cases, and the name of a case that `sanitize` could not check.
+LINE_OF_CASE, ALL_DONE, NOT_CHECKED = "case {}: {}", "all cases done", "NOT CHECKED "
 # Variants of the benchmarks that depend on PyTorch's compiler. They may fail.
 YARDSTICKS = ("compile",)
 LABELS = ("generator", "op", "part", "resolution", "batch", "dtype", "variant")
@@ -84,12 +87,29 @@ def of_benchmark(record: dict[str, Any] | None, output: Sequence[str]) -> Findin
 
 
 def of_sanitizer(record: dict[str, Any] | None, output: Sequence[str]) -> Findings:
-    """The results in the summary that compute-sanitizer prints at its end."""
+    """The results in the output of `benchmarks.gpu_check.sanitize`.
+
+    A summary counts an internal error of the sanitizer as one error or hazard. It is reported as
+    such, with the case in which it happened, and the summary fails the check only for more.
+    """
     for refusal in REFUSALS:
         if any(refusal in line for line in output):
             return Findings(refused=f"compute-sanitizer cannot work here: {refusal}")
-    summary_of = re.compile("(ERROR|RACECHECK) SUMMARY")
-    summaries = [line.strip("= \n") for line in output if summary_of.search(line)]
-    clean = re.compile(r"SUMMARY: 0 (errors|hazards displayed)")
-    failures = tuple(line for line in summaries if not clean.search(line))
-    return Findings(failures, tuple(line for line in summaries if clean.search(line)))
+    failures, notes, case, internal = [], [], "before the first case", 0
+    for line in (line.strip("= \n") for line in output):
+        summary = re.match(r"(ERROR|RACECHECK) SUMMARY: (\d+)", line)
+        if line.startswith("case "):
+            case = line.partition(": ")[2]
+        elif "Internal Sanitizer Error" in line:
+            internal += 1
+            failures.append(f"{case}: {line}")
+        elif line.startswith(NOT_CHECKED) and not any(case in failure for failure in failures):
+            failures.append(line)
+        elif summary:
+            found = int(summary[2])
+            if found > internal:
+                failures.append(line)
+            elif not found:
+                notes.append(line)
+            internal = 0
+    return Findings(tuple(failures), tuple(notes))

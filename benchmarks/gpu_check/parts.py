@@ -38,7 +38,8 @@ def sanitizer(tool: str, flags: str = "") -> tuple[str, ...]:
     ours = [word for name in kernel_names() for word in ("--kernel-name", f"kns={name}")]
     fixed = "--error-exitcode 9 --report-api-errors no --print-limit 5"
     words = f"--tool {tool} {flags} {fixed}".split()
-    return ("{sanitizer}", *words, *ours, *module("gpu_check.kernels", "--device {device}"))
+    kernels = module("gpu_check.kernels", "--device {device}")
+    return (*module("gpu_check.sanitize"), "{sanitizer}", *words, *ours, *kernels)
 
 
 # Give each tensor an allocation of exactly its size, so that reads past its end are detected.
