@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from docs.figure_records import Record, markdown, only
+from docs.gpu_tables import gpu_forward, gpu_operators, gpu_training
 
 
 def table(record: Record) -> str:
@@ -391,5 +392,8 @@ TABLES: dict[str, Callable[..., str]] = {
         floors,
         sensitivity,
         small_encoders,
+        gpu_forward,
+        gpu_operators,
+        gpu_training,
     )
 }

@@ -2,7 +2,7 @@
 
 The slope of leaky ReLU jumps at 0. Where its input is as near to 0 as a rounding error, two correct
 computations may take different slopes, and then the gradients of whole tensors differ. Parameters
-changed by 1e-7 of their size, on one CPU, change norms of gradients by up to: 0.8 % in one backward
+changed by 1e-6 of their size, on one CPU, change norms of gradients by up to: 0.8 % in one backward
 of `eidgan`, 1.2 % where its path length is differentiated, 5 % in a training step of `debug`. With
 `smooth_activations` they change by less than 0.1 %.
 """
