@@ -36,18 +36,21 @@ def smooth_activations() -> Iterator[None]:
 Tensors = Mapping[str, torch.Tensor] | Sequence[torch.Tensor]
 
 
+def _named(tensors: Tensors) -> dict[str, torch.Tensor]:
+    pairs = tensors.items() if isinstance(tensors, Mapping) else enumerate(tensors)
+    return {str(name): value.detach().cpu().double() for name, value in pairs}
+
+
 def assert_near(actual: Tensors, expected: Tensors, tolerance: float) -> None:
     """The norm of each error is small relative to the norm of the tensor.
 
     For small tensors it is compared with 1/1000 of the largest norm. So do not mix pictures and
     gradients in one call.
     """
-    if not isinstance(expected, Mapping):
-        actual, expected = dict(enumerate(actual)), dict(enumerate(expected))
-    assert actual.keys() == expected.keys()
-    exact = {name: value.detach().cpu().double() for name, value in expected.items()}
-    largest = max(value.norm() for value in exact.values())
+    found, exact = _named(actual), _named(expected)
+    assert found.keys() == exact.keys()
+    largest = max(float(value.norm()) for value in exact.values())
     for name, value in exact.items():
-        error = (actual[name].detach().cpu().double() - value).norm()
-        allowed = tolerance * max(value.norm(), 1e-3 * largest)
+        error = float((found[name] - value).norm())
+        allowed = tolerance * max(float(value.norm()), 1e-3 * largest)
         assert error <= allowed, f"{name}: error {error:.2g}, allowed {allowed:.2g}"
