@@ -122,6 +122,11 @@ def _names(text: str) -> tuple[str, ...]:
     type=click.Choice(["auto", "cuda", "ref"]),
     help="Operators: CUDA kernels, plain PyTorch (ref), or CUDA kernels where they run (auto).",
 )
+@click.option(
+    "--cuda-graph",
+    type=click.Choice(["auto", "on", "off"]),
+    help="Run the steps on one GPU as CUDA graphs: faster, with more memory. on: or do not start.",
+)
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")
 @click.option(

@@ -52,6 +52,15 @@ class TextFeatures:
             *(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self))
         )
 
+    def padded(self, multiple: int) -> TextFeatures:
+        """The same features with masked zeros up to the next multiple of that many tokens."""
+        missing = -self.words.shape[1] % multiple
+        return replace(
+            self,
+            words=functional.pad(self.words, (0, 0, 0, missing)),
+            mask=functional.pad(self.mask, (0, missing)),
+        )
+
     def perturbed(self, normal: torch.Tensor, noise: float) -> TextFeatures:
         """The same features with noise on the sentence embeddings s.
 

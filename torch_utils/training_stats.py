@@ -14,8 +14,8 @@ class Collector:
     """Sums and counts of named values. Call `report` at any time and `flush` once a tick."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, int | torch.Tensor] = {}
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int | torch.Tensor] = {}
 
     def report(self, name: str, values: torch.Tensor, *, finite_only: bool = False) -> None:
         """Add every element of `values` (any shape, any device) to the mean of `name`.
@@ -26,8 +26,14 @@ class Collector:
         if finite_only:
             finite = values.isfinite()
             values, count = values.masked_fill(~finite, 0.0), finite.sum()
-        self._sums[name] = self._sums.get(name, 0) + values.sum()
-        self._counts[name] = self._counts.get(name, 0) + count
+        self.sums[name] = self.sums.get(name, 0) + values.sum()
+        self.counts[name] = self.counts.get(name, 0) + count
+
+    def merge(self, other: Collector) -> None:
+        """Add the sums and counts of another collector, which stays as it is."""
+        for name, total in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0) + total
+            self.counts[name] = self.counts.get(name, 0) + other.counts[name]
 
     def flush(self) -> dict[str, float]:
         """Return the mean over all ranks of every name since the last flush, and start anew.
@@ -35,9 +41,9 @@ class Collector:
         Names are in the order of their first report. A name without a counted element is left out.
         This is a collective call that waits for the device.
         """
-        counts = {name: int(count) for name, count in self._counts.items()}
-        local = {name: (float(total), counts[name]) for name, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
+        counts = {name: int(count) for name, count in self.counts.items()}
+        local = {name: (float(total), counts[name]) for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
         merged: dict[str, tuple[float, int]] = {}
         for part in gather_objects(local):
             for name, (total, count) in part.items():

@@ -179,6 +179,9 @@ class TrainConfig:
     checkpoint_minutes: a checkpoint is also written at the first tick after this time.
     keep_latest: how many checkpoints are kept; with 1, there is none before a damaged one.
     metric_num: generated pictures of a metric during training.
+    cuda_graph: whether the steps run as CUDA graphs, which start the kernels of a step much faster
+        than Python does (docs/performance.md). auto = where that is possible; on = if it is not
+        possible, the run does not start.
     precision: auto = bf16 where the device is fast at it (`torch_utils.precision`).
     nan_policy: a step whose gradients are not finite is never applied. At the next tick the run
         stops (stop), goes on (skip; 100 such steps in a row stop the run), or returns to the last
@@ -217,6 +220,7 @@ class TrainConfig:
     init_from: str | None = None
     nan_policy: Literal["stop", "skip", "rollback"] = "stop"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    cuda_graph: Literal["auto", "on", "off"] = "off"
     ops: Literal["auto", "cuda", "ref"] = "auto"
     device: str = "auto"
     workers: NotNegativeInt = 2
@@ -385,5 +389,5 @@ MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
 RESUMABLE = (
     *("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks"),
     *("checkpoint_minutes", "keep_latest", "metrics", "metric_num", "nan_policy", "ops", "device"),
-    *("workers", "report_to", "generator.text_noise"),
+    *("cuda_graph", "workers", "report_to", "generator.text_noise"),
 )

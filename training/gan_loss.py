@@ -298,7 +298,8 @@ class GanLoss:
         mean_length: over the batch of all ranks []. taken: [], bool; False = the step was skipped.
         """
         after = self._path_length_mean_after(mean_length)
-        self.path_length_mean = torch.where(taken, after, self.path_length_mean)
+        # In place: a CUDA graph of the step reads the mean at its address.
+        self.path_length_mean.copy_(torch.where(taken, after, self.path_length_mean))
 
     def _path_length_mean_after(self, length: torch.Tensor) -> torch.Tensor:
         """The running mean of path lengths after an update by the mean `length` [] of a batch."""

@@ -200,6 +200,7 @@ def _fake_trainer(config: TrainConfig) -> tuple[MeteredTrainer, LiveMemory, Fake
     """A trainer on fake tensors, and the memory that holds them."""
     encoder = load_encoder(config.text_encoder, weights=False) if config.needs_encoder else None
     texts = None if encoder is None else _Texts(encoder)
+    config = replace(config, cuda_graph="off")  # the estimate is of a step without graphs
     trainer = MeteredTrainer(config, encoder, torch.device("cpu"), texts)
     memo: dict[int, Any] = {}
     mode, meter = FakeTensorMode(allow_non_fake_inputs=True), LiveMemory()

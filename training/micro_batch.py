@@ -1,9 +1,12 @@
-"""`MicroBatch`: the rows of a step's batch that one forward pass processes, and their draws."""
+"""`MicroBatch`: the rows of a step's batch that one forward pass processes, and their draws.
+
+`HeldMicroBatch` holds them in tensors that stay in place from step to step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -58,3 +61,53 @@ class MicroBatch:
     def _slice(self, draws: torch.Tensor) -> torch.Tensor:
         """The rows of this micro batch out of draws for the whole batch."""
         return to_device(draws[self.rows], self.images.device)
+
+
+class HeldMicroBatch(MicroBatch):
+    """A micro batch whose pictures, texts and draws stay at the same addresses, for CUDA graphs.
+
+    It starts with copies of the tensors of `micro`, which has no patches. The first request for
+    random numbers draws them; `refill` draws them again for another step.
+    """
+
+    def __init__(self, micro: MicroBatch) -> None:
+        assert micro.patches is None
+        text = micro.text
+        if text is not None:
+            text = TextFeatures(*(getattr(text, f.name).clone() for f in fields(text)))
+        super().__init__(micro.images.clone(), text, micro.rows, micro.batch, micro.stream)
+        self._source = micro
+        self._draws: dict[tuple[str, str, tuple[int, ...]], torch.Tensor] = {}
+
+    def refill(self, micro: MicroBatch) -> None:
+        """Take over the pictures, the texts and the random streams of a micro batch.
+
+        All shapes must be those of the first micro batch.
+        """
+        self._source = micro
+        self.images.copy_(micro.images)
+        if self.text is not None and micro.text is not None:
+            for f in fields(self.text):
+                getattr(self.text, f.name).copy_(getattr(micro.text, f.name))
+        for (kind, purpose, shape), values in self._draws.items():
+            values.copy_(self._drawn(kind, purpose, shape))
+
+    def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        return self._held("normal", purpose, tuple(shape))
+
+    def uniform(self, purpose: str, width: int) -> torch.Tensor:
+        return self._held("uniform", purpose, (width,))
+
+    def large_normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        return self._held("large_normal", purpose, tuple(shape))
+
+    def _held(self, kind: str, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
+        key = kind, purpose, shape
+        if key not in self._draws:
+            self._draws[key] = self._drawn(*key)
+        return self._draws[key].clone()  # the caller may change the numbers in place
+
+    def _drawn(self, kind: str, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if kind == "uniform":
+            return self._source.uniform(purpose, *shape)
+        return getattr(self._source, kind)(purpose, shape)

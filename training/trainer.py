@@ -7,6 +7,7 @@ same machine and number of threads, a step on a CPU repeats to the last bit.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,7 @@ from training.ema import Ema, PowerAverages
 from training.gan_loss import GanLoss
 from training.micro_batch import MicroBatch
 from training.optimize import Player
+from training.step_graph import TOKENS, StepPlan, step_graphs
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Trainer:
     """The networks, optimisers and averages of a run on one rank.
 
     `objects` are those whose state is saved in a checkpoint.
+
+    `graphs` are the CUDA graphs of the step, or None; `graphs_line` tells the user about them.
 
     encoder: the frozen encoder, whose image tower ConD and ConG use.
     text_encoder: gives the features of captions, for example from a cache; None = `encoder`.
@@ -100,6 +104,7 @@ class Trainer:
             config.precision,
             keep_fakes=self.rounds == 1,
         )
+        self.graphs, self.graphs_line = step_graphs(config, device, self.rounds, self.generator)
 
     @property
     def objects(self) -> dict:
@@ -126,6 +131,12 @@ class Trainer:
         boxes: where the images lie in their pictures, float64 [batch / ranks, 3] on the CPU
             (`datasets.patches`); None for whole pictures.
         """
+        with contextlib.nullcontext() if self.graphs is None else self.graphs.capture.stream():
+            self._step(images, captions, boxes)
+
+    def _step(
+        self, images: torch.Tensor, captions: Sequence[str], boxes: torch.Tensor | None
+    ) -> None:
         config, index = self.config, self.progress.images // self.config.batch
         assert (boxes is not None) == bool(config.patches.side), "the loader draws the patches"
         for player in (self.player_d, self.player_g):
@@ -133,25 +144,30 @@ class Trainer:
         self.loss.view = View.square(config.side_at(self.progress.images))
         micro_batches = self._split(images, captions, boxes)
 
-        # Step of D.
         regularise = index % config.loss.r1_interval == 0
-        discriminator_loss = partial(self.loss.discriminator_loss, regularise=regularise)
-        self._play(self.player_d, micro_batches, discriminator_loss)
+        contrast = index % config.loss.cong_interval == 0
+        lengths = bool(config.loss.path_length and index % config.loss.path_length_interval == 0)
+        plan = None
+        if self.graphs is not None:
+            penalise = bool(config.loss.r1_gamma and regularise)
+            kind = (self.loss.view, penalise, bool(config.loss.cong and contrast), lengths)
+            plan = self.graphs.plan(kind, micro_batches[0])
+        play = partial(self._play, micro_batches=micro_batches, plan=plan)
+
+        # Step of D.
+        play(self.player_d, loss=partial(self.loss.discriminator_loss, regularise=regularise))
 
         # Step of G. The centre of truncation is averaged with the decay of the averaged weights.
-        contrast = index % config.loss.cong_interval == 0
         generator_loss = partial(self.loss.generator_loss, contrast=contrast)
-        tokens, taken = self._play(self.player_g, micro_batches, generator_loss)
+        tokens, taken = play(self.player_g, loss=generator_loss)
         assert tokens is not None  # generator_loss returns their sum
         centre = self.generator.tokens_mean
         decay = self.ema.decay(self.progress.images + config.batch, config.batch)
         centre.lerp_(torch.where(taken, tokens, centre), 1 - decay)
 
         # Second step of G, for the path length.
-        if config.loss.path_length and index % config.loss.path_length_interval == 0:
-            length, length_taken = self._play(
-                self.player_g, micro_batches, self.loss.path_length_loss
-            )
+        if lengths:
+            length, length_taken = play(self.player_g, loss=self.loss.path_length_loss)
             assert length is not None  # path_length_loss returns their sum
             self.loss.track_path_length(length, length_taken)
             taken = taken | length_taken
@@ -199,30 +215,43 @@ class Trainer:
         if not self.config.reads_text:
             return None
         assert self.text_encoder is not None  # TrainConfig.needs_encoder is True
-        return self.text_encoder.encode_text(captions).to(self.device)
+        text = self.text_encoder.encode_text(captions).to(self.device)
+        return text if self.graphs is None else text.padded(TOKENS)
 
     def _play(
         self,
         player: Player,
         micro_batches: list[MicroBatch],
         loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
+        plan: StepPlan | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """One optimiser step of a player.
 
         loss: micro batch -> (its mean loss [], a sum over its rows of any shape, or None).
+        plan: runs the loss and its backward pass as a CUDA graph, in place of `micro_batches`.
 
         Returns the mean of the sums over the batch of all ranks, or None, and whether the step was
         taken: [], bool.
         """
-        player.begin()
         self.discriminator.requires_grad_(player is self.player_d)
+        if plan is None:
+            player.begin()
+            total = self._backward(micro_batches, loss)
+        else:
+            total = plan.play(player, self.loss, partial(self._backward, [plan.micro], loss))
+        taken = player.step(self.collector)
+        return None if total is None else sum_over_ranks(total) / self.config.batch, taken
+
+    def _backward(
+        self,
+        micro_batches: list[MicroBatch],
+        loss: Callable[[MicroBatch], tuple[torch.Tensor, torch.Tensor | None]],
+    ) -> torch.Tensor | None:
+        """Add the gradients of all micro batches -> the sum of the losses' sums, or None."""
         totals: list[torch.Tensor] = []
         for micro in micro_batches:
             value, total = loss(micro)
             (value * (self.micro_size / self.config.batch)).backward()
             if total is not None:
                 totals.append(total)
-        taken = player.step(self.collector)
-        if not totals:
-            return None, taken
-        return sum_over_ranks(sum(totals[1:], start=totals[0])) / self.config.batch, taken
+        return sum(totals[1:], start=totals[0]) if totals else None

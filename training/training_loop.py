@@ -165,6 +165,8 @@ class TrainingLoop:
             f"operators: {check_backend(config.ops, self.device)}; "
             f"precision: {resolve(self.device, config.precision)}"
         )
+        if self.trainer.graphs_line:
+            print(self.trainer.graphs_line)
         if resumed is not None:
             print(f"Resumed from {resumed.name} at {progress.images} images.")
         else:
