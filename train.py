@@ -125,7 +125,8 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option(
     "--cuda-graph",
     type=click.Choice(["auto", "on", "off"]),
-    help="Run the steps on one GPU as CUDA graphs: faster, with more memory. on: or do not start.",
+    help="Run training steps as CUDA graphs, which start faster. auto: where that is possible. on: "
+    "otherwise the run does not start.",
 )
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each rank.")

@@ -2,11 +2,12 @@
 
 A step is `Trainer.step`: everything but reading pictures, encoding captions and writing files. The
 pictures are noise, and the text features are random. Variants: `eager` is plain PyTorch
-(`--ops ref`), `ours` uses our kernels.
+(`--ops ref`), `ours` uses our kernels, and `graph` runs `ours` as CUDA graphs (`--cuda-graph on`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,23 @@ from dnnlib.errors import UserError
 from torch_utils.ops.backend import using
 from training.trainer import Trainer
 
-OPS = {"eager": "ref", "ours": "auto"}
+# The operators and the graphs of a variant: the values of --ops and --cuda-graph.
+VARIANTS = {"eager": ("ref", "off"), "ours": ("auto", "off"), "graph": ("auto", "on")}
 
 
-def step(name: str, batch: int, device: str, precision: str, ops: str) -> Callable[[], None]:
-    """A function that runs one step of a recipe at its full resolution."""
+def step(name: str, batch: int, device: str, precision: str, variant: str) -> Callable[[], None]:
+    """A function that runs one step of a recipe at its full resolution.
+
+    Its first call runs so many steps that every graph is captured.
+    """
+    ops, cuda_graph = VARIANTS[variant]
     base = replace(
-        recipe(name), batch=batch, precision=precision, start_resolution=0, start_kimg=0.0
+        recipe(name),
+        batch=batch,
+        precision=precision,
+        start_resolution=0,
+        start_kimg=0.0,
+        cuda_graph=cuda_graph,
     )
     encoder = EncodedTexts(base.text_encoder, batch)
     config = base.for_encoder(encoder.sentence_dim, encoder.word_dim)
@@ -36,9 +47,23 @@ def step(name: str, batch: int, device: str, precision: str, ops: str) -> Callab
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
     captions = [f"picture number {i} of noise" for i in range(batch)]
 
+    loss = config.loss
+    period = math.lcm(
+        loss.r1_interval if loss.r1_gamma else 1,
+        loss.path_length_interval if loss.path_length else 1,
+    )
+    # The third step of a kind captures it (training/step_graph.py).
+    captures = 1 if trainer.graphs is None else 3 * period
+
     def run() -> None:
-        with using(ops):
-            trainer.step(images, captions)
+        nonlocal captures
+        try:
+            with using(ops):
+                for _ in range(captures):
+                    trainer.step(images, captions)
+        except UserError as error:  # a failed capture, which becomes a row of the table
+            raise RuntimeError(str(error)) from error
+        captures = 1
 
     return run
 
@@ -47,7 +72,13 @@ def step(name: str, batch: int, device: str, precision: str, ops: str) -> Callab
 @click.option("--recipes", default="eidgan-flowers64", show_default=True, metavar="A,B")
 @click.option("--batches", default="16,64,256", show_default=True, metavar="N,N")
 @click.option("--precisions", default="fp32", show_default=True, metavar="A,B", help="fp32, bf16.")
-@click.option("--variants", default="eager,ours", show_default=True, metavar="A,B")
+@click.option(
+    "--variants",
+    default="eager,ours,graph" if torch.cuda.is_available() else "eager,ours",
+    show_default=True,
+    metavar="A,B",
+    help="eager, ours, graph.",
+)
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 @timing_options(seconds=5.0)
 def main(
@@ -63,16 +94,16 @@ def main(
     """Time the training step of recipes at several batch sizes."""
     arguments = dict(locals())
     chosen = variants.split(",")
-    unknown = sorted(set(chosen) - set(OPS))
+    unknown = sorted(set(chosen) - set(VARIANTS))
     if unknown:
-        raise UserError(f"--variants {unknown[0]}: expected some of {', '.join(OPS)}")
+        raise UserError(f"--variants {unknown[0]}: expected some of {', '.join(VARIANTS)}")
     bench = Bench("recipe_step", arguments)
     for name in recipes.split(","):
         for precision in precisions.split(","):
             for batch in numbers(batches):
                 bench.case(
                     {"recipe": name, "batch": batch},
-                    {ops: step(name, batch, device, precision, OPS[ops]) for ops in chosen},
+                    {one: step(name, batch, device, precision, one) for one in chosen},
                     images=batch,
                     dtype=precision,
                 )
