@@ -49,6 +49,11 @@ FROZEN = replace(
 )
 
 
+@pytest.fixture(autouse=True)
+def _deterministic(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
 class Padded(HashedEncoder):
     """Texts of the length that graphs pad them to, so that sums have the same order."""
 
@@ -98,7 +103,7 @@ def compare(config, number, phases):
         for name, part in plain.objects.items():
             part.load_state_dict(state[name])
         before = {name: value.detach().clone() for name, value in parameters(plain).items()}
-        with no_tf32(), torch.backends.cudnn.flags(deterministic=True):
+        with no_tf32():
             steps(graphed, 1)
             steps(plain, 1)
         logged = graphed.collector.flush()
