@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -32,14 +33,8 @@ def step(name: str, batch: int, device: str, precision: str, variant: str) -> Ca
     Its first call runs so many steps that every graph is captured.
     """
     ops, cuda_graph = VARIANTS[variant]
-    base = replace(
-        recipe(name),
-        batch=batch,
-        precision=precision,
-        start_resolution=0,
-        start_kimg=0.0,
-        cuda_graph=cuda_graph,
-    )
+    changes: dict[str, Any] = {"precision": precision, "cuda_graph": cuda_graph}
+    base = replace(recipe(name), batch=batch, start_resolution=0, start_kimg=0.0, **changes)
     encoder = EncodedTexts(base.text_encoder, batch)
     config = base.for_encoder(encoder.sentence_dim, encoder.word_dim)
     trainer = Trainer(config, encoder, torch.device(device))
