@@ -232,7 +232,7 @@ class StepGraphs:
 def step_graphs(
     config: TrainConfig, device: torch.device, rounds: int, generator: Generator
 ) -> tuple[StepGraphs | None, str]:
-    """The graphs of a run, and a line about them for the log; the line may be empty.
+    """The graphs of a run, and the end of a log line about them, which may be empty.
 
     Raises `UserError` if `--cuda-graph on` is not possible.
     """
@@ -240,11 +240,10 @@ def step_graphs(
         return None, ""
     reason = obstacle(config, device, rounds, generator)
     if reason is None:
-        return StepGraphs(CudaCapture(device)), "Training steps run as CUDA graphs."
+        return StepGraphs(CudaCapture(device)), "; CUDA graphs: on"
     if config.cuda_graph == "on":
         raise UserError(f"--cuda-graph on: {reason}; take --cuda-graph auto")
-    line = f"Training steps run without CUDA graphs: {reason}." if device.type == "cuda" else ""
-    return None, line
+    return None, f"; CUDA graphs: off, {reason}" if device.type == "cuda" else ""
 
 
 def obstacle(

@@ -64,7 +64,7 @@ class Trainer:
 
     `objects` are those whose state is saved in a checkpoint.
 
-    `graphs` are the CUDA graphs of the step, or None; `graphs_line` tells the user about them.
+    `graphs` are the CUDA graphs of the step, or None; `graphs_note` is about them, for the log.
 
     encoder: the frozen encoder, whose image tower ConD and ConG use.
     text_encoder: gives the features of captions, for example from a cache; None = `encoder`.
@@ -104,7 +104,7 @@ class Trainer:
             config.precision,
             keep_fakes=self.rounds == 1,
         )
-        self.graphs, self.graphs_line = step_graphs(config, device, self.rounds, self.generator)
+        self.graphs, self.graphs_note = step_graphs(config, device, self.rounds, self.generator)
 
     @property
     def objects(self) -> dict:

@@ -163,10 +163,8 @@ class TrainingLoop:
             f"{self.device.type} x {world_size()}; batch {config.batch} = {world_size()} x "
             f"{self.trainer.rounds} x {self.trainer.micro_size}; "
             f"operators: {check_backend(config.ops, self.device)}; "
-            f"precision: {resolve(self.device, config.precision)}"
+            f"precision: {resolve(self.device, config.precision)}{self.trainer.graphs_note}"
         )
-        if self.trainer.graphs_line:
-            print(self.trainer.graphs_line)
         if resumed is not None:
             print(f"Resumed from {resumed.name} at {progress.images} images.")
         else:

@@ -227,8 +227,8 @@ def test_what_cannot_be_captured_is_said(changes, device, rounds, reason):
     config = replace(recipe("debug"), **changes).for_encoder(64, 64)
     generator = config.build_generator()
     assert reason in (obstacle(config, device, rounds, generator) or "")
-    graphs, line = step_graphs(replace(config, cuda_graph="auto"), device, rounds, generator)
-    assert graphs is None and (reason in line) == (device == CUDA)
+    graphs, note = step_graphs(replace(config, cuda_graph="auto"), device, rounds, generator)
+    assert graphs is None and (reason in note) == (device == CUDA)
     assert step_graphs(replace(config, cuda_graph="off"), device, rounds, generator) == (None, "")
     with pytest.raises(UserError, match="--cuda-graph on: "):
         step_graphs(replace(config, cuda_graph="on"), device, rounds, generator)
