@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from docs.figure_records import Record, markdown, only
-from docs.gpu_tables import gpu_forward, gpu_operators, gpu_training
+from docs import gpu_tables
 
 
 def table(record: Record) -> str:
@@ -392,8 +392,9 @@ TABLES: dict[str, Callable[..., str]] = {
         floors,
         sensitivity,
         small_encoders,
-        gpu_forward,
-        gpu_operators,
-        gpu_training,
+        gpu_tables.gpu_forward,
+        gpu_tables.gpu_operators,
+        gpu_tables.gpu_recipe_step,
+        gpu_tables.gpu_training,
     )
 }

@@ -57,3 +57,17 @@ def gpu_training(record: Record) -> str:
         rows.append([f"{side} x {side}, batch {ours['batch']}", *cells, faster, *memory])
     header = ["Training step of `eidgan`, bf16", "eager, ms", "ours, ms", "eager over ours"]
     return markdown([*header, "MiB, eager", "MiB, ours"], rows)
+
+
+def gpu_recipe_step(record: Record) -> str:
+    """Milliseconds of a recipe's training step, from Python and as CUDA graphs."""
+    rows = []
+    for batch in dict.fromkeys(row["batch"] for row in record["rows"]):
+        eager, graph = (
+            only(record["rows"], batch=batch, variant=variant) for variant in ("eager", "graph")
+        )
+        cells = [f"{row['ms']:.0f}" for row in (eager, graph)]
+        rate = f"{1000 / graph['ms_per_image']:,.0f}"
+        rows.append([str(batch), *cells, _times(eager["ms"], graph["ms"]), rate])
+    header = ["Batch", "from Python, ms", "as CUDA graphs, ms", "faster", "images/s as CUDA graphs"]
+    return markdown(header, rows)

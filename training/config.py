@@ -220,7 +220,7 @@ class TrainConfig:
     init_from: str | None = None
     nan_policy: Literal["stop", "skip", "rollback"] = "stop"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    cuda_graph: Literal["auto", "on", "off"] = "off"
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
     ops: Literal["auto", "cuda", "ref"] = "auto"
     device: str = "auto"
     workers: NotNegativeInt = 2
