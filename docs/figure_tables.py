@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from docs.figure_records import Record, markdown, only
 from docs import gpu_tables
+from docs.figure_records import Record, markdown, only
 
 
 def table(record: Record) -> str:
