@@ -174,10 +174,8 @@ def eidgan_flowers64() -> TrainConfig:
             saturation=0.0,
             cutout=0.0,
         ),
-        batch=16,
+        batch=64,
         kimg=60.0,
-        start_resolution=32,
-        start_kimg=30.0,
         snapshot_ticks=10,
     )
 

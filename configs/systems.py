@@ -98,8 +98,6 @@ def _swap(generator: str, base: TrainConfig) -> TrainConfig:
         if isinstance(base.generator, EidganConfig) and isinstance(config, StyleOptions):
             shared["mapping_lr_multiplier"] = base.generator.mapping_lr_multiplier
         config = replace(config, **shared, **_FLOWERS_SIZES[generator])
-    if base.start_resolution and hasattr(config, "resolution"):  # draws one size only in training
-        base = replace(base, start_resolution=0, start_kimg=0.0)
     return replace(base, generator=config)
 
 
