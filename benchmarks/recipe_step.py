@@ -66,7 +66,7 @@ def step(name: str, batch: int, device: str, precision: str, variant: str) -> Ca
 @click.command()
 @click.option("--recipes", default="eidgan-flowers64", show_default=True, metavar="A,B")
 @click.option("--batches", default="16,64,256", show_default=True, metavar="N,N")
-@click.option("--precisions", default="fp32", show_default=True, metavar="A,B", help="fp32, bf16.")
+@click.option("--dtypes", default="fp32", show_default=True, metavar="A,B", help="fp32, bf16.")
 @click.option(
     "--variants",
     default="eager,ours,graph" if torch.cuda.is_available() else "eager,ours",
@@ -79,7 +79,7 @@ def step(name: str, batch: int, device: str, precision: str, variant: str) -> Ca
 def main(
     recipes: str,
     batches: str,
-    precisions: str,
+    dtypes: str,
     variants: str,
     device: str,
     rounds: int,
@@ -94,7 +94,7 @@ def main(
         raise UserError(f"--variants {unknown[0]}: expected some of {', '.join(VARIANTS)}")
     bench = Bench("recipe_step", arguments)
     for name in recipes.split(","):
-        for precision in precisions.split(","):
+        for precision in dtypes.split(","):
             for batch in numbers(batches):
                 bench.case(
                     {"recipe": name, "batch": batch},

