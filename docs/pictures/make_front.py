@@ -24,7 +24,7 @@ from networks.snapshot import Snapshot
 from torch_utils.pictures import grid
 from torch_utils.tensors import to_uint8
 
-PROMPT, SEED = "a pink flower with many layered petals", 3
+PROMPT, SEED = "a pink flower with many layered petals", 7
 PROMPTS = (
     "this flower has purple petals with a yellow center",
     "a pink flower with many layered petals",
