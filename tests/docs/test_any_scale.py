@@ -105,7 +105,7 @@ def test_each_word_of_the_table_is_used():
 @pytest.mark.multi_process
 def test_the_commands_of_the_page(folder, network32, openmoji32):
     fixed = {
-        "runs/flowers64": str(network32),
+        "flowers64": str(network32),
         "data/flowers64.zip": str(openmoji32),
         "flower.png": str(folder / "flower.png"),
     }
