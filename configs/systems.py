@@ -20,6 +20,7 @@ from configs.eidgan import eidgan_coco256, eidgan_flowers64, eidgan_openmoji64
 from networks.discriminators import (
     DcganDiscriminatorConfig,
     DiscriminatorConfig,
+    FrozenFeaturesConfig,
     Stylegan2DiscriminatorConfig,
     WaveletDiscriminatorConfig,
 )
@@ -78,8 +79,9 @@ def _unconditional(base: TrainConfig, **loss: Any) -> LossConfig:
 
 def _residual(base: TrainConfig) -> DiscriminatorConfig:
     own = base.discriminator
-    if not isinstance(own, WaveletDiscriminatorConfig):
-        return own  # flowers64: all systems share the discriminator
+    if _shares_all(base):
+        return own
+    assert isinstance(own, WaveletDiscriminatorConfig)
     return Stylegan2DiscriminatorConfig(
         resolution=own.resolution,
         channel_base=own.channel_base,
@@ -90,14 +92,20 @@ def _residual(base: TrainConfig) -> DiscriminatorConfig:
     )
 
 
+def _shares_all(base: TrainConfig) -> bool:
+    """Whether the systems share even the discriminator and the optimisers: on flowers64."""
+    return isinstance(base.discriminator, FrozenFeaturesConfig)
+
+
 def _swap(generator: str, base: TrainConfig) -> TrainConfig:
     """Nothing but the generator changes."""
     config = preset(generator if base.resolution == 256 else f"{generator}-small")
-    if base.recipe == "eidgan-flowers64":
-        shared: dict[str, Any] = {"text_noise": base.generator.text_noise}
-        if isinstance(base.generator, EidganConfig) and isinstance(config, StyleOptions):
-            shared["mapping_lr_multiplier"] = base.generator.mapping_lr_multiplier
-        config = replace(config, **shared, **_FLOWERS_SIZES[generator])
+    if _shares_all(base):
+        assert isinstance(base.generator, EidganConfig)
+        config = replace(config, text_noise=base.generator.text_noise, **_FLOWERS_SIZES[generator])
+        if isinstance(config, StyleOptions):
+            rate = base.generator.mapping_lr_multiplier
+            config = replace(config, mapping_lr_multiplier=rate)
     return replace(base, generator=config)
 
 
@@ -117,7 +125,7 @@ def _stylegan2clip(base: TrainConfig) -> TrainConfig:
 
 
 def _vqcgan(base: TrainConfig) -> TrainConfig:
-    if base.recipe == "eidgan-flowers64":
+    if _shares_all(base):
         return _swap("vqcgan", base)
     adam = AdamConfig(lr=0.0002, beta1=0.5, beta2=0.999)
     width = (2048, 256) if base.resolution == 64 else (8192, 512)
