@@ -7,6 +7,8 @@ come, one line for each:
 
     of the view | {} s <- 2026-11-26-cpu-explorer: rows/case=new prompt/first_s
 
+A line that begins with blanks continues the one before it.
+
 The left side is a piece of the page, with `{}` in place of each figure; it occurs once. The figure
 keeps the number of decimals that it has in the page. The right side names a record and, for each
 `{}`, the place of its value, separated by semicolons. A record is `benchmarks/results/NAME.json`,
@@ -145,7 +147,7 @@ def pages() -> dict[str, Path]:
 def recorded(text: str) -> Iterator[tuple[int, int, str]]:
     """(start, end, new text) of every figure that the comment at the end of a page names."""
     for comment in SOURCES.finditer(text):
-        for line in comment["lines"].splitlines():
+        for line in re.sub(r"\n +", " ", comment["lines"]).splitlines():
             piece, arrow, source = line.partition(" <- ")
             record, colon, places = source.partition(": ")
             holes = piece.count("{}")

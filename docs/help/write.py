@@ -33,10 +33,10 @@ def page(module: str) -> str:
     """The help of a command, followed by that of its subcommands."""
     command = importlib.import_module(module).main
     name = f"python -m {module}" if "." in module else f"python {module}.py"
-    context = click.Context(command, info_name=name, max_content_width=110, terminal_width=110)
+    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
     parts = [command.get_help(context)]
     for sub in getattr(command, "commands", {}).values():
-        inner = click.Context(sub, info_name=sub.name, parent=context, terminal_width=110)
+        inner = click.Context(sub, info_name=sub.name, parent=context, terminal_width=100)
         parts.append(sub.get_help(inner))
     return "\n\n".join(parts) + "\n"
 
