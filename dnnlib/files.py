@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from dnnlib.errors import UserError
 from dnnlib.ownership import Rule, refuse_foreign
 from dnnlib.text import parse_json
@@ -134,6 +136,27 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
                 "make sure that no second process uses it",
                 flush=True,
             )
+        yield
+
+
+@contextlib.contextmanager
+def in_turn(target: str | os.PathLike) -> Iterator[None]:
+    """Run the block while no other process runs it for the same `target`, and wait until then.
+
+    For what several processes would compute at the same time, such as a cache. The lock is a hidden
+    file beside the target. Where the file system has no locks, the block runs at once. Raises
+    `UserError` if the folder of the target cannot be written.
+    """
+    target = Path(target)
+    make_folder(target.parent)
+    lock = FileLock(target.parent / f".{target.name}.{LOCK.lstrip('.')}")
+    with contextlib.ExitStack() as held:
+        with writing(target), contextlib.suppress(NotImplementedError):
+            try:
+                held.enter_context(lock.acquire(timeout=0))
+            except Timeout:
+                print(f"{target}: another process computes it; waiting for it", file=sys.stderr)
+                held.enter_context(lock.acquire())
         yield
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dnnlib.errors import UserError
-from dnnlib.files import atomic_path
+from dnnlib.files import atomic_path, in_turn
 from dnnlib.ownership import whole_folder
 from networks.interfaces import TextEncoder, TextFeatures
 from torch_utils.tensors import to_device
@@ -68,8 +68,9 @@ class CachedTextEncoder:
         assert len(captions) > 0, "a text cache needs at least one caption"
         folder = Path(cache_dir) / f"text-{cache_key(encoder.id, captions)}"
         if not folder.is_dir():
-            with atomic_path(folder, folder=True, ours=whole_folder(lambda _: _FILES)) as temporary:
-                _write(encoder, _storage_order(captions), temporary)
+            with in_turn(folder):
+                if not folder.is_dir():  # no other process has computed it in the meantime
+                    _compute(encoder, captions, folder)
         return cls(encoder, captions, folder)
 
     def encode_text(self, captions: Sequence[str]) -> TextFeatures:
@@ -112,6 +113,11 @@ class CachedTextEncoder:
 def _storage_order(captions: Iterable[str]) -> list[str]:
     """Distinct captions, short ones first, so that batches of neighbours need little padding."""
     return sorted(set(captions), key=lambda caption: (len(caption), caption))
+
+
+def _compute(encoder: TextEncoder, captions: Sequence[str], folder: Path) -> None:
+    with atomic_path(folder, folder=True, ours=whole_folder(lambda _: _FILES)) as temporary:
+        _write(encoder, _storage_order(captions), temporary)
 
 
 def _write(encoder: TextEncoder, captions: list[str], folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -68,9 +72,41 @@ def test_a_second_build_reads_the_disk(tmp_path):
     CachedTextEncoder.build(Counting(), CAPTIONS, tmp_path)
     encoder = Counting()
     again = CachedTextEncoder.build(encoder, list(reversed(CAPTIONS)) + CAPTIONS[:3], tmp_path)
-    assert encoder.asked == [] and len(list(tmp_path.iterdir())) == 1
+    assert encoder.asked == [] and len(list(tmp_path.glob("text-*"))) == 1
     again.encode_text(CAPTIONS)
     assert encoder.asked == []
+
+
+def test_builds_at_the_same_time_compute_it_once(tmp_path, capfd, monkeypatch):
+    """Trainings that start together on one data set; a lock acts on threads as on processes."""
+    encoder = Counting()
+    inside, ready = threading.Event(), threading.Event()
+    write = cache._write
+
+    def slow_write(*arguments):
+        inside.set()
+        assert ready.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(cache, "_write", slow_write)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(CachedTextEncoder.build, encoder, CAPTIONS, tmp_path)
+        assert inside.wait(60)
+        others = [
+            pool.submit(CachedTextEncoder.build, encoder, CAPTIONS, tmp_path) for _ in range(2)
+        ]
+        said = ""
+        while said.count("waiting for it") < 2:
+            said += capfd.readouterr().err
+            time.sleep(0.01)
+        ready.set()
+        built = [first.result(60), *(other.result(60) for other in others)]
+    assert sorted(encoder.asked) == sorted(set(CAPTIONS))
+    for each in built:
+        assert torch.equal(
+            each.lookup(["a red icon of a bird"]).sentence,
+            built[0].lookup(["a red icon of a bird"]).sentence,
+        )
 
 
 def test_words_are_packed_without_padding(tmp_path):
@@ -101,7 +137,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
     encoder = Dies()
     with pytest.raises(KeyboardInterrupt):
         CachedTextEncoder.build(encoder, [f"caption {i}" for i in range(300)], tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert all(path.suffix == ".lock" for path in tmp_path.iterdir())
 
 
 def test_a_damaged_folder_is_named_with_the_remedy(tmp_path):
