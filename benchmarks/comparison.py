@@ -20,7 +20,7 @@ from benchmarks.comparison_scores import Run, by_recipe, check_comparable, read_
 from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
-from dnnlib.files import make_folder, write_text
+from dnnlib.files import make_folder, read_json, write_text
 from dnnlib.ownership import refuse_foreign, starting_with
 from metrics.evaluations import evaluations_named
 from metrics.pictures.image_sets import image_set
@@ -58,18 +58,14 @@ SVG_HEAD = (
 IS_CURVES, IS_GRID = starting_with(SVG_HEAD), png_with("rows", "prompts")
 
 
-def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
-    """Learning curves as SVG, with a line for each run and a colour for each recipe.
+def curves_svg(curves: dict[str, list[list[tuple[float, float]]]], title: str) -> str:
+    """Learning curves as SVG, with a line for each curve and a colour for each name.
 
-    groups: runs by recipe. title: the metric. Raises `UserError` if no run has a curve.
+    curves: curves of points (kimg, value) by name, with at least one point. title: the metric.
     """
     bottom, top, right = 40, 30, 220  # margins in pixels
     width, height = WIDTH - LEFT - right, HEIGHT - top - bottom
-    points = [point for runs in groups.values() for run in runs for point in run.curve]
-    if not points:
-        raise UserError(
-            "no run has a learning curve; train with --metrics, or name another one by --curve"
-        )
+    points = [point for group in curves.values() for curve in group for point in curve]
     longest = max(x for x, _ in points) or 1
     low, high = min(0, *(y for _, y in points)), max(y for _, y in points)
     high = high if high > low else low + 1
@@ -91,11 +87,11 @@ def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
             f'<line x1="{LEFT}" x2="{end}" y1="{py}" y2="{py}" stroke="#ddd"/>'
         )
     # The curves and the legend.
-    for index, (name, runs) in enumerate(groups.items()):
+    for index, (name, group) in enumerate(curves.items()):
         colour = COLOURS[index % len(COLOURS)]
-        for run in runs:
-            curve = " ".join(place(*point) for point in run.curve)
-            parts.append(f'<polyline fill="none" stroke="{colour}" points="{curve}"/>')
+        for curve in group:
+            line = " ".join(place(*point) for point in curve)
+            parts.append(f'<polyline fill="none" stroke="{colour}" points="{line}"/>')
         y = top + 16 * index
         parts.append(
             f'<line x1="{end + 12}" x2="{end + 32}" y1="{y}" y2="{y}" '
@@ -107,16 +103,16 @@ def curves_svg(groups: dict[str, list[Run]], title: str) -> str:
 
 
 def sample_grid(
-    groups: dict[str, list[Run]], data: str, path: Path, device: torch.device
+    groups: dict[str, list[Run]], data: str, path: Path, device: torch.device, *, real: bool
 ) -> list[str]:
     """Write a grid of samples and return its prompts.
 
-    The first row has real pictures, each further row samples of one recipe (its first run). All
-    rows have the same prompts and latent seeds, one in each column.
+    Each row has samples of one recipe (its first run). With `real`, a row of real pictures is
+    above them. All rows have the same prompts and latent seeds, one in each column.
     """
     dataset = TextImageDataset(data, split="test")
     chosen = image_set(dataset, num_images=10, seed=0)
-    images = [dataset[item].image for item in chosen.items]
+    images = [dataset[item].image for item in chosen.items] if real else []
     for runs in groups.values():
         snapshot = Snapshot.from_pretrained(runs[0].folder)
         stream = iterate_images(
@@ -131,7 +127,10 @@ def sample_grid(
     save_png(
         path,
         grid(images, len(chosen)),
-        {"rows": "\n".join(["real pictures", *groups]), "prompts": "\n".join(chosen.prompts)},
+        {
+            "rows": "\n".join([*["real pictures"] * real, *groups]),
+            "prompts": "\n".join(chosen.prompts),
+        },
         ours=IS_GRID,
     )
     return list(chosen.prompts)
@@ -159,6 +158,24 @@ def sample_grid(
     show_default=True,
     help="Metric of the learning curves, which the runs computed in training.",
 )
+@click.option(
+    "--pairs",
+    default="",
+    metavar="A:B,C:D",
+    help="Recipes whose difference is stated with its confidence interval.",
+)
+@click.option(
+    "--costs",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Record of benchmarks.recipe_step, for the processor time of a step.",
+)
+@click.option(
+    "--real/--no-real",
+    default=True,
+    show_default=True,
+    help="Show real pictures in the grid; not for data whose licence forbids it.",
+)
 @click.option("--note", default="", help="A line for the page, such as date, hardware and commit.")
 @click.option(
     "--out",
@@ -174,6 +191,9 @@ def main(
     metrics: str,
     num_images: int | None,
     curve: str,
+    pairs: str,
+    costs: Path | None,
+    real: bool,
     note: str,
     out: str,
     device: str,
@@ -190,12 +210,29 @@ def main(
     ]
     check_comparable(runs)
     groups = by_recipe(runs)
+    compared = parse_pairs(pairs, groups)
+    steps = read_json(costs)["rows"] if costs else []
     make_folder(pictures)
-    curves = curves_svg(groups, curve)
-    prompts = sample_grid(groups, data, grid_path, torch_device)
-    write_text(curves_path, curves, ours=IS_CURVES)
-    write_text(Path(out), page(groups, names, curve, prompts, "pictures", note), ours=is_page)
+    if any(run.curve for run in runs):
+        curves = {name: [run.curve for run in group] for name, group in groups.items()}
+        write_text(curves_path, curves_svg(curves, curve), ours=IS_CURVES)
+    prompts = sample_grid(groups, data, grid_path, torch_device, real=real)
+    text = page(
+        groups, names, curve, prompts, "pictures", note, pairs=compared, steps=steps, real=real
+    )
+    write_text(Path(out), text, ours=is_page)
     click.echo(out)
+
+
+def parse_pairs(text: str, groups: dict[str, list[Run]]) -> list[tuple[str, str]]:
+    """'A:B,C:D' -> [(A, B), (C, D)]. Raises `UserError` for a recipe without a run."""
+    pairs = []
+    for part in filter(None, text.split(",")):
+        first, colon, second = part.partition(":")
+        if not colon or {first, second} - groups.keys():
+            raise UserError(f"--pairs: {part} is not RECIPE:RECIPE of {', '.join(groups)}")
+        pairs.append((first, second))
+    return pairs
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from scipy.stats import t as student
 
@@ -129,9 +129,7 @@ def score_table(groups: Groups, metrics: list[str]) -> list[str]:
                 for number, (key, _) in enumerate(numbered, start=1)
                 if key[:2] == (name, metric)
             )
-            cells.append(
-                spread(values_of(runs, metric)) + marks if applies(metric, runs) else "no text"
-            )
+            cells.append(_cell(runs, metric) + marks if applies(metric, runs) else "no text")
         seeds = ", ".join(str(run.seed) for run in runs)
         size = f"{counts['params'] / 1e6:.2f} | {counts['macs'] / 1e9:.2f}"
         hours = spread([run.hours for run in runs])
@@ -139,6 +137,65 @@ def score_table(groups: Groups, metrics: list[str]) -> list[str]:
     for number, ((name, metric, note), missing) in enumerate(numbered, start=1):
         seeds = ", ".join(map(str, missing))
         lines += ["", f"[{number}] `{name}`, seed {seeds}, `{metric}`: {note}"]
+    return lines
+
+
+def _cell(runs: list[Run], metric: str) -> str:
+    """The spread of a metric over the runs of a recipe; of precision and recall, that of both."""
+    recall = [run.scores[metric].get("recall") for run in runs]
+    also = "" if None in recall else f"; recall {spread(recall)}"
+    return spread(values_of(runs, metric)) + also
+
+
+def differences(groups: Groups, metrics: list[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A table of the differences A - B of the means of recipes, with confidence intervals.
+
+    The interval is that of `Scatter.least`, with the number of seeds of each of the two recipes.
+    """
+    lines = ["| A - B | " + " | ".join(f"`{name}`" for name in metrics) + " |"]
+    lines.append("|---|" + "---|" * len(metrics))
+    for first, second in pairs:
+        cells = []
+        for metric in metrics:
+            samples = {name: values_of(runs, metric) for name, runs in groups.items()}
+            known = [[v for v in sample if v is not None] for sample in samples.values()]
+            a, b = samples[first], samples[second]
+            pooled = scatter(known, 1)
+            if pooled is None or None in (*a, *b):
+                cells.append("-")
+                continue
+            means = [statistics.mean(cast(list[float], sample)) for sample in (a, b)]
+            half = pooled.least * math.sqrt((1 / len(a) + 1 / len(b)) / 2)
+            apart = abs(means[0] - means[1]) > half
+            text = f"{means[0] - means[1]:+.3g} ± {half:.2g}"
+            if metric == "kid_lite2" and means[1]:
+                text += f" ({(means[0] / means[1] - 1):+.0%})"
+            cells.append(f"**{text}**" if apart else text)
+        lines.append(f"| `{first}` - `{second}` | {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        f"After ± stands half the {CONFIDENCE:.0%} confidence interval of a difference. A "
+        "difference in bold is larger. For `kid_lite2` the difference is also given as a share of "
+        "B.",
+    ]
+
+
+def costs(groups: Groups, steps: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of the time of a training step, from the rows of `benchmarks.recipe_step`.
+
+    The last column compares with the first recipe of the table.
+    """
+    by_recipe = {row["recipe"]: row for row in steps}
+    rows = [by_recipe[name] for name in groups if name in by_recipe]
+    if not rows:
+        return []
+    lines = ["| Recipe | ms an image | of the first |", "|---|---|---|"]
+    lines += [
+        f"| `{row['recipe']}` | {row['ms_per_image']:.3g} | "
+        f"{row['ms_per_image'] / rows[0]['ms_per_image']:.2f} |"
+        for row in rows
+    ]
     return lines
 
 
@@ -272,9 +329,19 @@ def training_settings(groups: Groups) -> str:
             "Not compared with a recipe, because this version has none of that name: "
             f"{', '.join(unknown)}."
         )
+    parts = ("discriminator.", "loss.", "optimizer_")
+    shared = all(
+        run.options.get(key) == runs[0].options.get(key)
+        for run in runs
+        for key in run.options.keys() | runs[0].options.keys()
+        if key.startswith(parts)
+    )
     pieces.append(
-        "Discriminators, losses and optimisers differ between recipes where [configs](configs.md) "
-        "says so: a row is a system, not a generator alone."
+        "Discriminator, losses and optimisers are the same for all: nothing but the generator "
+        "differs."
+        if shared
+        else "Discriminators, losses and optimisers differ between recipes where "
+        "[configs](configs.md) says so: a row is a system, not a generator alone."
     )
     return " ".join(pieces)
 
@@ -314,13 +381,23 @@ def cautions(groups: Groups, metrics: list[str]) -> list[str]:
 
 
 def page(
-    groups: Groups, metrics: list[str], curve: str, prompts: list[str], pictures: str, note: str
+    groups: Groups,
+    metrics: list[str],
+    curve: str,
+    prompts: list[str],
+    pictures: str,
+    note: str,
+    *,
+    pairs: Sequence[tuple[str, str]] = (),
+    steps: Sequence[dict[str, Any]] = (),
+    real: bool = True,
 ) -> str:
     """The whole page in Markdown.
 
     groups: runs by recipe, in order. curve: metric of the learning curves. prompts: those of the
     picture grid. pictures: folder of the two figures, relative to the page. note: a line on the
-    runs, or ''.
+    runs, or ''. pairs: recipes for `differences`. steps: rows for `costs`. real: whether the grid
+    begins with real pictures.
     """
     runs = [run for group in groups.values() for run in group]
     dataset = runs[0].scores[metrics[0]]["dataset"]
@@ -348,19 +425,14 @@ def page(
         "",
         *ranking(groups, metrics),
         "",
-        "## Learning curves",
-        "",
-        f"![`{curve}` over kimg]({pictures}/comparison-curves.svg)",
-        "",
-        f"A point is computed from at most {runs[0].options['metric_num']} pictures "
-        "(`metric_num`), the table from the numbers above, so the two cannot be compared. Points "
-        "without a value are left out.",
-        "",
+        *(["## Pairs", "", *differences(groups, metrics, pairs), ""] if pairs else []),
+        *(["## Time of a training step", "", *costs(groups, steps), ""] if steps else []),
+        *_curves(curve, pictures, runs),
         "## Pictures",
         "",
         f"![Sample grids]({pictures}/comparison.png)",
         "",
-        "Rows: real pictures, then "
+        f"Rows: {'real pictures, then ' if real else ''}"
         + ", ".join(f"`{name}`" for name in groups)
         + " (first seed). A column has one prompt and one latent seed. The latents of a column "
         "differ, because their shapes differ between systems. Prompts: "
@@ -369,6 +441,22 @@ def page(
         "",
     ]
     return "\n".join(map(_wrapped, pieces))
+
+
+def _curves(curve: str, pictures: str, runs: Sequence[Run]) -> list[str]:
+    """The section of the learning curves; nothing if no run has one."""
+    if not any(run.curve for run in runs):
+        return []
+    return [
+        "## Learning curves",
+        "",
+        f"![`{curve}` over kimg]({pictures}/comparison-curves.svg)",
+        "",
+        f"A point is computed from at most {runs[0].options['metric_num']} pictures "
+        "(`metric_num`), the table from the numbers above, so the two cannot be compared. Points "
+        "without a value are left out.",
+        "",
+    ]
 
 
 def _wrapped(line: str) -> str:

@@ -1,12 +1,12 @@
 """Recipes of the other systems and of EIDGAN's ablations: `<system>-<data set and size>`.
 
-They share EIDGAN's data and schedule, so that the generators can be compared. On openmoji64 and
-coco256 the systems with text also share EIDGAN's discriminator and losses, with two exceptions:
+They share EIDGAN's data and schedule, so that the generators can be compared. At 64 x 64 nothing
+but the generator differs, and all generators have about the same number of multiply-adds. On
+coco256 the systems with text share EIDGAN's discriminator and losses, with two exceptions:
 stylegan2clip has StyleGAN2's residual discriminator, and vqcgan has the discriminator, the losses
-and the optimiser of DCGAN. On flowers64 nothing but the generator differs, and all generators have
-about the same number of multiply-adds. `creps` is the published unconditional network with
-end-point coordinates, path length regularisation and, but for flowers64, a residual discriminator.
-docs/configs.md has the table.
+and the optimiser of DCGAN. `creps` is the published unconditional network with end-point
+coordinates, path length regularisation and, on coco256, a residual discriminator. docs/configs.md
+has the table.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ BASES: dict[str, Callable[[], TrainConfig]] = {
     "flowers64": eidgan_flowers64,
 }
 
-# On flowers64: sizes with about the multiply-adds of EIDGAN there, 0.13 billion.
-_FLOWERS_SIZES: dict[str, dict[str, Any]] = {
-    "crepsclip": {"channels": (128, 128, 128, 128), "place": True, "output": "linear"},
-    "inrganclip": {"channel_base": 4096, "channel_max": 112, "output": "linear"},
-    "cipsclip": {"channels": 64, "output": "linear"},
-    "stylegan2clip": {"channel_base": 2048, "channel_max": 96, "output": "linear"},
+# At 64 x 64: sizes with about the multiply-adds of EIDGAN there, 0.13 billion.
+_SMALL_SIZES: dict[str, dict[str, Any]] = {
+    "crepsclip": {"channels": (128, 128, 128, 128), "place": True},
+    "inrganclip": {"channel_base": 4096, "channel_max": 112},
+    "cipsclip": {"channels": 64},
+    "stylegan2clip": {"channel_base": 2048, "channel_max": 96},
     "vqcgan": {"channel_base": 2560, "channel_max": 320},
 }
 
@@ -93,19 +93,19 @@ def _residual(base: TrainConfig) -> DiscriminatorConfig:
 
 
 def _shares_all(base: TrainConfig) -> bool:
-    """Whether the systems share even the discriminator and the optimisers: on flowers64."""
+    """Whether the systems share even the discriminator and the optimisers: at 64 x 64."""
     return isinstance(base.discriminator, FrozenFeaturesConfig)
 
 
 def _swap(generator: str, base: TrainConfig) -> TrainConfig:
     """Nothing but the generator changes."""
-    config = preset(generator if base.resolution == 256 else f"{generator}-small")
+    config: Any = preset(generator if base.resolution == 256 else f"{generator}-small")
     if _shares_all(base):
         assert isinstance(base.generator, EidganConfig)
-        config = replace(config, text_noise=base.generator.text_noise, **_FLOWERS_SIZES[generator])
+        config = replace(config, text_noise=base.generator.text_noise, **_SMALL_SIZES[generator])
         if isinstance(config, StyleOptions):
-            rate = base.generator.mapping_lr_multiplier
-            config = replace(config, mapping_lr_multiplier=rate)
+            shared = ("mapping_lr_multiplier", "output")
+            config = replace(config, **{name: getattr(base.generator, name) for name in shared})
     return replace(base, generator=config)
 
 
@@ -128,14 +128,13 @@ def _vqcgan(base: TrainConfig) -> TrainConfig:
     if _shares_all(base):
         return _swap("vqcgan", base)
     adam = AdamConfig(lr=0.0002, beta1=0.5, beta2=0.999)
-    width = (2048, 256) if base.resolution == 64 else (8192, 512)
     return replace(
         _swap("vqcgan", base),
         optimizer_g=adam,
         optimizer_d=adam,
         loss=LossConfig(r1_gamma=0.0, mismatch=1.0),
         discriminator=DcganDiscriminatorConfig(
-            resolution=base.resolution, channel_base=width[0], channel_max=width[1]
+            resolution=base.resolution, channel_base=8192, channel_max=512
         ),
     )
 
