@@ -1,7 +1,7 @@
 """Train every system and ablation with the same settings, for `benchmarks.comparison`.
 
-    python -m benchmarks.comparison_runs --data data/openmoji64.zip --outdir runs/comparison \\
-        --kimg 400 -- --batch 8
+    python -m benchmarks.comparison_runs --data data/flowers64.zip --outdir runs/comparison \\
+        --kimg 60 --seeds 0,1,2 -- --metrics none
 
 Each recipe and seed is one run of train.py, which gets the arguments after `--`. The command can be
 interrupted and repeated: finished runs stay as they are, and stopped runs resume.
@@ -24,7 +24,7 @@ from dnnlib.cores import num_cores
 from dnnlib.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ",".join(f"{system}-openmoji64" for system in ("eidgan", *SYSTEMS))
+RECIPES = ",".join(f"{system}-flowers64" for system in ("eidgan", *SYSTEMS))
 
 
 def train(recipe: str, seed: int, outdir: Path, arguments: list[str], threads: int) -> str | None:
@@ -74,7 +74,10 @@ def train(recipe: str, seed: int, outdir: Path, arguments: list[str], threads: i
 @click.option("--kimg", required=True, type=float, help="Length of every training.")
 @click.option("--seeds", default="0,1", show_default=True, metavar="N,N")
 @click.option(
-    "--recipes", default=RECIPES, show_default="all systems and ablations at 64 x 64", metavar="A,B"
+    "--recipes",
+    default=RECIPES,
+    show_default="all systems and ablations on flowers64",
+    metavar="A,B",
 )
 @click.option(
     "--jobs",

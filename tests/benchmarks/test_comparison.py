@@ -11,9 +11,11 @@ from functools import partial
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.comparison import main
+from benchmarks.comparison import main, parse_pairs
 from benchmarks.comparison_page import (
     cautions,
+    costs,
+    differences,
     notes,
     ranking,
     references,
@@ -381,3 +383,45 @@ def test_a_system_that_reads_no_text_has_no_text_scores(runs):
     assert not any(
         "trained with" in line for line in cautions({"c": groups["c"]}, ["clip_r_small"])
     )
+
+
+def test_a_difference_is_bold_where_it_is_larger_than_its_interval():
+    groups = scored("kid_lite2", a=[0.30, 0.32, 0.34], b=[0.40, 0.42, 0.44], c=[0.33, 0.35, 0.37])
+    lines = differences(groups, ["kid_lite2"], [("a", "b"), ("a", "c")])
+    # Deviation 0.02 with 6 degrees of freedom: 2.447 x 0.02 x sqrt(2 / 3) = 0.04.
+    assert lines[2] == "| `a` - `b` | **-0.1 ± 0.04 (-24%)** |"
+    assert lines[3] == "| `a` - `c` | -0.03 ± 0.04 (-9%) |"
+    single = scored("swd", a=[30.0], b=[40.0])
+    assert differences(single, ["swd"], [("a", "b")])[2] == "| `a` - `b` | - |"
+
+
+def test_precision_and_recall_share_a_cell(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "benchmarks.comparison_page.Snapshot.from_pretrained",
+        lambda folder: type(
+            "Fake",
+            (),
+            {"generator": type("G", (), {"config": preset("eidgan-tiny")}), "resolution": 32},
+        ),
+    )
+    groups = scored("pr_lite2", a=[{"value": 0.5, "recall": 0.1}, {"value": 0.7, "recall": 0.3}])
+    [row] = [line for line in score_table(groups, ["pr_lite2"]) if line.startswith("| `a`")]
+    assert "| 0.6 (0.5 to 0.7); recall 0.2 (0.1 to 0.3) |" in row
+
+
+def test_costs_compare_with_the_first_recipe_of_the_table():
+    steps = [{"recipe": "b", "ms_per_image": 30.0}, {"recipe": "a", "ms_per_image": 20.0}]
+    groups = scored("swd", a=[1.0], b=[1.0], c=[1.0])
+    assert costs(groups, steps)[2:] == ["| `a` | 20 | 1.00 |", "| `b` | 30 | 1.50 |"]
+    assert costs(scored("swd", c=[1.0]), steps) == []
+
+
+def test_pairs_name_recipes_that_have_runs():
+    groups = scored("swd", a=[1.0], b=[1.0])
+    assert parse_pairs("", groups) == [] and parse_pairs("a:b,b:a", groups) == [
+        ("a", "b"),
+        ("b", "a"),
+    ]
+    for wrong in ("a", "a:c"):
+        with pytest.raises(UserError, match="is not RECIPE:RECIPE of a, b"):
+            parse_pairs(wrong, groups)

@@ -1,0 +1,92 @@
+"""Put a snapshot among the networks that come with the repository, with its scores in its card.
+
+    python -m benchmarks.ship runs/long/network-snapshot-000320 flowers64 \\
+        --data data/flowers64.zip --license other --dataset "Oxford 102 Flower"
+
+The weights are stored in float16. The scores are those of the test split, which must not have
+chosen the snapshot (`benchmarks.learning_curve` chooses by the training split).
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.harness import RECORD, machine
+from dnnlib.console import report_user_errors
+from dnnlib.files import write_json
+from dnnlib.ownership import refuse_foreign
+from metrics.evaluations import evaluations_named
+from metrics.runner import evaluate, load_subject
+from networks.model_card import CardFields
+from networks.shipped_networks import FOLDER
+from networks.snapshot import Snapshot
+
+METRICS = "kid_lite2,swd,motif,ppd,pr_lite2,dc_lite2,clip_s_small_heldout,clip_r_small,scale_x2"
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR")
+@click.option("--license", "licence", required=True, help="Identifier of the Hugging Face Hub.")
+@click.option("--dataset", "datasets", multiple=True, help="Name of training data; repeatable.")
+@click.option("--metrics", default=METRICS, show_default=True, metavar="A,B")
+@click.option(
+    "--json",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the scores to this file.",
+)
+@report_user_errors
+def main(
+    source: Path,
+    name: str,
+    data: Path,
+    licence: str,
+    datasets: tuple[str, ...],
+    metrics: str,
+    path: Path | None,
+) -> None:
+    """Store the snapshot SOURCE as the network NAME."""
+    if path:
+        refuse_foreign(path, RECORD)
+    torch.set_num_threads(1)
+    folder = FOLDER / name
+    snapshot = Snapshot.from_pretrained(source)
+    snapshot.save_pretrained(folder, half=True)
+    scores = list(
+        evaluate(
+            load_subject(folder, torch.device("cpu")),
+            data,
+            evaluations_named(metrics.split(",")),
+            cache_dir=data.parent / ".cache",
+        )
+    )
+    # The float16 weights give the scores, and the hash of their file is in every record.
+    shipped = Snapshot.from_pretrained(folder)
+    card = CardFields(license=licence, datasets=datasets, scores=scores, network=name)
+    shipped.save_pretrained(folder, card, half=True)
+    if path:
+        write_json(
+            path,
+            {
+                "benchmark": "shipped network",
+                "date": datetime.date.today().isoformat(),
+                "network": name,
+                "info": shipped.info,
+                "rows": scores,
+                "machine": machine(torch.device("cpu")),
+            },
+            ours=RECORD,
+        )
+    for score in scores:
+        click.echo(f"{score['metric']:<22} {score['value']}")
+
+
+if __name__ == "__main__":
+    main()
