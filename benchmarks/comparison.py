@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.comparison_page import TITLE, page
 from benchmarks.comparison_scores import Run, by_recipe, check_comparable, read_run
+from benchmarks.harness import RECORD
 from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
@@ -128,7 +129,7 @@ def sample_grid(
         path,
         grid(images, len(chosen)),
         {
-            "rows": "\n".join([*["real pictures"] * real, *groups]),
+            "rows": "\n".join((["real pictures"] if real else []) + [*groups]),
             "prompts": "\n".join(chosen.prompts),
         },
         ours=IS_GRID,
@@ -168,7 +169,7 @@ def sample_grid(
     "--costs",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="Record of benchmarks.recipe_step, for the processor time of a step.",
+    help="Record of benchmarks.recipe_step, for the time of a training step.",
 )
 @click.option(
     "--real/--no-real",
@@ -204,18 +205,25 @@ def main(
     for target, ours in ((Path(out), is_page), (curves_path, IS_CURVES), (grid_path, IS_GRID)):
         refuse_foreign(target, ours)
     names = [row.name for row in evaluations_named([name.strip() for name in metrics.split(",")])]
+    evaluations_named([curve])
+    compared = parse_pairs(
+        pairs, {recipe_of(Path(folder)) for folder in folders} if pairs else set()
+    )
+    if costs and (fault := RECORD(costs)):
+        raise UserError(f"--costs: {costs} {fault}")
+    steps = read_json(costs) if costs else None
     torch_device = torch.device(device)
     runs = [
         read_run(Path(folder), data, names, num_images, curve, torch_device) for folder in folders
     ]
     check_comparable(runs)
     groups = by_recipe(runs)
-    compared = parse_pairs(pairs, groups)
-    steps = read_json(costs)["rows"] if costs else []
     make_folder(pictures)
     if any(run.curve for run in runs):
         curves = {name: [run.curve for run in group] for name, group in groups.items()}
         write_text(curves_path, curves_svg(curves, curve), ours=IS_CURVES)
+    else:
+        click.echo(f"No run has a curve of {curve}, so the page has none.", err=True)
     prompts = sample_grid(groups, data, grid_path, torch_device, real=real)
     text = page(
         groups, names, curve, prompts, "pictures", note, pairs=compared, steps=steps, real=real
@@ -224,13 +232,17 @@ def main(
     click.echo(out)
 
 
-def parse_pairs(text: str, groups: dict[str, list[Run]]) -> list[tuple[str, str]]:
+def recipe_of(folder: Path) -> str:
+    return read_json(folder / "training_options.json")["recipe"]
+
+
+def parse_pairs(text: str, recipes: set[str]) -> list[tuple[str, str]]:
     """'A:B,C:D' -> [(A, B), (C, D)]. Raises `UserError` for a recipe without a run."""
     pairs = []
-    for part in filter(None, text.split(",")):
+    for part in filter(None, text.replace(" ", "").split(",")):
         first, colon, second = part.partition(":")
-        if not colon or {first, second} - groups.keys():
-            raise UserError(f"--pairs: {part} is not RECIPE:RECIPE of {', '.join(groups)}")
+        if not colon or {first, second} - recipes:
+            raise UserError(f"--pairs: {part} is not RECIPE:RECIPE of {', '.join(sorted(recipes))}")
         pairs.append((first, second))
     return pairs
 

@@ -1,31 +1,29 @@
-"""The text of docs/comparison.md: score table, notes, reference values and ranking of runs.
-
-Recipes are ranked by the mean over seeds of each metric. The standard deviation over seeds is
-pooled over the recipes, because two seeds of one recipe hardly determine it.
-"""
+"""The text of docs/comparison.md: score table, notes, reference values and ranking of runs."""
 
 from __future__ import annotations
 
 import json
-import math
-import statistics
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
-
-from scipy.stats import t as student
+from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.comparison_scores import SETTINGS, Run, changes
-from metrics.evaluations import EVALUATIONS, PROTOCOLS_VERSION, badness, better
+from benchmarks.comparison_statistics import (
+    Groups,
+    applies,
+    differences,
+    ranking,
+    spread,
+    values_of,
+)
+from dnnlib.errors import UserError
+from metrics.evaluations import EVALUATIONS, PROTOCOLS_VERSION
 from metrics.measures.equivariance import Equivariance
 from metrics.measures.scale_consistency import ScaleConsistency
 from networks.coordinates import View
 from networks.describe import describe
 from networks.snapshot import Snapshot
 
-Groups = dict[str, list[Run]]
-CONFIDENCE = 0.95
 WIDTH = 100
 TITLE = "# Systems side by side"
 # Reference values that a record may hold, by key, with their description.
@@ -36,64 +34,6 @@ REFERENCE_VALUES = {
     "bicubic": "each picture enlarged bicubically in place of the large render, a ceiling",
     "enlarged": "renders at S enlarged bicubically",
 }
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """The scatter of one metric over seeds.
-
-    deviation: pooled standard deviation. freedom: its degrees of freedom. seeds: number of seeds of
-    the means that are compared.
-    """
-
-    deviation: float
-    freedom: int
-    seeds: int
-
-    @property
-    def least(self) -> float:
-        """The least significant difference of two means.
-
-        It is t x deviation x sqrt(2 / seeds), with the two-sided t quantile at `CONFIDENCE`.
-        """
-        quantile = float(student.ppf((1 + CONFIDENCE) / 2, self.freedom))
-        return quantile * self.deviation * math.sqrt(2 / self.seeds)
-
-
-def scatter(samples: Iterable[list[float]], seeds: int) -> Scatter | None:
-    """The scatter pooled over all samples with at least two values; None without such a sample.
-
-    samples: the values of each recipe. For samples of equal size, the pooled variance is the mean
-    of their variances.
-    """
-    repeated = [sample for sample in samples if len(sample) > 1]
-    freedom = sum(len(sample) - 1 for sample in repeated)
-    if not freedom:
-        return None
-    squares = sum((len(sample) - 1) * statistics.variance(sample) for sample in repeated)
-    return Scatter(math.sqrt(squares / freedom), freedom, seeds)
-
-
-def spread(values: Sequence[float | None]) -> str:
-    """'mean (least to greatest; N of M seeds)', or 'none' without a value.
-
-    The range is left out if all values are equal, the count if no value is None.
-    """
-    known = [value for value in values if value is not None]
-    if not known:
-        return "none"
-    facts = [f"{min(known):.4g} to {max(known):.4g}"] if min(known) < max(known) else []
-    facts += [f"{len(known)} of {len(values)} seeds"] if len(known) < len(values) else []
-    return f"{statistics.mean(known):.4g}" + (f" ({'; '.join(facts)})" if facts else "")
-
-
-def values_of(runs: list[Run], metric: str) -> list[float | None]:
-    return [run.scores[metric]["value"] for run in runs]
-
-
-def applies(metric: str, runs: list[Run]) -> bool:
-    """Whether the metric applies to the system: text metrics need a network that reads text."""
-    return runs[0].reads_text or not EVALUATIONS[metric].measure.needs_captions
 
 
 def notes(groups: Groups, metrics: list[str]) -> dict[tuple[str, str, str], list[int]]:
@@ -147,129 +87,35 @@ def _cell(runs: list[Run], metric: str) -> str:
     return spread(values_of(runs, metric)) + also
 
 
-def differences(groups: Groups, metrics: list[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """A table of the differences A - B of the means of recipes, with confidence intervals.
+def costs(groups: Groups, record: dict[str, Any]) -> list[str]:
+    """A table of the time of a training step, from a record of `benchmarks.recipe_step`.
 
-    The interval is that of `Scatter.least`, with the number of seeds of each of the two recipes.
+    Empty if the record has none of the recipes. Raises `UserError` if it has several rows of one.
     """
-    lines = ["| A - B | " + " | ".join(f"`{name}`" for name in metrics) + " |"]
-    lines.append("|---|" + "---|" * len(metrics))
-    for first, second in pairs:
-        cells = []
-        for metric in metrics:
-            samples = {name: values_of(runs, metric) for name, runs in groups.items()}
-            known = [[v for v in sample if v is not None] for sample in samples.values()]
-            a, b = samples[first], samples[second]
-            pooled = scatter(known, 1)
-            if pooled is None or None in (*a, *b):
-                cells.append("-")
-                continue
-            means = [statistics.mean(cast(list[float], sample)) for sample in (a, b)]
-            half = pooled.least * math.sqrt((1 / len(a) + 1 / len(b)) / 2)
-            apart = abs(means[0] - means[1]) > half
-            text = f"{means[0] - means[1]:+.3g} ± {half:.2g}"
-            if metric == "kid_lite2" and means[1]:
-                text += f" ({(means[0] / means[1] - 1):+.0%})"
-            cells.append(f"**{text}**" if apart else text)
-        lines.append(f"| `{first}` - `{second}` | {' | '.join(cells)} |")
-    return [
-        *lines,
-        "",
-        f"After ± stands half the {CONFIDENCE:.0%} confidence interval of a difference. A "
-        "difference in bold is larger. For `kid_lite2` the difference is also given as a share of "
-        "B.",
-    ]
-
-
-def costs(groups: Groups, steps: Sequence[dict[str, Any]]) -> list[str]:
-    """A table of the time of a training step, from the rows of `benchmarks.recipe_step`.
-
-    The last column compares with the first recipe of the table.
-    """
-    by_recipe = {row["recipe"]: row for row in steps}
-    rows = [by_recipe[name] for name in groups if name in by_recipe]
+    rows = [row for row in record["rows"] if row["recipe"] in groups and "problem" not in row]
     if not rows:
         return []
-    lines = ["| Recipe | ms an image | of the first |", "|---|---|---|"]
+    kinds = {(row["batch"], row["dtype"], row["variant"]) for row in rows}
+    if len(kinds) > 1:
+        raise UserError(
+            "--costs: the record has several batches, dtypes or variants; make one with a single "
+            "value of --batches, --dtypes and --variants"
+        )
+    [(batch, dtype, variant)] = kinds
+    lines = ["| Recipe | ms an image | relative to the first row |", "|---|---|---|"]
     lines += [
         f"| `{row['recipe']}` | {row['ms_per_image']:.3g} | "
         f"{row['ms_per_image'] / rows[0]['ms_per_image']:.2f} |"
         for row in rows
     ]
-    return lines
-
-
-def ranking(groups: Groups, metrics: list[str]) -> list[str]:
-    """One line for each metric with the recipes from best to worst, and a table of the scatter.
-
-    Recipes whose mean differs from the best one by less than the least significant difference are
-    named as not told apart from it.
-    """
-    lines, known = [], False
-    table = [
-        "| Metric | Standard deviation over seeds | Degrees of freedom | Seeds | "
-        "Least difference |",
-        "|---|---|---|---|---|",
-    ]
-    for metric in metrics:
-        values = {
-            name: values_of(runs, metric) for name, runs in groups.items() if applies(metric, runs)
-        }
-        known_values = {
-            name: [value for value in sample if value is not None]
-            for name, sample in values.items()
-        }
-        means = {
-            name: statistics.mean(known_values[name])
-            for name, sample in values.items()
-            if None not in sample
-        }
-        order = sorted(means, key=lambda name: badness(metric, means[name]))
-        # Take the smallest number of seeds of a ranked recipe. If the numbers differ, the least
-        # difference is then too large rather than too small.
-        num_seeds = min((len(values[name]) for name in order), default=1)
-        pooled = scatter(known_values.values(), num_seeds)
-        num_near = 1
-        if pooled and order:
-            best = means[order[0]]
-            num_near += sum(abs(means[name] - best) <= pooled.least for name in order[1:])
-        shown = [f"{name} {means[name]:.4g}" for name in order]
-        parts = (
-            [", ".join(shown)]
-            if num_near == 1
-            else [shown[0], "not told apart from the best: " + ", ".join(shown[1:num_near])]
-        )
-        parts += ["then " + ", ".join(shown[num_near:])] if 1 < num_near < len(shown) else []
-        missing = [name for name in values if name not in means]
-        direction = {"low": "less is better", "high": "more is better", "one": "1 is best"}
-        lines.append(
-            f"- `{metric}` ({direction[better(metric)]}): "
-            + ("; ".join(parts) or "nothing measured")
-            + (f". Not ranked, a seed has no value: {', '.join(missing)}" if missing else "")
-        )
-        table.append(
-            f"| `{metric}` | {pooled.deviation:.3g} | {pooled.freedom} | {pooled.seeds} | "
-            f"{pooled.least:.3g} |"
-            if pooled
-            else f"| `{metric}` | no recipe has two values | 0 | - | - |"
-        )
-        known = known or bool(pooled)
-    if not known:
-        return [
-            *lines,
-            "",
-            "No recipe has two seeds, so the spread over seeds is not known: differences here may "
-            "be chance.",
-        ]
     return [
+        "## Time of a training step",
+        "",
+        f"Elapsed time, batch {batch}, {dtype}, variant `{variant}`, one process on "
+        f"{record['machine']['device']} (`python -m benchmarks.recipe_step`):",
+        "",
         *lines,
         "",
-        *table,
-        "",
-        "The standard deviation is pooled over the recipes with at least two values; this assumes "
-        "that all recipes scatter alike. The least difference of two means is the two-sided "
-        f"{CONFIDENCE:.0%} t quantile x deviation x sqrt(2 / seeds). It holds for one pair that is "
-        "chosen before the comparison; of the many pairs here, some exceed it by chance.",
     ]
 
 
@@ -329,16 +175,15 @@ def training_settings(groups: Groups) -> str:
             "Not compared with a recipe, because this version has none of that name: "
             f"{', '.join(unknown)}."
         )
-    parts = ("discriminator.", "loss.", "optimizer_")
     shared = all(
         run.options.get(key) == runs[0].options.get(key)
         for run in runs
         for key in run.options.keys() | runs[0].options.keys()
-        if key.startswith(parts)
+        if key != "recipe" and not key.startswith("generator.")
     )
     pieces.append(
-        "Discriminator, losses and optimisers are the same for all: nothing but the generator "
-        "differs."
+        "All have the same discriminator, losses, optimisers and other settings: nothing but the "
+        "generator differs."
         if shared
         else "Discriminators, losses and optimisers differ between recipes where "
         "[configs](configs.md) says so: a row is a system, not a generator alone."
@@ -389,14 +234,14 @@ def page(
     note: str,
     *,
     pairs: Sequence[tuple[str, str]] = (),
-    steps: Sequence[dict[str, Any]] = (),
+    steps: dict[str, Any] | None = None,
     real: bool = True,
 ) -> str:
     """The whole page in Markdown.
 
     groups: runs by recipe, in order. curve: metric of the learning curves. prompts: those of the
     picture grid. pictures: folder of the two figures, relative to the page. note: a line on the
-    runs, or ''. pairs: recipes for `differences`. steps: rows for `costs`. real: whether the grid
+    runs, or ''. pairs: recipes for `differences`. steps: record for `costs`. real: whether the grid
     begins with real pictures.
     """
     runs = [run for group in groups.values() for run in group]
@@ -426,7 +271,7 @@ def page(
         *ranking(groups, metrics),
         "",
         *(["## Pairs", "", *differences(groups, metrics, pairs), ""] if pairs else []),
-        *(["## Time of a training step", "", *costs(groups, steps), ""] if steps else []),
+        *(costs(groups, steps) if steps else []),
         *_curves(curve, pictures, runs),
         "## Pictures",
         "",

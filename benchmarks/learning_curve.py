@@ -10,6 +10,7 @@ The record grows by a row for each snapshot, and a second call computes what is 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,17 @@ import click
 import torch
 
 from benchmarks.harness import RECORD, machine
+from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
-from dnnlib.files import read_json, sha256_of, write_json
+from dnnlib.files import read_json, write_json
 from dnnlib.ownership import refuse_foreign
-from metrics.evaluations import badness, evaluations_named
+from metrics.command import named_evaluations
+from metrics.evaluations import PROTOCOLS_VERSION, badness
 from metrics.measures.base import Evaluation
 from metrics.pictures.specifications import Split
 from metrics.runner import evaluate, load_subject
+from networks.snapshot import Snapshot
 
 METRICS = "kid_lite2,swd,motif,ppd,clip_s_small_heldout"
 CHOOSE = "swd,clip_s_small_heldout"
@@ -44,9 +48,12 @@ def on_split(evaluation: Evaluation, split: Split) -> Evaluation:
 def best(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
     """The row with the least sum of ranks; of equal sums, the one that is best in `metrics[0]`."""
 
+    def cost(metric: str, row: dict[str, Any]) -> float:
+        value = row["scores"].get(metric)  # None where pictures are not finite
+        return math.inf if value is None else badness(metric, value)
+
     def rank(metric: str, row: dict[str, Any]) -> int:
-        own = badness(metric, row["scores"][metric])
-        return sum(badness(metric, other["scores"][metric]) < own for other in rows)
+        return sum(cost(metric, other) < cost(metric, row) for other in rows)
 
     return min(rows, key=lambda row: (sum(rank(m, row) for m in metrics), rank(metrics[0], row)))
 
@@ -55,6 +62,7 @@ def scored(
     folder: Path, evaluations: Sequence[Evaluation], data: Path, num: int, cache: Path
 ) -> dict[str, Any]:
     """The row of a snapshot folder: its kimg, the hash of its weights, and its scores."""
+    snapshot = Snapshot.from_pretrained(folder)
     scores = {
         record["metric"]: record["value"]
         for record in evaluate(
@@ -62,21 +70,41 @@ def scored(
         )
     }
     return {
-        "kimg": read_json(folder / "config.json")["info"]["kimg"],
-        "snapshot_sha256": sha256_of(folder / "model.safetensors"),
+        "kimg": snapshot.info.get("kimg", 0),
+        "snapshot_sha256": snapshot.sha256,
         "scores": scores,
     }
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR")
-@click.option("--metrics", default=METRICS, show_default=True, metavar="A,B")
-@click.option("--choose", default=CHOOSE, show_default=True, metavar="A,B")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="ZIP|DIR",
+    help="The data set of the training.",
+)
+@click.option(
+    "--metrics", default=METRICS, show_default=True, metavar="A,B", help="Evaluations to compute."
+)
+@click.option(
+    "--choose",
+    default=CHOOSE,
+    show_default=True,
+    metavar="A,B",
+    help="Evaluations that choose the best snapshot, those of --metrics.",
+)
 @click.option(
     "--num-images", "num", default=500, show_default=True, help="Generated pictures a snapshot."
 )
-@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test"]),
+    default="train",
+    show_default=True,
+    help="Split of the captions and of the real pictures.",
+)
 @click.option(
     "--json",
     "path",
@@ -92,43 +120,55 @@ def main(
     """Score the snapshots of the folder RUN in their order."""
     refuse_foreign(path, RECORD)
     torch.set_num_threads(1)
-    names, deciding = metrics.split(","), choose.split(",")
-    if unknown := set(deciding) - set(names):
+    evaluations = [on_split(one, split) for one in named_evaluations(metrics)]
+    deciding = [one.name for one in named_evaluations(choose)]
+    if unknown := set(deciding) - {one.name for one in evaluations}:
         raise UserError(f"--choose: {', '.join(sorted(unknown))} is not among --metrics")
-    evaluations = [on_split(one, split) for one in evaluations_named(names)]
     folders = sorted(file.parent for file in run.glob("network-snapshot-*/config.json"))
     if not folders:
         raise UserError(f"{run}: has no snapshots; give the folder of a run")
-    settings = {"data": data.stem, "split": split, "num_images": num, "metrics": metrics}
+    dataset = TextImageDataset(data, split=split)
+    info = Snapshot.from_pretrained(folders[0]).info
+    settings = {
+        "recipe": info.get("recipe", ""),
+        "seed": info.get("seed", 0),
+        "data": dataset.name,
+        "content_hash": dataset.content_hash,
+        "protocols": PROTOCOLS_VERSION,
+        "split": split,
+        "num_images": num,
+        "metrics": ",".join(one.name for one in evaluations),
+    }
     rows: list[dict[str, Any]] = []
     if path.exists():
         earlier = read_json(path)
         if changed := [name for name in settings if earlier.get(name) != settings[name]]:
             raise UserError(
-                f"{path}: was made with another {', '.join(changed)}; name another file"
+                f"{path} was made with another value of {', '.join(changed)}; name another file"
             )
         rows = earlier["rows"]
+
+    def write() -> None:
+        record = {
+            "benchmark": "learning curve",
+            "date": datetime.date.today().isoformat(),
+            **settings,
+            "choose": choose,
+            "best_kimg": best(rows, deciding)["kimg"],
+            "rows": rows,
+            "machine": machine(torch.device("cpu")),
+        }
+        write_json(path, record, ours=RECORD)
+
     known = {row["snapshot_sha256"] for row in rows}
     for folder in folders:
-        if sha256_of(folder / "model.safetensors") in known:
+        if Snapshot.from_pretrained(folder).sha256 in known:
             continue
         row = scored(folder, evaluations, data, num, data.parent / ".cache")
         click.echo(row, err=True)
         rows = sorted([*rows, row], key=lambda row: row["kimg"])
-        write_json(
-            path,
-            {
-                "benchmark": "learning curve",
-                "date": datetime.date.today().isoformat(),
-                "recipe": read_json(folder / "config.json")["info"].get("recipe", ""),
-                **settings,
-                "choose": choose,
-                "best_kimg": best(rows, deciding)["kimg"],
-                "rows": rows,
-                "machine": machine(torch.device("cpu")),
-            },
-            ours=RECORD,
-        )
+        write()
+    write()
     click.echo(f"best: {best(rows, deciding)}")
 
 

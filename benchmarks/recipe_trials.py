@@ -32,8 +32,8 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.comparison_page import CONFIDENCE, Scatter, scatter, spread
 from benchmarks.comparison_scores import read_run
+from benchmarks.comparison_statistics import CONFIDENCE, Scatter, scatter, spread
 from benchmarks.harness import RECORD, machine
 from benchmarks.trial_runs import TrialRun, parse_trial
 from datasets.text_image import TextImageDataset

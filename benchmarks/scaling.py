@@ -63,10 +63,11 @@ WAYS = {
     "two ranks": (2, 1, False),
     "two ranks, overlapped": (2, 1, True),
 }
-BUCKET_BYTES = 1 << 20  # G has 9 MB of gradients, so DDP's 25 MB would be one bucket
+BUCKET_BYTES = 1 << 20  # G has 2.3 MB of gradients, so DDP's 25 MB would be one bucket
 # The target for two ranks as a multiple of the rate of one thread on the idle machine, by (number
 # of busy processes, batch).
-TARGETS = {(0, 8): 1.2, (0, 32): 1.6, (1, 8): 0.9, (1, 32): 0.9, (2, 8): 0.45, (2, 32): 0.45}
+# The discriminator compares groups of 8, so the smallest batch of two ranks is 16.
+TARGETS = {(0, 16): 1.2, (0, 64): 1.6, (1, 16): 0.9, (1, 64): 0.9, (2, 16): 0.45, (2, 64): 0.45}
 
 
 class Buckets:
@@ -193,7 +194,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--data", required=True, metavar="ARCHIVE", help="32 x 32 pictures with captions.")
-@click.option("--batches", default="8,32", show_default=True, metavar="N,N")
+@click.option("--batches", default="16,64", show_default=True, metavar="N,N")
 @click.option("--busy", default="0,1,2", show_default=True, help="Other processes, in turn.")
 @click.option("--seconds", default=3.0, show_default=True, help="Length of a way's turn.")
 @click.option("--rounds", default=3, show_default=True)

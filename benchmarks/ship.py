@@ -3,13 +3,15 @@
     python -m benchmarks.ship runs/long/network-snapshot-000320 flowers64 \\
         --data data/flowers64.zip --license other --dataset "Oxford 102 Flower"
 
-The weights are stored in float16. The scores are those of the test split, which must not have
-chosen the snapshot (`benchmarks.learning_curve` chooses by the training split).
+The weights are stored in float16. The scores are those of the test split, which must not have been
+used to choose the snapshot (`benchmarks.learning_curve` chooses by the training split).
 """
 
 from __future__ import annotations
 
 import datetime
+import re
+import tempfile
 from pathlib import Path
 
 import click
@@ -17,9 +19,10 @@ import torch
 
 from benchmarks.harness import RECORD, machine
 from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
-from metrics.evaluations import evaluations_named
+from metrics.command import named_evaluations
 from metrics.runner import evaluate, load_subject
 from networks.model_card import CardFields
 from networks.shipped_networks import FOLDER
@@ -53,24 +56,21 @@ def main(
     path: Path | None,
 ) -> None:
     """Store the snapshot SOURCE as the network NAME."""
+    if not re.fullmatch("[a-z0-9_-]+", name):
+        raise UserError(f"{name}: a network's name has small letters, digits, '-' and '_'")
     if path:
         refuse_foreign(path, RECORD)
+    evaluations = named_evaluations(metrics)
     torch.set_num_threads(1)
-    folder = FOLDER / name
-    snapshot = Snapshot.from_pretrained(source)
-    snapshot.save_pretrained(folder, half=True)
-    scores = list(
-        evaluate(
-            load_subject(folder, torch.device("cpu")),
-            data,
-            evaluations_named(metrics.split(",")),
-            cache_dir=data.parent / ".cache",
-        )
-    )
-    # The float16 weights give the scores, and the hash of their file is in every record.
-    shipped = Snapshot.from_pretrained(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        # The float16 weights give the scores, and the hash of their file is in every record.
+        folder = Path(temporary) / name
+        Snapshot.from_pretrained(source).save_pretrained(folder, half=True)
+        subject = load_subject(folder, torch.device("cpu"))
+        scores = list(evaluate(subject, data, evaluations, cache_dir=data.parent / ".cache"))
+        shipped = Snapshot.from_pretrained(folder)
     card = CardFields(license=licence, datasets=datasets, scores=scores, network=name)
-    shipped.save_pretrained(folder, card, half=True)
+    shipped.save_pretrained(FOLDER / name, card, half=True)
     if path:
         write_json(
             path,

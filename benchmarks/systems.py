@@ -6,7 +6,7 @@ Timings are interleaved, round by round, in one process, so that load by other p
 systems alike. A time is the median over the rounds. A forward is that of generate.py: from text
 features to pictures, float32, in the device's tiles. Memory is what a forward adds at its peak; on
 a CPU it is measured in a separate process. A training step is `Trainer.step` of the 64 x 64 recipe
-without R1 and with texts that are encoded before.
+with texts that are encoded before.
 """
 
 from __future__ import annotations
@@ -78,9 +78,8 @@ class EncodedTexts:
 
 
 def training_step(name: str, batch: int, device: torch.device) -> Callable[[], None]:
-    """A function that runs one training step of the 64 x 64 recipe on noise, without R1."""
-    base = recipe(f"{name}-openmoji64")
-    config = replace(base, batch=batch, device=str(device), loss=replace(base.loss, r1_gamma=0.0))
+    """A function that runs one training step of the 64 x 64 recipe on noise."""
+    config = replace(recipe(f"{name}-openmoji64"), batch=batch, device=str(device))
     encoder = EncodedTexts(config.text_encoder, batch)
     trainer = Trainer(config.for_encoder(encoder.sentence_dim, encoder.word_dim), encoder, device)
     images = torch.randint(0, 256, (batch, 3, 64, 64), dtype=torch.uint8)

@@ -1,7 +1,8 @@
 """Recipes of the other systems and of EIDGAN's ablations: `<system>-<data set and size>`.
 
 They share EIDGAN's data and schedule, so that the generators can be compared. At 64 x 64 nothing
-but the generator differs, and all generators have about the same number of multiply-adds. On
+but the generator differs, and all generators have about the same number of multiply-adds; systems
+without text have no mismatched text, and `creps` has the path length penalty. On
 coco256 the systems with text share EIDGAN's discriminator and losses, with two exceptions:
 stylegan2clip has StyleGAN2's residual discriminator, and vqcgan has the discriminator, the losses
 and the optimiser of DCGAN. `creps` is the published unconditional network with end-point
@@ -25,7 +26,6 @@ from networks.discriminators import (
     WaveletDiscriminatorConfig,
 )
 from networks.generators import CrepsConfig, EidganConfig, preset
-from networks.generators.style import StyleOptions
 from training.config import AdamConfig, LossConfig, TrainConfig
 
 BASES: dict[str, Callable[[], TrainConfig]] = {
@@ -36,7 +36,7 @@ BASES: dict[str, Callable[[], TrainConfig]] = {
 
 # At 64 x 64: sizes with about the multiply-adds of EIDGAN there, 0.13 billion.
 _SMALL_SIZES: dict[str, dict[str, Any]] = {
-    "crepsclip": {"channels": (128, 128, 128, 128), "place": True},
+    "crepsclip": {"channels": (128, 128, 128, 128)},
     "inrganclip": {"channel_base": 4096, "channel_max": 112},
     "cipsclip": {"channels": 64},
     "stylegan2clip": {"channel_base": 2048, "channel_max": 96},
@@ -102,10 +102,9 @@ def _swap(generator: str, base: TrainConfig) -> TrainConfig:
     config: Any = preset(generator if base.resolution == 256 else f"{generator}-small")
     if _shares_all(base):
         assert isinstance(base.generator, EidganConfig)
-        config = replace(config, text_noise=base.generator.text_noise, **_SMALL_SIZES[generator])
-        if isinstance(config, StyleOptions):
-            shared = ("mapping_lr_multiplier", "output")
-            config = replace(config, **{name: getattr(base.generator, name) for name in shared})
+        names = ("text_noise", "mapping_lr_multiplier", "output", "place")
+        shared = {name: getattr(base.generator, name) for name in names if hasattr(config, name)}
+        config = replace(config, **shared, **_SMALL_SIZES[generator])
     return replace(base, generator=config)
 
 

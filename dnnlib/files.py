@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dnnlib.errors import UserError
 from dnnlib.ownership import Rule, refuse_foreign
 from dnnlib.text import parse_json
@@ -144,20 +142,26 @@ def in_turn(target: str | os.PathLike) -> Iterator[None]:
     """Run the block while no other process runs it for the same `target`, and wait until then.
 
     For what several processes would compute at the same time, such as a cache. The lock is a hidden
-    file beside the target. Where the file system has no locks, the block runs at once. Raises
-    `UserError` if the folder of the target cannot be written.
+    file beside the target, which stays there. The kernel releases it when the process ends for any
+    reason. Where the file system has no locks, the block runs at once. Raises `UserError` if the
+    folder of the target cannot be written.
     """
     target = Path(target)
     make_folder(target.parent)
-    lock = FileLock(target.parent / f".{target.name}.{LOCK.lstrip('.')}")
-    with contextlib.ExitStack() as held:
-        with writing(target), contextlib.suppress(NotImplementedError):
+    lock = target.with_name(f".{target.name}{LOCK}")
+    with writing(lock):
+        # Whoever may read the file may lock it, another user of a shared folder as well.
+        handle = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
             try:
-                held.enter_context(lock.acquire(timeout=0))
-            except Timeout:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 print(f"{target}: another process computes it; waiting for it", file=sys.stderr)
-                held.enter_context(lock.acquire())
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def remove_leftovers(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from docs import gpu_tables
+from docs import gpu_tables, trained_tables
 from docs.figure_records import Record, markdown, only
 
 
@@ -367,46 +367,6 @@ def small_encoders(*records: Record) -> str:
     return markdown([*header, "text to image R@1 / 5 / 10", "cosine matched / mismatched"], rows)
 
 
-SCORES = {
-    "kid_lite2": "`kid_lite2`",
-    "swd": "`swd`",
-    "pr_lite2": "precision / recall",
-    "motif": "`motif`",
-    "ppd": "`ppd`",
-    "clip_s_small_heldout": "`clip_s_small_heldout` (shuffled)",
-    "clip_r_small": "`clip_r_small` (real)",
-}
-
-
-def shipped(*records: Record) -> str:
-    """The scores of the networks that come with the repository, on the test split."""
-    rows = []
-    for record in records:
-        cells = []
-        for metric in SCORES:
-            row = only(record["rows"], metric=metric)
-            also = {
-                "pr_lite2": f" / {row.get('recall', 0):.3f}",
-                "clip_s_small_heldout": f" ({row.get('shuffled', 0):.3f})",
-                "clip_r_small": f" ({row.get('real', 0):.3f})",
-            }
-            cells.append(f"{row['value']:.3g}" + also.get(metric, ""))
-        kimg = f"{record['info']['kimg']:.0f}"
-        rows.append([f"`{record['network']}`", kimg, *cells])
-    return markdown(["Network", "kimg", *SCORES.values()], rows)
-
-
-def learning_curve(record: Record) -> str:
-    """The scores of the snapshots of a run; the chosen one is bold."""
-    metrics = record["metrics"].split(",")
-    rows = []
-    for row in record["rows"]:
-        cells = [f"{row['kimg']:.0f}", *(f"{row['scores'][metric]:.3g}" for metric in metrics)]
-        chosen = row["kimg"] == record["best_kimg"]
-        rows.append([f"**{cell}**" if chosen else cell for cell in cells])
-    return markdown(["kimg", *(f"`{metric}`" for metric in metrics)], rows)
-
-
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
@@ -432,8 +392,8 @@ TABLES: dict[str, Callable[..., str]] = {
         floors,
         sensitivity,
         small_encoders,
-        shipped,
-        learning_curve,
+        trained_tables.shipped,
+        trained_tables.learning_curve,
         gpu_tables.gpu_forward,
         gpu_tables.gpu_operators,
         gpu_tables.gpu_recipe_step,

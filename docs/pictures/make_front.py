@@ -4,6 +4,7 @@
 
 front.jpg: one seed of one prompt at 64 x 64, at 256 x 256, beyond the frame, and at 1000 x 600.
 flowers.jpg: eight captions of the test split, four seeds each, at 96 x 96.
+icons.jpg: eight prompts, four seeds each, at 96 x 96, drawn by `openmoji64`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,16 @@ PROMPTS = (
     "a large red flower with ruffled petals",
     "a purple flower with pointed petals",
     "an orange flower with a dark center",
+)
+ICONS = (
+    "a yellow icon of a smiling face",
+    "a crying face",
+    "a person with light skin tone",
+    "a woman with red hair",
+    "a red and white flag",
+    "a light blue icon of a fish",
+    "a black and white clock",
+    "a brown icon of a dog face",
 )
 GAP = 12  # pixels between pictures
 
@@ -69,24 +80,31 @@ def front(snapshot: Snapshot) -> Image.Image:
     return page
 
 
+def columns(snapshot: Snapshot, prompts: tuple[str, ...]) -> Image.Image:
+    """Eight prompts in columns, seeds 0 to 3 in rows, at 96 x 96."""
+    repeated = [prompt for prompt in prompts for _ in range(4)]
+    images = drawn(snapshot, repeated, list(range(4)) * len(prompts), View.square(96))
+    order = [column * 4 + row for row in range(4) for column in range(8)]
+    return picture_of(grid([images[i] for i in order], 8))
+
+
 @click.command()
 @click.option("--network", default="flowers64", show_default=True, metavar="PATH")
+@click.option("--icons", default="openmoji64", show_default=True, metavar="PATH")
 @click.option(
     "--outdir",
     default=Path(__file__).parent,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder of the two files [default: docs/pictures]",
+    help="Folder of the three files [default: docs/pictures]",
 )
 @report_user_errors
-def main(network: str, outdir: Path) -> None:
-    """Write front.jpg and flowers.jpg."""
+def main(network: str, icons: str, outdir: Path) -> None:
+    """Write front.jpg, flowers.jpg and icons.jpg."""
     snapshot = Snapshot.from_pretrained(network)
     front(snapshot).save(outdir / "front.jpg", quality=90)
-    prompts = [prompt for prompt in PROMPTS for _ in range(4)]
-    images = drawn(snapshot, prompts, list(range(4)) * len(PROMPTS), View.square(96))
-    order = [column * 4 + row for row in range(4) for column in range(8)]
-    picture_of(grid([images[i] for i in order], 8)).save(outdir / "flowers.jpg", quality=90)
+    columns(snapshot, PROMPTS).save(outdir / "flowers.jpg", quality=90)
+    columns(Snapshot.from_pretrained(icons), ICONS).save(outdir / "icons.jpg", quality=90)
 
 
 if __name__ == "__main__":

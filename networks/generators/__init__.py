@@ -55,7 +55,8 @@ _SYSTEMS: dict[str, SystemConfig] = {
     "cipsclip": CipsConfig(sentence_dim=512),
     "stylegan2clip": Stylegan2Config(sentence_dim=512),
     "vqcgan": VqcganConfig(),
-    # Baselines for eidgan-small, with about the same number of multiply-adds at 64 x 64.
+    # Baselines for eidgan-small, with about the same number of multiply-adds at 64 x 64. The
+    # recipes make them smaller (configs/systems.py), as they do with eidgan-small.
     "crepsclip-small": CrepsConfig(
         sentence_dim=256,
         style_dim=128,

@@ -11,23 +11,14 @@ from functools import partial
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.comparison import main, parse_pairs
-from benchmarks.comparison_page import (
-    cautions,
-    costs,
-    differences,
-    notes,
-    ranking,
-    references,
-    scatter,
-    score_table,
-    spread,
-    training_settings,
-)
-from benchmarks.comparison_scores import SETTINGS, Run, changes, check_comparable, recipe_options
+from benchmarks.comparison import main
+from benchmarks.comparison_page import cautions, notes, references, score_table, training_settings
+from benchmarks.comparison_scores import SETTINGS, changes, check_comparable, recipe_options
+from benchmarks.comparison_statistics import ranking, spread
 from configs import RECIPES, recipe
 from dnnlib.errors import UserError
 from networks.generators import preset
+from tests.benchmarks.made_up_runs import one, scored
 from training.launch import run
 
 
@@ -87,39 +78,6 @@ def rows_of(text):
         line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
         for line in text.splitlines()
         if line.startswith("| `")
-    }
-
-
-def one(folder, **fields):
-    """A `Run` without a training."""
-    fields = {
-        "folder": folder,
-        "recipe": "a",
-        "seed": 0,
-        "images": 8,
-        "hours": 0.1,
-        "dataset_hash": "x",
-        "reads_text": True,
-        "curve": [],
-        "scores": {},
-        "options": dict.fromkeys(SETTINGS, 8),
-    } | fields
-    return Run(**fields)
-
-
-def scored(metric, **recipes):
-    """Groups of runs with the given records, or values, of one metric."""
-    return {
-        name: [
-            one(
-                name,
-                recipe=name,
-                seed=seed,
-                scores={metric: value if isinstance(value, dict) else {"value": value}},
-            )
-            for seed, value in enumerate(values)
-        ]
-        for name, values in recipes.items()
     }
 
 
@@ -318,43 +276,6 @@ def test_a_run_is_held_against_its_recipe():
     )
 
 
-def test_spread_over_seeds():
-    assert (
-        spread([0.5]) == "0.5"
-        and spread([1.0, 3.0]) == "2 (1 to 3)"
-        and spread([None]) == "none"
-        and spread([0.0, 0.0]) == "0"
-    )
-    assert (
-        spread([0.5, None]) == "0.5 (1 of 2 seeds)"
-        and spread([1.0, 3.0, None]) == "2 (1 to 3; 2 of 3 seeds)"
-    )
-
-
-def test_scatter_is_pooled_and_decides_what_is_told_apart():
-    found = scatter([[1.0, 3.0], [2.0, 2.0], [9.0]], seeds=2)
-    assert (found.deviation, found.freedom) == (1.0, 2) and found.least == pytest.approx(
-        4.3027, abs=1e-4
-    )  # t of 97.5 % at 2 degrees
-    assert scatter([[1.0], [2.0]], seeds=1) is None
-    groups = scored("fid10k", a=[10.0, 12.0], b=[14.0, 14.0], c=[16.0, 16.0], d=[1.0, None])
-    lines = ranking(groups, ["fid10k"])  # deviation sqrt(2 / 3), 3 degrees: least difference 2.598
-    assert (
-        lines[0]
-        == "- `fid10k` (less is better): a 11, b 14, c 16. Not ranked, a seed has no value: d"
-    )
-    assert "| `fid10k` | 0.816 | 3 | 2 | 2.6 |" in lines and "some exceed it by chance" in lines[-1]
-    groups = scored("clip_s", a=[10.0, 12.0], b=[13.0, 13.0], c=[16.0, 16.0], d=[15.0, 15.0])
-    assert (
-        ranking(groups, ["clip_s"])[0]
-        == "- `clip_s` (more is better): c 16; not told apart from the best: d 15; then b 13, a 11"
-    )
-    assert (
-        "differences here may be chance"
-        in ranking(scored("fid10k", a=[1.0], b=[2.0]), ["fid10k"])[-1]
-    )
-
-
 def test_a_system_that_reads_no_text_has_no_text_scores(runs):
     reading, blind = (
         one(runs / "creps-0", reads_text=reads, scores={"clip_s": {"value": 0.25}})
@@ -383,45 +304,3 @@ def test_a_system_that_reads_no_text_has_no_text_scores(runs):
     assert not any(
         "trained with" in line for line in cautions({"c": groups["c"]}, ["clip_r_small"])
     )
-
-
-def test_a_difference_is_bold_where_it_is_larger_than_its_interval():
-    groups = scored("kid_lite2", a=[0.30, 0.32, 0.34], b=[0.40, 0.42, 0.44], c=[0.33, 0.35, 0.37])
-    lines = differences(groups, ["kid_lite2"], [("a", "b"), ("a", "c")])
-    # Deviation 0.02 with 6 degrees of freedom: 2.447 x 0.02 x sqrt(2 / 3) = 0.04.
-    assert lines[2] == "| `a` - `b` | **-0.1 ± 0.04 (-24%)** |"
-    assert lines[3] == "| `a` - `c` | -0.03 ± 0.04 (-9%) |"
-    single = scored("swd", a=[30.0], b=[40.0])
-    assert differences(single, ["swd"], [("a", "b")])[2] == "| `a` - `b` | - |"
-
-
-def test_precision_and_recall_share_a_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "benchmarks.comparison_page.Snapshot.from_pretrained",
-        lambda folder: type(
-            "Fake",
-            (),
-            {"generator": type("G", (), {"config": preset("eidgan-tiny")}), "resolution": 32},
-        ),
-    )
-    groups = scored("pr_lite2", a=[{"value": 0.5, "recall": 0.1}, {"value": 0.7, "recall": 0.3}])
-    [row] = [line for line in score_table(groups, ["pr_lite2"]) if line.startswith("| `a`")]
-    assert "| 0.6 (0.5 to 0.7); recall 0.2 (0.1 to 0.3) |" in row
-
-
-def test_costs_compare_with_the_first_recipe_of_the_table():
-    steps = [{"recipe": "b", "ms_per_image": 30.0}, {"recipe": "a", "ms_per_image": 20.0}]
-    groups = scored("swd", a=[1.0], b=[1.0], c=[1.0])
-    assert costs(groups, steps)[2:] == ["| `a` | 20 | 1.00 |", "| `b` | 30 | 1.50 |"]
-    assert costs(scored("swd", c=[1.0]), steps) == []
-
-
-def test_pairs_name_recipes_that_have_runs():
-    groups = scored("swd", a=[1.0], b=[1.0])
-    assert parse_pairs("", groups) == [] and parse_pairs("a:b,b:a", groups) == [
-        ("a", "b"),
-        ("b", "a"),
-    ]
-    for wrong in ("a", "a:c"):
-        with pytest.raises(UserError, match="is not RECIPE:RECIPE of a, b"):
-            parse_pairs(wrong, groups)

@@ -28,6 +28,8 @@ def test_the_best_row_has_the_least_sum_of_ranks():
     # Ranks: 3 + 3, 0 + 2, 1 + 0, 2 + 1.
     assert best(curve, ["swd", "clip_s_small_heldout"])["kimg"] == 2
     assert best(curve, ["swd"])["kimg"] == 1
+    # A snapshot whose pictures are not finite is the worst.
+    assert best(rows(swd=[None, 40]), ["swd"])["kimg"] == 1
     tie = rows(swd=[50, 40], clip_s_small_heldout=[0.5, 0.4])
     assert best(tie, ["swd", "clip_s_small_heldout"])["kimg"] == 1
 
@@ -64,7 +66,7 @@ def test_a_run_is_scored_once(openmoji32, network, tmp_path):
     assert call(*flags).exit_code == 0
     assert json.loads(record.read_text()) == kept
     other = call("--metrics", "swd", "--choose", "swd")
-    assert other.exit_code == 1 and "was made with another metrics" in other.output
+    assert other.exit_code == 1 and "was made with another value of metrics" in other.output
     assert json.loads(record.read_text()) == kept
 
 

@@ -90,3 +90,12 @@ def test_a_demo_in_one_go_leaves_a_record(commands):
     (demo.RUN / "record.json").unlink()
     assert CliRunner().invoke(demo.main).exit_code == 0
     assert not (demo.RUN / "record.json").exists()
+
+
+@pytest.mark.parametrize(("fast", "kimg"), [(True, 80), (False, 24)])
+def test_the_training_is_shorter_on_a_slow_machine(commands, monkeypatch, fast, kimg):
+    monkeypatch.setattr("torch_utils.precision.has_fast_bf16", lambda device: fast)
+    assert CliRunner().invoke(demo.main).exit_code == 0
+    [train] = [words for words in commands if words[0] == "train.py"]
+    assert train[train.index("--kimg") + 1] == str(kimg)
+    assert json.loads((demo.RUN / "record.json").read_text())["values"]["kimg"] == kimg

@@ -1,0 +1,49 @@
+"""Tables of the trained networks: their scores and their learning curves."""
+
+from __future__ import annotations
+
+from docs.figure_records import Record, markdown, only
+
+SCORES = {
+    "kid_lite2": "`kid_lite2`",
+    "swd": "`swd`",
+    "pr_lite2": "precision / recall",
+    "motif": "`motif`",
+    "ppd": "`ppd`",
+    "clip_s_small_heldout": "`clip_s_small_heldout` (shuffled)",
+    "clip_r_small": "`clip_r_small` (real)",
+}
+
+
+# The further field of a score that its cell shows, with its place in the text.
+FURTHER = {
+    "pr_lite2": ("recall", " / {:.3f}"),
+    "clip_s_small_heldout": ("shuffled", " ({:.3f})"),
+    "clip_r_small": ("real", " ({:.3f})"),
+}
+
+
+def shipped(*records: Record) -> str:
+    """The scores of the networks that come with the repository, on the test split."""
+    rows = []
+    for record in records:
+        cells = []
+        for metric in SCORES:
+            row = only(record["rows"], metric=metric)
+            field, form = FURTHER.get(metric, ("value", ""))
+            cells.append(f"{row['value']:.3g}" + form.format(row[field]))
+        rows.append([f"`{record['network']}`", f"{record['info']['kimg']:.0f}", *cells])
+    return markdown(["Network", "kimg", *SCORES.values()], rows)
+
+
+def learning_curve(record: Record) -> str:
+    """The scores of the snapshots of a run; the chosen one is bold."""
+    metrics = record["metrics"].split(",")
+    rows = []
+    for row in record["rows"]:
+        values = [row["scores"].get(metric) for metric in metrics]
+        cells = ["none" if value is None else f"{value:.3g}" for value in values]
+        cells.insert(0, f"{row['kimg']:.0f}")
+        chosen = row["kimg"] == record["best_kimg"]
+        rows.append([f"**{cell}**" if chosen else cell for cell in cells])
+    return markdown(["kimg", *(f"`{metric}`" for metric in metrics)], rows)
