@@ -27,10 +27,10 @@ DATA, RUN = Path("data/openmoji32.zip"), Path("runs/demo")
 # The network of this repository that the demo draws with, and the folder of its pictures.
 SHIPPED, SHIPPED_PICTURES = "flowers64", Path("runs/demo-flowers")
 FLOWERS = (
-    "a pink flower with many layered petals",
-    "a purple flower with a yellow center",
+    "a pink flower with a yellow center and pointed petals",
+    "this flower has purple petals with a yellow center",
     "the petals are white and the center is yellow",
-    "a bright yellow flower with round petals",
+    "a large red flower with ruffled petals",
 )
 PROMPTS = (
     "a yellow icon of a smiling face",

@@ -3,7 +3,8 @@
     python -m benchmarks.learning_curve runs/flowers64 --data data/flowers64.zip --json FILE
 
 Captions and real pictures are those of the training split, so the choice of a snapshot does not
-see the test split. The best snapshot has the least sum of its ranks in the metrics of `--choose`.
+see the test split. The best snapshot is nearest to the best values of the metrics of `--choose`,
+with distances in units of the deviation over seeds.
 The record grows by a row for each snapshot, and a second call computes what is missing.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from metrics.runner import evaluate, load_subject
 from networks.snapshot import Snapshot
 
 METRICS = "kid_lite2,swd,motif,ppd,clip_s_small_heldout"
-CHOOSE = "swd,clip_s_small_heldout"
+# The deviations over seeds are those of docs/comparison.md.
+CHOOSE = "swd:5.1,clip_s_small_heldout:0.0081"
 
 
 def on_split(evaluation: Evaluation, split: Split) -> Evaluation:
@@ -45,17 +47,36 @@ def on_split(evaluation: Evaluation, split: Split) -> Evaluation:
     )
 
 
-def best(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
-    """The row with the least sum of ranks; of equal sums, the one that is best in `metrics[0]`."""
+def best(rows: Sequence[dict[str, Any]], scatter: Mapping[str, float]) -> dict[str, Any]:
+    """The row that is nearest to the best values of all metrics.
+
+    scatter: the standard deviation over seeds of each metric that counts. The distances of a row
+    from the best value of each metric, in units of this deviation, are added up.
+    """
 
     def cost(metric: str, row: dict[str, Any]) -> float:
         value = row["scores"].get(metric)  # None where pictures are not finite
         return math.inf if value is None else badness(metric, value)
 
-    def rank(metric: str, row: dict[str, Any]) -> int:
-        return sum(cost(metric, other) < cost(metric, row) for other in rows)
+    least = {metric: min(cost(metric, row) for row in rows) for metric in scatter}
+    return min(
+        rows,
+        key=lambda row: sum((cost(m, row) - least[m]) / scatter[m] for m in scatter),
+    )
 
-    return min(rows, key=lambda row: (sum(rank(m, row) for m in metrics), rank(metrics[0], row)))
+
+def parse_scatter(text: str) -> dict[str, float]:
+    """'A:1.5,B:0.1' -> {A: 1.5, B: 0.1}. Raises `UserError` for anything else."""
+    found = {}
+    for part in text.split(","):
+        name, _, deviation = part.strip().partition(":")
+        try:
+            found[name] = float(deviation)
+        except ValueError:
+            found[name] = math.nan
+        if not 0 < found[name] < math.inf:
+            raise UserError(f"--choose: {part} is not NAME:DEVIATION with a positive number")
+    return found
 
 
 def scored(
@@ -92,8 +113,8 @@ def scored(
     "--choose",
     default=CHOOSE,
     show_default=True,
-    metavar="A,B",
-    help="Evaluations that choose the best snapshot, those of --metrics.",
+    metavar="A:X,B:Y",
+    help="Evaluations that choose the best snapshot, with their deviations over seeds.",
 )
 @click.option(
     "--num-images", "num", default=500, show_default=True, help="Generated pictures a snapshot."
@@ -121,8 +142,8 @@ def main(
     refuse_foreign(path, RECORD)
     torch.set_num_threads(1)
     evaluations = [on_split(one, split) for one in named_evaluations(metrics)]
-    deciding = [one.name for one in named_evaluations(choose)]
-    if unknown := set(deciding) - {one.name for one in evaluations}:
+    deciding = parse_scatter(choose)
+    if unknown := deciding.keys() - {one.name for one in evaluations}:
         raise UserError(f"--choose: {', '.join(sorted(unknown))} is not among --metrics")
     folders = sorted(file.parent for file in run.glob("network-snapshot-*/config.json"))
     if not folders:

@@ -25,16 +25,16 @@ from networks.snapshot import Snapshot
 from torch_utils.pictures import grid
 from torch_utils.tensors import to_uint8
 
-PROMPT, SEED = "a pink flower with many layered petals", 7
+PROMPT, SEED = "a pink flower with a yellow center and pointed petals", 4
 PROMPTS = (
     "this flower has purple petals with a yellow center",
-    "a pink flower with many layered petals",
     "the petals are white and the center is yellow",
     "a bright yellow flower with round petals",
-    "a light pink flower with a dark red center",
     "a large red flower with ruffled petals",
     "a purple flower with pointed petals",
     "an orange flower with a dark center",
+    "this flower is pink with many thin petals",
+    "a blue flower with many small petals",
 )
 ICONS = (
     "a yellow icon of a smiling face",

@@ -1,4 +1,4 @@
-"""The learning curve of a run: every snapshot has a row, and the best one follows from ranks."""
+"""The learning curve of a run: every snapshot has a row, and one of them is chosen."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import shutil
 from dataclasses import replace
 
+import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks.learning_curve import best, main, on_split
+from benchmarks.learning_curve import best, main, on_split, parse_scatter
+from dnnlib.errors import UserError
 from metrics.evaluations import evaluations_named
 from networks.snapshot import Snapshot
 
@@ -23,15 +25,22 @@ def rows(**scores):
     ]
 
 
-def test_the_best_row_has_the_least_sum_of_ranks():
-    curve = rows(swd=[90, 40, 50, 60], clip_s_small_heldout=[0.1, 0.2, 0.5, 0.4])
-    # Ranks: 3 + 3, 0 + 2, 1 + 0, 2 + 1.
-    assert best(curve, ["swd", "clip_s_small_heldout"])["kimg"] == 2
-    assert best(curve, ["swd"])["kimg"] == 1
+def test_the_best_row_is_nearest_to_the_best_values():
+    curve = rows(swd=[90, 40, 50, 60], clip_s_small_heldout=[0.1, 0.2, 0.5, 0.6])
+    # In units of 10 and 0.1: 5 + 5, 0 + 4, 1 + 1, 2 + 0; in units of 5 and 0.1 the third wins.
+    assert best(curve, {"swd": 10, "clip_s_small_heldout": 0.1})["kimg"] in (2, 3)
+    assert best(curve, {"swd": 5, "clip_s_small_heldout": 0.1})["kimg"] == 2
+    assert best(curve, {"swd": 20, "clip_s_small_heldout": 0.1})["kimg"] == 3
+    assert best(curve, {"swd": 10})["kimg"] == 1
     # A snapshot whose pictures are not finite is the worst.
-    assert best(rows(swd=[None, 40]), ["swd"])["kimg"] == 1
-    tie = rows(swd=[50, 40], clip_s_small_heldout=[0.5, 0.4])
-    assert best(tie, ["swd", "clip_s_small_heldout"])["kimg"] == 1
+    assert best(rows(swd=[None, 40]), {"swd": 1})["kimg"] == 1
+
+
+@pytest.mark.parametrize("text", ["swd", "swd:", "swd:0", "swd:-1", "swd:nan", "swd:x", ""])
+def test_a_metric_needs_a_positive_deviation(text):
+    assert parse_scatter("swd:5.1, ppd:0.04") == {"swd": 5.1, "ppd": 0.04}
+    with pytest.raises(UserError, match="is not NAME:DEVIATION"):
+        parse_scatter(text)
 
 
 def test_captions_and_real_pictures_come_from_the_split():
@@ -56,7 +65,7 @@ def test_a_run_is_scored_once(openmoji32, network, tmp_path):
         arguments = [str(run), "--data", str(openmoji32), "--num-images", "4", *flags]
         return CliRunner().invoke(main, [*arguments, "--json", str(record)])
 
-    flags = ("--metrics", "motif", "--choose", "motif")
+    flags = ("--metrics", "motif", "--choose", "motif:1")
     done = call(*flags)
     assert done.exit_code == 0, done.output
     kept = json.loads(record.read_text())
@@ -65,7 +74,7 @@ def test_a_run_is_scored_once(openmoji32, network, tmp_path):
     shutil.rmtree(run / "network-snapshot-000000")
     assert call(*flags).exit_code == 0
     assert json.loads(record.read_text()) == kept
-    other = call("--metrics", "swd", "--choose", "swd")
+    other = call("--metrics", "swd", "--choose", "swd:1")
     assert other.exit_code == 1 and "was made with another value of metrics" in other.output
     assert json.loads(record.read_text()) == kept
 
@@ -80,5 +89,5 @@ def test_mistakes_are_one_line(openmoji32, tmp_path):
 
     assert "has no snapshots" in said(str(tmp_path))
     assert "--choose: kid_lite2 is not among" in said(
-        str(tmp_path), "--metrics", "swd", "--choose", "kid_lite2"
+        str(tmp_path), "--metrics", "swd", "--choose", "kid_lite2:1"
     )
