@@ -59,6 +59,10 @@ NOT_MEASURED: dict[str, dict[str, str]] = {
         "| `--warp wave` |": "the setting of the warp",
         "arrays take 10 MB at": "calculated, as the sentence says",
     },
+    "docs/trained_networks.md": {
+        "| Data |": "published facts of the data sets",
+        "| Changed from the recipe |": "settings",
+    },
     "docs/cluster.md": {
         "| nothing, for 30 minutes |": "a time limit of PyTorch",
         "CUDA's context (about 0.5 GiB)": "assumed, as the sentence says",
