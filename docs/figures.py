@@ -61,7 +61,6 @@ NOT_MEASURED: dict[str, dict[str, str]] = {
     },
     "docs/trained_networks.md": {
         "| Data |": "published facts of the data sets",
-        "| Changed from the recipe |": "settings",
     },
     "docs/cluster.md": {
         "| nothing, for 30 minutes |": "a time limit of PyTorch",

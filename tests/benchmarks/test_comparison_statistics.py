@@ -92,13 +92,14 @@ def test_costs_compare_with_the_first_row():
         common = {"batch": 64, "dtype": "bf16", "variant": "eager"}
         return {"recipe": recipe, "ms_per_image": ms} | common | fields
 
-    record = {"machine": {"device": "a CPU"}, "rows": [row("b", 30.0), row("a", 20.0)]}
+    rows = [row("b", 30.0), row("a", 20.0)]
+    record = {"machine": {"device": "a CPU"}, "rows": rows}
     groups = scored("swd", a=[1.0], b=[1.0], c=[1.0])
     lines = costs(groups, record)
     assert "| `b` | 30 | 1.00 |" in lines and "| `a` | 20 | 0.67 |" in lines
     assert any("batch 64, bf16, variant `eager`, one process on a CPU" in line for line in lines)
     assert costs(scored("swd", c=[1.0]), record) == []
-    record["rows"].append(row("a", 10.0, batch=256))
+    rows.append(row("a", 10.0, batch=256))
     with pytest.raises(UserError, match="several batches"):
         costs(groups, record)
 
