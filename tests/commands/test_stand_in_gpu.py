@@ -256,7 +256,7 @@ def test_a_killed_run_goes_on_to_the_unbroken_ones_end(encoded, tmp_path):
         data,
         *"--aug ada --tick 0.008 --snap 99 --ops ref --workers 1".split(),
         *"--set generator.channels=[32,32,32,32]".split(),
-        *"--set discriminator.channel_base=128 --set precision=fp32".split(),
+        *"--batch 8 --set discriminator.head_channels=16 --set precision=fp32".split(),
         *"--set lr_decay=0 --set augment.p=0.3".split(),
         *STEADY,
     )
