@@ -29,7 +29,8 @@ from training.config import AugmentConfig, EmaConfig, LossConfig, TextConfig
 from training.trainer import Trainer
 
 CAPTIONS = ["a cat", "a dog on a mat", "rain", "two red birds"]
-# A recipe of each system but EIDGAN. The tests below train EIDGAN with every term of the losses.
+# A recipe of each system but EIDGAN, with the discriminator on frozen features. The tests below
+# train EIDGAN, and the wavelet discriminator, with every term of the losses.
 FAMILIES = tuple(
     f"{system}-openmoji64"
     for system in ("crepsclip", "inrganclip", "cipsclip", "stylegan2clip", "vqcgan")
