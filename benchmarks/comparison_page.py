@@ -90,7 +90,8 @@ def _cell(runs: list[Run], metric: str) -> str:
 def costs(groups: Groups, record: dict[str, Any]) -> list[str]:
     """A table of the time of a training step, from a record of `benchmarks.recipe_step`.
 
-    Empty if the record has none of the recipes. Raises `UserError` if it has several rows of one.
+    Empty if the record has none of the recipes. Raises `UserError` if its rows differ in batch,
+    dtype or variant.
     """
     rows = [row for row in record["rows"] if row["recipe"] in groups and "problem" not in row]
     if not rows:

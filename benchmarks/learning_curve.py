@@ -80,10 +80,14 @@ def parse_scatter(text: str) -> dict[str, float]:
 
 
 def scored(
-    folder: Path, evaluations: Sequence[Evaluation], data: Path, num: int, cache: Path
+    snapshot: Snapshot,
+    folder: Path,
+    evaluations: Sequence[Evaluation],
+    data: Path,
+    num: int,
+    cache: Path,
 ) -> dict[str, Any]:
     """The row of a snapshot folder: its kimg, the hash of its weights, and its scores."""
-    snapshot = Snapshot.from_pretrained(folder)
     scores = {
         record["metric"]: record["value"]
         for record in evaluate(
@@ -183,9 +187,10 @@ def main(
 
     known = {row["snapshot_sha256"] for row in rows}
     for folder in folders:
-        if Snapshot.from_pretrained(folder).sha256 in known:
+        snapshot = Snapshot.from_pretrained(folder)
+        if snapshot.sha256 in known:
             continue
-        row = scored(folder, evaluations, data, num, data.parent / ".cache")
+        row = scored(snapshot, folder, evaluations, data, num, data.parent / ".cache")
         click.echo(row, err=True)
         rows = sorted([*rows, row], key=lambda row: row["kimg"])
         write()

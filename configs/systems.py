@@ -99,7 +99,7 @@ def _shares_all(base: TrainConfig) -> bool:
 
 def _swap(generator: str, base: TrainConfig) -> TrainConfig:
     """Nothing but the generator changes."""
-    config: Any = preset(generator if base.resolution == 256 else f"{generator}-small")
+    config: Any = preset(f"{generator}-small" if _shares_all(base) else generator)
     if _shares_all(base):
         assert isinstance(base.generator, EidganConfig)
         names = ("text_noise", "mapping_lr_multiplier", "output", "place")

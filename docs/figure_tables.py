@@ -392,11 +392,7 @@ TABLES: dict[str, Callable[..., str]] = {
         floors,
         sensitivity,
         small_encoders,
-        trained_tables.shipped,
-        trained_tables.learning_curve,
-        gpu_tables.gpu_forward,
-        gpu_tables.gpu_operators,
-        gpu_tables.gpu_recipe_step,
-        gpu_tables.gpu_training,
+        *trained_tables.ALL,
+        *gpu_tables.ALL,
     )
 }

@@ -71,3 +71,6 @@ def gpu_recipe_step(record: Record) -> str:
         rows.append([str(batch), *cells, _times(eager["ms"], graph["ms"]), rate])
     header = ["Batch", "from Python, ms", "as CUDA graphs, ms", "faster", "images/s as CUDA graphs"]
     return markdown(header, rows)
+
+
+ALL = (gpu_forward, gpu_operators, gpu_recipe_step, gpu_training)

@@ -13,8 +13,6 @@ SCORES = {
     "clip_s_small_heldout": "`clip_s_small_heldout` (shuffled)",
     "clip_r_small": "`clip_r_small` (real)",
 }
-
-
 # The further field of a score that its cell shows, with its place in the text.
 FURTHER = {
     "pr_lite2": ("recall", " / {:.3f}"),
@@ -47,3 +45,6 @@ def learning_curve(record: Record) -> str:
         chosen = row["kimg"] == record["best_kimg"]
         rows.append([f"**{cell}**" if chosen else cell for cell in cells])
     return markdown(["kimg", *(f"`{metric}`" for metric in metrics)], rows)
+
+
+ALL = (shipped, learning_curve)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import click
@@ -61,6 +62,7 @@ def main(network: str, runs: str, outdir: Path) -> None:
             while "Open " not in command.files[0].read_text():
                 if not command.process.is_alive():
                     raise UserError(command.files[1].read_text())
+                time.sleep(0.02)
             page = Page(browser)
             page.open(command.files[0].read_text().split("Open ")[1].split()[0])
             page.type("seed", SEED, Keys.TAB)
