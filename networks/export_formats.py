@@ -196,7 +196,8 @@ def deviation(
 
         num_words = torch.randint(1, prompt_length + 1, (batch, 1), generator=draws)
         mask = torch.arange(prompt_length) < num_words
-        words = normal(prompt_length, config.word_dim)
+        # The words that the mask leaves out are zeros, as `fixed_length` makes them.
+        words = normal(prompt_length, config.word_dim) * mask.unsqueeze(2)
         z, text = (
             normal(*generator.latent_shape),
             TextFeatures(normal(config.sentence_dim), words, mask),

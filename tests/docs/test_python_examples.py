@@ -6,7 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+import export
+from networks.coordinates import View
+from networks.sampling import iterate_images
+from networks.snapshot import Snapshot
+from tests.commands.page_commands import commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +51,36 @@ def test_a_picture_that_is_written_in_tiles(network, tmp_path, monkeypatch):
     exec(code, {})
     with Image.open(tmp_path / "flower.tiff") as image:
         assert image.size == (30, 20)
+
+
+@pytest.mark.slow
+def test_a_graph_that_onnxruntime_computes(tmp_path, monkeypatch):
+    """A network that ships: the optimiser drops a small number, and the prompt is short."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="ONNX is optional: requirements-optional.txt")
+    [words] = [words for words in commands("any_scale.md") if "onnx" in words]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    done = CliRunner().invoke(export.main, words[1:])
+    assert done.exit_code == 0, done.output
+    names: dict = {}
+    code = example("docs/any_scale.md", "onnxruntime")
+    assert code.count("512") == 2
+    exec(code.replace("512", "64"), names)
+    assert names["image"].shape == (1, 3, 64, 64)
+
+    snapshot = Snapshot.from_pretrained("flowers64")
+    shown = iterate_images(
+        snapshot.generator,
+        snapshot.load_encoder(),
+        ["a flower"],
+        [0],
+        View.square(64),
+        text_noise=0.0,
+    )
+    [sample] = shown
+    expected = sample.image.numpy()
+    assert abs(names["image"][0] - expected).max() < 1e-3
 
 
 def test_the_data_of_a_training(openmoji32):
