@@ -25,21 +25,27 @@ def example(page, words):
     return code
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page, run, picture",
-    [
-        ("README.md", "runs/demo", "apple.png"),
-        ("docs/tutorial.md", "runs/photos", "cat.png"),
-    ],
-)
-def test_a_picture_of_any_size(page, run, picture, network, tmp_path, monkeypatch):
-    code = example(page, "save_image")
-    assert f'"{run}"' in code
-    monkeypatch.chdir(tmp_path)
-    exec(code.replace(run, str(network)), {})
-    with Image.open(tmp_path / picture) as image:
+def check_picture(path):
+    with Image.open(path) as image:
         assert image.size == (1000, 600) and len(image.convert("L").getcolors(256) or []) > 10
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_works_in_a_fresh_clone(tmp_path, monkeypatch):
+    code = example("README.md", "draw")
+    assert len(code.splitlines()) <= 6
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    check_picture(tmp_path / "flower.png")
+
+
+@pytest.mark.slow
+def test_a_picture_of_any_size(network, tmp_path, monkeypatch):
+    code = example("docs/tutorial.md", "save_image")
+    assert '"runs/photos"' in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("runs/photos", str(network)), {})
+    check_picture(tmp_path / "cat.png")
 
 
 def test_a_picture_that_is_written_in_tiles(network, tmp_path, monkeypatch):
