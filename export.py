@@ -13,6 +13,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.prompts import fitting_prompts, read_prompts
 from dnnlib.version import VERSION
+from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:
     from networks.export_formats import Format
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     "--network",
     required=True,
     metavar="PATH",
-    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option(
     "--format",

@@ -11,6 +11,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.device_options import device_option
 from dnnlib.errors import UserError
 from dnnlib.version import VERSION
+from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     "--network",
     required=True,
     metavar="PATH",
-    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option(
     "--target",

@@ -120,6 +120,7 @@ class Snapshot:
         side, device = self.resolution, self.generator.tokens_mean.device
         view = View(height=height or side, width=width or side, box=window)
         check_picture_size(view.width, view.height)
+        view.check_steps()
         encoder = self.load_encoder(device)
         [sample] = iterate_images(self.generator, encoder, [prompt], [seed], view, device=device)
         refuse_overflow(sample.image, prompt, seed)
