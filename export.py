@@ -198,16 +198,18 @@ def _export_graph(
         formats.write(program, exported, temporary, format_, metadata)
         if check:
             run = (formats.open_onnx if format_ == "onnx" else formats.open_program)(temporary)
-            found = formats.deviation(
+            difference = formats.deviation(
                 run, exported, snapshot.generator, prompt_length, snapshot.resolution
             )
-            if not found <= formats.TOLERANCE:
+            if not difference <= formats.TOLERANCE:
                 raise UserError(
-                    f"{target}: differs from PyTorch by {found:.1e}, more than "
+                    f"{target}: differs from PyTorch by {difference:.1e}, more than "
                     f"{formats.TOLERANCE}; "
                     "it is not kept; please report it with the output of python doctor.py"
                 )
-            click.echo(f"Largest difference from PyTorch over three views: {found:.1e}", err=True)
+            click.echo(
+                f"Largest difference from PyTorch over three views: {difference:.1e}", err=True
+            )
     click.echo(target)
     if prompt is not None:
         import numpy

@@ -93,14 +93,14 @@ def main(
     with progress(search, "Projecting", length=steps + 1) as bar:
         taken = list(bar)
     number, kept = best(taken)
-    found = psnr(generator, kept.codes, image)
+    decibels = psnr(generator, kept.codes, image)
     click.echo(
         f"Loss {taken[0].loss:.4f} at the start, {kept.loss:.4f} after {number} of {steps} steps, "
-        f"the least; PSNR {found:.2f} dB at {snapshot.resolution}x{snapshot.resolution}",
+        f"the least; PSNR {decibels:.2f} dB at {snapshot.resolution}x{snapshot.resolution}",
         err=True,
     )
     facts = {"target": Path(target).name, "prompt": prompt or "", "steps": str(steps)}
-    facts |= {"seed": str(seed), "psnr": f"{found:.2f}", "resolution": str(snapshot.resolution)}
+    facts |= {"seed": str(seed), "psnr": f"{decibels:.2f}", "resolution": str(snapshot.resolution)}
     save_codes(out, kept.codes, snapshot, facts)
     click.echo(out)
 

@@ -103,10 +103,10 @@ def resumable_work(
 
 
 def _refuse_another_command(folder: Path, command: dict[str, str]) -> None:
-    found = read_json(folder / STATE)["command"]
-    names = [name for name in {**command, **found} if command.get(name) != found.get(name)]
+    recorded = read_json(folder / STATE)["command"]
+    names = [name for name in {**command, **recorded} if command.get(name) != recorded.get(name)]
     if names:
-        there = ", ".join(f"{name} {found.get(name)!r}" for name in names)
+        there = ", ".join(f"{name} {recorded.get(name)!r}" for name in names)
         here = ", ".join(f"{name} {command.get(name)!r}" for name in names)
         raise UserError(
             f"{printable(folder)} is the unfinished run of another command ({there}; now {here}); "

@@ -158,8 +158,8 @@ def _onnx_session(
 
     def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         arrays = {one.name: inputs[one.name].numpy() for one in session.get_inputs()}
-        found = session.run(outputs, arrays)
-        return {name: torch.from_numpy(x) for name, x in zip(outputs, found, strict=True)}
+        results = session.run(outputs, arrays)
+        return {name: torch.from_numpy(x) for name, x in zip(outputs, results, strict=True)}
 
     return run
 
@@ -204,11 +204,11 @@ def deviation(
         )
         with torch.no_grad():
             expected = generator(z, text if generator.reads_text else None, view)
-        found = run(network.inputs(z, text, view))
-        if found.shape != expected.shape or not found.isfinite().all():
+        drawn = run(network.inputs(z, text, view))
+        if drawn.shape != expected.shape or not drawn.isfinite().all():
             return math.inf
         worst = max(
-            worst, ((found - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
+            worst, ((drawn - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
         )
     return worst
 

@@ -51,8 +51,8 @@ class TargetLoss:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         loss = PIXEL_WEIGHT * (images - self.target).square().mean(dim=(1, 2, 3))
-        for found, wanted in zip(self.tower(images), self.features, strict=True):
-            distance = (found - wanted).square().sum(dim=(1, 2, 3)) / wanted.square().sum()
+        for maps, target_maps in zip(self.tower(images), self.features, strict=True):
+            distance = (maps - target_maps).square().sum(dim=(1, 2, 3)) / target_maps.square().sum()
             loss = loss + distance / len(self.features)
         return loss
 
