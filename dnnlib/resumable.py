@@ -48,8 +48,8 @@ class Work:
 
     def remove(self) -> None:
         """Delete the working folder; the result is in place."""
-        # The data go first and the state last. So a kill in between leaves a folder that is still
-        # ours, and that says for as long as it can that everything is done.
+        # Data files are deleted first and the state file last. If the deletion is interrupted, the
+        # state file still marks the folder as ours and as finished.
         for path in self.folder.iterdir():
             if path.name not in (STATE, DONE):
                 path.unlink()

@@ -30,7 +30,7 @@ from torch_utils.ops.backend import using
 Format = Literal["onnx", "torch-export", "html"]
 Runner = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
 
-OPSET = 18  # LayerNormalization is an operator since 17, and so is what else a network needs
+OPSET = 18  # has every operator that a network needs; LayerNormalization exists since opset 17
 TOLERANCE = 1e-4
 MARK = "eidgan"  # key of the metadata that says which version wrote a file
 _EXTRA = "eidgan.json"  # the metadata inside a .pt2 file

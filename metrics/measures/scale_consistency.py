@@ -1,7 +1,8 @@
 """Do a render at S and one at a multiple of S show the same picture? PSNR, SSIM, MS-SSIM and LPIPS.
 
-The large render is brought down to S by an exact area average. Agreement says nothing of detail:
-a bicubic enlargement agrees almost perfectly, so its numbers stand in the same record.
+The large render is brought down to S by an exact area average. Agreement does not measure detail:
+a bicubic enlargement agrees almost perfectly. Its numbers are in the same record, as an upper
+bound.
 """
 
 from __future__ import annotations

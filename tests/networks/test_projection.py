@@ -151,7 +151,9 @@ def test_bad_input_is_one_line(network, target, tmp_path):
     other = tmp_path / "other"
     Snapshot(preset("eidgan-tiny").build().eval(), "hashed", SIDE).save_pretrained(other)
     draw = ("--outdir", tmp_path / "pictures", "--network")
-    assert "belongs to another network" in refused(generate, *draw, other, "--codes", out)
+    assert "codes were made with the network of hash" in refused(
+        generate, *draw, other, "--codes", out
+    )
     for codes, words in (
         (tmp_path / "none.safetensors", "does not exist"),
         (tmp_path / "letter.safetensors", "is no file of codes"),
