@@ -56,6 +56,17 @@ def test_the_command_draws_transformed_views(snapshot, tmp_path):
     assert abs(wide[:, 8:40] - plain).max() <= 1 and facts["window"] == "-0.25,0.0,1.25,1.0"
 
 
+def test_it_counts_pictures_and_exact_leaves_plain_views_alone(snapshot, tmp_path):
+    one = generate(snapshot, tmp_path / "one", "--exact")
+    assert one.stderr.startswith("1 picture of 32x32 on cpu"), one.output
+    two = generate(snapshot, tmp_path / "two", "--seeds", "0-1")
+    assert two.stderr.startswith("2 pictures of 32x32 on cpu"), two.output
+    first, same = (
+        np.asarray(Image.open(tmp_path / name / "0-x-seed0000.png")) for name in ("one", "two")
+    )
+    assert (first == same).all()
+
+
 @pytest.mark.parametrize(
     "options",
     [
