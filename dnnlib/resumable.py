@@ -85,7 +85,7 @@ def resumable_work(
 
     command: what decides the result, by name, such as seed and size. pieces: how many there are.
     The caller removes the folder when the result is in place. Raises `UserError` where the folder
-    belongs to another command, to another process or to nobody that this program knows.
+    belongs to another command or process, or was not made by this program.
     """
     folder, stated = Path(folder), dict(command)
     refuse_foreign(folder, is_workplace)
