@@ -22,6 +22,7 @@ import torch
 from dnnlib.errors import UserError, library_errors
 from dnnlib.ownership import Rule
 from networks.coordinates import View
+from networks.exact_waves import replace_waves
 from networks.exported import ExportedNetwork
 from networks.exported_parts import Graph
 from networks.interfaces import Generator, TextFeatures
@@ -92,13 +93,17 @@ def write(
 
 
 def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
-    """Trace one of the graphs of `networks.exported_parts` and write it to `path` as ONNX."""
+    """Trace one of the graphs of `networks.exported_parts` and write it to `path` as ONNX.
+
+    Browsers run it, so sines and cosines are replaced (`networks.exact_waves`).
+    """
     axes = [graph.axes.get(name, {}) for name in graph.input_names]
     shapes = tuple(dict.fromkeys(one, torch.export.Dim.DYNAMIC) for one in axes)
     with using("ref"), _quiet():
         program = torch.export.export(
             graph, tuple(graph.example().values()), dynamic_shapes=(shapes,), strict=False
         )
+        program = replace_waves(program)
     _save_onnx(program, path, graph.input_names, graph.output_names, tuple(axes), metadata)
 
 

@@ -3,15 +3,20 @@
 const MOST = 4; // workers; each of them holds the graphs in memory
 
 export class Runners {
-  // gpu: whether onnxruntime-web may draw by WebGPU. Then one worker is enough.
+  // gpu: what `drawer` answers.
   constructor(gpu) {
+    this.queue = [];
+    this.start(gpu);
+  }
+
+  // On a GPU one worker is enough.
+  start(gpu) {
     const cores = navigator.hardwareConcurrency || 2;
     this.most = gpu ? 1 : Math.max(1, Math.min(MOST, cores - 1));
     this.gpu = gpu;
-    this.address = new URL(`./runner.js${gpu ? "?gpu" : ""}`, import.meta.url);
+    this.address = new URL(`./runner.js${gpu ? `?gpu=${gpu}` : ""}`, import.meta.url);
     this.idle = [];
     this.started = 0;
-    this.queue = [];
   }
 
   // The outputs of a graph. A job that is aborted before it begins is left out.
@@ -38,28 +43,51 @@ export class Runners {
     }
     const worker = this.idle.pop();
     if (!worker) return;
-    const { graph, inputs, resolve, reject } = this.queue.shift();
+    const job = this.queue.shift();
     worker.onmessage = ({ data: { outputs, error } }) => {
+      if (error && this.gpu === "checked") {
+        this.fallBack(worker, job);
+        return;
+      }
       this.idle.push(worker);
       this.next();
-      if (error) reject(this.refusal(error));
-      else resolve(outputs);
+      if (error) job.reject(this.refusal(error));
+      else job.resolve(outputs);
     };
     worker.onerror = (event) => {
+      if (this.gpu === "checked") {
+        this.fallBack(worker, job);
+        return;
+      }
       worker.terminate();
       this.started -= 1;
       this.next();
-      reject(this.refusal(event.message || "a worker did not start"));
+      job.reject(this.refusal(event.message || "a worker did not start"));
     };
-    worker.postMessage({ graph, inputs });
+    worker.postMessage({ graph: job.graph, inputs: job.inputs });
+    this.next();
+  }
+
+  // WebAssembly takes over, beginning with the job that the only worker could not do.
+  fallBack(worker, job) {
+    worker.terminate();
+    this.queue.unshift(job);
+    this.start("");
     this.next();
   }
 }
 
-// Whether a graphics processor draws: where the address has ?gpu. Its arithmetic is less exact.
-export async function wantsGpu() {
-  if (!new URL(document.baseURI).searchParams.has("gpu")) return false;
-  const adapter = navigator.gpu && await navigator.gpu.requestAdapter();
-  if (!adapter) throw new Error("This browser offers no WebGPU; open the page without ?gpu.");
-  return true;
+// Whether WebGPU draws: "" no; "checked" if it agrees with WebAssembly, which otherwise takes over;
+// "forced" in any case. The address may decide, by ?cpu or ?gpu. A graphics processor computed in
+// software is far slower than WebAssembly.
+export async function drawer() {
+  const asked = new URL(document.baseURI).searchParams;
+  if (asked.has("cpu")) return "";
+  const adapter = navigator.gpu && await navigator.gpu.requestAdapter().catch(() => null);
+  if (asked.has("gpu")) {
+    if (adapter) return "forced";
+    throw new Error("This browser offers no WebGPU; open the page without ?gpu.");
+  }
+  const software = adapter && (adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+  return adapter && !software ? "checked" : "";
 }

@@ -1,7 +1,7 @@
 // Takes the place of page/server.js in a page without a server: answers the requests of the page
 // by computing in the browser. An error is a sentence, `error.message`, which the page shows.
 
-import { Runners, wantsGpu } from "./runners.js";
+import { drawer, Runners } from "./runners.js";
 import { readVocabulary, tokenize } from "./wordpiece.js";
 
 const SIDE_PX = 256; // of a tile
@@ -36,7 +36,7 @@ async function read(name) {
 async function open() {
   const facts = await (await read("facts.json")).json();
   const numbers = new Float32Array(await (await read("features.bin")).arrayBuffer());
-  const gpu = await wantsGpu();
+  const gpu = await drawer();
   let place = 0;
   const take = (...dims) => {
     const count = dims.reduce((product, length) => product * length, 1);

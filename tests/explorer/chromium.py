@@ -35,11 +35,11 @@ MARKS = [
 ]
 
 
-def started(downloads):
+def started(downloads, more_flags=()):
     """A browser that saves downloads in this folder."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM or ""
-    for flag in FLAGS:
+    for flag in (*FLAGS, *more_flags):
         options.add_argument(flag)
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

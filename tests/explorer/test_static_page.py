@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -29,11 +30,12 @@ from networks.generators import preset
 from networks.interfaces import codes_between
 from networks.sampling import draw_codes
 from networks.snapshot import Snapshot
-from tests.explorer.chromium import MARKS, Page, served
+from tests.explorer.chromium import MARKS, Page, served, started
 from torch_utils.tensors import to_uint8
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 PROMPTS = ("a red apple", "a green leaf on the water")
+EMPTY = '<!DOCTYPE html><link rel="icon" href="data:,">'  # no map, whose tiles would take minutes
 LIMIT = 1e-3  # largest difference from PyTorch, for values in [-1, 1]
 
 pytestmark = [
@@ -88,6 +90,7 @@ def address(folder):
 def page(browser, address):
     """The page, opened anew; at the end, its console must hold no error."""
     page = Page(browser)
+    browser.get_log("browser")  # what other tests have left
     page.open(address)
     page.drawn()
     yield page
@@ -103,6 +106,20 @@ def called(page, body):
         ".then(run).then(done, (error) => done(String(error)));",
         body,
     )
+
+
+def drawn_by(page, state, view):
+    """The pixels of a view that the browser draws.  # [3, H, W]"""
+    x0, y0, x1, y1 = view.box
+    found = called(
+        page,
+        f"const {{ picture }} = await server.register({json.dumps(state)});"
+        f"const rows = server.centres({y0}, {y1}, {view.height});"
+        f"const columns = server.centres({x0}, {x1}, {view.width});"
+        "return [...await server.pixelsOf(server.codesOfPicture(picture), rows, columns)];",
+    )
+    assert isinstance(found, list), found
+    return torch.tensor(found).view(3, view.height, view.width)
 
 
 def state_of(**fields):
@@ -124,6 +141,15 @@ def codes_of(snapshot, state):
     return codes
 
 
+def difference(page, network):
+    """The largest difference of a picture that the browser draws from PyTorch."""
+    snapshot, state, view = Snapshot.from_pretrained(network), state_of(), View(height=24, width=40)
+    found = drawn_by(page, state, view)
+    with torch.no_grad():
+        expected = snapshot.generator.synthesis(codes_of(snapshot, state), view)[0]
+    return (found - expected).abs().max().item()
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -135,19 +161,12 @@ def codes_of(snapshot, state):
 )
 def test_the_browser_draws_what_pytorch_draws(page, network, state):
     snapshot = Snapshot.from_pretrained(network)
-    box, (width, height) = (-0.4, 0.1, 1.3, 0.7), (40, 24)
-    found = called(
-        page,
-        f"const {{ picture }} = await server.register({json.dumps(state)});"
-        f"const rows = server.centres({box[1]}, {box[3]}, {height});"
-        f"const columns = server.centres({box[0]}, {box[2]}, {width});"
-        "return [...await server.pixelsOf(server.codesOfPicture(picture), rows, columns)];",
-    )
-    view = View(height=height, width=width, box=box)
+    view = View(height=24, width=40, box=(-0.4, 0.1, 1.3, 0.7))
+    found = drawn_by(page, state, view)
     with torch.no_grad():
         expected = snapshot.generator.synthesis(codes_of(snapshot, state), view)[0]
     assert expected.std() > 0.01
-    worst = (torch.tensor(found).view(3, height, width) - expected).abs().max()
+    worst = (found - expected).abs().max()
     assert worst < LIMIT, worst
 
 
@@ -213,10 +232,96 @@ def test_no_script_of_a_stranger_runs(page):
         "document.head.append(one);"
     )
     assert page.browser.execute_script("return window.ran === undefined")
-    (refusal,) = page.browser.get_log("browser")
+    (refusal,) = [one for one in page.browser.get_log("browser") if one["level"] == "SEVERE"]
     assert "Content Security Policy" in refusal["message"]
 
 
 def test_webgpu_is_refused_where_there_is_none(page, address):
     page.browser.get(f"{address}?gpu")
     page.until(lambda: "offers no WebGPU" in page.element("error").text)
+
+
+# Takes the place of the runtime for WebGPU: WebAssembly, whose pictures are brighter by OFFSET.
+PRETENDED = """
+import * as ort from "./ort.wasm.bundle.min.mjs";
+export const { Tensor } = ort;
+export const env = { wasm: {} };
+const binary = new URL("./ort-wasm-simd-threaded.wasm", import.meta.url).href;
+Object.assign(ort.env.wasm, { wasmPaths: { wasm: binary }, numThreads: 1 });
+async function create(address, { executionProviders: [first] }) {
+  const session = await ort.InferenceSession.create(address, { executionProviders: ["wasm"] });
+  if (first === "wasm") return session;
+  const run = async (feeds) => {
+    const { data, dims } = (await session.run(feeds)).image;
+    return { image: new Tensor("float32", data.map((value) => value + OFFSET), dims) };
+  };
+  return { inputNames: session.inputNames, run };
+}
+export const InferenceSession = { create };
+"""
+
+
+@pytest.fixture(scope="module", params=[LIMIT / 2, LIMIT * 2], ids=["near", "far"])
+def pretended(request, folder, tmp_path_factory):
+    """The address of a page whose runtime for WebGPU is `PRETENDED`, and its offset."""
+    copy = tmp_path_factory.mktemp("pretended") / "page"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.asyncify.wasm"))
+    (copy / "empty.html").write_text(EMPTY)
+    text = PRETENDED.replace("OFFSET", str(request.param))
+    (copy / "runtime" / "ort.webgpu.bundle.min.mjs").write_text(text)
+    with served(copy) as address:
+        yield f"{address}empty.html", request.param
+
+
+# What `navigator.gpu` of a page offers.
+ADAPTERS = {
+    "processor": "{ info: {} }",
+    "software": "{ info: { isFallbackAdapter: true } }",
+    "older software": "{ isFallbackAdapter: true }",
+    "none": "null",
+}
+
+
+@pytest.mark.parametrize("offered", ADAPTERS)
+@pytest.mark.parametrize("asked", ["", "?gpu", "?cpu"], ids=["default", "gpu", "cpu"])
+def test_webgpu_draws_where_it_is_real_and_agrees(browser, pretended, network, offered, asked):
+    address, offset = pretended
+    browser.get(address + asked)
+    browser.execute_script(
+        "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ("
+        f"{ADAPTERS[offered]}) }} }});"
+    )
+    page, agrees = Page(browser), offset < LIMIT
+    if asked == "?gpu" and offered == "none":
+        assert "offers no WebGPU" in called(page, "await server.ask('/options')")
+        return
+    by_gpu = asked == "?gpu" or (asked == "" and offered == "processor" and agrees)
+    assert difference(page, network) == pytest.approx(offset if by_gpu else 0, abs=LIMIT / 10)
+
+
+@pytest.fixture(scope="module")
+def software_gpu(tmp_path_factory):
+    """A browser whose WebGPU is computed in software."""
+    flags = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    browser = started(tmp_path_factory.mktemp("downloads"), flags)
+    browser.set_script_timeout(300)  # a minute on a slow core, with the shaders
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def empty_page(folder, address):
+    (folder / "empty.html").write_text(EMPTY)
+    yield f"{address}empty.html"
+    (folder / "empty.html").unlink()
+
+
+def test_webgpu_draws_what_pytorch_draws(software_gpu, empty_page, network):
+    software_gpu.get(f"{empty_page}?gpu")
+    offered = software_gpu.execute_async_script(
+        "const [done] = arguments; Promise.resolve(navigator.gpu && "
+        "navigator.gpu.requestAdapter()).then((found) => done(Boolean(found)));"
+    )
+    if not offered:
+        pytest.skip("this Chromium computes no WebGPU in software")
+    assert difference(Page(software_gpu), network) < LIMIT / 10
