@@ -31,6 +31,7 @@ from metrics.command import (
     served_defaults,
     weight_files,
 )
+from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def main() -> None:
 @click.option(
     "--network",
     metavar="RUN|SNAPSHOT",
-    help="Run folder (its newest snapshot), snapshot folder, or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option(
     "--images",
@@ -214,7 +215,7 @@ def ref(
     "--network",
     required=True,
     metavar="RUN|SNAPSHOT",
-    help="Run folder (its newest snapshot), snapshot folder, or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option("--data", required=True, metavar="ZIP|DIR", help="Data set whose captions are used.")
 @click.option(

@@ -13,6 +13,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.prompts import fitting_prompts, read_prompts
 from dnnlib.version import VERSION
+from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:
     from networks.export_formats import Format
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     "--network",
     required=True,
     metavar="PATH",
-    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option(
     "--format",
@@ -197,16 +198,18 @@ def _export_graph(
         formats.write(program, exported, temporary, format_, metadata)
         if check:
             run = (formats.open_onnx if format_ == "onnx" else formats.open_program)(temporary)
-            found = formats.deviation(
+            difference = formats.deviation(
                 run, exported, snapshot.generator, prompt_length, snapshot.resolution
             )
-            if not found <= formats.TOLERANCE:
+            if not difference <= formats.TOLERANCE:
                 raise UserError(
-                    f"{target}: differs from PyTorch by {found:.1e}, more than "
+                    f"{target}: differs from PyTorch by {difference:.1e}, more than "
                     f"{formats.TOLERANCE}; "
                     "it is not kept; please report it with the output of python doctor.py"
                 )
-            click.echo(f"Largest difference from PyTorch over three views: {found:.1e}", err=True)
+            click.echo(
+                f"Largest difference from PyTorch over three views: {difference:.1e}", err=True
+            )
     click.echo(target)
     if prompt is not None:
         import numpy

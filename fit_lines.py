@@ -44,7 +44,13 @@ STRIP_MARK = "fit_lines"
 @click.option(
     "--steps", type=click.IntRange(1), default=1000, show_default=True, help="Steps of Adam a fit."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the lines at the start.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the initial values of the lines.",
+)
 @click.option(
     "--outdir",
     default="out",

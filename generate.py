@@ -19,7 +19,7 @@ from networks.edit_options import EditOptions, edit_options
 from networks.picture_facts import about, facts_of, refuse_overflow, sampling_facts
 from networks.picture_names import GRID, MARKS, check_folder, picture_names
 from networks.sampling_options import sampling_options
-from networks.shipped_networks import list_networks_option
+from networks.shipped_networks import NETWORK_HELP, list_networks_option
 from networks.video_command import video
 from networks.view_options import ViewOptions, view_options
 
@@ -69,7 +69,7 @@ class WithSubcommands(click.Command):
     "--network",
     required=True,
     metavar="PATH",
-    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option(
     "--prompts",
@@ -165,25 +165,26 @@ def main(
     from torch_utils.memory import memory_errors
     from torch_utils.ops import check_backend
 
-    where = resolve_device(device)
+    torch_device = resolve_device(device)
     use_one_thread()
-    implementation = check_backend(ops, where)
+    implementation = check_backend(ops, torch_device)
     view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
     texts, numbers, codes = edits.pictures(snapshot, texts, numbers, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
     names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))
-    encoder = load_encoder(snapshot, edits.prompts(texts), where) if codes is None else None
-    generator = snapshot.generator.to(where)
+    encoder = load_encoder(snapshot, edits.prompts(texts), torch_device) if codes is None else None
+    generator = snapshot.generator.to(torch_device)
     pairs = [(text, seed) for text in texts for seed in numbers]
     options = dict[str, Any](truncation=trunc, center=trunc_center, text_noise=text_noise)
-    sampler = Sampler(generator=generator, encoder=encoder, **options, device=where)
+    sampler = Sampler(generator=generator, encoder=encoder, **options, device=torch_device)
     drawing = edits.drawing_of(sampler, pairs, codes)
     sampling = sampling_facts(generator, trunc, trunc_center, text_noise)
     facts = facts_of(snapshot.sha256, view, view_options, sampling) | edits.facts()
     shown = ",".join(map(str, sides)) if sides else facts["size"]
-    started = f"{len(pairs)} pictures of {shown} on {where}, operators: {implementation}"
+    pictures = "1 picture" if len(pairs) == 1 else f"{len(pairs)} pictures"
+    started = f"{pictures} of {shown} on {torch_device}, operators: {implementation}"
     click.echo(started, err=True)
     places = [Path(outdir) / name for name in names]
     drawn = ((places[i], about(*pairs[i]) | facts, drawing(i)) for i in range(len(pairs)))
@@ -196,7 +197,7 @@ def main(
             stream = iterate_drawings(drawing, pairs, view, tile_px=tile)
             if edits == EditOptions():  # without an edit, in batches
                 all_texts, all_seeds = zip(*pairs, strict=True)
-                options |= {"batch_size": batch_gpu, "tile_px": tile, "device": where}
+                options |= {"batch_size": batch_gpu, "tile_px": tile, "device": torch_device}
                 stream = iterate_images(generator, encoder, all_texts, all_seeds, view, **options)
             _write(stream, names, Path(outdir), facts, num_columns=len(numbers) if grid else None)
 
@@ -239,7 +240,9 @@ def checked_names(
 def check_sizes(
     view: View, columns: int, rows: int, kind: Format, grid: bool, sides: list[int]
 ) -> None:
-    """Raises `UserError` where a picture, the grid of them or a strip of sizes is too large."""
+    """Raises `UserError` where a picture, the grid of them or a strip of sizes is too large, or
+    where float32 cannot tell pixels apart.
+    """
     from networks.coordinates import check_picture_size
     from networks.huge_pictures import check_size
 
@@ -249,6 +252,7 @@ def check_sizes(
         check_picture_size(view.width * columns, view.height * rows)
     else:
         check_size(view.width, view.height, kind)
+    (replace(view, width=sides[-1], height=sides[-1]) if sides else view).check_steps()
 
 
 def check_outputs(kind: str, grid: bool, size: str | None, scales: str | None) -> list[int]:
@@ -263,11 +267,10 @@ def check_outputs(kind: str, grid: bool, size: str | None, scales: str | None) -
         )
     if scales is None:
         return []
-    if grid or size:
-        raise UserError(
-            f"--compare-scales: draws squares of its sides in strips of its own; leave "
-            f"{'--grid' if grid else '--size'} out"
-        )
+    if grid:
+        raise UserError("--compare-scales writes a strip of each picture; leave --grid out")
+    if size:
+        raise UserError("--compare-scales already sets the sizes; leave --size out")
     from metrics.pictures.scale_strip import parse_sides
 
     return parse_sides(scales)

@@ -11,6 +11,7 @@ from dnnlib.console import report_user_errors
 from dnnlib.device_options import device_option
 from dnnlib.errors import UserError
 from dnnlib.version import VERSION
+from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     "--network",
     required=True,
     metavar="PATH",
-    help="Snapshot folder, run folder (its newest snapshot), or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option(
     "--target",
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     type=int,
     default=0,
     show_default=True,
-    help="Of the latents whose mean is the start.",
+    help="Seed of the random latents. The search starts at the mean of their codes.",
 )
 @device_option
 @report_user_errors
@@ -62,6 +63,7 @@ def main(
     network: str, target: str, prompt: str | None, out: str, steps: int, seed: int, device: str
 ) -> None:
     """Find codes of which the network draws a picture, by gradient descent on pixels and features.
+    The codes of least loss are saved.
 
     \b
     Example:
@@ -71,7 +73,7 @@ def main(
     from datasets.import_options import progress
     from dnnlib.ownership import refuse_foreign
     from networks.codes_file import codes_fault, save_codes
-    from networks.projection import project, psnr, start
+    from networks.projection import best, project, psnr, start
     from networks.snapshot import Snapshot
     from torch_utils.distributed import resolve_device
     from torch_utils.local_ranks import use_one_thread
@@ -89,19 +91,17 @@ def main(
     first, spread = start(generator, text, seed, at_mean=prompt is None)
     search = project(generator, image, first, steps=steps, spread=spread)
     with progress(search, "Projecting", length=steps + 1) as bar:
-        losses = [(step.loss, step.codes) for step in bar]
-    loss, codes = losses[-1]
-    if not codes.tokens.isfinite().all():
-        raise UserError(f"--network {network}: the search overflows there; take another snapshot")
-    found = psnr(generator, codes, image)
+        taken = list(bar)
+    number, kept = best(taken)
+    decibels = psnr(generator, kept.codes, image)
     click.echo(
-        f"Loss {losses[0][0]:.4f} at the start, {loss:.4f} after {steps} steps; PSNR {found:.2f} "
-        f"dB at {snapshot.resolution}x{snapshot.resolution}",
+        f"Loss {taken[0].loss:.4f} at the start, {kept.loss:.4f} after {number} of {steps} steps, "
+        f"the least; PSNR {decibels:.2f} dB at {snapshot.resolution}x{snapshot.resolution}",
         err=True,
     )
     facts = {"target": Path(target).name, "prompt": prompt or "", "steps": str(steps)}
-    facts |= {"seed": str(seed), "psnr": f"{found:.2f}", "resolution": str(snapshot.resolution)}
-    save_codes(out, codes, snapshot, facts)
+    facts |= {"seed": str(seed), "psnr": f"{decibels:.2f}", "resolution": str(snapshot.resolution)}
+    save_codes(out, kept.codes, snapshot, facts)
     click.echo(out)
 
 

@@ -105,7 +105,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Minutes between checkpoints without a snapshot, which a killed run loses at most.",
+    help="Minutes between two checkpoints. A killed run loses at most this much work and a tick.",
 )
 @click.option(
     "--keep-latest",

@@ -31,7 +31,7 @@ from networks.snapshot import Snapshot
 from torch_utils.pictures import grid, png_with, save_png
 from torch_utils.tensors import to_uint8
 
-METRICS = "kid_lite2,clip_s_small_heldout,clip_r_small,scale_x2,eqt_frac,eqr"
+METRICS = "kid_lite2,clip_s_small_heldout,clip_r_small,scale_x2,scale_x8,eqt_frac,eqr"
 COLOURS = (
     "#1f77b4",
     "#ff7f0e",

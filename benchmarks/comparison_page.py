@@ -223,6 +223,10 @@ def cautions(groups: Groups, metrics: list[str]) -> list[str]:
             lines.append(
                 f"`{metric}` favours blur, because smooth pictures survive the resampling."
             )
+    lines.append(
+        "`eqt` and `zoom_x4` are at their limit of 100 dB for every system of coordinates, so they "
+        "do not rank systems."
+    )
     return lines
 
 

@@ -87,7 +87,7 @@ def ranking(groups: Groups, metrics: list[str]) -> list[str]:
     """One line for each metric with the recipes from best to worst, and a table of the scatter.
 
     Recipes whose mean differs from the best one by less than the least significant difference are
-    named as not told apart from it.
+    named as not significantly different from it.
     """
     lines, known = [], False
     table = [
@@ -122,7 +122,7 @@ def ranking(groups: Groups, metrics: list[str]) -> list[str]:
         if near:
             close = ", ".join(shown[name] for name in order if name in near)
             far = ", ".join(shown[name] for name in order[1:] if name not in near)
-            parts = [shown[order[0]], f"not told apart from the best: {close}"]
+            parts = [shown[order[0]], f"no significant difference from the best: {close}"]
             parts += [f"then {far}"] if far else []
         else:
             parts = [", ".join(shown.values())] if shown else []

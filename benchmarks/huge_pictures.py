@@ -3,8 +3,8 @@
 Every size is drawn by a process that starts anew. --network is a preset, which gets random weights
 and text features, or a snapshot, which draws `PROMPT`. After every tenth of --cpu-seconds, a
 process that would need more than --cpu-seconds of processor time for the whole picture is stopped.
-Its row then says how many tiles it drew, and `cpu_s_of_all` is extrapolated: the processor time of
-these tiles times the number of all tiles over theirs.
+Its row then says how many tiles it drew, and `cpu_s_of_all` is extrapolated: the processor time per
+drawn tile times the number of tiles.
 
 `base_mib` is the resident memory before the first tile, with the network loaded. `peak_mib` is the
 largest while the picture is drawn, and `process_peak_mib` that of the whole process, in which
@@ -132,8 +132,8 @@ def table(record: dict) -> str:
     if any(row["extrapolated"] for row in record["rows"]):
         lines += [
             "",
-            "Rows marked as extrapolated were stopped. Their seconds are those of the tiles drawn "
-            "times the number of all tiles over theirs; their peak is that of the tiles drawn.",
+            "Rows marked as extrapolated were stopped. Their seconds are the time per drawn tile "
+            "times the number of tiles. Their peak is that of the tiles drawn.",
         ]
     return "\n".join(lines) + "\n"
 

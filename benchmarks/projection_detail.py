@@ -94,10 +94,10 @@ def pictures_of(
     search = projection.project(
         generator, from_uint8(small), first, steps=steps, spread=spread, tower=tower
     )
-    codes = [step.codes for step in search][-1]
+    _, kept = projection.best(search)
     seconds = time.process_time() - started
     with torch.no_grad():
-        drawn = to_uint8(generator.synthesis(codes, View.square(side))[0])
+        drawn = to_uint8(generator.synthesis(kept.codes, View.square(side))[0])
     return {"projection": drawn} | {name: enlarged(small, side, name) for name in FILTERS}, seconds
 
 

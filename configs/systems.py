@@ -78,17 +78,17 @@ def _unconditional(base: TrainConfig, **loss: Any) -> LossConfig:
 
 
 def _residual(base: TrainConfig) -> DiscriminatorConfig:
-    own = base.discriminator
+    discriminator = base.discriminator
     if _shares_all(base):
-        return own
-    assert isinstance(own, WaveletDiscriminatorConfig)
+        return discriminator
+    assert isinstance(discriminator, WaveletDiscriminatorConfig)
     return Stylegan2DiscriminatorConfig(
-        resolution=own.resolution,
-        channel_base=own.channel_base,
-        channel_max=own.channel_max,
-        sentence_dim=own.sentence_dim,
-        feature_dim=own.feature_dim,
-        group_size=own.group_size,
+        resolution=discriminator.resolution,
+        channel_base=discriminator.channel_base,
+        channel_max=discriminator.channel_max,
+        sentence_dim=discriminator.sentence_dim,
+        feature_dim=discriminator.feature_dim,
+        group_size=discriminator.group_size,
     )
 
 

@@ -203,19 +203,19 @@ class Archive:
 
     def _checked(self, metadata: Any) -> dict[str, Any]:
         """The parsed index. Raises `UserError` if it does not have this program's format."""
-        where = f"{self.path}: {INDEX}"
+        place = f"{self.path}: {INDEX}"
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise UserError(
-                f'{where} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}'
+                f'{place} is not of format {FORMAT} ("format": {FORMAT} is missing); {_REMEDY}'
             )
         size = metadata.get("resolution")
         if size != NATIVE and not _is_size(size):
             raise UserError(
-                f"{where}: resolution must be [width, height] or {NATIVE!r}, got {size!r}; "
+                f"{place}: resolution must be [width, height] or {NATIVE!r}, got {size!r}; "
                 f"{_REMEDY}"
             )
         if not isinstance(metadata.get("items"), list):
-            raise UserError(f"{where}: items must be a list; {_REMEDY}")
+            raise UserError(f"{place}: items must be a list; {_REMEDY}")
         return metadata
 
     def _entry(self, number: int, item: Any) -> Entry:

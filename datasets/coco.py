@@ -108,21 +108,21 @@ def _parse(file: Path, report: Report) -> tuple[dict[int, str], dict[int, tuple[
         raise UserError(f"{file}: the lists 'images' and 'annotations' are missing; {WHERE}")
     names: dict[int, str] = {}
     for number, item in enumerate(content["images"]):
-        where = f"{file}: images[{number}]"
-        key, name = _field(item, "id", int, where), _field(item, "file_name", str, where)
+        place = f"{file}: images[{number}]"
+        key, name = _field(item, "id", int, place), _field(item, "file_name", str, place)
         if Path(name).name != name:
-            raise UserError(f"{where}: file_name must be a plain name, got {name!r}")
+            raise UserError(f"{place}: file_name must be a plain name, got {name!r}")
         if names.setdefault(key, name) != name:
-            raise UserError(f"{where}: id {key} is there twice")
+            raise UserError(f"{place}: id {key} is there twice")
     captions: dict[int, list[tuple[int, str]]] = {}  # (caption id, text) by picture id
     for number, item in enumerate(content["annotations"]):
-        where = f"{file}: annotations[{number}]"
+        place = f"{file}: annotations[{number}]"
         if "caption" not in item if isinstance(item, dict) else True:
             raise UserError(
-                f"{where}: no 'caption'; this is another kind of annotation file (instances, "
+                f"{place}: no 'caption'; this is another kind of annotation file (instances, "
                 f"keypoints?); {WHERE}"
             )
-        key = _field(item, "image_id", int, where)
+        key = _field(item, "image_id", int, place)
         for text in report.clean([item["caption"]]) or (None,):
             if text is None:
                 report.defect(
@@ -134,7 +134,7 @@ def _parse(file: Path, report: Report) -> tuple[dict[int, str], dict[int, tuple[
     return names, {key: tuple(text for _, text in sorted(rows)) for key, rows in captions.items()}
 
 
-def _field(item: Any, key: str, kind: type, where: str) -> Any:
+def _field(item: Any, key: str, kind: type, place: str) -> Any:
     if not isinstance(item, dict) or not isinstance(item.get(key), kind):
-        raise UserError(f"{where}: {key!r} is missing or not of type {kind.__name__}")
+        raise UserError(f"{place}: {key!r} is missing or not of type {kind.__name__}")
     return item[key]

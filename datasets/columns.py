@@ -24,23 +24,23 @@ TRAIN_SPLITS = ("train", "training", "restval")  # restval: Karpathy's rest of C
 
 
 def choose_column(
-    columns: Collection[str], wanted: str | None, usual: tuple[str, ...], option: str, where: str
+    columns: Collection[str], wanted: str | None, usual: tuple[str, ...], option: str, place: str
 ) -> str:
     """The column `wanted`; if that is None, the first of the `usual` names that the table has.
 
-    option: the flag that chooses the column. where: the file, for messages.
+    option: the flag that chooses the column. place: the file, for messages.
     Raises `UserError` with the option and the columns if there is no such column.
     """
     if wanted is not None:
         if wanted not in columns:
             raise UserError(
-                f"{option} {wanted}: {where} has no such column; {nearest(wanted, columns)}"
+                f"{option} {wanted}: {place} has no such column; {nearest(wanted, columns)}"
             )
         return wanted
     column = usual_column(columns, usual)
     if column is None:
         raise UserError(
-            f"{where}: none of the columns {', '.join(columns)} is named "
+            f"{place}: none of the columns {', '.join(columns)} is named "
             f"{' or '.join(usual)}; name it with {option}"
         )
     return column

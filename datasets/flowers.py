@@ -84,8 +84,8 @@ def flower_pictures(
 
 def _number(name: str) -> int | None:
     """'class_00001/image_06734.txt' -> 6734."""
-    found = re.fullmatch(r"image_(\d+)", PurePosixPath(name).stem)
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"image_(\d+)", PurePosixPath(name).stem)
+    return int(match[1]) if match else None
 
 
 def _captions(

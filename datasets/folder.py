@@ -221,12 +221,12 @@ def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
                 one = listed[file or shown] = _Listed(shown, file, missing)
             elif convention.once:
                 raise UserError(
-                    f"{row.where}: {shown} is listed twice; put all its captions in one line"
+                    f"{row.place}: {shown} is listed twice; put all its captions in one line"
                 )
             spelled[row.folder, row.name] = one
         elif convention.once:
             raise UserError(
-                f"{row.where}: {one.name} is listed twice; put all its captions in one line"
+                f"{row.place}: {one.name} is listed twice; put all its captions in one line"
             )
         one.texts += reading.report.clean(row.texts)
         one.reason = one.reason or row.reason

@@ -121,7 +121,7 @@ class Report:
         for kind, count in sorted(self.counts.items()):
             yield f"{count} x {kind}"
         if self.skipped:
-            where = ", listed under 'skipped' in dataset.json" if written else ""
-            yield f"Skipped {len(self.skipped)} files or captions in all{where}."
+            pointer = ", listed under 'skipped' in dataset.json" if written else ""
+            yield f"Skipped {len(self.skipped)} files or captions in all{pointer}."
         if written and self.statistics:
             yield from table_lines(self.statistics)

@@ -62,11 +62,11 @@ def _pictures(
         part = folder / name if name else folder
         split = split_named(name or "train") or "train"
         columns: tuple[str, str] | None = None
-        for row, record, where in _rows(part):
+        for row, record, place in _rows(part):
             columns = columns or (
-                choose_column(record, image_column, IMAGE_COLUMNS, "--image-column", where.name),
+                choose_column(record, image_column, IMAGE_COLUMNS, "--image-column", place.name),
                 choose_column(
-                    record, caption_column, CAPTION_COLUMNS, "--caption-column", where.name
+                    record, caption_column, CAPTION_COLUMNS, "--caption-column", place.name
                 ),
             )
             raw = _picture(
@@ -111,14 +111,14 @@ def _data_files(part: Path, state: dict[str, Any]) -> list[Path]:
     return [part / name for name in _names(entries, f"{part / 'state.json'}: '_data_files'")]
 
 
-def _names(value: object, where: str) -> list[str]:
+def _names(value: object, place: str) -> list[str]:
     names = (
         [name for name in value if isinstance(name, str) and is_below(name)]
         if isinstance(value, list)
         else []
     )
     if names != value:
-        raise UserError(f"{where} must be a list of names, got {value!r}")
+        raise UserError(f"{place} must be a list of names, got {value!r}")
     return names
 
 

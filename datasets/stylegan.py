@@ -160,16 +160,16 @@ def _captions(
     """
     if not wanted.template:
         return {}
-    where = f"--caption-template: {printable(path)}: {INDEX}"
+    place = f"--caption-template: {printable(path)}: {INDEX}"
     labels = index["labels"]
     if not labels:
         raise UserError(
-            f"{where} holds no class labels to make captions of; of class folders, "
+            f"{place} holds no class labels to make captions of; of class folders, "
             "dataset_tool.py folder --caption-template makes them"
         )
     if not isinstance(labels, list) or not all(map(_is_label, labels)):
         raise UserError(
-            f'{where}: labels must be a list of ["00000/img00000000.png", 3], whole '
+            f'{place}: labels must be a list of ["00000/img00000000.png", 3], whole '
             "numbers from 0 on"
         )
     by_file: dict[str, int] = dict(labels)
@@ -178,7 +178,7 @@ def _captions(
         ("labelled but not there", by_file.keys() - set(files)),
     ):
         if names:
-            raise UserError(f"{where}: {len(names)} pictures are {fault}: {listing(sorted(names))}")
+            raise UserError(f"{place}: {len(names)} pictures are {fault}: {listing(sorted(names))}")
     class_names = _class_names(wanted, index, sorted(set(by_file.values())))
     return {
         name: [wanted.template.replace(_PLACE, class_names[label])]
@@ -201,9 +201,9 @@ def _class_names(
 ) -> dict[int, str]:
     """The name of each label. labels: the distinct label numbers, sorted."""
     if wanted.names:
-        where, listed = f"--class-names {printable(wanted.names)}", _read_names(Path(wanted.names))
+        place, listed = f"--class-names {printable(wanted.names)}", _read_names(Path(wanted.names))
     elif CLASS_NAMES in index:
-        where, listed = f"{INDEX}: {CLASS_NAMES}", index[CLASS_NAMES]
+        place, listed = f"{INDEX}: {CLASS_NAMES}", index[CLASS_NAMES]
     else:
         return {label: str(label) for label in labels}
     if isinstance(listed, list):
@@ -215,7 +215,7 @@ def _class_names(
         label for label, name in names.items() if not isinstance(name, str) or not name.strip()
     ]
     if missing:
-        raise UserError(f"{where}: there is no name for label {listing(map(str, missing))}")
+        raise UserError(f"{place}: there is no name for label {listing(map(str, missing))}")
     return {label: str(name) for label, name in names.items()}
 
 

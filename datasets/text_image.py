@@ -139,16 +139,16 @@ class TextImageDataset(Dataset):
         return hashlib.sha256(f"{content} framed at {self._frame}".encode()).hexdigest()
 
     def _decode(self, entry: Entry) -> torch.Tensor:
-        where = f"{self._archive.path}: {entry.file}"
+        place = f"{self._archive.path}: {entry.file}"
         try:
-            mode, pixels = load_stored(self._archive.read(entry.file), where)
+            mode, pixels = load_stored(self._archive.read(entry.file), place)
         except PictureError as error:
             raise UserError(f"{error}; make the data set again") from None
         height, width = pixels.shape[:2]
         if (width, height) != entry.size or mode not in self._archive.modes:
             modes = " or ".join(self._archive.modes)
             raise UserError(
-                f"{where} is {mode} {width}x{height}, but the data set has {modes} "
+                f"{place} is {mode} {width}x{height}, but the data set has {modes} "
                 f"{entry.size[0]}x{entry.size[1]}; make the data set again"
             )
         if mode == "L":

@@ -48,8 +48,8 @@ class Work:
 
     def remove(self) -> None:
         """Delete the working folder; the result is in place."""
-        # The data go first and the state last. So a kill in between leaves a folder that is still
-        # ours, and that says for as long as it can that everything is done.
+        # Data files are deleted first and the state file last. If the deletion is interrupted, the
+        # state file still marks the folder as ours and as finished.
         for path in self.folder.iterdir():
             if path.name not in (STATE, DONE):
                 path.unlink()
@@ -85,7 +85,7 @@ def resumable_work(
 
     command: what decides the result, by name, such as seed and size. pieces: how many there are.
     The caller removes the folder when the result is in place. Raises `UserError` where the folder
-    belongs to another command, to another process or to nobody that this program knows.
+    belongs to another command or process, or was not made by this program.
     """
     folder, stated = Path(folder), dict(command)
     refuse_foreign(folder, is_workplace)
@@ -103,10 +103,10 @@ def resumable_work(
 
 
 def _refuse_another_command(folder: Path, command: dict[str, str]) -> None:
-    found = read_json(folder / STATE)["command"]
-    names = [name for name in {**command, **found} if command.get(name) != found.get(name)]
+    recorded = read_json(folder / STATE)["command"]
+    names = [name for name in {**command, **recorded} if command.get(name) != recorded.get(name)]
     if names:
-        there = ", ".join(f"{name} {found.get(name)!r}" for name in names)
+        there = ", ".join(f"{name} {recorded.get(name)!r}" for name in names)
         here = ", ".join(f"{name} {command.get(name)!r}" for name in names)
         raise UserError(
             f"{printable(folder)} is the unfinished run of another command ({there}; now {here}); "

@@ -144,7 +144,8 @@ def mixed_numbers(generator: Generator, chosen: Sequence[int] | None) -> list[in
     num_codes = generator.tokens_mean.shape[0]
     if num_codes < 2:
         raise UserError(
-            f"--mix: a {generator.config.kind} network has one style code, so nothing can be mixed"
+            f"--mix: networks of the system {generator.config.kind} have one style code, so "
+            "nothing can be mixed"
         )
     numbers = list(range(num_codes // 2, num_codes)) if chosen is None else list(chosen)
     wrong = [number for number in numbers if not 0 <= number < num_codes]

@@ -38,9 +38,9 @@ def load_codes(path: str | Path, snapshot: Snapshot) -> tuple[Codes, dict[str, s
     metadata, tensors = _read(Path(path))
     if metadata.get(_NETWORK) != snapshot.sha256:
         raise UserError(
-            f"{path}: belongs to another network (its weights begin with "
-            f"{metadata.get(_NETWORK, '')[:12]}, those of --network with {snapshot.sha256[:12]}); "
-            "give the snapshot that it was projected with"
+            f"{path}: the codes were made with the network of hash "
+            f"{metadata.get(_NETWORK, '')[:12]}; --network has the hash {snapshot.sha256[:12]}; "
+            "give the network that the codes were made with"
         )
     shape = snapshot.generator.tokens_mean.shape
     codes = Codes(tensors["tokens"], tensors["sentence"])

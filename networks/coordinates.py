@@ -19,6 +19,7 @@ from dnnlib.errors import UserError
 from networks.warps import IDENTITY, MIDDLE, Box, Displacement, Warp, affine, after
 
 MAX_REACH = float(1 << 24)  # frames: beyond it, float32 has whole numbers only
+STEP = 2.0**-22  # least distance of neighbouring samples, 4 steps of float32 in the frame
 MAX_SIDE_PX, MAX_PICTURE_PX = 1 << 16, 1 << 30  # of one picture; 2^30 pixels take 12 GiB in floats
 
 Convention = Literal["centers", "endpoints"]
@@ -56,6 +57,11 @@ class View:
     def square(resolution: int) -> View:
         """The trained frame at resolution x resolution."""
         return View(height=resolution, width=resolution)
+
+    @staticmethod
+    def around_frame(*, width: int, height: int) -> View:
+        """A whole picture of this size, whose largest square in the middle is the trained frame."""
+        return View(height=height, width=width, box=box_around_frame(width, height))
 
     def scaled(self, factor: int) -> View:
         """The same box, `factor` times as many samples a side."""
@@ -118,6 +124,18 @@ class View:
         x, y = (x, y) if self.warp is None else self.warp(x, y)
         return x.float(), y.float()
 
+    def check_steps(self) -> None:
+        """Raises `UserError` where float32 cannot tell neighbouring samples apart."""
+        a, b, _, d, e, _ = IDENTITY if self.warp is None else self.warp.matrix
+        across = math.hypot(a, d) * (self.box[2] - self.box[0]) / self.width
+        down = math.hypot(b, e) * (self.box[3] - self.box[1]) / self.height
+        if not are_distinct(across, down, self.reach()):
+            raise UserError(
+                f"view: neighbours of its {self.width}x{self.height} pixels lie "
+                f"{min(across, down):.1g} frames apart, which coordinates in float32 cannot tell "
+                "apart; use a smaller size, a smaller zoom or a larger window"
+            )
+
     def reach(self) -> Box:
         """A box that holds the content of every pixel."""
         return self.box if self.warp is None else self.warp.reach(self.box)
@@ -148,6 +166,22 @@ def _check_reach(box: Box) -> None:
             f"{MAX_REACH:.0f} are possible; take smaller numbers for window, zoom, center, shear "
             "and translate"
         )
+
+
+def are_distinct(across: float, down: float, box: Box) -> bool:
+    """Whether float32 tells samples apart that lie so far apart in x and in y, within `box`."""
+    farthest = max(1.0, *map(abs, box))
+    return all(STEP * farthest <= step < math.inf for step in (across, down))
+
+
+def box_around_frame(width: float, height: float) -> Box:
+    """The whole of a picture of this shape, whose largest square in the middle is the frame.
+
+    3 and 2 give (-0.25, 0, 1.25, 1).
+    """
+    side = min(width, height)
+    x, y = (width / side - 1) / 2, (height / side - 1) / 2
+    return 0.0 - x, 0.0 - y, 1 + x, 1 + y  # 0.0 - x is 0.0 where -x is -0.0
 
 
 @dataclass(frozen=True)
@@ -248,19 +282,23 @@ def check_picture_size(width: int, height: int) -> None:
         )
 
 
-def parse_window(text: str) -> tuple[float, float, float, float]:
-    """'x0,y0,x1,y1' in frame units, for example '-0.25,0,1.25,1'. Raises `UserError`."""
+def parse_window(text: str) -> Box:
+    """'x0,y0,x1,y1' in frame units, for example '-0.25,0,1.25,1', or the shape 'W:H' of a whole
+    picture around the frame: '3:2' is the same window. Raises `UserError`.
+    """
+    shape = ":" in text
     try:
-        numbers = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(":" if shape else ","))
     except ValueError:
         numbers = ()
-    if (
-        len(numbers) != 4
-        or not all(map(math.isfinite, numbers))
-        or numbers[2] <= numbers[0]
-        or numbers[3] <= numbers[1]
-    ):
+    finite = all(map(math.isfinite, numbers))
+    if shape and len(numbers) == 2 and finite and min(numbers) > 0:
+        return box_around_frame(*numbers)
+    if shape or len(numbers) != 4 or not finite:
+        numbers = ()
+    if not numbers or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
         raise UserError(
-            f"window {text!r}: expected x0,y0,x1,y1 in frame units with x0 < x1 and y0 < y1"
+            f"window {text!r}: expected x0,y0,x1,y1 in frame units with x0 < x1 and y0 < y1, or "
+            "the shape W:H of a picture around the frame, for example 3:2"
         )
     return numbers

@@ -31,7 +31,7 @@ from torch_utils.ops.backend import using
 Format = Literal["onnx", "torch-export", "html"]
 Runner = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
 
-OPSET = 18  # LayerNormalization is an operator since 17, and so is what else a network needs
+OPSET = 18  # has every operator that a network needs; LayerNormalization exists since opset 17
 TOLERANCE = 1e-4
 MARK = "eidgan"  # key of the metadata that says which version wrote a file
 _EXTRA = "eidgan.json"  # the metadata inside a .pt2 file
@@ -163,8 +163,8 @@ def _onnx_session(
 
     def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         arrays = {one.name: inputs[one.name].numpy() for one in session.get_inputs()}
-        found = session.run(outputs, arrays)
-        return {name: torch.from_numpy(x) for name, x in zip(outputs, found, strict=True)}
+        results = session.run(outputs, arrays)
+        return {name: torch.from_numpy(x) for name, x in zip(outputs, results, strict=True)}
 
     return run
 
@@ -201,18 +201,19 @@ def deviation(
 
         num_words = torch.randint(1, prompt_length + 1, (batch, 1), generator=draws)
         mask = torch.arange(prompt_length) < num_words
-        words = normal(prompt_length, config.word_dim)
+        # The words that the mask leaves out are zeros, as `fixed_length` makes them.
+        words = normal(prompt_length, config.word_dim) * mask.unsqueeze(2)
         z, text = (
             normal(*generator.latent_shape),
             TextFeatures(normal(config.sentence_dim), words, mask),
         )
         with torch.no_grad():
             expected = generator(z, text if generator.reads_text else None, view)
-        found = run(network.inputs(z, text, view))
-        if found.shape != expected.shape or not found.isfinite().all():
+        drawn = run(network.inputs(z, text, view))
+        if drawn.shape != expected.shape or not drawn.isfinite().all():
             return math.inf
         worst = max(
-            worst, ((found - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
+            worst, ((drawn - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
         )
     return worst
 

@@ -65,9 +65,13 @@ class ExportedNetwork(nn.Module):
         named = dict(zip(self.input_names, inputs, strict=True))
         z = named["z"]
         nothing = z.new_zeros(z.shape[0], 0)
-        text = TextFeatures(
-            named.get("sentence", nothing), named.get("words", nothing), named.get("mask", nothing)
-        )
+        words, mask = named.get("words", nothing), named.get("mask", nothing)
+        if "words" in named:
+            # A word of zeros has the length 0. Its normalisation adds 1e-8 to the length, but
+            # optimisers of graphs drop so small a number, and 0 / 0 is NaN. The attention leaves
+            # masked words out, so any other number may take the place of their zeros.
+            words = words.masked_fill(~mask.unsqueeze(2), 1.0)
+        text = TextFeatures(named.get("sentence", nothing), words, mask)
         view = cast(View, PlacedView(named["rows"], named["columns"]))
         codes = self.generator.mapping(z, text if self.generator.reads_text else None)
         prepared = self.generator.prepare(codes, view)

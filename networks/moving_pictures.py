@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from dnnlib.errors import UserError
-from networks.coordinates import View
+from networks.coordinates import View, are_distinct
 from networks.interfaces import Codes, Generator, TextEncoder, codes_between
 from networks.sampling import (
     TruncationCenter,
@@ -35,7 +35,6 @@ from torch_utils.tensors import to_device, to_uint8
 Kind = Literal["zoom", "pan", "rotate", "latent", "prompt"]
 KINDS: tuple[Kind, ...] = ("zoom", "pan", "rotate", "latent", "prompt")
 MAX_OCTAVES = 20
-STEP = 2.0**-22  # least distance of neighbouring samples, 4 steps of float32 in the frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +71,8 @@ class Motion:
         box = (
             self._zoomed(view.box, frame) if self.kind == "zoom" else self._panned(view.box, frame)
         )
-        furthest = max(1.0, *map(abs, box))
-        steps = ((box[2] - box[0]) / view.width, (box[3] - box[1]) / view.height)
-        if not all(STEP * furthest <= step < math.inf for step in steps):
+        across, down = (box[2] - box[0]) / view.width, (box[3] - box[1]) / view.height
+        if not are_distinct(across, down, box):
             raise UserError(
                 f"frame {frame} would show {', '.join(f'{side:g}' for side in box)} in "
                 f"{view.width}x{view.height} pixels, which coordinates in float32 cannot tell "

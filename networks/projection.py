@@ -14,11 +14,12 @@ Shapes: N batch, k style codes, d their width, R side of the trained frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 
+from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.pretrained.scales import FrozenScales
@@ -50,8 +51,8 @@ class TargetLoss:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         loss = PIXEL_WEIGHT * (images - self.target).square().mean(dim=(1, 2, 3))
-        for found, wanted in zip(self.tower(images), self.features, strict=True):
-            distance = (found - wanted).square().sum(dim=(1, 2, 3)) / wanted.square().sum()
+        for maps, target_maps in zip(self.tower(images), self.features, strict=True):
+            distance = (maps - target_maps).square().sum(dim=(1, 2, 3)) / target_maps.square().sum()
             loss = loss + distance / len(self.features)
         return loss
 
@@ -109,6 +110,17 @@ def project(
     with torch.no_grad():
         loss = loss_of(generator.synthesis(codes, view)).sum()
     yield Step(loss.item(), codes)
+
+
+def best(steps: Iterable[Step]) -> tuple[int, Step]:
+    """The step of least loss and its number. Adam can leave a good place, even that of the start.
+
+    Raises `UserError` where no loss is finite.
+    """
+    finite = [(i, step) for i, step in enumerate(steps) if math.isfinite(step.loss)]
+    if not finite:
+        raise UserError("the pictures of the search are not finite; take another snapshot")
+    return min(finite, key=lambda numbered: numbered[1].loss)
 
 
 def rate(progress: float) -> float:

@@ -20,6 +20,12 @@ def shipped_networks() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(FOLDER.glob("*/config.json"))}
 
 
+NETWORK_HELP = (
+    "Snapshot folder, run folder (its newest snapshot), user/name on the Hugging Face Hub, or a "
+    f"network of this repository: {', '.join(shipped_networks())}."
+)
+
+
 def _print_networks(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save
@@ -24,13 +24,20 @@ from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
 from dnnlib.ownership import json_with, whole_folder
 from dnnlib.weight_files import load_tensors
 from networks import hub_snapshots
-from networks.coordinates import MAX_SIDE_PX
+from networks.coordinates import MAX_SIDE_PX, View, check_picture_size
 from networks.generators import GENERATORS
 from networks.interfaces import Generator, TextEncoder
 from networks.model_card import CardFields, model_card
+from networks.picture_facts import refuse_overflow
+from networks.sampling import iterate_images
 from networks.shipped_networks import shipped_networks
 from networks.text_encoders import load_encoder
+from networks.warps import Box
 from torch_utils.meta import WithoutMemory
+from torch_utils.tensors import to_uint8
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMAT = 1
 MAX_CONFIG_BYTES = 16 << 20
@@ -83,6 +90,41 @@ class Snapshot:
                     "than that of the training"
                 )
         return encoder
+
+    def draw(
+        self,
+        prompt: str = "",
+        seed: int = 0,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        window: Box = (0.0, 0.0, 1.0, 1.0),
+    ) -> Image.Image:
+        """One picture of a prompt and a seed, as `generate.py` draws it.
+
+        prompt: left out for a network without text.
+        width, height: in pixels; None takes the trained resolution.
+        window: (x0, y0, x1, y1) in frame units, as in `View`.
+
+        The text encoder is loaded for each call. `networks.sampling.iterate_images` draws many
+        pictures and takes every option of `generate.py`. Raises `UserError`.
+        """
+        from PIL import Image
+
+        if bool(prompt) != self.generator.reads_text:
+            raise UserError(
+                "prompt: the network was trained without text; leave it out"
+                if prompt
+                else "prompt: is missing; give a text, such as 'a red apple'"
+            )
+        side, device = self.resolution, self.generator.tokens_mean.device
+        view = View(height=height or side, width=width or side, box=window)
+        check_picture_size(view.width, view.height)
+        view.check_steps()
+        encoder = self.load_encoder(device)
+        [sample] = iterate_images(self.generator, encoder, [prompt], [seed], view, device=device)
+        refuse_overflow(sample.image, prompt, seed)
+        return Image.fromarray(to_uint8(sample.image).permute(1, 2, 0).contiguous().numpy())
 
     def save_pretrained(
         self, path: str | Path, card: CardFields | None = None, *, half: bool = False

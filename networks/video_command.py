@@ -14,6 +14,7 @@ from dnnlib.errors import UserError
 from dnnlib.seeds import parse_seeds
 from networks.picture_facts import sampling_facts
 from networks.sampling_options import sampling_options
+from networks.shipped_networks import NETWORK_HELP
 from networks.view_options import parse_pair
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
     "--network",
     required=True,
     metavar="PATH",
-    help="Snapshot folder, run folder, or user/name on the Hugging Face Hub.",
+    help=NETWORK_HELP,
 )
 @click.option(
     "--kind",
@@ -64,8 +65,9 @@ KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
     "--window",
     default="0,0,1,1",
     show_default=True,
-    metavar="X0,Y0,X1,Y1",
-    help="Part of the plane in frame units at the first frame.",
+    metavar="X0,Y0,X1,Y1|W:H",
+    help="Part of the plane in frame units at the first frame. W:H is a whole picture of this "
+    "shape around the frame: 3:2 means -0.25,0,1.25,1.",
 )
 @click.option(
     "--center",
@@ -119,22 +121,23 @@ def video(
     from torch_utils.ops import check_backend
     from torch_utils.video_files import check_video, write_video
 
-    where = resolve_device(device)
+    torch_device = resolve_device(device)
     use_one_thread()
-    check_backend(ops, where)
+    check_backend(ops, torch_device)
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
     side = snapshot.resolution
     view = View(height=height or side, width=width or side, box=box)
     check_picture_size(view.width, view.height)
+    view.check_steps()
     num_frames, fps = options["num_frames"], options["fps"]
     check_video(Path(out), view.width, view.height, num_frames, fps)
     motion = motion_of(options)
     for frame in range(num_frames):
         motion.view(view, frame)  # refuses before the first frame what it would refuse later
-    codes = codes_of_frames(snapshot, network, options, seeds, motion, where)
-    generator = snapshot.generator.to(where)
+    codes = codes_of_frames(snapshot, network, options, seeds, motion, torch_device)
+    generator = snapshot.generator.to(torch_device)
     sampling = (options["trunc"], options["trunc_center"], options["text_noise"])
     facts = facts_of(options, seeds) | sampling_facts(generator, *sampling)
     facts |= {"snapshot": snapshot.sha256, "window": ",".join(map(str, box))}
@@ -234,7 +237,7 @@ def codes_of_frames(
     how = (options["trunc"], options["trunc_center"], options["text_noise"], device)
     prompt = options["prompt"] or ""
     if motion.kind == "prompt":
-        assert encoder is not None  # `given` was not refused
+        assert encoder is not None  # prompts of a network without text were refused above
         return prompt_walk(
             generator, encoder, (given[0], given[1]), seeds[0], motion.num_frames, *how
         )

@@ -23,8 +23,9 @@ _OPTIONS = (
         "--window",
         default="0,0,1,1",
         show_default=True,
-        metavar="X0,Y0,X1,Y1",
-        help="Part of the plane in frame units; beyond 0..1 is extrapolation. The content is "
+        metavar="X0,Y0,X1,Y1|W:H",
+        help="Part of the plane in frame units; beyond 0..1 is extrapolation. W:H is a whole "
+        "picture of this shape around the frame: 3:2 means -0.25,0,1.25,1. The content is "
         "transformed in this order, and the window is cut last: warp, shear, rotate, zoom, "
         "translate.",
     ),
@@ -77,8 +78,9 @@ _OPTIONS = (
     click.option(
         "--exact",
         is_flag=True,
-        help="Of a rotated, sheared or warped view of a bi-line network: evaluate the lines at the "
-        "coordinates of every pixel instead of reading them from a table. Slow; a proof.",
+        help="Evaluate the lines at every pixel instead of reading them from a table. Slow. Only "
+        "rotated, sheared or warped views of bi-line networks change. Use it to check the error of "
+        "the table.",
     ),
 )
 

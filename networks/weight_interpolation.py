@@ -1,9 +1,9 @@
 """A network whose weights lie between those of two pictures (Skorokhodov et al. 2021).
 
 The generator of an implicit representation turns a style code into the weights of an MLP of
-coordinates, which is the picture. A straight line between two such MLPs passes through pictures,
-where a straight line between pixels passes through double exposures. INR-GAN, CIPS and CREPS are
-such generators: their style codes act through weights alone. EIDGAN's lines attend to the style
+coordinates, which is the picture. A straight line between two such MLPs passes through other
+pictures. Averaging the pixels of two pictures instead shows both at once. INR-GAN, CIPS and CREPS
+are such generators: their style codes act through weights alone. EIDGAN's lines attend to the style
 codes, and StyleGAN2 and VQ-CGAN are no functions of coordinates.
 
 Shapes: C channels in, O channels out, P positions.
@@ -21,6 +21,7 @@ from torch.nn import functional
 from dnnlib.errors import UserError
 from networks.generators.cips import Cips
 from networks.generators.creps import Creps
+from networks.generators.eidgan import Eidgan
 from networks.generators.inrgan import FactorisedLinear, Inrgan
 from networks.generators.quantized import QuantizedGenerator
 from networks.interfaces import Codes, Generator
@@ -54,9 +55,12 @@ def drawn_by_weights(generator: Generator) -> Inrgan | Cips | Creps:
     """
     inner = generator.generator if isinstance(generator, QuantizedGenerator) else generator
     if not isinstance(inner, Inrgan | Cips | Creps):
+        reason = "its pictures are no functions of coordinates"
+        if isinstance(inner, Eidgan):
+            reason = "its lines also depend on the style codes in other ways, such as attention"
         raise UserError(
-            f"--lerp-in weights: the pictures of a {inner.config.kind} network have no weights of "
-            "their own; use --lerp-in codes, or a network of the systems inrgan, cips or creps"
+            f"--lerp-in weights: {inner.config.kind} cannot interpolate weights, because {reason}; "
+            "use --lerp-in codes, or a network of the systems inrgan, cips or creps"
         )
     return inner
 

@@ -95,7 +95,7 @@ class DeepZoomWriter:
 
     def finish(self) -> None:
         place = folder_of(self.target)
-        if self.folder.exists():  # it has moved already where a run was killed after this line
+        if self.folder.exists():  # missing if an earlier run moved it and was killed afterwards
             move_into_place(self.folder, place, files_fault)
         text = (
             f'{_HEAD}<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="png" '

@@ -380,12 +380,14 @@ class TrainConfig:
         """The generator, behind `text.quantizer` where there is one."""
         if self.text.quantizer is None:
             return self.generator.build()
-        assert not isinstance(self.generator, QuantizedConfig)  # as __post_init__ saw to
+        # __post_init__ has refused a quantised generator here.
+        assert not isinstance(self.generator, QuantizedConfig)
         return QuantizedConfig(generator=self.generator, quantizer=self.text.quantizer).build()
 
 
-MIN_LR_SCALE = 0.05  # a run that is extended past its end still moves
-# Captions of labels are part of what `Progress.dataset_hash` names.
+# The least learning-rate factor, so that a run extended past its end still learns.
+MIN_LR_SCALE = 0.05
+# `Progress.dataset_hash` covers captions that come from labels.
 RESUMABLE = (
     *("data", "labels", "kimg", "start_kimg", "batch_gpu", "tick_kimg", "snapshot_ticks"),
     *("checkpoint_minutes", "keep_latest", "metrics", "metric_num", "nan_policy", "ops", "device"),

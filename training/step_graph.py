@@ -63,7 +63,7 @@ class CudaCapture:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.own = torch.cuda.Stream(device)
+        self.side_stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
     @contextlib.contextmanager
@@ -71,19 +71,19 @@ class CudaCapture:
         # With one stream for steps with and without a graph, autograd never has to connect a
         # captured stream with another one, which CUDA refuses.
         outer = torch.cuda.current_stream(self.device)
-        self.own.wait_stream(outer)
+        self.side_stream.wait_stream(outer)
         try:
-            with torch.cuda.stream(self.own):
+            with torch.cuda.stream(self.side_stream):
                 yield
         finally:
-            outer.wait_stream(self.own)
+            outer.wait_stream(self.side_stream)
 
     def capture(self, work: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
         gc.collect()  # no page-locked memory may be given back while the stream is captured
         graph = torch.cuda.CUDAGraph()
         # The threads of the loader and of the checkpoint may use the GPU at the same time.
         with torch.cuda.graph(
-            graph, pool=self.pool, stream=self.own, capture_error_mode="thread_local"
+            graph, pool=self.pool, stream=self.side_stream, capture_error_mode="thread_local"
         ):
             outputs = work()
         return outputs, graph.replay
@@ -165,11 +165,11 @@ class StepPlan:
     def _captured(
         self, player: Player, gradients: list[torch.Tensor | None], loss: GanLoss, work: Work
     ) -> Phase:
-        found: list[tuple[torch.Tensor | None, Collector]] = []
+        captured: list[tuple[torch.Tensor | None, Collector]] = []
 
         def phase() -> Outputs:
             total, reported = _computed(player, gradients, loss, work)
-            found.append((total, reported))
+            captured.append((total, reported))
             return [*([] if total is None else [total]), *reported.sums.values()]
 
         try:
@@ -181,7 +181,7 @@ class StepPlan:
                 f"--cuda-graph: the step could not be captured ({reason_of(cause)}); "
                 "resume the run with --cuda-graph off"
             ) from error
-        total, reported = found[0]
+        total, reported = captured[0]
         values = iter(outputs)
         total = None if total is None else next(values)
         reported.sums = dict(zip(reported.sums, values, strict=True))

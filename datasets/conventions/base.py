@@ -26,7 +26,7 @@ class Row:
     name: the picture's path, as the file spells it.
     texts: captions before cleaning; elements that are not texts are dropped later.
     split: 'train', 'test', or None if the file gives no split.
-    where: file and line, for messages.
+    place: file and line, for messages.
     reason: why there are no texts, if that is known.
     folder: the folder below the source that `name` is relative to.
     """
@@ -34,7 +34,7 @@ class Row:
     name: str
     texts: Iterable[Any]
     split: str | None = None
-    where: str = ""
+    place: str = ""
     reason: str = "no captions"
     folder: str = ""
 

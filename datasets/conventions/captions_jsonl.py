@@ -27,27 +27,27 @@ def _reads(reading: Reading) -> Iterator[Row]:
             yield _row(line, f"{path}, line {number}")
 
 
-def _row(line: str, where: str) -> Row:
-    record = parse_json(line, where)
+def _row(line: str, place: str) -> Row:
+    record = parse_json(line, place)
     if not isinstance(record, dict):
         raise UserError(
-            f'{where}: expected {{"file": ..., "captions": [...]}}, got {line.strip()[:60]}'
+            f'{place}: expected {{"file": ..., "captions": [...]}}, got {line.strip()[:60]}'
         )
     keys = ("file", "captions", "split")
     for key in record:
         if key not in keys:
-            raise UserError(f"{where}: unknown key {key!r}; {nearest(key, keys)}")
+            raise UserError(f"{place}: unknown key {key!r}; {nearest(key, keys)}")
     for key in keys[:2]:
         if key not in record:
-            raise UserError(f"{where}: key {key!r} is missing")
+            raise UserError(f"{place}: key {key!r} is missing")
     file, captions, split = record["file"], record["captions"], record.get("split")
     if not isinstance(file, str) or not file.strip() or not is_below(file):
-        raise UserError(f"{where}: 'file' must be a path below the source folder, got {file!r}")
+        raise UserError(f"{place}: 'file' must be a path below the source folder, got {file!r}")
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-        raise UserError(f"{where}: 'captions' must be a list of texts, got {captions!r}")
+        raise UserError(f"{place}: 'captions' must be a list of texts, got {captions!r}")
     if split not in (None, *SPLITS):
-        raise UserError(f"{where}: 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
-    return Row(file, captions, split, where)
+        raise UserError(f"{place}: 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
+    return Row(file, captions, split, place)
 
 
 CAPTIONS_JSONL = Convention(

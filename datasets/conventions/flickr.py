@@ -74,7 +74,7 @@ def _reads(reading: Reading) -> Iterator[Row]:
             name = PurePosixPath(row.name).name
             texts = [text for text in row.texts if (name, text) not in earlier]
             current.update((name, text) for text in texts)
-            yield Row(name, texts, splits.get(name), row.where)
+            yield Row(name, texts, splits.get(name), row.place)
         earlier |= current
 
 

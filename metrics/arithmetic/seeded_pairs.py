@@ -24,8 +24,8 @@ def sharing(keys: Sequence[Iterable[Hashable]], num: int, at_least: int = 2) -> 
     No pairs, [0, 2], if fewer than `at_least` pictures share a key with another one.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
-    for row, own in enumerate(keys):
-        for key in dict.fromkeys(own):
+    for row, row_keys in enumerate(keys):
+        for key in dict.fromkeys(row_keys):
             members[key].append(row)
     groups: dict[int, list[list[int]]] = defaultdict(list)
     for rows in members.values():

@@ -52,8 +52,8 @@ def reference_features(
     if cache_dir:
         cached = None
         if distributed.is_main():
-            found = (_read(cache_dir, f"{name}\n{kind}", sight.count) for kind in kinds)
-            cached = next((features for features in found if features), None)
+            candidates = (_read(cache_dir, f"{name}\n{kind}", sight.count) for kind in kinds)
+            cached = next((features for features in candidates if features), None)
         cached = distributed.from_main(cached)
         if cached is not None:
             return cached

@@ -70,13 +70,13 @@ class Equivariance(Measure):
             session.render(pictures, share, plain),
             session.render(pictures, share, lambda index: motion(index).of_view(plain)),
         )
-        found = []
+        errors = []
         for index, *images in zip(share, *renders, strict=True):
             original, result = (image.double() for image in images)
             error, valid = motion(index).error(original, result)
             values = error[:, valid].square()
-            found.append((values.sum().item(), values.numel()))
-        return found
+            errors.append((values.sum().item(), values.numel()))
+        return errors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def phases(pictures: np.ndarray) -> np.ndarray:
     around = np.arange(-reach, reach + 1)
     band = radius(side)[np.ix_(around, around)]
     band = (LOW <= band) & (band <= HIGH)
-    found = np.zeros((len(pictures), GRID, GRID), np.complex64)
+    normalised = np.zeros((len(pictures), GRID, GRID), np.complex64)
     start = 0
     for block in spectra(pictures):
         part = block[:, around[:, None], around] * band
@@ -67,9 +67,9 @@ def phases(pictures: np.ndarray) -> np.ndarray:
         part /= np.maximum(np.abs(part), np.maximum(_FAINT * mean, _FLAT))
         norm = np.sqrt((np.abs(part) ** 2).sum((1, 2), keepdims=True))
         part = np.where(mean > _FLAT, part / np.maximum(norm, _FAINT), 0)
-        found[start : start + len(part), around[:, None], around] = part
+        normalised[start : start + len(part), around[:, None], around] = part
         start += len(part)
-    return found
+    return normalised
 
 
 def likeness(parts: np.ndarray, pairs: np.ndarray) -> float:

@@ -61,7 +61,7 @@ class NearestTrain(Measure):
             )
         if session.nearest_sheet:
             _draw_sheet(session, evaluation, of_generated, float(np.median(of_test.distance)))
-        medians = [float(np.median(found.distance)) for found in (of_generated, of_test)]
+        medians = [float(np.median(result.distance)) for result in (of_generated, of_test)]
         parts = {
             "generated": medians[0],
             "test": medians[1],
@@ -93,12 +93,12 @@ def nearest(train: np.ndarray, vectors: np.ndarray, device: torch.device | str =
     centre = near.mean(0)
     near, points = near - centre, points - centre
     norms = near.square().sum(1)
-    found = [
+    least = [
         (block.square().sum(1)[:, None] + norms - 2 * block @ near.T).min(1)
         for block in blocks(points)
     ]
-    distance = torch.cat([part.values for part in found]).clamp_min(0).sqrt()
-    index = torch.cat([part.indices for part in found])
+    distance = torch.cat([part.values for part in least]).clamp_min(0).sqrt()
+    index = torch.cat([part.indices for part in least])
     return Nearest(distance.cpu().numpy(), index.cpu().numpy())
 
 
@@ -107,7 +107,7 @@ def threshold(of_test: Nearest) -> float:
     return float(np.percentile(of_test.distance, PERCENTILE))
 
 
-def _draw_sheet(session: Session, evaluation: Evaluation, found: Nearest, unit: float) -> None:
+def _draw_sheet(session: Session, evaluation: Evaluation, neighbours: Nearest, unit: float) -> None:
     """Write the file of `--nearest-sheet` on rank 0."""
     from metrics.pictures.nearest_sheet import draw_nearest_sheet
     from torch_utils.distributed import on_main
@@ -120,6 +120,6 @@ def _draw_sheet(session: Session, evaluation: Evaluation, found: Nearest, unit: 
     prompts = session.image_set(evaluation.pictures).prompts
     on_main(
         lambda: draw_nearest_sheet(
-            dest, pictures, prompts, train, found.distance, found.index, unit
+            dest, pictures, prompts, train, neighbours.distance, neighbours.index, unit
         )
     )

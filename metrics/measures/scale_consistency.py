@@ -1,7 +1,8 @@
 """Do a render at S and one at a multiple of S show the same picture? PSNR, SSIM, MS-SSIM and LPIPS.
 
-The large render is brought down to S by an exact area average. Agreement says nothing of detail:
-a bicubic enlargement agrees almost perfectly, so its numbers stand in the same record.
+The large render is brought down to S by an exact area average. Agreement does not measure detail:
+a bicubic enlargement agrees almost perfectly. Its numbers are in the same record, as an upper
+bound.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class ScaleConsistency(Measure):
             rendered = partial(
                 self._agreement, session, evaluation, view=view, distances=[*distances.values()]
             )
-            found = over_ranks(evaluation.pictures.num_images, rendered)
-            for name in found[0]:
-                means = np.mean([one[name] for one in found], axis=0).tolist()
+            records = over_ranks(evaluation.pictures.num_images, rendered)
+            for name in records[0]:
+                means = np.mean([one[name] for one in records], axis=0).tolist()
                 for distance, mean in zip(distances, means, strict=True):
                     fields[distance][name] = mean
         value = fields["psnr"]["centers"]
@@ -72,7 +73,7 @@ class ScaleConsistency(Measure):
         """For each picture of the share: the distances by the name of the large render."""
         from metrics.arithmetic.similarity import enlarge, shrink, to_unit
 
-        found = []
+        records = []
         renders = (
             session.render(evaluation.pictures, share, size)
             for size in (view, view.scaled(self.factor))
@@ -82,13 +83,13 @@ class ScaleConsistency(Measure):
             others: dict[str, torch.Tensor] = {view.convention: shrink(large, self.factor)}
             if view.convention == "centers":
                 others["bicubic"] = shrink(enlarge(small, self.factor), self.factor)
-            found.append(
+            records.append(
                 {
                     name: [distance(small, other).item() for distance in distances]
                     for name, other in others.items()
                 }
             )
-        return found
+        return records
 
 
 def _distances(session: Session, side: int) -> tuple[dict[str, Distance], Fields]:

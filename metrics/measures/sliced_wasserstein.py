@@ -118,14 +118,14 @@ def _descriptors(pictures: np.ndarray, num: int, seed: int) -> list[np.ndarray]:
     """Patches of each level, float32 [N * num, 3, 7, 7]."""
     sides = level_sides(pictures.shape[-1])
     shape = (len(pictures), num, 3, PATCH_PX, PATCH_PX)
-    found = [np.empty(shape, np.float32) for _ in sides]
+    all_patches = [np.empty(shape, np.float32) for _ in sides]
     for number, picture in enumerate(pictures):
         stream = np.random.default_rng((seed, zlib.crc32(picture.tobytes())))
-        for patches, level in zip(found, laplacian_pyramid(picture), strict=True):
+        for patches, level in zip(all_patches, laplacian_pyramid(picture), strict=True):
             windows = sliding_window_view(level, (PATCH_PX, PATCH_PX), axis=(1, 2))
             top, left = stream.integers(0, windows.shape[1], (2, num))
             patches[number] = windows[:, top, left].swapaxes(0, 1)
-    return [patches.reshape(-1, *shape[2:]) for patches in found]
+    return [patches.reshape(-1, *shape[2:]) for patches in all_patches]
 
 
 def _normalised(patches: np.ndarray) -> np.ndarray:

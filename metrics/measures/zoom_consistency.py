@@ -36,8 +36,8 @@ class ZoomConsistency(Measure):
         from metrics.pictures.ranks import over_ranks
 
         agreement = partial(self._agreement, session, evaluation)
-        found = over_ranks(evaluation.pictures.num_images, agreement)
-        return {"value": float(np.mean(found)), "unit": "dB", "worst": min(found)}
+        values = over_ranks(evaluation.pictures.num_images, agreement)
+        return {"value": float(np.mean(values)), "unit": "dB", "worst": min(values)}
 
     def _agreement(self, session: Session, evaluation: Evaluation, share: range) -> list[float]:
         from metrics.arithmetic.similarity import psnr, to_unit
@@ -53,12 +53,12 @@ class ZoomConsistency(Measure):
                 pictures, share, lambda index: window_at(*corner(index), side, large.width)
             ),
         )
-        found = []
+        values = []
         for index, whole, zoomed in zip(share, *renders, strict=True):
             top, left = corner(index)
             crop = whole[:, top : top + side, left : left + side]
-            found.append(psnr(*(to_unit(image[None]) for image in (crop, zoomed))).item())
-        return found
+            values.append(psnr(*(to_unit(image[None]) for image in (crop, zoomed))).item())
+        return values
 
     def corner(self, seed: int, side: int, index: int) -> tuple[int, int]:
         """(top, left) of the window of picture `index`, in pixels of the large render."""

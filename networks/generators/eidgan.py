@@ -206,9 +206,10 @@ class Eidgan(Generator):
         config = self.config
         words, mask, sentence = None, None, z.new_zeros(z.shape[0], 0)
         if config.sentence_dim or config.word_dim:
-            told = self.require_text(text)
-            words, mask = (told.words, told.mask) if config.word_dim else (None, None)
-            sentence = told.sentence if config.sentence_dim else sentence
+            conditioning = self.require_text(text)
+            if config.word_dim:
+                words, mask = conditioning.words, conditioning.mask
+            sentence = conditioning.sentence if config.sentence_dim else sentence
         if config.bypass:
             return Codes(self.mapping_network(z, words, mask), unit_second_moment(sentence))
         return Codes(self.mapping_network(z, words, mask, sentence), z.new_zeros(z.shape[0], 0))

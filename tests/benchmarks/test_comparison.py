@@ -126,6 +126,7 @@ def test_the_page_from_run_folders(runs, openmoji32, tmp_path):
     assert (
         "in place of the large render, a ceiling" in text
         and "favours blur" in text
+        and "`eqt` and `zoom_x4` are at their limit of 100 dB" in " ".join(text.split())
         and "at most 2 pictures" in text
     )
     svg = (tmp_path / "pictures" / "comparison-curves.svg").read_text()

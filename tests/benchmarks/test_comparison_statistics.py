@@ -43,7 +43,8 @@ def test_scatter_is_pooled_and_decides_what_is_told_apart():
     groups = scored("clip_s", a=[10.0, 12.0], b=[13.0, 13.0], c=[16.0, 16.0], d=[15.0, 15.0])
     assert (
         ranking(groups, ["clip_s"])[0]
-        == "- `clip_s` (more is better): c 16; not told apart from the best: d 15; then b 13, a 11"
+        == "- `clip_s` (more is better): c 16; no significant difference from the best: d 15; "
+        "then b 13, a 11"
     )
     assert (
         "differences here may be chance"

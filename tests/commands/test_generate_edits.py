@@ -157,7 +157,7 @@ def test_bad_input_is_one_line(invoke, tmp_path):
     assert "no prompt" in refused(*seeds)
     assert "--lerp-in: needs --lerp" in refused("--prompts", "a", "--lerp-in", "codes")
     weights = ("--lerp-in", "weights")
-    assert "pictures of a eidgan network have no weights" in refused(
+    assert "eidgan cannot interpolate weights, because its lines" in refused(
         "--prompts", "a", *seeds, *weights
     )
     assert "no prompt" in refused("--prompts", "a", "--blend", "", 1, 0.5)
@@ -165,4 +165,4 @@ def test_bad_input_is_one_line(invoke, tmp_path):
     assert "2<=x<=10000" in invoke("--lerp", "a", "b", 1, code=2).stderr
     creps = tmp_path / "creps"
     Snapshot(preset("creps-tiny").build().eval(), "hashed", 16).save_pretrained(creps)
-    assert "has one style code" in refused(*mix, network=creps)
+    assert "networks of the system creps have one style code" in refused(*mix, network=creps)

@@ -80,6 +80,7 @@ CAT = ("--prompt", "a cat")
         ("zoom", (*CAT, "--octaves", "nan"), "--octaves nan: expected a number"),
         ("zoom", (*CAT, "--octaves", "20"), "cannot tell apart; use a smaller --octaves"),
         ("zoom", (*CAT, "--window", "0,0,0,1"), "x0 < x1"),
+        ("latent", (*CAT, "--window", "0,0,1e-9,1"), "in float32 cannot tell apart"),
         ("zoom", (*CAT, "--size", "0x5"), "0x5"),
         ("zoom", (*CAT, "--size", "25x16"), "H.264 takes even sides only; use --size 26x16"),
         ("zoom", (*CAT, "--size", "70000x2"), "at most 65536"),

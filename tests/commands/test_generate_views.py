@@ -52,6 +52,35 @@ def test_the_command_draws_transformed_views(snapshot, tmp_path):
     np.save(tmp_path / "right.npy", np.full((3, 5, 2), (-0.25, 0)))
     moved, _ = picture(snapshot, tmp_path / "moved", "--warp", str(tmp_path / "right.npy"))
     assert abs(moved - right).max() <= 1
+    wide, facts = picture(snapshot, tmp_path / "wide", "--window", "3:2", "--size", "48x32")
+    assert abs(wide[:, 8:40] - plain).max() <= 1 and facts["window"] == "-0.25,0.0,1.25,1.0"
+
+
+def test_it_counts_pictures_and_exact_leaves_plain_views_alone(snapshot, tmp_path):
+    one = generate(snapshot, tmp_path / "one", "--exact")
+    assert one.stderr.startswith("1 picture of 32x32 on cpu"), one.output
+    two = generate(snapshot, tmp_path / "two", "--seeds", "0-1")
+    assert two.stderr.startswith("2 pictures of 32x32 on cpu"), two.output
+    first, same = (
+        np.asarray(Image.open(tmp_path / name / "0-x-seed0000.png")) for name in ("one", "two")
+    )
+    assert (first == same).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--window", "0.5,0,0.5000001,1"),
+        ("--zoom", "1e9"),
+        ("--zoom", "1e5", "--compare-scales", "8,64"),
+        ("--zoom", "1e9", "--format", "tiff"),
+    ],
+)
+def test_it_refuses_pixels_that_float32_cannot_tell_apart(snapshot, tmp_path, options):
+    done = generate(snapshot, tmp_path / "out", *options)
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert "cannot tell apart; use a smaller size, a smaller zoom or a larger window" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -200,11 +200,12 @@ def test_training_mode_is_given_back(subject, archive, encoders):
     assert subject.generator.training
 
 
-def test_scale_consistency_of_a_ramp_in_closed_form(subject, archive, encoders):
-    ramp = with_generator(subject, lambda x, rows: 2 * x - 1)
-    record = run(ramp, archive, [EVALUATIONS["scale_x2"]], encoders, num=2)["scale_x2"]
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_scale_consistency_of_a_ramp_in_closed_form(subject, archive, encoders, factor):
+    ramp, name = with_generator(subject, lambda x, rows: 2 * x - 1), f"scale_x{factor}"
+    record = run(ramp, archive, [EVALUATIONS[name]], encoders, num=2)[name]
     s = subject.resolution
-    errors = [i / (s - 1) - (2 * i + 0.5) / (2 * s - 1) for i in range(s)]
+    errors = [i / (s - 1) - (factor * i + (factor - 1) / 2) / (factor * s - 1) for i in range(s)]
     assert record["psnr"]["endpoints"] == pytest.approx(
         -10 * math.log10(np.mean(np.square(errors))), abs=1e-3
     )

@@ -5,6 +5,7 @@ import torch
 
 from dnnlib.errors import UserError
 from networks.coordinates import Axis, View, parse_size, parse_window
+from networks.warps import Swirl
 
 
 def test_centres_of_twice_the_samples_average_to_the_samples():
@@ -84,6 +85,37 @@ def test_parsing():
     assert parse_size("1000x600") == (1000, 600)
     assert parse_size("256") == (256, 256)
     assert parse_window("-0.5,0,1.5,1") == (-0.5, 0.0, 1.5, 1.0)
+    assert parse_window("3:2") == (-0.25, 0.0, 1.25, 1.0)
+    assert parse_window("2:3") == (0.0, -0.25, 1.0, 1.25)
+    assert parse_window("1.5:1.5") == (0.0, 0.0, 1.0, 1.0)
+
+
+def test_a_whole_picture_around_the_frame():
+    view = View.around_frame(width=96, height=64)
+    assert view == View(width=96, height=64, box=(-0.25, 0.0, 1.25, 1.0))
+    frame = View.square(64)
+    torch.testing.assert_close(view.columns()[16:80], frame.columns())
+    torch.testing.assert_close(view.rows(), frame.rows())
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        View.square(1000).transformed(zoom=5000),
+        View.square(64).transformed(zoom=1e9, rotate=30),
+        View(width=64, height=64, box=(0.5, 0.0, 0.5 + 1e-6, 1.0)),
+        View(width=1000, height=1, box=(1e7, 0.0, 1e7 + 100, 1.0)),
+    ],
+)
+def test_pixels_that_float32_cannot_tell_apart(view):
+    with pytest.raises(UserError, match="cannot tell apart; use a smaller size"):
+        view.check_steps()
+
+
+def test_pixels_that_float32_tells_apart():
+    View(width=1 << 20, height=1 << 20).check_steps()
+    for zoom in (1e-6, 1, 3000):
+        View.square(1000).transformed(zoom=zoom, rotate=30, warp=Swirl()).check_steps()
 
 
 @pytest.mark.parametrize("text", ["0x5", "5x0", "x", "5x", "axb", "-3", "1x2x3", ""])
@@ -93,10 +125,14 @@ def test_bad_sizes(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["0,0,1", "0,0,0,1", "1,0,0,1", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"]
+    "text",
+    [
+        *("0,0,1", "0,0,0,1", "1,0,0,1", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"),
+        *("3:0", "3:", "a:b", "-3:2", "3:2:1", "nan:1", "inf:1", "0,0:1,1", ""),
+    ],
 )
 def test_bad_windows(text):
-    with pytest.raises(UserError, match="x0,y0,x1,y1"):
+    with pytest.raises(UserError, match="x0,y0,x1,y1.* or the shape W:H"):
         parse_window(text)
 
 

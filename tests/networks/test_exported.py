@@ -18,6 +18,7 @@ from networks.coordinates import View
 from networks.exported import ExportedNetwork, _ModulatedLinear
 from networks.generators import preset
 from networks.interfaces import TextFeatures
+from networks.layers import mapping
 from networks.layers.modulated import ModulatedLinear
 from networks.snapshot import Snapshot
 from torch_utils.rng import normal_per_seed
@@ -103,6 +104,35 @@ def test_the_graph_of_coordinates_draws_what_the_generator_draws(config):
     view = View(height=7, width=5, box=(-0.2, 0.1, 0.9, 1.4), convention=convention)
     found = network(*network.inputs(z, text, view).values())
     torch.testing.assert_close(found, generator(z, text, view), rtol=1e-4, atol=1e-4)
+
+
+def test_masked_words_of_zeros_need_no_epsilon(monkeypatch):
+    """Optimisers of graphs drop the 1e-8 of `unit_second_moment`."""
+
+    def without_epsilon(x):
+        return x * x.square().mean(dim=-1, keepdim=True).rsqrt()
+
+    generator = built(SMALL)
+    network, (z, text) = ExportedNetwork(generator), inputs_of(generator, 2)
+    text = replace(text, words=text.words * text.mask.unsqueeze(2))
+    view = View(height=5, width=4)
+    expected = generator(z, text, view)
+    monkeypatch.setattr(mapping, "unit_second_moment", without_epsilon)
+    assert generator(z, text, view).isnan().any()
+    found = network(*network.inputs(z, text, view).values())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_check_fills_prompts_up_with_zeros(folder):
+    generator = Snapshot.from_pretrained(folder).generator
+    network, seen = ExportedNetwork(generator), []
+
+    def run(inputs):
+        seen.append(inputs["words"][~inputs["mask"]])
+        return network(*inputs.values())
+
+    export_formats.deviation(run, network, generator, LENGTH, 12)
+    assert len(torch.cat(seen)) > 0 and not torch.cat(seen).any()
 
 
 @pytest.mark.parametrize("name", ["cips", "inrgan", "stylegan2", "vqcgan", "quantized"])

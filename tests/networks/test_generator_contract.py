@@ -136,6 +136,13 @@ def test_a_native_system_refuses_other_views_by_type(name, view):
         generator(latents(generator, 1), text_for(config, 1), view)
 
 
+def test_the_refused_window_is_named_in_four_digits():
+    config, generator = build("stylegan2")
+    view = View(height=SIDE, width=SIDE, box=(0.10192928043019789, -0.5, 1.1, 0.5))
+    with pytest.raises(ViewError, match="of window 0.1019,-0.5,1.1,0.5 "):
+        generator(latents(generator, 1), text_for(config, 1), view)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_config_says_how_wide_the_discriminator_s_text_is(name):
     config, generator = build(name)

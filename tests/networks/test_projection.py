@@ -12,6 +12,7 @@ from PIL import Image
 
 import generate
 import project
+from dnnlib.errors import UserError
 from networks import projection
 from networks.codes_file import load_codes
 from networks.coordinates import View
@@ -67,7 +68,7 @@ def test_the_loss_falls_and_the_codes_draw_every_view(network, target, tmp_path)
         float(facts["psnr"]), abs=0.01
     )
     again = projection.project(snapshot.generator, image, first, steps=60, spread=spread)
-    assert torch.equal(list(again)[-1].codes.tokens, codes.tokens)
+    assert torch.equal(projection.best(again)[1].codes.tokens, codes.tokens)
 
     pictures = tmp_path / "pictures"
     view = ("--size", "24x12", "--window", "0,0,1,0.5", "--outdir", pictures)
@@ -80,6 +81,25 @@ def test_the_loss_falls_and_the_codes_draw_every_view(network, target, tmp_path)
         found = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     wanted = ((expected.clamp(-1, 1) + 1) * 127.5).round()
     assert (found - wanted).abs().max() <= 1
+
+
+def test_the_saved_codes_are_never_worse_than_the_start(network, target, tmp_path, monkeypatch):
+    monkeypatch.setattr(projection, "LEARNING_RATE", 1e3)
+    monkeypatch.setattr(projection, "rate", lambda progress: 1.0)
+    line = ("--network", network, "--target", target, "--steps", 3)
+    done = invoke(project, *line, "--out", tmp_path / "codes.safetensors")
+    assert "after 0 of 3 steps, the least" in done.stderr
+    snapshot = Snapshot.from_pretrained(network)
+    codes, _ = load_codes(tmp_path / "codes.safetensors", snapshot)
+    assert torch.equal(codes.tokens[0], snapshot.generator.tokens_mean)
+
+
+def test_the_step_of_least_loss_is_the_best():
+    losses = [0.5, float("nan"), 0.25, 0.75]
+    steps = [projection.Step(loss, None) for loss in losses]
+    assert projection.best(steps) == (2, steps[2])
+    with pytest.raises(UserError, match="are not finite; take another snapshot"):
+        projection.best(steps[1:2])
 
 
 def test_the_rate_of_learning_rises_falls_and_ends_at_nothing():
@@ -131,7 +151,9 @@ def test_bad_input_is_one_line(network, target, tmp_path):
     other = tmp_path / "other"
     Snapshot(preset("eidgan-tiny").build().eval(), "hashed", SIDE).save_pretrained(other)
     draw = ("--outdir", tmp_path / "pictures", "--network")
-    assert "belongs to another network" in refused(generate, *draw, other, "--codes", out)
+    assert "codes were made with the network of hash" in refused(
+        generate, *draw, other, "--codes", out
+    )
     for codes, words in (
         (tmp_path / "none.safetensors", "does not exist"),
         (tmp_path / "letter.safetensors", "is no file of codes"),

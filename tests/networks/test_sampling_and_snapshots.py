@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save
@@ -13,6 +14,7 @@ from networks.generators import preset
 from networks.sampling import iterate_images, tile_shape
 from networks.snapshot import Snapshot, find_snapshot
 from networks.text_encoders import load_encoder
+from torch_utils.tensors import to_uint8
 
 PROMPTS = [
     "a red apple",
@@ -71,6 +73,25 @@ def test_tiles_keep_their_limit(height, width, limit):
     rows, columns = tile_shape(height, width, limit)
     assert 1 <= rows <= height and 1 <= columns <= width
     assert rows * columns <= limit
+
+
+def test_a_snapshot_draws_one_picture(snapshot, tmp_path):
+    loaded, window = Snapshot.from_pretrained(snapshot), (-0.5, 0.0, 1.5, 1.0)
+    picture = loaded.draw("a cat", 7, width=24, height=12, window=window)
+    view = View(width=24, height=12, box=window)
+    [sample] = iterate_images(loaded.generator, load_encoder("hashed"), ["a cat"], [7], view)
+    expected = to_uint8(sample.image).permute(1, 2, 0).numpy()
+    assert picture.mode == "RGB" and np.array_equal(np.array(picture), expected)
+    assert loaded.draw("a cat").size == (16, 16)
+    with pytest.raises(UserError, match="prompt: is missing"):
+        loaded.draw()
+    bare = replace(preset("eidgan-tiny"), sentence_dim=0, word_dim=0)
+    textless = Snapshot(bare.build().eval(), "", 16)
+    assert textless.draw(seed=3).size == (16, 16)
+    with pytest.raises(UserError, match="trained without text; leave it out"):
+        textless.draw("a cat")
+    with pytest.raises(UserError, match="at most 65536 pixels a side"):
+        textless.draw(width=1 << 20)
 
 
 def test_newest_snapshot_of_a_run(generator, tmp_path):

@@ -74,5 +74,5 @@ def test_every_modulated_layer_has_the_weights_between(kind):
 @pytest.mark.parametrize("kind", ["eidgan", "stylegan2", "vqcgan"])
 def test_systems_without_such_weights_are_refused_by_type(kind):
     generator, first, last = two_pictures(kind)
-    with pytest.raises(UserError, match=f"pictures of a {kind} network have no weights of their"):
+    with pytest.raises(UserError, match=f"weights: {kind} cannot interpolate weights"):
         with_weights_between(generator, first, last, 0.5)

@@ -190,15 +190,15 @@ def find_ninja() -> str:
     try:
         import ninja
 
-        beside = Path(ninja.BIN_DIR) / "ninja"
-        if beside.exists():
-            return str(beside)
+        packaged = Path(ninja.BIN_DIR) / "ninja"
+        if packaged.exists():
+            return str(packaged)
     except ImportError:
         pass
-    found = shutil.which("ninja")
-    if found is None:
+    on_path = shutil.which("ninja")
+    if on_path is None:
         raise BuildError("ninja was not found; pip install ninja")
-    return found
+    return on_path
 
 
 def _compile(

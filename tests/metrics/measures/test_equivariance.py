@@ -115,7 +115,9 @@ def test_motions_are_of_the_paper():
     assert Motion.drawn("rotation", 0, 64, 3) != Motion.drawn("rotation", 1, 64, 3)
 
 
-@pytest.mark.parametrize("name, golden", [("eqt_frac", 29.69884), ("eqr", 30.26733)])
+@pytest.mark.parametrize(
+    "name, golden", [("eqt_frac", 29.69884), ("eqr", 30.26733), ("scale_x8", 33.89803)]
+)
 def test_golden_numbers_and_batches_change_nothing(score, name, golden):
     """A picture of a hard edge, whose resampling rings."""
     edge = Picture(lambda x, y: torch.where(x + 0.3 * y > 0.6, 0.8, -0.6) * (1 - y))
