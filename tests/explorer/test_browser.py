@@ -12,6 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import generate
+from benchmarks.explorer_panning import panning
 from tests.commands.forked import start_command
 from tests.explorer.chromium import MARKS, Page
 from tests.explorer.conftest import NAME
@@ -87,6 +88,12 @@ def test_type_pan_zoom_and_come_back_by_the_link(page, server):
     page.drawn()
     assert page.link() == link and page.element("seed").get_attribute("value") == "11"
     assert page.tiles() >= 4
+
+
+def test_the_benchmark_drags_the_map_and_counts_its_frames(server):
+    row = panning(server.address, "a red apple", 0.5)
+    assert 0.3 < row["seconds"] < 10 and 0 < row["frames_per_s"] < 70
+    assert row["moves"] > 3 and row["moved_share"] > 0 and row["new_tiles"] == 0
 
 
 class Fingers:
