@@ -168,10 +168,8 @@ def test_the_model_of_many_gpus_is_the_record_of_the_page(tmp_path):
     path = tmp_path / "r.json"
     done = CliRunner().invoke(scaling.main, ["model", "--json", str(path)])
     assert done.exit_code == 0, done.output
-    name = re.search(
-        r"<!-- figures: scaling_model (\S+) -->",
-        (scaling.RESULTS.parents[1] / "docs/cluster.md").read_text("utf-8"),
-    )[1]
+    page = (scaling.RESULTS.parents[1] / "docs/cluster.md").read_text("utf-8")
+    (name,) = re.findall(r"<!-- figures: scaling_model (\S+) -->", page)
     assert json.loads(path.read_text()) == json.loads(
         (scaling.RESULTS / f"{name}.json").read_text()
     )

@@ -35,7 +35,7 @@ class Server:
             assert self.command.process.is_alive(), self.command.files[1].read_text()
             time.sleep(0.02)
         self.address = output.read_text().split("Open ")[1].split()[0]
-        self.port = urlsplit(self.address).port
+        self.port = urlsplit(self.address).port or 0
 
 
 @pytest.fixture(scope="module")
