@@ -1,10 +1,10 @@
-# make setup | demo | explore | test | test-fast | lint | docs | gpu-check | faults
+# make setup | setup-exports | demo | explore | test | test-fast | lint | docs | gpu-check | faults
 #      help-pages | figures | constraints | clean-demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: setup demo explore test test-fast lint docs gpu-check faults clean-demo help-pages figures
+.PHONY: setup setup-exports demo explore test test-fast lint docs gpu-check faults clean-demo help-pages figures
 .PHONY: constraints
 
 # One environment, made once; quick when requirements.txt has not changed since. A half-made or moved one is made anew.
@@ -21,6 +21,14 @@ $(VENV)/.requirements: requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
+# What the tests of exports need beside it: the packages of ONNX, and onnxruntime-web by npm.
+setup-exports: $(VENV)/.optional-requirements
+	$(PY) -c "from dnnlib.console import report_user_errors as plain; \
+	from explorer.web_runtime import require_archive; print(plain(require_archive)())"
+$(VENV)/.optional-requirements: requirements-optional.txt $(VENV)/.requirements
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-optional.txt
+	touch $@
+
 # The main job: data -> training -> pictures -> scores. Interrupt it and run it again: it goes on where it was.
 demo: setup
 	$(PY) demo.py
@@ -31,8 +39,7 @@ explore: setup
 
 # A process a core, eight at most: each may take 2 GB. `.venv/bin/python -m pytest` runs the same in one.
 test: setup
-	@command -v chromedriver >/dev/null || \
-	echo "The tests of the explorer's page are skipped: chromium and chromium-driver are not installed"
+	@$(PY) -m tests.left_out
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # Without the tests that take a second or start processes: under a minute on two cores.
@@ -78,7 +85,8 @@ figures: setup
 	$(PY) docs/figures.py
 	$(PY) docs/cost_table.py
 
-# The versions of this environment, once CI has passed with them; tags such as +cpu exist on one index only.
-constraints: setup
+# The versions of this environment, once CI has passed with them, with those of exports and of the
+# documentation, so that an audit sees them. Tags such as +cpu exist on one index only.
+constraints: $(VENV)/.optional-requirements $(VENV)/.docs-requirements
 	echo "# The versions that CI passed with last: pip install -r requirements.txt -c constraints.txt" > constraints.txt
 	$(PY) -m pip freeze --all --exclude pip | sed "s/+[a-z0-9.]*$$//" >> constraints.txt

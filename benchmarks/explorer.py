@@ -6,6 +6,8 @@ explore.py runs as a process of its own, and this process asks it over HTTP. `fi
 from a new prompt to the preview of a screen, `screen_s` to all of its tiles, with six connections
 as a browser has. Each client of the load test asks for tiles that nobody has asked for, one after
 the other, and asks again a second after an answer 503. `cpu_s` is the processor time of the server.
+Panning is measured by `benchmarks.explorer_panning` in Chromium; where that is not installed, a
+line says so.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from urllib.parse import urlsplit
 import click
 import torch
 
+from benchmarks import explorer_panning
 from benchmarks.harness import RECORD, machine, numbers
 from dnnlib.console import report_user_errors
 from dnnlib.files import write_json
@@ -130,11 +133,14 @@ def load(server: Server, picture: str, clients: int, seconds: float, case: str) 
 @click.option("--network", required=True, metavar="PATH", help="Snapshot or run folder.")
 @click.option("--clients", default="1,10,100", show_default=True, metavar="N,N")
 @click.option("--seconds", default=8.0, show_default=True, help="Time of one load test.")
+@click.option("--pan-seconds", default=5.0, show_default=True, help="Time of dragging the map.")
 @click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the record there.")  # fmt: skip
 @click.option("--note", default="", metavar="TEXT", help="About the machine, for the record.")
 @report_user_errors
-def main(network: str, clients: str, seconds: float, path: Path | None, note: str) -> None:
+def main(
+    network: str, clients: str, seconds: float, pan_seconds: float, path: Path | None, note: str
+) -> None:
     """Measure the explorer."""
     if path:
         refuse_foreign(path, RECORD)
@@ -142,6 +148,11 @@ def main(network: str, clients: str, seconds: float, path: Path | None, note: st
     try:
         state = {"network": server.json("/options")["networks"][0]}
         rows.append(first_pictures(server, state))
+        if lack := explorer_panning.missing():
+            click.echo(f"panning is left out: {lack}")
+        else:
+            address = f"http://{server.address}/"
+            rows.append(explorer_panning.panning(address, PROMPTS[0], pan_seconds))
         for change in ({}, {"rotate": 30.0}):
             case = "tiles, rotated" if change else "tiles"
             for number in numbers(clients) if not change else [1]:

@@ -1,7 +1,7 @@
 """How training scales: ranks on the cores of this machine, and a model of many GPUs.
 
     python -m benchmarks.scaling cpu --data ARCHIVE --json FILE
-    python -m benchmarks.scaling model --step-s 0.5
+    python -m benchmarks.scaling model --json FILE
 
 `cpu` compares one thread, two threads, two ranks of one thread each, and two ranks that sum their
 gradients in buckets while backward goes on. Each way trains `eidgan-openmoji32` while 0, 1 or 2
@@ -9,14 +9,16 @@ other processes keep a core busy. All ways stay in memory and run in turn for `-
 that changes of the machine affect all of them. The script prints images/s, the share of the time
 that the sums of gradients take, and the targets. Run it on an idle machine.
 
-`model` prints the table of docs/cluster.md: the time of the sums of gradients over 8 to 512 GPUs,
-from the bytes of a step, the rates of the links, and the time of a step on one GPU.
+`model` computes the table of docs/cluster.md: the time of the sums of gradients over 8 to 512 GPUs,
+from the bytes of a step, the rates of the links, and the time of a step on one GPU, which a record
+of `benchmarks.training_step` holds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import multiprocessing
 import os
 import statistics
@@ -39,6 +41,7 @@ from configs import recipe
 from datasets.loader import training_batches
 from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
+from dnnlib.errors import UserError
 from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
 from networks.text_encoders import load_encoder
@@ -56,6 +59,8 @@ from torch_utils.local_ranks import local_ranks
 from training import optimize
 from training.trainer import Trainer
 
+RESULTS = Path(__file__).with_name("results")
+STEP_RECORD = "2026-11-26-nvidia-h100-80gb-hbm3-training"
 # Of each way: ranks, threads of a rank, and whether gradients are summed during backward.
 WAYS = {
     "one thread": (1, 1, False),
@@ -283,7 +288,9 @@ def turn(pipes: dict[str, Connection], way: str, seconds: float) -> tuple[float,
 
 @main.command()
 @click.option("--recipe", "name", default="eidgan-coco256", show_default=True)
-@click.option("--step-s", default=0.5, show_default=True, help="Seconds of a step without sums.")
+@click.option("--record", default=STEP_RECORD, show_default=True, metavar="NAME",
+              help="Of benchmarks.training_step, in benchmarks/results.")  # fmt: skip
+@click.option("--step-s", type=float, help="Seconds of a step without sums, in place of --record.")
 @click.option("--gpus", default="8,16,64,128,512", show_default=True, metavar="N,N")
 @click.option("--node-gpus", default=8, show_default=True, help="GPUs of a node.")
 @click.option("--node-rate", default=150.0, show_default=True, help="GB/s of a GPU in its node.")
@@ -291,46 +298,67 @@ def turn(pipes: dict[str, Connection], way: str, seconds: float) -> tuple[float,
 @click.option("--slow-rate", default=10.0, show_default=True, help="GB/s of a node of one adapter.")
 @click.option("--latency-us", default=5.0, show_default=True, help="Of one message of NCCL.")
 @click.option("--host-latency-us", default=50.0, show_default=True, help="Of one of gloo.")
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Write the record there.")
 @report_user_errors
 def model(
-    name: str,
-    step_s: float,
-    gpus: str,
-    node_gpus: int,
-    node_rate: float,
-    fast_rate: float,
-    slow_rate: float,
-    latency_us: float,
-    host_latency_us: float,
+    name: str, record: str, step_s: float | None, gpus: str, path: Path | None, **link: Any
 ) -> None:
     """Print how long the sums of gradients take over many GPUs, if nothing overlaps them.
 
     A ring of N ranks sends 2 (N - 1) / N of the bytes, in 2 (N - 1) messages for each of the two
     networks. Efficiency is step / (step + sums).
     """
+    if path:
+        refuse_foreign(path, RECORD)
     config = recipe(name).resolved()
     with torch.device("meta"):
         networks = config.build_generator(), config.discriminator.build()
     size = sum(p.nbytes for network in networks for p in network.parameters())
-    click.echo(
-        "| GPUs | A rank sends | Sums, fast | Sums, slow | Efficiency, fast | Efficiency, slow | "
-        "gloo, on the CPU |\n|---|---|---|---|---|---|---|"
-    )
-    for count in numbers(gpus):
-        messages, sent = 2 * (count - 1), 2 * (count - 1) / count * size
-        node = count <= node_gpus
-        times = [
-            sent / (node_rate if node else rate) / 1e9 + 2 * messages * latency_us / 1e6
-            for rate in (fast_rate, slow_rate)
-        ]
-        cells = [
-            f"{count} (one node)" if node else f"{count}",
-            f"{sent / 1e6:.0f} MB",
-            *(f"{1000 * seconds:.0f} ms" for seconds in times),
-            *(f"{step_s / (step_s + seconds):.3f}" for seconds in times),
-            f"{3 * messages * host_latency_us / 1000:.0f} ms",
-        ]
-        click.echo(f"| {' | '.join(cells)} |")
+    step = {"seconds": step_s} if step_s else measured_step(record, config.resolution)
+    rows = [modelled(count, size, step["seconds"], **link) for count in numbers(gpus)]
+    for row in rows:
+        click.echo(row)
+    if path:
+        about = {"recipe": name, "gradient_bytes": size, "step": step, "assumed": link}
+        write_json(path, {"benchmark": "scaling_model", **about, "rows": rows}, ours=RECORD)
+
+
+def measured_step(record: str, resolution: int) -> dict[str, Any]:
+    """The step with our kernels at this resolution in a record of benchmarks.training_step."""
+    path = RESULTS / f"{record}.json"
+    if not path.is_file():
+        raise UserError(f"--record {record}: there is no {path.name} in benchmarks/results")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    wanted = {"part": "step", "variant": "ours", "resolution": resolution}
+    rows = [row for row in found.get("rows", []) if wanted.items() <= row.items()]
+    if not rows:
+        raise UserError(f"--record {record}: holds no step at {resolution} px; give --step-s")
+    about = {"record": record, "network": found["arguments"]["name"], "batch": rows[0]["batch"]}
+    return about | {"device": found["machine"]["device"], "seconds": rows[0]["ms"] / 1000}
+
+
+def modelled(
+    count: int,
+    size: int,
+    step_s: float,
+    *,
+    node_gpus: int,
+    node_rate: float,
+    fast_rate: float,
+    slow_rate: float,
+    latency_us: float,
+    host_latency_us: float,
+) -> dict[str, Any]:
+    """The sums of `size` bytes of gradients over `count` GPUs, and the efficiency that is left.
+
+    Rates are in GB/s. gloo_s: what the CPU waits for gloo in a step.
+    """
+    messages, sent, node = 2 * (count - 1), 2 * (count - 1) / count * size, count <= node_gpus
+    row: dict[str, Any] = {"gpus": count, "nodes": -(-count // node_gpus), "sent_bytes": sent}
+    for link, rate in (("fast", fast_rate), ("slow", slow_rate)):
+        seconds = sent / (node_rate if node else rate) / 1e9 + 2 * messages * latency_us / 1e6
+        row |= {f"{link}_s": seconds, f"{link}_efficiency": step_s / (step_s + seconds)}
+    return row | {"gloo_s": 3 * messages * host_latency_us / 1e6}
 
 
 if __name__ == "__main__":

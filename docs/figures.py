@@ -105,7 +105,10 @@ NOT_MEASURED: dict[str, dict[str, str]] = {
         "## Predicted": "arithmetic",
     },
     "docs/reports.md": {"| `calc --images` of class folders": "what the reported case printed"},
-    "docs/security.md": {"## Limits": "limits of the code"},
+    "docs/security.md": {
+        "## Limits": "limits of the code",
+        "## The explorer's server": "bounds that the server keeps",
+    },
     "docs/text_encoders.md": {
         "3.1 MB in": "the size of the weights, counted",
         "chance is 0.": "calculated from the numbers of concepts",

@@ -1,4 +1,4 @@
-"""The tables of figures that `make gpu-check` measured, for docs/figure_tables.py."""
+"""The tables of figures that GPUs gave, measured or modelled, for docs/figure_tables.py."""
 
 from __future__ import annotations
 
@@ -73,4 +73,20 @@ def gpu_recipe_step(record: Record) -> str:
     return markdown(header, rows)
 
 
-ALL = (gpu_forward, gpu_operators, gpu_recipe_step, gpu_training)
+def scaling_model(record: Record) -> str:
+    """The model of the sums of gradients over many GPUs."""
+    rows = [
+        [
+            f"{row['gpus']} (one node)" if row["nodes"] == 1 else f"{row['gpus']}",
+            f"{row['sent_bytes'] / 1e6:.0f} MB",
+            *(f"{1000 * row[f'{link}_s']:.0f} ms" for link in ("fast", "slow")),
+            *(f"{row[f'{link}_efficiency']:.3f}" for link in ("fast", "slow")),
+            f"{1000 * row['gloo_s']:.0f} ms",
+        ]
+        for row in record["rows"]
+    ]
+    header = ["GPUs", "A rank sends", "Sums, fast", "Sums, slow", "Efficiency, fast"]
+    return markdown([*header, "Efficiency, slow", "gloo, on the CPU"], rows)
+
+
+ALL = (scaling_model, gpu_forward, gpu_operators, gpu_recipe_step, gpu_training)

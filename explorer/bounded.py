@@ -1,4 +1,4 @@
-"""Stores that cannot outgrow their bound: a cache of a number of bytes, and rates of requests."""
+"""What cannot outgrow its bound: a cache of bytes, bytes in use, and rates of requests."""
 
 from __future__ import annotations
 
@@ -44,6 +44,23 @@ class ByteCache(Generic[T]):
             while self.num_bytes > self.max_bytes:
                 _, oldest = self._values.popitem(last=False)
                 self.num_bytes -= self.size_of(oldest)
+
+
+class Budget:
+    """Bytes that are in use at once, up to `max_bytes`. For one thread, such as the server's."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.num_bytes = max_bytes, 0
+
+    def take(self, size: int) -> bool:
+        """Whether so many bytes more may be used; if so, they are counted until `give`."""
+        fits = self.num_bytes + size <= self.max_bytes
+        self.num_bytes += size if fits else 0
+        return fits
+
+    def give(self, size: int) -> None:
+        """Bytes that `take` has counted are used no more."""
+        self.num_bytes -= size
 
 
 class Rates:

@@ -13,9 +13,11 @@ GET /runs/curves?run=, /runs/grid.png?run=&name=   the panel of a run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -27,10 +29,11 @@ from starlette.routing import Route
 
 from dnnlib.errors import UserError
 from explorer import page_files, tiles, training_runs
-from explorer.bounded import ByteCache, Rates
+from explorer.bounded import Budget, ByteCache, Rates
 from explorer.catalog import Catalog
 from explorer.guard import refusal
 from explorer.painter import Painter, Picture
+from explorer.sending import Pieces
 from explorer.state import (
     MAX_DOWNLOAD_PX,
     MAX_PREVIEW_PX,
@@ -45,6 +48,7 @@ from networks.picture_names import picture_names
 MAX_BODY = 16 << 10  # bytes of a request
 BODY_S = 10.0  # seconds in which it has to arrive
 NUM_TILES, NUM_DOWNLOADS = 256, 2  # jobs that may wait
+DOWNLOADS_BYTES = 192 << 20  # of pixels, from the request to the last byte that is sent
 PICTURES_BYTES = 8 << 20  # of states, some thousand bytes each at most
 DAY = "private, max-age=86400"  # the name of a picture is a hash, so its tiles never change
 
@@ -70,6 +74,7 @@ class Explorer:
         self.pictures: ByteCache[Picture] = ByteCache(PICTURES_BYTES, _size_of)
         self.tiles = Worker("tiles", NUM_TILES, painter.share)
         self.downloads = Worker("downloads", NUM_DOWNLOADS)
+        self.in_flight = Budget(DOWNLOADS_BYTES)
         self.new_pictures, self.new_downloads = Rates(20, 60), Rates(1, 6)
 
     def warm(self) -> None:
@@ -125,11 +130,17 @@ class Explorer:
         if not self.new_downloads.allows(_client(request)):
             raise TooMany("too many downloads at once; wait a few seconds")
         picture, window, size = self._part(request, MAX_DOWNLOAD_PX)
-        work = self.downloads.submit(lambda: self.painter.download(picture, window, *size))
-        data = await _result(request, work)
         (name,) = picture_names([picture.state.prompt], [picture.state.seed])
-        attachment = f"attachment; filename*=UTF-8''{quote(name)}"
-        return Response(data, media_type="image/png", headers={"Content-Disposition": attachment})
+        attachment = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
+        num_bytes = 3 * size[0] * size[1]  # about the most that its file takes
+        if not self.in_flight.take(num_bytes):
+            raise Busy("the server is busy: other downloads are being sent; try again soon")
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.in_flight.give, num_bytes)
+            work = self.downloads.submit(lambda: self.painter.download(picture, window, *size))
+            data = await _result(request, work)
+            done = stack.pop_all().close  # from here on, the answer gives the bytes back
+        return Pieces(data, done, media_type="image/png", headers=attachment)
 
     async def command(self, request: Request) -> Response:
         picture, window, (width, height) = self._part(request, MAX_DOWNLOAD_PX)
@@ -234,13 +245,20 @@ def _sentence(status: int, **headers: str) -> Callable[[Request, Exception], Awa
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return refusal(error.status_code, error.detail)
+    status, sentence = error.status_code, error.detail
+    if status in NO_ROUTE and sentence == HTTPStatus(status).phrase:  # Starlette's own
+        sentence = NO_ROUTE[status]
+    return refusal(status, sentence, **(error.headers or {}))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     return refusal(500, "the server has failed; its terminal shows why")
 
 
+NO_ROUTE = {
+    404: "there is nothing at this address; the page of the explorer is /",
+    405: "this address does not take such a request; the page of the explorer is /",
+}
 HANDLERS: dict[Any, Any] = {
     UserError: _sentence(400),
     Busy: _sentence(503, Retry_After="1"),

@@ -16,6 +16,7 @@ from dnnlib.errors import UserError, reason_of
 from explorer.catalog import Catalog
 from explorer.guard import Guard, is_local
 from explorer.painter import Painter
+from explorer.sending import PatientProtocol
 from explorer.server import Explorer
 from torch_utils.distributed import resolve_device
 from torch_utils.local_ranks import use_one_thread
@@ -59,7 +60,7 @@ class Server(uvicorn.Server):
 
 
 def settings(explorer: Explorer, token: str | None, port: int) -> uvicorn.Config:
-    """The server's bounds: connections, idle time and size of a request's head."""
+    """The server's bounds: connections, idle time, patience and size of a request's head."""
     return uvicorn.Config(
         Guard(explorer.app(), token, f"explorer-{port}"),
         log_level="warning",
@@ -67,7 +68,7 @@ def settings(explorer: Explorer, token: str | None, port: int) -> uvicorn.Config
         server_header=False,
         ws="none",
         lifespan="off",
-        http="h11",
+        http=PatientProtocol,
         limit_concurrency=MAX_CONNECTIONS,
         backlog=BACKLOG,
         timeout_keep_alive=10,

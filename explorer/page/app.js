@@ -261,9 +261,15 @@ function listen() {
   });
   onConnection(async (lost) => {
     if (lost) return;
-    say("The explorer is back");
+    try {
+      await loadOptions();
+    } catch (error) { // such as a server that wants a new token
+      tell(error);
+      say("");
+      return;
+    }
     tell(null);
-    await loadOptions();
+    say("The explorer is back");
     draw();
   });
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
+import re
 
 import click
 import pytest
@@ -164,10 +164,25 @@ def test_a_data_set_that_is_not_there_is_one_line(module, tmp_path):
     assert "none.zip" in refused(module, *command, "--data", tmp_path / "none.zip")
 
 
-def test_the_model_of_many_gpus_is_the_table_of_the_page():
-    page = Path(__file__).parents[2] / "docs/cluster.md"
-    table = CliRunner().invoke(scaling.main, ["model"]).output
-    assert table.count("\n") == 7 and table in page.read_text("utf-8")
+def test_the_model_of_many_gpus_is_the_record_of_the_page(tmp_path):
+    path = tmp_path / "r.json"
+    done = CliRunner().invoke(scaling.main, ["model", "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    page = (scaling.RESULTS.parents[1] / "docs/cluster.md").read_text("utf-8")
+    (name,) = re.findall(r"<!-- figures: scaling_model (\S+) -->", page)
+    assert json.loads(path.read_text()) == json.loads(
+        (scaling.RESULTS / f"{name}.json").read_text()
+    )
+
+
+def test_the_step_of_the_model_comes_from_a_record():
+    measured = scaling.measured_step(scaling.STEP_RECORD, 256)
+    assert (measured["network"], measured["batch"]) == ("eidgan", 32)
+    record = json.loads((scaling.RESULTS / f"{measured['record']}.json").read_text("utf-8"))
+    assert measured["seconds"] * 1000 in {row["ms"] for row in record["rows"]}
+    assert "--record none: there is no" in refused(scaling, "model", "--record", "none")
+    wide = ["model", "--recipe", "eidgan-openmoji32"]
+    assert "holds no step at 32 px; give --step-s" in refused(scaling, *wide)
 
 
 @pytest.mark.parametrize("part", ["forward", "step"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import generate
+from benchmarks.explorer_panning import panning
 from tests.commands.forked import start_command
 from tests.explorer.chromium import MARKS, Page
 from tests.explorer.conftest import NAME
@@ -21,19 +23,19 @@ pytestmark = MARKS
 class Server:
     """explore.py as a process that can be ended and started again on its port."""
 
-    def __init__(self, runs):
-        self.runs, self.port = runs, 0
+    def __init__(self, runs, *more):
+        self.runs, self.more, self.port = runs, more, 0
         self.start()
 
     def start(self):
-        words = ("--runs", self.runs, "--port", self.port, "--device", "cpu")
+        words = ("--runs", self.runs, "--port", self.port, "--device", "cpu", *self.more)
         self.command = start_command("explore.py", *words)
         output = self.command.files[0]
         while "Open " not in output.read_text():
             assert self.command.process.is_alive(), self.command.files[1].read_text()
             time.sleep(0.02)
         self.address = output.read_text().split("Open ")[1].split()[0]
-        self.port = int(self.address.rsplit(":", 1)[1].strip("/"))
+        self.port = urlsplit(self.address).port or 0
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,12 @@ def test_type_pan_zoom_and_come_back_by_the_link(page, server):
     page.drawn()
     assert page.link() == link and page.element("seed").get_attribute("value") == "11"
     assert page.tiles() >= 4
+
+
+def test_the_benchmark_drags_the_map_and_counts_its_frames(server):
+    row = panning(server.address, "a red apple", 0.5)
+    assert 0.3 < row["seconds"] < 10 and 0 < row["frames_per_s"] < 70
+    assert row["moves"] > 3 and row["moved_share"] > 0 and row["new_tiles"] == 0
 
 
 class Fingers:
@@ -215,3 +223,27 @@ def test_a_server_that_dies_and_comes_back(page, server):
     page.until(lambda: not page.element("error").text)
     page.drawn()
     assert page.tiles() >= 4
+
+
+def test_a_server_that_comes_back_with_another_token(page, runs):
+    server = Server(runs, "--host", "127.0.0.2")  # not one of the names that need no token
+    try:
+        page.open(server.address)
+        page.type("prompt", "a red apple", Keys.ENTER)
+        page.drawn()
+        said = page.script("document.getElementById('status').textContent")
+        assert said == "Shown: a red apple, seed 0" and page.tiles() >= 4
+        server.command.kill()
+        page.type("prompt", "a green leaf", Keys.ENTER)
+        page.until(lambda: "The explorer does not answer" in page.element("error").text)
+        old = server.address
+        server.start()
+        assert server.address != old
+        page.until(lambda: "open the link with its token" in page.element("error").text)
+        assert page.script("document.getElementById('status').textContent") == ""
+        page.open(server.address)
+        page.type("prompt", "a green leaf", Keys.ENTER)
+        page.drawn()
+        assert page.tiles() >= 4 and page.element("error").text == ""
+    finally:
+        server.command.kill()

@@ -144,7 +144,11 @@ def test_requests_that_are_refused(client, state):
     deep = b"[" * (MAX_BODY - 1)
     assert "no JSON" in refused(client.post("/pictures", content=deep, headers=kind), 400)
     assert refused(client.post("/pictures", content=b" " * MAX_BODY + b"{}", headers=kind), 413)
-    assert refused(client.get("/pictures"), 405) and refused(client.get("/nothing"), 404)
+    answer = client.get("/pictures")
+    assert "does not take such a request" in refused(answer, 405)
+    assert answer.headers["allow"] == "POST"
+    assert "nothing at this address" in refused(client.get("/nothing"), 404)
+    assert refused(client.get("/page/nothing.js"), 404) == "the page has no such file"
 
 
 def test_a_prompt_that_is_cut_and_one_of_markup(client, state):

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from explorer import web_runtime
+from tests import left_out
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -16,6 +21,39 @@ def test_every_ci_runs_make_lint_and_make_test():
     assert commands(".ci/run") == ["lint", "test"]
     assert [*dict.fromkeys(commands(".github/workflows/ci.yml"))] == ["lint", "test"]
     assert {*commands(".pre-commit-config.yaml")} == {"lint"}
+
+
+def test_both_set_up_what_the_tests_of_exports_need():
+    for name in (".ci/run", ".github/workflows/ci.yml"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.search(r"^\W*(?:run: )?make setup-exports\b.*(?:.|\n)*\bmake test$", text, re.M)
+
+
+def test_the_audit_fails_where_a_package_cannot_be_audited():
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    (command,) = re.findall(r"run: pip-audit .*", workflow)
+    assert {"--strict", "constraints.txt"} <= {*command.split()}
+
+
+@pytest.mark.parametrize("absent", ["nothing", "chromedriver", "onnxruntime", "archive"])
+def test_make_test_says_what_is_left_out_and_what_to_install(absent, tmp_path, monkeypatch):
+    archive = tmp_path / "archive.tgz"
+    if absent != "archive":
+        archive.touch()
+    monkeypatch.setattr(left_out, "cached_archive", lambda: archive)
+    found = lambda name: None if name == absent else name  # noqa: E731
+    monkeypatch.setattr(left_out.importlib.util, "find_spec", found)
+    monkeypatch.setattr(left_out.shutil, "which", found)
+    lines = [*left_out.left_out()]
+    wanted = {
+        "nothing": [],
+        "chromedriver": ["chromium and chromium-driver are not installed"],
+        "onnxruntime": ["`make setup-exports` installs onnxruntime"],
+        "archive": [f"`make setup-exports` installs {web_runtime.PACKAGE}"],
+    }[absent]
+    assert len(lines) == len(wanted)
+    assert all(line.endswith(end) for line, end in zip(lines, wanted, strict=True))
+    assert "\t@$(PY) -m tests.left_out\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_the_workflow_covers_every_python_that_is_allowed():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -48,8 +49,11 @@ def test_both_requirement_files_say_the_same():
     assert listed == {*lines_of("requirements.txt")}
 
 
-def test_every_requirement_is_pinned_within_its_bounds():
-    assert unmet(lines_of("requirements.txt"), pinned(lines_of("constraints.txt"))) == []
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-optional.txt", "docs/requirements.txt"]
+)
+def test_every_requirement_is_pinned_within_its_bounds(name):
+    assert lines_of(name) and unmet(lines_of(name), pinned(lines_of("constraints.txt"))) == []
 
 
 def test_the_comparison_sees_what_is_missing_and_what_is_too_new():

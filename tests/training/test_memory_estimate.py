@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 import train
 from benchmarks.memory import allocated_peak, real_steps
 from configs import recipe
+from tests.commands.forked import run_command
 from torch_utils.memory import BLOCK, LiveMemory
 from training import memory_estimate
 from training.augment import AugmentConfig
@@ -85,3 +87,44 @@ def test_the_advice_names_the_flag_and_what_it_saves(monkeypatch):
 
 def out_of_memory(config, ranks):
     raise MemoryError
+
+
+# train.py, whose third pass through the networks runs out of memory. The estimate has its own one.
+FULL = """
+import runpy
+import torch
+from training.trainer import Trainer
+
+before, passes = Trainer._play, []
+
+
+def _play(self, *args, **kwargs):
+    if type(self) is Trainer:
+        passes.append(args)
+        if len(passes) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    return before(self, *args, **kwargs)
+
+
+Trainer._play = _play
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_runs_out_of_memory_ends_with_one_line(openmoji32, tmp_path):
+    script = tmp_path / "full.py"
+    script.write_text(FULL)
+    done = run_command(
+        *(script, "--outdir", tmp_path / "run", "--data", openmoji32, "--recipe", "debug"),
+        *("--device", "cpu", "--batch", "8", "--metrics", "none"),
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()  # and so no traceback
+    assert re.fullmatch(
+        r"Error: out of memory: give --batch-gpu 4 in place of 8: by the estimate a process then "
+        r"needs 0\.\d\d GiB in place of 0\.\d\d GiB; --batch stays the same, as gradients "
+        r"accumulate \(Tried to allocate 2\.00 GiB\)",
+        line,
+    ), line
+    assert "batch 8 = 1 x 1 x 8" in done.stdout and "Traceback" not in done.stdout

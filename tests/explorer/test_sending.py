@@ -1,0 +1,114 @@
+"""Downloads that nobody reads: what they hold is bounded, and their connections end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from unittest import mock
+
+import pytest
+from uvicorn.server import ServerState
+
+from explorer.bounded import Budget
+from explorer.sending import PIECE, PatientProtocol
+from explorer.serving import Server, listening, settings
+
+SIDE = 1024
+FILE_BYTES = 24 << 20  # more than the kernel buffers for a client of this machine
+PATIENCE_S = 0.5
+
+
+@pytest.fixture
+def port(explorer, monkeypatch):
+    """The port of a server in a thread, whose downloads are large and which allows two of them."""
+    monkeypatch.setattr(PatientProtocol, "patience_s", PATIENCE_S)
+    monkeypatch.setattr(explorer.painter, "download", lambda *_: bytes(FILE_BYTES))
+    explorer.in_flight = Budget(2 * 3 * SIDE**2)
+    with listening("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        server = Server(settings(explorer, None, port))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield port
+        server.should_exit = True
+        thread.join()
+
+
+def asked(port, line, body=""):
+    """A connection to the server with this request in it."""
+    connection = socket.socket()
+    connection.settimeout(30)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * PIECE)  # as across a network
+    connection.connect(("127.0.0.1", port))
+    head = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    connection.sendall(f"{head}{length}{body}".encode())
+    return connection
+
+
+def read(connection):
+    """The status and the body of the answer, read to its end."""
+    data = bytearray()
+    with connection:
+        while piece := connection.recv(1 << 20):
+            data += piece
+    head, _, body = bytes(data).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_downloads_that_nobody_reads(port, explorer, state):
+    _, answer = read(asked(port, "POST /pictures", json.dumps(state)))
+    line = f"GET /download/{json.loads(answer)['picture']}.png?size={SIDE}x{SIDE}"
+    deaf = [asked(port, line) for _ in range(2)]
+    until(lambda: explorer.in_flight.num_bytes == 2 * 3 * SIDE**2)
+
+    status, answer = read(asked(port, line))
+    assert status == 503 and "other downloads are being sent" in json.loads(answer)["error"]
+    until(lambda: explorer.in_flight.num_bytes == 0)
+    status, answer = read(asked(port, line))
+    assert status == 200 and answer == bytes(FILE_BYTES)
+    until(lambda: explorer.in_flight.num_bytes == 0)
+    for connection in deaf:  # they were cut off
+        status, answer = read(connection)
+        assert status == 200 and len(answer) < FILE_BYTES
+
+
+def test_a_client_that_reads_slowly_is_not_cut_off(explorer):
+    loop, transport = mock.Mock(), mock.Mock()
+    config = settings(explorer, None, 8000)
+    config.load()
+    with contextlib.closing(asyncio.new_event_loop()) as real:
+        protocol = PatientProtocol(config, ServerState(), {}, real)
+    protocol.loop = loop
+    protocol.connection_made(transport)
+    transport.set_write_buffer_limits.assert_called_once_with(0)
+    for _ in range(3):
+        protocol.pause_writing()
+        loop.call_later.assert_called_with(PatientProtocol.patience_s, transport.abort)
+        protocol.resume_writing()
+    assert loop.call_later.return_value.cancel.call_count == loop.call_later.call_count == 3
+    protocol.pause_writing()
+    protocol.connection_lost(None)
+    assert loop.call_later.return_value.cancel.call_count == loop.call_later.call_count == 4
+
+
+def test_a_download_that_fails_gives_its_bytes_back(client, explorer, state, monkeypatch):
+    picture = client.post("/pictures", json=state).json()["picture"]
+    address = f"/download/{picture}.png?size=8x8"
+    assert client.get(address).status_code == 200 and explorer.in_flight.num_bytes == 0
+    assert client.get(f"/download/{picture}.png?size=0x8").status_code == 400
+    monkeypatch.setattr(explorer.painter, "download", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        client.get(address)
+    assert explorer.in_flight.num_bytes == 0
