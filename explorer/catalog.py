@@ -71,10 +71,10 @@ class Catalog:
         with self._lock:
             if time.monotonic() - self._read_at < FRESH_S:
                 return
-            found = self._newest(f"{SNAPSHOT_PREFIX}*/config.json")
+            snapshots = self._newest(f"{SNAPSHOT_PREFIX}*/config.json")
             # What `Snapshot.from_pretrained` takes: a shipped network goes by its name.
-            self._networks = {name: str(path) for name, path in found.items()}
-            self._networks |= {name: name for name in shipped_networks() if name not in found}
+            self._networks = {name: str(path) for name, path in snapshots.items()}
+            self._networks |= {name: name for name in shipped_networks() if name not in snapshots}
             if self.network is not None:
                 same = [name for name, path in self._networks.items() if path == self.network]
                 name = same[0] if same else self.network

@@ -86,10 +86,10 @@ class Guard:
 
     def _in_cookie(self, headers: Headers) -> str:
         try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+            token = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         except CookieError:
             return ""
-        return found.value if found else ""
+        return token.value if token else ""
 
     def _fits(self, given: str) -> bool:
         """In a time that does not depend on how much of the token is right."""

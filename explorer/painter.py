@@ -104,7 +104,7 @@ class Painter:
         generator, name = network.generator, state.network
         if not generator.config.any_view:
             raise UserError(
-                f"network {name}: a {generator.config.kind} network draws one size only, so there "
+                f"network {name}: networks of {generator.config.kind} draw one size only, so there "
                 "is no map of it; choose a network of eidgan, creps, inrgan or cips"
             )
         for text in [state.prompt] + ([state.blend.prompt] if state.blend else []):

@@ -32,19 +32,19 @@ def serve(network: str | None, runs: str, host: str, port: int, device: str, ops
     Raises `UserError` for an address that is taken, and where no network is found.
     """
     catalog = Catalog(Path(runs), network)
-    where = resolve_device(device)
+    torch_device = resolve_device(device)
     use_one_thread()
-    check_backend(ops, where)
+    check_backend(ops, torch_device)
     more = {"--device": device} if device != "auto" else {}
     more |= {"--ops": ops} if ops != "auto" else {}
-    explorer = Explorer(catalog, Painter(where), more)
+    explorer = Explorer(catalog, Painter(torch_device), more)
     with listening(host, port) as listener:
         port = listener.getsockname()[1]
         token = None if is_local(host) else secrets.token_urlsafe(24)
         server = Server(settings(explorer, token, port))
         explorer.warm()
         click.echo(
-            f"{len(catalog.networks())} networks, on {where}. Open {link(host, port, token)}"
+            f"{len(catalog.networks())} networks, on {torch_device}. Open {link(host, port, token)}"
         )
         click.echo("Ctrl-C ends the explorer.")
         sys.stdout.flush()

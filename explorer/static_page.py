@@ -154,14 +154,14 @@ class StaticPage:
         if not check:
             return {}
         text = texts[0] if texts else None
-        found = self._deviation(folder, codes, text, seeds)
-        if not found <= formats.TOLERANCE:
+        difference = self._deviation(folder, codes, text, seeds)
+        if not difference <= formats.TOLERANCE:
             raise UserError(
-                f"{self.name}: the graphs differ from PyTorch by {found:.1e}, more than "
+                f"{self.name}: the graphs differ from PyTorch by {difference:.1e}, more than "
                 f"{formats.TOLERANCE}; the folder is not kept; please report it with the output of "
                 "python doctor.py"
             )
-        return {"Largest difference of the graphs from PyTorch": found}
+        return {"Largest difference of the graphs from PyTorch": difference}
 
     @torch.no_grad()
     def _deviation(

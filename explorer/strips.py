@@ -83,9 +83,9 @@ class Strips:
         for axis, lines in (("y", state.rows), ("x", state.columns)):
             for number, key in enumerate(keys[axis]):
                 part = slice(number * SIDE_PX, (number + 1) * SIDE_PX)
-                own = tuple(level[:, part].clone() for level in lines)
+                pieces = tuple(level[:, part].clone() for level in lines)
                 strip = replace(
-                    state, rows=own if axis == "y" else (), columns=own if axis == "x" else ()
+                    state, rows=pieces if axis == "y" else (), columns=pieces if axis == "x" else ()
                 )
                 strips[key] = strip
                 self._kept.put((picture, *key), strip)

@@ -57,15 +57,15 @@ def _records(path: Path) -> list[dict[str, Any]]:
             lines = file.read(MAX_READ).splitlines()[1 if size > MAX_READ else 0 :]
     except OSError as error:
         raise UserError(f"{path.name} of the run cannot be read ({error.strerror})") from None
-    found = []
+    records = []
     for line in lines:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):  # a line that is being written
             continue
         if isinstance(record, dict):
-            found.append(record)
-    return found
+            records.append(record)
+    return records
 
 
 def _number(value: object) -> float | None:

@@ -95,7 +95,7 @@ class Patches:
         )
         return (torch.cat([phases.sin(), phases.cos()], dim=1) * math.sqrt(2)).to(torch.float32)
 
-    def beside(self, text: TextFeatures | None, device: torch.device) -> TextFeatures:
+    def joined_to(self, text: TextFeatures | None, device: torch.device) -> TextFeatures:
         """What D reads of the patches: `text` with the place codes appended to its sentences.
 
         text: N texts, whose sentences are brought to unit second moment; None without text.

@@ -165,7 +165,7 @@ class GanLoss:
     def _judge(self, micro: MicroBatch, hidden: Any, condition: TextFeatures | None) -> Verdict:
         """D's verdict on the result of its `trunk`; with patches it reads their places, too."""
         if micro.patches is not None:
-            condition = micro.patches.beside(condition, micro.images.device)
+            condition = micro.patches.joined_to(condition, micro.images.device)
         return self.discriminator.judge(hidden, condition)
 
     def _judge_fakes(

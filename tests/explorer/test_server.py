@@ -120,7 +120,7 @@ def test_networks_without_a_map_or_without_text(tmp_path, state):
         Snapshot(config.build().eval(), "hashed", 16).save_pretrained(tmp_path / name)
     painter = Painter(torch.device("cpu"))
     parsed = PictureState.parse(state)
-    with pytest.raises(UserError, match="draws one size only, so there is no map of it"):
+    with pytest.raises(UserError, match="draw one size only, so there is no map of it"):
         painter.register(parsed, str(tmp_path / "stylegan2"))
     with pytest.raises(UserError, match="was trained without text and reads no prompt"):
         painter.register(parsed, str(tmp_path / "textless"))

@@ -87,11 +87,11 @@ def test_place_codes_tell_scale_and_place_apart():
 
 def test_places_stand_beside_the_text_or_alone():
     patches, text = Patches(8, BOXES), text_for(preset("eidgan-tiny"), 3)
-    both = patches.beside(text, torch.device("cpu"))
+    both = patches.joined_to(text, torch.device("cpu"))
     assert torch.equal(both.words, text.words) and torch.equal(both.mask, text.mask)
     assert torch.equal(both.sentence[:, -PLACE_DIM:], patches.codes())
     sentence = both.sentence[:, :-PLACE_DIM]
     torch.testing.assert_close(sentence.square().mean(dim=1), torch.ones(3))
     cosine = torch.nn.functional.cosine_similarity(sentence, text.sentence)
     torch.testing.assert_close(cosine, torch.ones(3))
-    assert torch.equal(patches.beside(None, torch.device("cpu")).sentence, patches.codes())
+    assert torch.equal(patches.joined_to(None, torch.device("cpu")).sentence, patches.codes())
