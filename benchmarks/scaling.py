@@ -290,7 +290,11 @@ def turn(pipes: dict[str, Connection], way: str, seconds: float) -> tuple[float,
 @click.option("--recipe", "name", default="eidgan-coco256", show_default=True)
 @click.option("--record", default=STEP_RECORD, show_default=True, metavar="NAME",
               help="Of benchmarks.training_step, in benchmarks/results.")  # fmt: skip
-@click.option("--step-s", type=float, help="Seconds of a step without sums, in place of --record.")
+@click.option(
+    "--step-s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds of a step without sums, in place of --record.",
+)
 @click.option("--gpus", default="8,16,64,128,512", show_default=True, metavar="N,N")
 @click.option("--node-gpus", default=8, show_default=True, help="GPUs of a node.")
 @click.option("--node-rate", default=150.0, show_default=True, help="GB/s of a GPU in its node.")
@@ -314,7 +318,7 @@ def model(
     with torch.device("meta"):
         networks = config.build_generator(), config.discriminator.build()
     size = sum(p.nbytes for network in networks for p in network.parameters())
-    step = {"seconds": step_s} if step_s else measured_step(record, config.resolution)
+    step = {"seconds": step_s} if step_s is not None else measured_step(record, config.resolution)
     rows = [modelled(count, size, step["seconds"], **link) for count in numbers(gpus)]
     for row in rows:
         click.echo(row)

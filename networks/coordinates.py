@@ -293,8 +293,11 @@ def parse_window(text: str) -> Box:
         numbers = ()
     finite = all(map(math.isfinite, numbers))
     if shape and len(numbers) == 2 and finite and min(numbers) > 0:
-        return box_around_frame(*numbers)
-    if shape or len(numbers) != 4 or not finite:
+        numbers = box_around_frame(*numbers)
+        finite = all(map(math.isfinite, numbers))
+    elif shape:
+        numbers = ()
+    if len(numbers) != 4 or not finite:
         numbers = ()
     if not numbers or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
         raise UserError(

@@ -4,7 +4,8 @@ The language of WebGPU promises only 2^-11 for its sine and cosine, and nothing 
 but it rounds sums and products correctly. So x is first reduced to r = x - 2 pi k with k the
 nearest integer to x / (2 pi) (Cody and Waite, Software Manual for the Elementary Functions, 1980).
 Then sin x = 2 sin(r / 2) cos(r / 2), cos x = 1 - 2 sin(r / 2)^2, and both halves are polynomials
-in r^2. The error is below 1e-6 for |k| up to 2^20; beyond, float32 holds no phase.
+in r^2. The error is below 1e-6 for |k| up to 2^20. Beyond, neighbouring float32 numbers lie half a
+radian or more apart, so no result has a meaning; it stays in [-1, 1].
 """
 
 from __future__ import annotations

@@ -117,10 +117,11 @@ def best(steps: Iterable[Step]) -> tuple[int, Step]:
 
     Raises `UserError` where no loss is finite.
     """
-    finite = [(i, step) for i, step in enumerate(steps) if math.isfinite(step.loss)]
-    if not finite:
-        raise UserError("the pictures of the search are not finite; take another snapshot")
-    return min(finite, key=lambda numbered: numbered[1].loss)
+    finite = ((i, step) for i, step in enumerate(steps) if math.isfinite(step.loss))
+    least = min(finite, key=lambda numbered: numbered[1].loss, default=None)
+    if least is None:
+        raise UserError("--network: its pictures are not finite; take another snapshot")
+    return least
 
 
 def rate(progress: float) -> float:

@@ -118,7 +118,11 @@ class Snapshot:
                 else "prompt: is missing; give a text, such as 'a red apple'"
             )
         side, device = self.resolution, self.generator.tokens_mean.device
-        view = View(height=height or side, width=width or side, box=window)
+        view = View(
+            height=side if height is None else height,
+            width=side if width is None else width,
+            box=window,
+        )
         check_picture_size(view.width, view.height)
         view.check_steps()
         encoder = self.load_encoder(device)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from dnnlib.errors import UserError
+from networks.patches import PLACE_DIM
 from networks.snapshot import Snapshot
 from training.checkpoint import PREFIX, read_newest
 from training.trainer import Trainer
@@ -16,7 +18,10 @@ from training.trainer import Trainer
 def start_from(path: str, trainer: Trainer) -> list[str]:
     """Copy the tensors of a snapshot that fit into G and its average -> lines about G and D.
 
-    If `path` is a run folder, the tensors of its newest checkpoint that fit are copied into D.
+    If `path` is a run folder, the tensors of its newest checkpoint that fit are copied into D. A D
+    that reads places (`networks.patches`) takes the text layers of a D that does not, and weighs
+    places by 0 at first. So the one on frozen features judges pictures as before, and those that
+    divide by the square root of the text's width almost so.
     Raises `UserError` if no tensor fits G, or if no checkpoint of the folder can be read.
     """
     source = Snapshot.from_pretrained(path).generator.state_dict()
@@ -33,7 +38,7 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
             "give the run folder to take its discriminator too",
         ]
     checkpoint, state = newest
-    fresh = _take(trainer.discriminator, state["discriminator"])
+    fresh = _take(trainer.discriminator, _reading_places(state["discriminator"], trainer))
     return [*lines, f"{checkpoint.name}: {_summary('D', trainer.discriminator, fresh)}"]
 
 
@@ -47,6 +52,21 @@ def _take(model: nn.Module, source: dict[str, torch.Tensor]) -> list[str]:
     }
     model.load_state_dict(fitting, strict=False)
     return sorted(current.keys() - fitting.keys())
+
+
+def _reading_places(source: dict[str, torch.Tensor], trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The same tensors of D, with columns of 0 where the layers of the trainer's D read places."""
+    if not trainer.config.patches.side:
+        return source
+    current = trainer.discriminator.state_dict()
+    return {
+        name: functional.pad(value, (0, PLACE_DIM))
+        if name in current
+        and value.ndim == 2
+        and current[name].shape == (value.shape[0], value.shape[1] + PLACE_DIM)
+        else value
+        for name, value in source.items()
+    }
 
 
 def _summary(player: str, model: nn.Module, fresh: list[str]) -> str:

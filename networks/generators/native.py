@@ -24,7 +24,7 @@ class NativeGenerator(Generator):
         """Raises `ViewError` for any view but the trained frame at the trained resolution."""
         kind, side = self.config.kind, self.config.resolution
         if view != View.square(side):
-            box = ",".join(f"{side:.4g}" for side in view.box)
+            box = ",".join(f"{edge:.4g}" for edge in view.box)
             window = "" if view.box == (0, 0, 1, 1) else f" of window {box}"
             warped = "" if view.warp is None else ", transformed"
             raise ViewError(

@@ -88,6 +88,8 @@ def test_a_snapshot_draws_one_picture(snapshot, tmp_path):
     bare = replace(preset("eidgan-tiny"), sentence_dim=0, word_dim=0)
     textless = Snapshot(bare.build().eval(), "", 16)
     assert textless.draw(seed=3).size == (16, 16)
+    with pytest.raises(UserError):
+        textless.draw(width=0)
     with pytest.raises(UserError, match="trained without text; leave it out"):
         textless.draw("a cat")
     with pytest.raises(UserError, match="at most 65536 pixels a side"):

@@ -20,12 +20,14 @@ from networks.coordinates import View
 from networks.discriminators import FrozenFeaturesConfig
 from networks.generators import preset
 from networks.patches import PLACE_DIM
+from networks.snapshot import Snapshot
 from tests.networks.sizes import SMALL_FROZEN
 from tests.training.steps import make_trainer, run_steps
 from tests.training.test_training import assert_same_state, flat_state
 from training.checkpoint import CheckpointIO
 from training.config import LossConfig, TrainConfig
 from training.launch import open_dataset
+from training.transfer import start_from
 
 SIZES = [(64, 48), (40, 90), (50, 50), (33, 32), (128, 40)]
 DEBUG = replace(recipe("debug"), mirror=True, patches=PatchConfig(side=32, scale=(1.0, 2.5)))
@@ -95,6 +97,36 @@ def test_fakes_are_drawn_where_the_real_patches_lie(shapes):
         view = View(height=32, width=32, box=(x, y, x + extent, y + extent))
         alone = trainer.generator.synthesis(fakes.codes[i : i + 1], view)
         torch.testing.assert_close(fakes.images[i : i + 1], alone, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [WAVELET, FROZEN], ids=["wavelet", "frozen"])
+def test_a_discriminator_of_whole_pictures_judges_alike_once_it_reads_places(
+    config, shapes, tmp_path
+):
+    plain = make_trainer(
+        replace(config, recipe="debug", patches=PatchConfig(), mirror=False).resolved()
+    )
+    Snapshot(plain.ema.model, "hashed", 32, {}).save_pretrained(
+        tmp_path / "network-snapshot-000000"
+    )
+    CheckpointIO(tmp_path, plain.objects).save(0)
+    trainer = make_trainer(replace(config, seed=1))
+    assert "D taken, 0 new" in start_from(str(tmp_path), trainer)[1]
+
+    batch = next(
+        training_batches(TextImageDataset(shapes), global_batch=8, seed=0, patches=config.patches)
+    )
+    (micro,) = trainer._split(batch.images, batch.captions, batch.boxes)
+    text = trainer.generator.condition(micro.text)
+    with torch.no_grad():
+        before = plain.discriminator(micro.images, text).logits
+        after = trainer.discriminator(
+            micro.images, micro.patches.joined_to(text, micro.images.device)
+        ).logits
+    assert before.abs().max() > 1e-3
+    # The wavelet discriminator divides its text term by the square root of the text's width.
+    tolerance = 1e-5 if config is FROZEN else 0.1 * before.abs().max().item()
+    torch.testing.assert_close(after, before, rtol=0, atol=tolerance)
 
 
 def test_the_discriminator_reads_where_a_patch_lies(shapes):
