@@ -105,8 +105,8 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Longest time between two checkpoints, in minutes. They are written at the end of a tick, so "
-    "a killed run loses at most this time plus one tick.",
+    help="Longest time between two checkpoints, in minutes. They are written at the end of a tick, "
+    "so a killed run loses at most this time plus one tick.",
 )
 @click.option(
     "--keep-latest",
