@@ -129,18 +129,25 @@ class Explorer:
         return Response(data, media_type="image/png", headers={"Cache-Control": DAY})
 
     async def download(self, request: Request) -> Response:
-        if not self.new_downloads.allows(_client(request)):
+        client = _client(request)
+        if not self.new_downloads.allows(client):
             raise TooMany("too many downloads at once; wait a few seconds")
         picture, window, size = self._file(request)
         (name,) = picture_names([picture.state.prompt], [picture.state.seed])
         attachment = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
-        num_bytes = 3 * size[0] * size[1]  # about the most that its file takes
-        if not self.in_flight.take(num_bytes):
+        num_bytes = 3 * size[0] * size[1]  # of its pixels; the PNG file is rarely larger
+        if not self.in_flight.take(client, num_bytes):
             raise Busy("the server is busy: other downloads are being sent; try again soon")
         with contextlib.ExitStack() as stack:
-            stack.callback(self.in_flight.give, num_bytes)
+            stack.callback(self.in_flight.give, client, num_bytes)
             work = self.downloads.submit(lambda: self.painter.download(picture, window, *size))
-            data = await _result(request, work)
+            try:
+                data = await _result(request, work)
+            except ClientGone:
+                if not work.cancel():  # it has begun, and holds its pixels until its end
+                    loop, give = asyncio.get_running_loop(), stack.pop_all().close
+                    work.add_done_callback(lambda _: loop.call_soon_threadsafe(give))
+                raise
             done = stack.pop_all().close  # from here on, the answer gives the bytes back
         return Pieces(data, done, media_type="image/png", headers=attachment)
 
