@@ -7,6 +7,7 @@ import click
 from dnnlib.console import report_user_errors
 from dnnlib.device_options import device_option, ops_option
 from dnnlib.version import VERSION
+from networks.shipped_networks import NETWORK_HELP
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -14,8 +15,7 @@ from dnnlib.version import VERSION
 @click.option(
     "--network",
     metavar="PATH",
-    help="The network that the page opens with: snapshot folder, run folder (its newest "
-    "snapshot), or user/name on the Hugging Face Hub.  [default: the newest of --runs]",
+    help=f"The network that the page opens with. {NETWORK_HELP}  [default: the newest of --runs]",
 )
 @click.option(
     "--runs",

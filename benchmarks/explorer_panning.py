@@ -1,21 +1,21 @@
 """Frames a second while the explorer's map is dragged, in Chromium without a screen.
 
-Selenium drives the installed Chromium (Debian: chromium and chromium-driver). The mouse goes round
-a circle, with real events of the browser, and the page counts its animation frames. A first round
-loads the tiles that the circle needs, so the measured ones draw what is loaded.
+The mouse goes round a circle, with real events of the browser, and the page counts its animation
+frames. A first round loads the tiles that the circle needs, so the measured ones draw what is
+loaded.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import shutil
 import time
 
 from selenium import webdriver
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=1280,800"
+from benchmarks import chromium
+
+SIZE_PX = (1280, 800)
 RADIUS_PX = 100
 ROUND_S = 1.0  # time of one round
 EVENT_S = 1 / 120  # between two moves of the mouse, at least
@@ -37,8 +37,7 @@ COUNTED = "cancelAnimationFrame(window.counting); return window.counted"
 
 def missing() -> str | None:
     """What this benchmark needs and does not find; None where all is there."""
-    absent = [] if _browser() else ["chromium"]
-    absent += [] if shutil.which("chromedriver") else ["chromium-driver"]
+    absent = chromium.missing()
     return f"{' and '.join(absent)} cannot be found" if absent else None
 
 
@@ -48,12 +47,7 @@ def panning(address: str, prompt: str, seconds: float) -> dict:
     address: of the explorer. longest_frame_ms is the longest time between two frames. moved_share
     is the share of the frames in which the map lies elsewhere than in the one before.
     """
-    options = webdriver.ChromeOptions()
-    options.binary_location = _browser() or ""
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    browser = webdriver.Chrome(options=options, service=service)
+    browser = chromium.started(SIZE_PX)
     try:
         browser.get(address)
         _wait(browser, "document.body.dataset.ready === 'true'")
@@ -78,10 +72,6 @@ def panning(address: str, prompt: str, seconds: float) -> dict:
         "moves": moves,
         "new_tiles": more,
     }
-
-
-def _browser() -> str | None:
-    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def _wait(browser: webdriver.Chrome, condition: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -47,20 +47,30 @@ class ByteCache(Generic[T]):
 
 
 class Budget:
-    """Bytes that are in use at once, up to `max_bytes`. For one thread, such as the server's."""
+    """Bytes that are in use at once, up to `max_bytes`, and up to half of them by one client.
+
+    For one thread, such as the server's.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.num_bytes = max_bytes, 0
+        self._by_client: Counter[str] = Counter()
 
-    def take(self, size: int) -> bool:
+    def take(self, client: str, size: int) -> bool:
         """Whether so many bytes more may be used; if so, they are counted until `give`."""
-        fits = self.num_bytes + size <= self.max_bytes
-        self.num_bytes += size if fits else 0
+        own = self._by_client[client] + size
+        fits = self.num_bytes + size <= self.max_bytes and own <= self.max_bytes // 2
+        if fits:
+            self.num_bytes += size
+            self._by_client[client] = own
         return fits
 
-    def give(self, size: int) -> None:
+    def give(self, client: str, size: int) -> None:
         """Bytes that `take` has counted are used no more."""
         self.num_bytes -= size
+        self._by_client[client] -= size
+        if not self._by_client[client]:
+            del self._by_client[client]
 
 
 class Rates:

@@ -2,7 +2,7 @@
 
 A server that writes a whole file at once keeps it in memory until the client has read it. `Pieces`
 waits after each piece until the connection has taken it. `PatientProtocol` cuts a connection off
-that takes nothing for a while.
+that takes less than a third of the kernel's buffer in a while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PIECE = 64 << 10  # bytes that are written at once
 KERNEL_BYTES = 256 << 10  # of a connection's buffer; Linux takes twice as many
-PATIENCE_S = 60.0  # seconds in which a client has to take a piece
+PATIENCE_S = 60.0  # seconds in which a client has to take a third of the kernel's buffer
 
 
 class Pieces(Response):
@@ -51,26 +51,28 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # So that `pause_writing` comes whenever bytes are left, and `resume_writing` when none are.
+        # asyncio then calls `pause_writing` as soon as a byte waits, and `resume_writing` when none
+        # does.
         transport.set_write_buffer_limits(0)
-        # The kernel reports room when a third of its buffer is empty. A small one reports often.
+        # The kernel reports room when a third of its send buffer is free. With a small buffer it
+        # reports after fewer bytes.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._keep()
+        self._cancel_end()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self._keep()
+        self._cancel_end()
         self._end = self.loop.call_later(self.patience_s, self.transport.abort)
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._keep()
+        self._cancel_end()
         super().resume_writing()
 
-    def _keep(self) -> None:
+    def _cancel_end(self) -> None:
         if self._end is not None:
             self._end.cancel()
         self._end = None

@@ -17,6 +17,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -43,6 +44,7 @@ from explorer.state import (
 )
 from explorer.tiles import Tile, requested_part
 from explorer.worker import Busy, Worker
+from networks.coordinates import check_picture_size
 from networks.picture_names import picture_names
 
 MAX_BODY = 16 << 10  # bytes of a request
@@ -127,23 +129,30 @@ class Explorer:
         return Response(data, media_type="image/png", headers={"Cache-Control": DAY})
 
     async def download(self, request: Request) -> Response:
-        if not self.new_downloads.allows(_client(request)):
+        client = _client(request)
+        if not self.new_downloads.allows(client):
             raise TooMany("too many downloads at once; wait a few seconds")
-        picture, window, size = self._part(request, MAX_DOWNLOAD_PX)
+        picture, window, size = self._file(request)
         (name,) = picture_names([picture.state.prompt], [picture.state.seed])
         attachment = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
-        num_bytes = 3 * size[0] * size[1]  # about the most that its file takes
-        if not self.in_flight.take(num_bytes):
+        num_bytes = 3 * size[0] * size[1]  # of its pixels; the PNG file is rarely larger
+        if not self.in_flight.take(client, num_bytes):
             raise Busy("the server is busy: other downloads are being sent; try again soon")
         with contextlib.ExitStack() as stack:
-            stack.callback(self.in_flight.give, num_bytes)
+            stack.callback(self.in_flight.give, client, num_bytes)
             work = self.downloads.submit(lambda: self.painter.download(picture, window, *size))
-            data = await _result(request, work)
+            try:
+                data = await _result(request, work)
+            except ClientGone:
+                if not work.cancel():  # it has begun, and holds its pixels until its end
+                    loop, give = asyncio.get_running_loop(), stack.pop_all().close
+                    work.add_done_callback(lambda _: loop.call_soon_threadsafe(give))
+                raise
             done = stack.pop_all().close  # from here on, the answer gives the bytes back
         return Pieces(data, done, media_type="image/png", headers=attachment)
 
     async def command(self, request: Request) -> Response:
-        picture, window, (width, height) = self._part(request, MAX_DOWNLOAD_PX)
+        picture, window, (width, height) = self._file(request)
         size = f"{width}x{height}"
         line = picture.state.command(picture.path, window, size, self.more)
         return JSONResponse({"command": line})
@@ -168,6 +177,14 @@ class Explorer:
         window = request.query_params.get("window", "0,0,1,1")
         size = requested_part(window, request.query_params.get("size", ""), most_px)
         return self._picture(request), window, size
+
+    def _file(self, request: Request) -> tuple[Picture, str, tuple[int, int]]:
+        """As `_part`, for a file: what generate.py refuses is refused here, too."""
+        picture, window, (width, height) = self._part(request, MAX_DOWNLOAD_PX)
+        check_picture_size(width, height)
+        view = picture.state.view_options(window).view()
+        replace(view, width=width, height=height).check_steps()
+        return picture, window, (width, height)
 
     def app(self) -> Starlette:
         """The routes, without `explorer.guard.Guard`."""

@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 
 from dnnlib.errors import UserError
-from networks.coordinates import View, parse_size, parse_window
+from networks.coordinates import STEP, View, parse_size, parse_window
 from networks.warps import Box
 
 SIDE_PX = 256
 MIN_ZOOM, MAX_ZOOM = -3, 14  # a tile of eight frames, and one of a 16,384th
-FARTHEST = 1 << 15  # frames, at zoom 0: two float32 coordinates a pixel
+FARTHEST = int(1 / (SIDE_PX * STEP))  # frames, at zoom 0: as far as generate.py draws a tile
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Tile:
             raise UserError(f"zoom {self.z}: the map has the levels {MIN_ZOOM} to {MAX_ZOOM}")
         if max(abs(side) for side in self.box) > FARTHEST / 2.0**self.z:
             raise UserError(
-                "the map ends here: so far from the frame, neighbouring pixels of this zoom have "
-                "the same coordinates in float32"
+                "the map ends here: so far from the frame, coordinates in float32 hardly tell "
+                "neighbouring pixels of this zoom apart"
             )
 
     @staticmethod

@@ -56,11 +56,12 @@ def require_archive(given: Path | None = None) -> Path:
 def _fetch(target: Path) -> None:
     """Have npm write the archive to `target`. Raises `UserError`."""
     remedy = (
-        f"on a machine with network, run: npm pack {PACKAGE}, and give the file as --runtime FILE"
+        f"on a machine with network, run: npm pack {PACKAGE}, and put the file into "
+        f"{target.parent} (export.py also takes it as --runtime FILE)"
     )
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError(f"--format html needs {PACKAGE}, and npm is not installed here; {remedy}")
+        raise UserError(f"{PACKAGE} is needed, and npm is not installed here; {remedy}")
     make_folder(target.parent)
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", "--silent", "--pack-destination", folder, PACKAGE]

@@ -8,9 +8,9 @@ It prints a line for each group of tests, with what to install.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Iterator
 
+from benchmarks import chromium
 from explorer.web_runtime import PACKAGE, cached_archive
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -18,17 +18,18 @@ ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 def left_out() -> Iterator[str]:
     """The lines."""
-    if not shutil.which("chromedriver"):
+    if absent := chromium.missing():
+        verb = "is" if len(absent) == 1 else "are"
         yield (
-            "Skipped: the tests in a browser (tests/explorer); chromium and chromium-driver are "
-            "not installed"
+            "Skipped: the tests in a browser (tests/explorer); "
+            f"{' and '.join(absent)} {verb} not installed"
         )
     lacking = [name for name in ONNX if importlib.util.find_spec(name) is None]
     lacking += [] if cached_archive().is_file() else [PACKAGE]
     if lacking:
         yield (
             "Skipped: the tests of ONNX files and of the page without a server "
-            "(tests/networks/test_exported.py, tests/explorer/test_static_page.py); "
+            "(such as tests/networks/test_exported.py and tests/explorer/test_static_page.py); "
             f"`make setup-exports` installs {', '.join(lacking)}"
         )
 

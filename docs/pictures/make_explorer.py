@@ -21,10 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from selenium.webdriver.common.keys import Keys
 
+from benchmarks import chromium
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from tests.commands.forked import start_command
-from tests.explorer.chromium import CHROMIUM, DRIVER, Page, started
+from tests.explorer.chromium import Page, started
 
 PROMPT = "a pink flower with a yellow center and pointed petals"
 OTHER = "the petals are white and the center is yellow"
@@ -52,8 +53,8 @@ def shot(page: Page, path: Path) -> None:
 @report_user_errors
 def main(network: str, runs: str, outdir: Path) -> None:
     """Write explorer.jpg and explorer-side.jpg."""
-    if not (CHROMIUM and DRIVER):
-        raise UserError("chromium and chromium-driver are needed; install these packages")
+    if absent := chromium.missing():
+        raise UserError(f"not installed: {', '.join(absent)}; install these packages")
     command = start_command("explore.py", "--network", network, "--runs", runs, "--port", "0")
     with tempfile.TemporaryDirectory() as downloads:
         browser = started(downloads)

@@ -167,8 +167,8 @@ async function png(picture, [x0, y0, x1, y1], width, height, signal) {
 function tileBox([z, x, y], { farthest }) {
   const box = [x, y, x + 1, y + 1].map((side) => side * 0.5 ** z);
   if (Math.max(...box.map(Math.abs)) > farthest / 2 ** z) {
-    throw new Refused("The map ends here: so far from the frame, neighbouring pixels of this " +
-      "zoom have the same coordinates.", 400);
+    throw new Refused("The map ends here: so far from the frame, coordinates in float32 " +
+      "hardly tell neighbouring pixels of this zoom apart.", 400);
   }
   return box;
 }

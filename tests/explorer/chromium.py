@@ -1,49 +1,36 @@
-"""Chromium of the system, driven by Selenium, and what the tests do with the explorer's page.
+"""A browser (`benchmarks.chromium`), and what the tests do with the explorer's page.
 
-Tests are skipped where Chromium or its driver is not installed (Debian: chromium and
-chromium-driver).
+Tests are skipped where Chromium or its driver is not installed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import shutil
 import threading
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=900,700 "
-    "--force-prefers-reduced-motion"
-).split()
+from benchmarks import chromium
+
+SIZE_PX = (900, 700)
 PATIENCE_S = 30
 
 MARKS = [
     pytest.mark.slow,
     pytest.mark.multi_process,
     pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver"
+        bool(chromium.missing()), reason="needs the packages chromium and chromium-driver"
     ),
 ]
 
 
 def started(downloads, more_flags=()):
     """A browser that saves downloads in this folder."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in (*FLAGS, *more_flags):
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    return chromium.started(SIZE_PX, ("--force-prefers-reduced-motion", *more_flags), downloads)
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -18,16 +18,17 @@ from explorer.sending import PIECE, PatientProtocol
 from explorer.serving import Server, listening, settings
 
 SIDE = 1024
+SIDE_BYTES = 3 * SIDE**2
 FILE_BYTES = 24 << 20  # more than the kernel buffers for a client of this machine
-PATIENCE_S = 0.5
+PATIENCE_S = 3.0  # longer than a busy machine lets a client wait that reads
 
 
 @pytest.fixture
 def port(explorer, monkeypatch):
-    """The port of a server in a thread, whose downloads are large and which allows two of them."""
+    """The port of a server in a thread. Its downloads are large, and a client may have two."""
     monkeypatch.setattr(PatientProtocol, "patience_s", PATIENCE_S)
     monkeypatch.setattr(explorer.painter, "download", lambda *_: bytes(FILE_BYTES))
-    explorer.in_flight = Budget(2 * 3 * SIDE**2)
+    explorer.in_flight = Budget(4 * SIDE_BYTES)
     with listening("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         server = Server(settings(explorer, None, port))
@@ -60,6 +61,12 @@ def read(connection):
     return int(head.split()[1]), body
 
 
+def download_line(port, state):
+    """The first line of a request for a download."""
+    _, answer = read(asked(port, "POST /pictures", json.dumps(state)))
+    return f"GET /download/{json.loads(answer)['picture']}.png?size={SIDE}x{SIDE}"
+
+
 def until(condition):
     end = time.monotonic() + 30
     while not condition():
@@ -67,11 +74,11 @@ def until(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_downloads_that_nobody_reads(port, explorer, state):
-    _, answer = read(asked(port, "POST /pictures", json.dumps(state)))
-    line = f"GET /download/{json.loads(answer)['picture']}.png?size={SIDE}x{SIDE}"
+    line = download_line(port, state)
     deaf = [asked(port, line) for _ in range(2)]
-    until(lambda: explorer.in_flight.num_bytes == 2 * 3 * SIDE**2)
+    until(lambda: explorer.in_flight.num_bytes == 2 * SIDE_BYTES)
 
     status, answer = read(asked(port, line))
     assert status == 503 and "other downloads are being sent" in json.loads(answer)["error"]
@@ -84,7 +91,25 @@ def test_downloads_that_nobody_reads(port, explorer, state):
         assert status == 200 and len(answer) < FILE_BYTES
 
 
-def test_a_client_that_reads_slowly_is_not_cut_off(explorer):
+@pytest.mark.slow
+def test_a_client_that_reads_slowly_is_not_cut_off(port, explorer, state):
+    data, started = bytearray(), time.monotonic()
+    with asked(port, download_line(port, state)) as connection:
+        ended = False
+        while not ended:
+            time.sleep(PATIENCE_S / 3)
+            wanted = len(data) + FILE_BYTES // 6
+            while not ended and len(data) < wanted:
+                piece = connection.recv(1 << 20)
+                data += piece
+                ended = not piece
+    assert time.monotonic() - started > 1.5 * PATIENCE_S
+    _, _, body = bytes(data).partition(b"\r\n\r\n")
+    assert len(body) == FILE_BYTES
+    until(lambda: explorer.in_flight.num_bytes == 0)
+
+
+def test_what_is_read_ends_the_wait_for_a_client(explorer):
     loop, transport = mock.Mock(), mock.Mock()
     config = settings(explorer, None, 8000)
     config.load()
@@ -101,6 +126,31 @@ def test_a_client_that_reads_slowly_is_not_cut_off(explorer):
     protocol.pause_writing()
     protocol.connection_lost(None)
     assert loop.call_later.return_value.cancel.call_count == loop.call_later.call_count == 4
+
+
+def test_a_client_that_leaves_while_its_download_is_drawn(port, explorer, state, monkeypatch):
+    gate, entered = threading.Event(), threading.Event()
+
+    def draw(*_):
+        entered.set()
+        gate.wait()
+        return b""
+
+    monkeypatch.setattr(explorer.painter, "download", draw)
+    line = download_line(port, state)
+    try:
+        first = asked(port, line)
+        assert entered.wait(30)
+        second = asked(port, line)
+        until(lambda: explorer.downloads.num_waiting() == 1)
+        first.close()
+        second.close()
+        until(lambda: explorer.downloads.num_waiting() == 0)
+        time.sleep(0.2)
+        assert explorer.in_flight.num_bytes == SIDE_BYTES  # of the one that is still drawn
+    finally:
+        gate.set()
+    until(lambda: explorer.in_flight.num_bytes == 0)
 
 
 def test_a_download_that_fails_gives_its_bytes_back(client, explorer, state, monkeypatch):

@@ -24,7 +24,7 @@ from explorer.guard import HEADERS, Guard
 from explorer.painter import REMEDY, Painter
 from explorer.server import MAX_BODY, Explorer
 from explorer.state import PictureState
-from explorer.tiles import Tile
+from explorer.tiles import MAX_ZOOM, Tile
 from explorer.worker import Worker
 from networks.generators import preset
 from networks.shipped_networks import shipped_networks
@@ -98,6 +98,36 @@ def test_a_download_has_the_bytes_of_its_command(client, state, tmp_path, change
     (file,) = (tmp_path / "out").iterdir()
     assert file.read_bytes() == download.content
     assert download.headers["content-disposition"].endswith(file.name)
+
+
+@pytest.mark.parametrize(
+    "size, sentence",
+    [
+        ("900x900", None),
+        ("1024x1024", "cannot tell apart"),
+        ("65537x1", "at most 65536 pixels a side"),
+    ],
+)
+def test_a_download_is_refused_where_its_command_is(
+    client, explorer, state, tmp_path, size, sentence
+):
+    reach = 450 / 256 / 2**MAX_ZOOM  # half of what a map of 900 pixels shows at the last level
+    window = ",".join(repr(0.5 + side) for side in (-reach, -reach, reach, reach))
+    picture = registered(client, state)
+    query = f"window={window}&size={size}"
+    download = client.get(f"/download/{picture}.png?{query}")
+    command = client.get(f"/command/{picture}?{query}")
+    path = explorer.catalog.path_of(NAME)
+    words = shlex.split(PictureState.parse(state).command(path, window, size, {}))[2:]
+    done = CliRunner().invoke(generate.main, [*words, "--outdir", str(tmp_path / "out")])
+    if sentence is None:
+        assert done.exit_code == 0, done.output
+        (file,) = (tmp_path / "out").iterdir()
+        assert download.content == file.read_bytes()
+        assert shlex.split(command.json()["command"])[2:] == words
+    else:
+        assert done.exit_code and sentence in done.output
+        assert sentence in refused(download, 400) and sentence in refused(command, 400)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ archive is in the user's cache after one `export.py --format html` on a machine 
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import importlib.util
 import io
@@ -242,6 +243,7 @@ def test_webgpu_is_refused_where_there_is_none(page, address):
 
 
 # Takes the place of the runtime for WebGPU: WebAssembly, whose pictures are brighter by OFFSET.
+# It draws CALLS times, and fails after that.
 PRETENDED = """
 import * as ort from "./ort.wasm.bundle.min.mjs";
 export const { Tensor } = ort;
@@ -251,7 +253,10 @@ Object.assign(ort.env.wasm, { wasmPaths: { wasm: binary }, numThreads: 1 });
 async function create(address, { executionProviders: [first] }) {
   const session = await ort.InferenceSession.create(address, { executionProviders: ["wasm"] });
   if (first === "wasm") return session;
+  let calls = 0;
   const run = async (feeds) => {
+    calls += 1;
+    if (calls > CALLS) throw new Error("the device is lost");
     const { data, dims } = (await session.run(feeds)).image;
     return { image: new Tensor("float32", data.map((value) => value + OFFSET), dims) };
   };
@@ -261,16 +266,23 @@ export const InferenceSession = { create };
 """
 
 
+@contextlib.contextmanager
+def pretending(folder, copy, offset, calls="Infinity"):
+    """The address of a copy of the page whose runtime for WebGPU is `PRETENDED`."""
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.asyncify.wasm"))
+    (copy / "empty.html").write_text(EMPTY)
+    text = PRETENDED.replace("OFFSET", str(offset)).replace("CALLS", str(calls))
+    (copy / "runtime" / "ort.webgpu.bundle.min.mjs").write_text(text)
+    with served(copy) as address:
+        yield f"{address}empty.html"
+
+
 @pytest.fixture(scope="module", params=[LIMIT / 2, LIMIT * 2], ids=["near", "far"])
 def pretended(request, folder, tmp_path_factory):
     """The address of a page whose runtime for WebGPU is `PRETENDED`, and its offset."""
     copy = tmp_path_factory.mktemp("pretended") / "page"
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.asyncify.wasm"))
-    (copy / "empty.html").write_text(EMPTY)
-    text = PRETENDED.replace("OFFSET", str(request.param))
-    (copy / "runtime" / "ort.webgpu.bundle.min.mjs").write_text(text)
-    with served(copy) as address:
-        yield f"{address}empty.html", request.param
+    with pretending(folder, copy, request.param) as address:
+        yield address, request.param
 
 
 # What `navigator.gpu` of a page offers.
@@ -282,21 +294,37 @@ ADAPTERS = {
 }
 
 
+def offer(browser, offered):
+    """Have `navigator.gpu` of the open page offer one of `ADAPTERS`."""
+    browser.execute_script(
+        "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ("
+        f"{ADAPTERS[offered]}) }} }});"
+    )
+
+
 @pytest.mark.parametrize("offered", ADAPTERS)
 @pytest.mark.parametrize("asked", ["", "?gpu", "?cpu"], ids=["default", "gpu", "cpu"])
 def test_webgpu_draws_where_it_is_real_and_agrees(browser, pretended, network, offered, asked):
     address, offset = pretended
     browser.get(address + asked)
-    browser.execute_script(
-        "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ("
-        f"{ADAPTERS[offered]}) }} }});"
-    )
+    offer(browser, offered)
     page, agrees = Page(browser), offset < LIMIT
     if asked == "?gpu" and offered == "none":
         assert "offers no WebGPU" in called(page, "await server.ask('/options')")
         return
     by_gpu = asked == "?gpu" or (asked == "" and offered == "processor" and agrees)
     assert difference(page, network) == pytest.approx(offset if by_gpu else 0, abs=LIMIT / 10)
+
+
+def test_webassembly_takes_over_where_webgpu_fails_later(browser, folder, network, tmp_path):
+    offset = LIMIT / 2
+    calls = 2  # the comparison with WebAssembly, and one picture
+    with pretending(folder, tmp_path / "page", offset, calls) as address:
+        browser.get(address)
+        offer(browser, "processor")
+        page = Page(browser)
+        for expected in (offset, 0, 0):
+            assert difference(page, network) == pytest.approx(expected, abs=LIMIT / 10)
 
 
 @pytest.fixture(scope="module")

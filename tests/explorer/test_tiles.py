@@ -11,7 +11,7 @@ from dnnlib.errors import UserError
 from explorer.painter import Painter
 from explorer.state import PictureState
 from explorer.strips import Strips
-from explorer.tiles import MAX_ZOOM, MIN_ZOOM, Tile, requested_part
+from explorer.tiles import FARTHEST, MAX_ZOOM, MIN_ZOOM, Tile, requested_part
 from networks.coordinates import View
 from networks.generators import preset
 from networks.sampling import render_tiled
@@ -89,10 +89,15 @@ def test_zoom_is_bounded(z):
 
 
 def test_neighbouring_pixels_have_coordinates_of_their_own():
-    last = Tile(MAX_ZOOM, 2 * 2**MAX_ZOOM - 1, 0)
-    assert last.view().columns().unique().numel() == 256
-    with pytest.raises(UserError, match="the map ends here"):
-        Tile(MAX_ZOOM, 2 * 2**MAX_ZOOM, 0)
+    for z in (0, MAX_ZOOM):
+        last = Tile(z, FARTHEST - 1, 0)
+        last.view().check_steps()
+        assert last.view().columns().unique().numel() == 256
+        with pytest.raises(UserError, match="the map ends here"):
+            Tile(z, FARTHEST, 0)
+    beyond = View(height=256, width=256, box=(FARTHEST, 0, FARTHEST + 1, 1))
+    with pytest.raises(UserError, match="cannot tell apart"):
+        beyond.check_steps()
 
 
 def test_addresses_and_parts_are_checked():

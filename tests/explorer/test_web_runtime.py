@@ -82,8 +82,9 @@ def test_other_bytes_and_a_missing_network_are_one_sentence(
     with pytest.raises(UserError, match="npm ends with 3"):
         web_runtime.require_archive()
     monkeypatch.setattr(web_runtime.shutil, "which", lambda name: None)
-    with pytest.raises(UserError, match="npm is not installed here; .*--runtime FILE"):
+    with pytest.raises(UserError, match="npm is not installed here; .*--runtime FILE") as refused:
         web_runtime.require_archive()
+    assert f"put the file into {cache.parent} (" in str(refused.value)
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_bytes(b"half of it")
     with pytest.raises(UserError, match="delete it, then run the command again"):

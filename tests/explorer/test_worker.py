@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from explorer.bounded import ByteCache, Rates
+from explorer.bounded import Budget, ByteCache, Rates
 from explorer.worker import Busy, Worker
 
 
@@ -96,3 +96,11 @@ def test_rates_of_each_client():
     now[0] = 0.5
     assert [rates.allows("a") for _ in range(2)] == [True, False]
     assert rates.allows("c") and rates.allows("d") and len(rates._left) == 2
+
+
+def test_one_client_takes_half_of_a_budget():
+    budget = Budget(10)
+    assert budget.take("a", 5) and not budget.take("a", 1)
+    assert budget.take("b", 4) and not budget.take("c", 2) and budget.take("c", 1)
+    budget.give("a", 5)
+    assert budget.num_bytes == 5 and budget.take("a", 5) and not budget.take("d", 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import chromium
 from explorer import web_runtime
 from tests import left_out
 
@@ -35,19 +36,27 @@ def test_the_audit_fails_where_a_package_cannot_be_audited():
     assert {"--strict", "constraints.txt"} <= {*command.split()}
 
 
-@pytest.mark.parametrize("absent", ["nothing", "chromedriver", "onnxruntime", "archive"])
+@pytest.mark.parametrize(
+    "absent", ["nothing", "chromium", "chromedriver", "browser", "onnxruntime", "archive"]
+)
 def test_make_test_says_what_is_left_out_and_what_to_install(absent, tmp_path, monkeypatch):
     archive = tmp_path / "archive.tgz"
     if absent != "archive":
         archive.touch()
     monkeypatch.setattr(left_out, "cached_archive", lambda: archive)
-    found = lambda name: None if name == absent else name  # noqa: E731
+    absents = {
+        "chromium": chromium.NAMES,
+        "browser": (*chromium.NAMES, "chromedriver"),
+    }.get(absent, (absent,))
+    found = lambda name: None if name in absents else name  # noqa: E731
     monkeypatch.setattr(left_out.importlib.util, "find_spec", found)
-    monkeypatch.setattr(left_out.shutil, "which", found)
+    monkeypatch.setattr(chromium.shutil, "which", found)
     lines = [*left_out.left_out()]
     wanted = {
         "nothing": [],
-        "chromedriver": ["chromium and chromium-driver are not installed"],
+        "chromium": ["; chromium is not installed"],
+        "chromedriver": ["; chromium-driver is not installed"],
+        "browser": ["; chromium and chromium-driver are not installed"],
         "onnxruntime": ["`make setup-exports` installs onnxruntime"],
         "archive": [f"`make setup-exports` installs {web_runtime.PACKAGE}"],
     }[absent]
