@@ -9,7 +9,7 @@ from pathlib import Path
 from selenium import webdriver
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage"
+SWITCHES = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage")  # of Chromium
 
 
 def missing() -> list[str]:
@@ -27,7 +27,8 @@ def started(
     """
     options = webdriver.ChromeOptions()
     options.binary_location = _browser() or ""
-    for flag in (*FLAGS.split(), "--window-size={},{}".format(*size), *more_flags):
+    switches = (*SWITCHES, "window-size={},{}".format(*size))
+    for flag in (*(f"--{switch}" for switch in switches), *more_flags):
         options.add_argument(flag)
     if downloads is not None:
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
