@@ -5,7 +5,7 @@
 A comment at the end of a page, which neither GitHub nor the site shows, says from where its figures
 come, one line for each:
 
-    of the view | {} s <- 2026-11-26-cpu-explorer: rows/case=new prompt/first_s
+    of the view | {} s <- 2026-11-27-cpu-explorer: rows/case=new prompt/first_s
 
 A line that begins with blanks continues the one before it.
 
