@@ -19,13 +19,14 @@ def table(record: Record) -> str:
 
 def ranks(record: Record) -> str:
     """Images/s of threads and of ranks, beside other busy processes."""
-    busy, targets = ("none", "one", "two"), {(8, 0): 1.2, (32, 0): 1.6, (8, 1): 0.9, (32, 1): 0.9}
+    busy, least = ("none", "one", "two"), min(row["batch"] for row in record["rows"])
     rows = []
     for row in record["rows"]:
         batch, others = row["batch"], row["busy"]
         kinds = [row["one thread"], row["two threads"], row["two ranks"]]
         idle = only(record["rows"], batch=batch, busy=0)["one thread"]
-        ratio, target = kinds[2] / idle, targets.get((batch, others), 0.45)
+        ratio = kinds[2] / idle
+        target = (1.2 if batch == least else 1.6, 0.9, 0.45)[others]
         rows.append(
             [
                 f"{batch}, {busy[others]}",
