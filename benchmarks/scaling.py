@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import multiprocessing
 import os
 import statistics
@@ -42,7 +41,7 @@ from datasets.loader import training_batches
 from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
-from dnnlib.files import write_json
+from dnnlib.files import read_json, write_json
 from dnnlib.ownership import refuse_foreign
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
@@ -265,8 +264,9 @@ def of_batch(
                 {way: statistics.median(pair[part] for pair in turns[way]) for way in WAYS}
                 for part in (0, 1)
             )
-            rows.append({"batch": batch, "busy": others, "share_of_sums": shares} | row)
             target = TARGETS.get((others, batch))
+            about = {"batch": batch, "busy": others, "target": target, "share_of_sums": shares}
+            rows.append(about | row)
             share = row["two ranks"] / rows[0]["one thread"]  # the first turn has none busy
             shown = ", ".join(f"{way} {rate:.1f}" for way, rate in row.items())
             click.echo(
@@ -332,7 +332,7 @@ def measured_step(record: str, resolution: int) -> dict[str, Any]:
     path = RESULTS / f"{record}.json"
     if not path.is_file():
         raise UserError(f"--record {record}: there is no {path.name} in benchmarks/results")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
     wanted = {"part": "step", "variant": "ours", "resolution": resolution}
     rows = [row for row in found.get("rows", []) if wanted.items() <= row.items()]
     if not rows:

@@ -19,19 +19,17 @@ def table(record: Record) -> str:
 
 def ranks(record: Record) -> str:
     """Images/s of threads and of ranks, beside other busy processes."""
-    busy, least = ("none", "one", "two"), min(row["batch"] for row in record["rows"])
+    busy = ("none", "one", "two")
     rows = []
     for row in record["rows"]:
         batch, others = row["batch"], row["busy"]
         kinds = [row["one thread"], row["two threads"], row["two ranks"]]
         idle = only(record["rows"], batch=batch, busy=0)["one thread"]
-        ratio = kinds[2] / idle
-        target = (1.2 if batch == least else 1.6, 0.9, 0.45)[others]
         rows.append(
             [
                 f"{batch}, {busy[others]}",
                 *(f"{rate:.1f}" for rate in kinds),
-                f"{ratio:.2f} ({target:g})",
+                f"{kinds[2] / idle:.2f} ({row['target']:g})",
             ]
         )
     last = "Ranks over one idle thread (target)"

@@ -58,11 +58,11 @@ class Budget:
 
     def take(self, client: str, size: int) -> bool:
         """Whether so many bytes more may be used; if so, they are counted until `give`."""
-        own = self._by_client[client] + size
-        fits = self.num_bytes + size <= self.max_bytes and own <= self.max_bytes // 2
+        of_client = self._by_client[client] + size
+        fits = self.num_bytes + size <= self.max_bytes and of_client <= self.max_bytes // 2
         if fits:
             self.num_bytes += size
-            self._by_client[client] = own
+            self._by_client[client] = of_client
         return fits
 
     def give(self, client: str, size: int) -> None:

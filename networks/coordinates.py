@@ -291,15 +291,15 @@ def parse_window(text: str) -> Box:
         numbers = tuple(float(part) for part in text.split(":" if shape else ","))
     except ValueError:
         numbers = ()
-    finite = all(map(math.isfinite, numbers))
-    if shape and len(numbers) == 2 and finite and min(numbers) > 0:
-        numbers = box_around_frame(*numbers)
-        finite = all(map(math.isfinite, numbers))
-    elif shape:
-        numbers = ()
-    if len(numbers) != 4 or not finite:
-        numbers = ()
-    if not numbers or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
+    if shape:
+        positive = len(numbers) == 2 and min(numbers) > 0
+        numbers = box_around_frame(*numbers) if positive else ()
+    if (
+        len(numbers) != 4
+        or not all(map(math.isfinite, numbers))
+        or numbers[2] <= numbers[0]
+        or numbers[3] <= numbers[1]
+    ):
         raise UserError(
             f"window {text!r}: expected x0,y0,x1,y1 in frame units with x0 < x1 and y0 < y1, or "
             "the shape W:H of a picture around the frame, for example 3:2"

@@ -38,8 +38,8 @@ def _polynomial(function: Callable[[np.ndarray], np.ndarray]) -> list[float]:
     Chebyshev.
     """
     domain = (0.0, FARTHEST**2)
-    found = np.polynomial.Chebyshev.interpolate(lambda z: function(np.sqrt(z)), DEGREE, domain)
-    return [float(one) for one in found.convert(kind=np.polynomial.Polynomial).coef[::-1]]
+    series = np.polynomial.Chebyshev.interpolate(lambda z: function(np.sqrt(z)), DEGREE, domain)
+    return [float(one) for one in series.convert(kind=np.polynomial.Polynomial).coef[::-1]]
 
 
 PARTS = _parts_of_turn()

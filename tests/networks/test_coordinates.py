@@ -88,7 +88,7 @@ def test_parsing():
     assert parse_window("3:2") == (-0.25, 0.0, 1.25, 1.0)
     assert parse_window("2:3") == (0.0, -0.25, 1.0, 1.25)
     assert parse_window("1.5:1.5") == (0.0, 0.0, 1.0, 1.0)
-    for text in ("1e300:1e-300", "3:0", "3:2:1", "1e400:1"):
+    for text in ("1e300:1e-300", "3:0", "3:2:1", "1e400:1", "inf:inf", "1:nan", "nan:1", ":"):
         with pytest.raises(UserError, match="expected x0,y0,x1,y1"):
             parse_window(text)
 
