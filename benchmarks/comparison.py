@@ -11,6 +11,7 @@ runs, `comparison_page` writes the text, and this module draws curves and pictur
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -172,6 +173,13 @@ def sample_grid(
     help="Record of benchmarks.recipe_step, for the time of a training step.",
 )
 @click.option(
+    "--trials",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="Record of benchmarks.recipe_trials, for scores at equal processor time; may be repeated.",
+)
+@click.option(
     "--real/--no-real",
     default=True,
     show_default=True,
@@ -194,6 +202,7 @@ def main(
     curve: str,
     pairs: str,
     costs: Path | None,
+    trials: tuple[Path, ...],
     real: bool,
     note: str,
     out: str,
@@ -209,9 +218,8 @@ def main(
     compared = parse_pairs(
         pairs, {recipe_of(Path(folder)) for folder in folders} if pairs else set()
     )
-    if costs and (fault := RECORD(costs)):
-        raise UserError(f"--costs: {costs} {fault}")
-    steps = read_json(costs) if costs else None
+    steps = read_record("--costs", costs, "recipe_step") if costs else None
+    equal_time = [read_record("--trials", file, "recipe trials") for file in trials]
     torch_device = torch.device(device)
     runs = [
         read_run(Path(folder), data, names, num_images, curve, torch_device) for folder in folders
@@ -226,7 +234,16 @@ def main(
         click.echo(f"No run has a curve of {curve}, so the page has none.", err=True)
     prompts = sample_grid(groups, data, grid_path, torch_device, real=real)
     text = page(
-        groups, names, curve, prompts, "pictures", note, pairs=compared, steps=steps, real=real
+        groups,
+        names,
+        curve,
+        prompts,
+        "pictures",
+        note,
+        pairs=compared,
+        steps=steps,
+        equal_time=equal_time,
+        real=real,
     )
     write_text(Path(out), text, ours=is_page)
     click.echo(out)
@@ -234,6 +251,16 @@ def main(
 
 def recipe_of(folder: Path) -> str:
     return read_json(folder / "training_options.json")["recipe"]
+
+
+def read_record(flag: str, path: Path, benchmark: str) -> dict[str, Any]:
+    """The record of a benchmark. Raises `UserError` if the file is something else."""
+    if fault := RECORD(path):
+        raise UserError(f"{flag}: {path} {fault}")
+    record = read_json(path)
+    if record["benchmark"] != benchmark:
+        raise UserError(f"{flag}: {path} is a record of {record['benchmark']}, not of {benchmark}")
+    return record
 
 
 def parse_pairs(text: str, recipes: set[str]) -> list[tuple[str, str]]:

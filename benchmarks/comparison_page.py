@@ -16,6 +16,7 @@ from benchmarks.comparison_statistics import (
     spread,
     values_of,
 )
+from benchmarks.trial_page import trial_scores
 from dnnlib.errors import UserError
 from metrics.evaluations import EVALUATIONS, PROTOCOLS_VERSION
 from metrics.measures.equivariance import Equivariance
@@ -116,6 +117,17 @@ def costs(groups: Groups, record: dict[str, Any]) -> list[str]:
         f"{record['machine']['device']} (`python -m benchmarks.recipe_step`):",
         "",
         *lines,
+        "",
+    ]
+
+
+def equal_minutes(record: dict[str, Any]) -> list[str]:
+    """The section of trials at equal processor time, from a record of `recipe_trials`."""
+    rows = record["rows"]
+    return [
+        f"## Equal processor minutes, {record['date']}",
+        "",
+        *trial_scores(rows, list(rows[0]["values"])),
         "",
     ]
 
@@ -240,14 +252,15 @@ def page(
     *,
     pairs: Sequence[tuple[str, str]] = (),
     steps: dict[str, Any] | None = None,
+    equal_time: Sequence[dict[str, Any]] = (),
     real: bool = True,
 ) -> str:
     """The whole page in Markdown.
 
     groups: runs by recipe, in order. curve: metric of the learning curves. prompts: those of the
     picture grid. pictures: folder of the two figures, relative to the page. note: a line on the
-    runs, or ''. pairs: recipes for `differences`. steps: record for `costs`. real: whether the grid
-    begins with real pictures.
+    runs, or ''. pairs: recipes for `differences`. steps: record for `costs`. equal_time: records
+    for `equal_minutes`. real: whether the grid begins with real pictures.
     """
     runs = [run for group in groups.values() for run in group]
     dataset = runs[0].scores[metrics[0]]["dataset"]
@@ -277,6 +290,7 @@ def page(
         "",
         *(["## Pairs", "", *differences(groups, metrics, pairs), ""] if pairs else []),
         *(costs(groups, steps) if steps else []),
+        *(line for record in equal_time for line in equal_minutes(record)),
         *_curves(curve, pictures, runs),
         "## Pictures",
         "",

@@ -36,3 +36,23 @@ def scored(metric, **recipes):
         ]
         for name, values in recipes.items()
     }
+
+
+def trial_rows(metric="swd", **trials):
+    """Rows of `benchmarks.recipe_trials`. trials: by name, a list with one value for each seed."""
+    return [
+        {
+            "trial": name,
+            "recipe": "debug",
+            "settings": [],
+            "seed": seed,
+            "kimg": 8.0 + seed,
+            "cpu_minutes": 60.0,
+            "cpu_minutes_used": 60.0,
+            "cpu_minutes_lost": 0.0,
+            "values": {metric: value},
+            "notes": {metric: "not finite"} if value is None else {},
+        }
+        for name, values in trials.items()
+        for seed, value in enumerate(values)
+    ]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from benchmarks.comparison import parse_pairs
-from benchmarks.comparison_page import costs, score_table
+from benchmarks.comparison import parse_pairs, read_record
+from benchmarks.comparison_page import costs, equal_minutes, score_table
 from benchmarks.comparison_statistics import differences, ranking, scatter, spread
 from dnnlib.errors import UserError
 from networks.generators import preset
-from tests.benchmarks.made_up_runs import scored
+from tests.benchmarks.made_up_runs import scored, trial_rows
 
 
 def test_spread_over_seeds():
@@ -103,6 +104,26 @@ def test_costs_compare_with_the_first_row():
     rows.append(row("a", 10.0, batch=256))
     with pytest.raises(UserError, match="several batches"):
         costs(groups, record)
+
+
+def test_trials_at_equal_time_have_a_section_with_their_settings_and_scatter():
+    rows = trial_rows(a=[1.0, 3.0], b=[10.0, 12.0])
+    lines = equal_minutes({"date": "2026-11-27", "rows": rows})
+    assert lines[0] == "## Equal processor minutes, 2026-11-27"
+    assert any("was given 60 minutes" in line for line in lines) and "- `a`: `debug`" in lines
+    assert "| `a` | 0, 1 | 8.5 (8 to 9) | 60 | 2 +- 1.4 |" in lines
+    assert any("`a` is better than `b` by 9" in line for line in lines)
+
+
+def test_a_record_of_another_benchmark_is_refused(tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({"benchmark": "recipe_step", "machine": {}, "rows": []}))
+    assert read_record("--costs", path, "recipe_step")["rows"] == []
+    with pytest.raises(UserError, match="--trials: .* a record of recipe_step, not of recipe tri"):
+        read_record("--trials", path, "recipe trials")
+    path.write_text("{}")
+    with pytest.raises(UserError, match="--trials: "):
+        read_record("--trials", path, "recipe trials")
 
 
 def test_pairs_name_recipes_that_have_runs():

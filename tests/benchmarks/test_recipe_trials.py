@@ -11,16 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import trial_runs
-from benchmarks.recipe_trials import (
-    IS_PAGE,
-    cell,
-    differences,
-    differing,
-    least_difference,
-    main,
-    page,
-    table,
-)
+from benchmarks.recipe_trials import IS_PAGE, main, page
+from benchmarks.trial_page import cell, differences, differing, least_difference, table
 from benchmarks.trial_runs import (
     OPEN_END,
     Trial,
@@ -33,6 +25,7 @@ from benchmarks.trial_runs import (
     session_cpu_s,
 )
 from dnnlib.errors import UserError
+from tests.benchmarks.made_up_runs import trial_rows
 
 # Behaves like train.py: a tick of 8 images, a state at the end; SIGTERM saves, exit code 3.
 OPTIONS = '{"recipe": "debug", "generator": {}, "text_encoder": "hashed"}'
@@ -57,41 +50,24 @@ sys.exit(3 if images < kimg * 1000 else 0)
 """
 
 
-def rows_of(metric="swd", **trials):
-    """Rows of finished runs. trials: by name, a list with one value for each seed."""
-    return [
-        {
-            "trial": name,
-            "recipe": "debug",
-            "settings": [],
-            "seed": seed,
-            "kimg": 8.0 + seed,
-            "cpu_minutes_used": 60.0,
-            "cpu_minutes_lost": 0.0,
-            "values": {metric: value},
-            "notes": {metric: "not finite"} if value is None else {},
-        }
-        for name, values in trials.items()
-        for seed, value in enumerate(values)
-    ]
-
-
 def test_the_least_difference_is_that_of_the_formula():
-    rows = rows_of(a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])  # both have the standard deviation 1
+    rows = trial_rows(a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])  # both have the standard deviation 1
     found = least_difference(rows, "swd")
     assert (found.deviation, found.freedom, found.seeds) == (1.0, 4, 3)
     assert found.least == pytest.approx(2.776445 * (2 / 3) ** 0.5, abs=1e-5)
     assert differing(rows, "swd") == ["`a` is better than `b` by 3"]
-    near = rows_of(a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2])  # 2.2 apart; the least difference is 2.267
+    near = trial_rows(
+        a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2]
+    )  # 2.2 apart; the least difference is 2.267
     assert least_difference(near, "swd").least == pytest.approx(found.least)
     assert differing(near, "swd") == []
     assert "| `swd` (less is better) | 1 | 4 | 2.27 | none |" in differences(near, ["swd"])
-    better = rows_of("clip_s_small_heldout", a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])
+    better = trial_rows("clip_s_small_heldout", a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0])
     assert differing(better, "clip_s_small_heldout") == ["`b` is better than `a` by 3"]
 
 
 def test_the_table_gives_mean_and_deviation_over_seeds():
-    lines = table(rows_of(a=[1.0, 2.0, 3.0], b=[4.0, None, 5.0]), ["swd"])
+    lines = table(trial_rows(a=[1.0, 2.0, 3.0], b=[4.0, None, 5.0]), ["swd"])
     assert lines[2] == "| `a` | 0, 1, 2 | 9 (8 to 10) | 60 | 2 +- 1 |"
     assert lines[3] == "| `b` | 0, 1, 2 | 9 (8 to 10) | 60 | 4.5 +- 0.71 (2 of 3 seeds) |"
     assert "- `b`, `swd`: not finite" in lines
@@ -99,7 +75,7 @@ def test_the_table_gives_mean_and_deviation_over_seeds():
 
 
 def test_one_seed_gives_no_scatter():
-    text = page(rows_of(a=[1.0], b=[4.0]), ["swd"], 60, ["c-seed0: not finite"])
+    text = page(trial_rows(a=[1.0], b=[4.0]), ["swd"], ["c-seed0: not finite"])
     assert "No trial has two seeds" in text and "+- " not in text.split("| Trial |")[1]
     assert "better" not in text and "Not finished: c-seed0: not finite" in text
 
