@@ -125,7 +125,7 @@ def equal_minutes(record: dict[str, Any]) -> list[str]:
     """The section of trials at equal processor time, from a record of `recipe_trials`."""
     rows = record["rows"]
     return [
-        f"## Equal processor minutes, {record['date']}",
+        f"## Equal processor minutes: {rows[0]['cpu_minutes']:g} a run, {record['date']}",
         "",
         *trial_scores(rows, list(rows[0]["values"])),
         "",

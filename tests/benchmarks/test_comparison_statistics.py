@@ -109,7 +109,7 @@ def test_costs_compare_with_the_first_row():
 def test_trials_at_equal_time_have_a_section_with_their_settings_and_scatter():
     rows = trial_rows(a=[1.0, 3.0], b=[10.0, 12.0])
     lines = equal_minutes({"date": "2026-11-27", "rows": rows})
-    assert lines[0] == "## Equal processor minutes, 2026-11-27"
+    assert lines[0] == "## Equal processor minutes: 60 a run, 2026-11-27"
     assert any("was given 60 minutes" in line for line in lines) and "- `a`: `debug`" in lines
     assert "| `a` | 0, 1 | 8.5 (8 to 9) | 60 | 2 +- 1.4 |" in lines
     assert any("`a` is better than `b` by 9" in line for line in lines)
