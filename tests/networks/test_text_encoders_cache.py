@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +79,7 @@ def test_a_second_build_reads_the_disk(tmp_path):
     assert encoder.asked == []
 
 
-def test_builds_at_the_same_time_compute_it_once(tmp_path, capfd, monkeypatch):
+def test_builds_at_the_same_time_compute_it_once(tmp_path, monkeypatch):
     """Trainings that start together on one data set; a lock acts on threads as on processes."""
     encoder = Counting()
     inside, ready = threading.Event(), threading.Event()
@@ -90,19 +91,20 @@ def test_builds_at_the_same_time_compute_it_once(tmp_path, capfd, monkeypatch):
         write(*arguments)
 
     monkeypatch.setattr(cache, "_write", slow_write)
+    messages = io.StringIO()  # pytest's capture can lose a line that is written while it is read
+    monkeypatch.setattr("sys.stderr", messages)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(CachedTextEncoder.build, encoder, CAPTIONS, tmp_path)
         assert inside.wait(60)
         others = [
             pool.submit(CachedTextEncoder.build, encoder, CAPTIONS, tmp_path) for _ in range(2)
         ]
-        said, end = "", time.monotonic() + 60
-        while said.count("waiting for it") < 2 and time.monotonic() < end:
-            said += capfd.readouterr().err
+        end = time.monotonic() + 60
+        while messages.getvalue().count("waiting for it") < 2 and time.monotonic() < end:
             time.sleep(0.01)
         ready.set()
         built = [first.result(60), *(other.result(60) for other in others)]
-    assert said.count("waiting for it") == 2
+    assert messages.getvalue().count("waiting for it") == 2
     assert sorted(encoder.asked) == sorted(set(CAPTIONS))
     for each in built:
         assert torch.equal(
