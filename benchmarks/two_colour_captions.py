@@ -4,19 +4,26 @@
 
 The captions are those of the data set that name a colour of the petals and another colour of the
 centre, such as "this flower has purple petals with a yellow center". One picture is generated for
-each. Each pixel gets a colour name by its hue, saturation and value. The petals match the caption
-if no other petal colour is more frequent in a ring around the middle of the picture. The centre
-matches the caption if its colour covers at least `CENTRE_SHARE` of a disc in the middle, and a
-larger share there than in the ring.
+each. Each pixel gets a colour name by its hue, saturation and value. The rule looks for a place and
+a size of the flower's centre: a disc and a ring around it, so that
 
-Two further rows give references. Real pictures with their captions show how often the rule agrees
-with people; the rule misses many of them, because centres are small or not in the middle. The
-generated pictures with captions of other pictures show the chance level.
+- the centre's colour covers at least `CENTRE_SHARE` of the disc, and a smaller share of the ring;
+- the petals' colour covers at least `PETAL_SHARE` of the ring, and no other petal colour covers
+  more.
+
+The picture matches its caption if one disc fulfils both. The discs have four radii and lie on a
+grid over the middle of the picture. The two shares were chosen on training pictures, where people
+wrote the captions: there 68 of 100 pictures match their caption.
+
+Three further rows give references: real pictures with their captions, and both kinds of pictures
+with captions that name other colours. The latter show the chance level.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,9 +62,12 @@ COLOURS = (
 HUES = (15, 42, 70, 165, 240, 300, 345)  # hues in degrees between the first seven colours
 PETALS = ("red", "orange", "yellow", "blue", "purple", "pink", "white")
 SYNONYMS = {"violet": "purple", "lavender": "purple", "maroon": "red", "gold": "yellow"}
-CENTRE_RADIUS = 0.13  # radius of the disc in the middle, as a share of the picture's side
-RING = (0.17, 0.4)  # inner and outer radius of the ring, as shares of the picture's side
-CENTRE_SHARE = 0.15
+SIDE = 64  # pictures are brought to this side in pixels
+RADII = (3, 5, 8, 12)  # of the disc, in pixels of the small picture
+RING = (1.3, 3.0)  # inner and outer radius of the ring, in radii of the disc
+MIDDLES = range(14, 51, 3)  # rows and columns of the middles of the discs
+CENTRE_SHARE = 0.3
+PETAL_SHARE = 0.2
 
 _NAMES = "|".join((*COLOURS[:-1], *SYNONYMS))
 _PETALS = re.compile(rf"\b({_NAMES})(?: colou?red)? petals?\b")
@@ -105,29 +115,39 @@ def colour_names(picture: np.ndarray) -> np.ndarray:
     return np.select(conditions, [COLOURS.index(name) for _, name in rules], default=names)
 
 
-def shares(picture: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """The share of each colour in the disc in the middle, and in the ring around it."""
-    names = colour_names(picture)
-    height, width = names.shape
-    y = (np.arange(height) + 0.5) / height - 0.5
-    x = (np.arange(width) + 0.5) / width - 0.5
-    radius = np.hypot(y[:, None], x)
-
-    def of(region: np.ndarray) -> dict[str, float]:
-        counts = np.bincount(names[region], minlength=len(COLOURS)) / region.sum()
-        return dict(zip(COLOURS, counts.tolist(), strict=True))
-
-    return of(radius < CENTRE_RADIUS), of((radius >= RING[0]) & (radius < RING[1]))
+@functools.cache
+def regions() -> tuple[np.ndarray, np.ndarray]:
+    """The discs and their rings, each [regions, SIDE * SIDE], so that every row sums to 1."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    discs, rings = [], []
+    for radius, row, column in itertools.product(RADII, MIDDLES, MIDDLES):
+        distance = np.hypot(rows - row, columns - column).ravel() / radius
+        discs.append(distance < 1)
+        rings.append((distance >= RING[0]) & (distance < RING[1]))
+    disc, ring = (np.stack(masks).astype(np.float32) for masks in (discs, rings))
+    return disc / disc.sum(axis=1, keepdims=True), ring / ring.sum(axis=1, keepdims=True)
 
 
-def judged(picture: np.ndarray, caption: TwoColours) -> dict[str, bool]:
-    """Whether petals, centre and both match the caption. picture: uint8 [H, W, 3]."""
+def shares(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each colour in each disc and in each ring: two arrays [regions, COLOURS].
+
+    picture: uint8 [H, W, 3].
+    """
+    small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX)
+    names = colour_names(np.asarray(small)).ravel()
+    one_hot = (names[:, None] == np.arange(len(COLOURS))).astype(np.float32)
+    disc, ring = regions()
+    return disc @ one_hot, ring @ one_hot
+
+
+def matches(picture: np.ndarray, caption: TwoColours) -> bool:
+    """Whether the picture, uint8 [H, W, 3], shows the two colours of the caption."""
     disc, ring = shares(picture)
-    petal_share = ring[caption.petals]
-    petals = petal_share > 0 and petal_share == max(ring[name] for name in PETALS)
-    centre_share = disc[caption.centre]
-    centre = centre_share >= CENTRE_SHARE and centre_share > ring[caption.centre]
-    return {"petals": petals, "centre": centre, "both": petals and centre}
+    petal, centre = COLOURS.index(caption.petals), COLOURS.index(caption.centre)
+    most = ring[:, [COLOURS.index(name) for name in PETALS]].max(axis=1)
+    has_petals = (ring[:, petal] >= PETAL_SHARE) & (ring[:, petal] == most)
+    has_centre = (disc[:, centre] >= CENTRE_SHARE) & (disc[:, centre] > ring[:, centre])
+    return bool((has_petals & has_centre).any())
 
 
 def chosen(dataset: TextImageDataset, num: int) -> list[TwoColours]:
@@ -152,10 +172,21 @@ def chosen(dataset: TextImageDataset, num: int) -> list[TwoColours]:
 def row(name: str, pictures: Sequence[np.ndarray], captions: Sequence[TwoColours]) -> dict:
     """A row of the record: the number of pictures that match their caption."""
     pairs = zip(pictures, captions, strict=True)
-    results = [judged(picture, caption) for picture, caption in pairs]
-    return {"pictures": name, "num": len(results)} | {
-        key: sum(result[key] for result in results) for key in ("petals", "centre", "both")
-    }
+    count = sum(matches(picture, caption) for picture, caption in pairs)
+    return {"pictures": name, "num": len(pictures), "matches": count}
+
+
+def other_colours(captions: Sequence[TwoColours]) -> list[TwoColours]:
+    """For each caption, the next one in the list that names other petals and another centre.
+
+    The caption itself if there is none.
+    """
+    others = []
+    for i, one in enumerate(captions):
+        following = [*captions[i + 1 :], *captions[:i]]
+        differ = (x for x in following if x.petals != one.petals and x.centre != one.centre)
+        others.append(next(differ, one))
+    return others
 
 
 def sheet(pictures: Sequence[np.ndarray], columns: int = 10) -> Image.Image:
@@ -218,13 +249,11 @@ def main(
     rows = [
         row("generated", generated, captions),
         row("real", real, captions),
-        row("generated, captions of one another", generated, [*captions[1:], captions[0]]),
+        row("generated, captions of other colours", generated, other_colours(captions)),
+        row("real, captions of other colours", real, other_colours(captions)),
     ]
     for line in rows:
-        click.echo(
-            f"{line['pictures']}: petals {line['petals']}, centre {line['centre']}, both "
-            f"{line['both']} of {line['num']}"
-        )
+        click.echo(f"{line['pictures']}: {line['matches']} of {line['num']} match")
     if sheet_path:
         sheet(generated).save(sheet_path)
     if path:
