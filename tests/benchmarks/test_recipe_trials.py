@@ -56,9 +56,8 @@ def test_the_least_difference_is_that_of_the_formula():
     assert (found.deviation, found.freedom, found.seeds) == (1.0, 4, 3)
     assert found.least == pytest.approx(2.776445 * (2 / 3) ** 0.5, abs=1e-5)
     assert differing(rows, "swd") == ["`a` is better than `b` by 3"]
-    near = trial_rows(
-        a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2]
-    )  # 2.2 apart; the least difference is 2.267
+    # 2.2 apart; the least difference is 2.267
+    near = trial_rows(a=[1.0, 2.0, 3.0], b=[3.2, 4.2, 5.2])
     assert least_difference(near, "swd").least == pytest.approx(found.least)
     assert differing(near, "swd") == []
     assert "| `swd` (less is better) | 1 | 4 | 2.27 | none |" in differences(near, ["swd"])
