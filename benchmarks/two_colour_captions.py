@@ -12,8 +12,8 @@ a size of the flower's centre: a disc and a ring around it, so that
   more.
 
 The picture matches its caption if one disc fulfils both. The discs have four radii and lie on a
-grid over the middle of the picture. The two shares were chosen on training pictures, where people
-wrote the captions: there 68 of 100 pictures match their caption.
+grid over the middle of the picture. The two shares were chosen on training pictures of the flowers:
+of 100 pictures, 68 match their caption.
 
 Three further rows give references: real pictures with their captions, and both kinds of pictures
 with captions that name other colours. The latter show the chance level.
@@ -246,11 +246,12 @@ def main(
     )
     generated = [to_uint8(sample.image).permute(1, 2, 0).numpy() for sample in samples]
     real = [dataset[one.index].image.permute(1, 2, 0).numpy() for one in captions]
+    others = other_colours(captions)
     rows = [
         row("generated", generated, captions),
         row("real", real, captions),
-        row("generated, captions of other colours", generated, other_colours(captions)),
-        row("real, captions of other colours", real, other_colours(captions)),
+        row("generated, captions of other colours", generated, others),
+        row("real, captions of other colours", real, others),
     ]
     for line in rows:
         click.echo(f"{line['pictures']}: {line['matches']} of {line['num']} match")
