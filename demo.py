@@ -25,7 +25,7 @@ from dnnlib.version import VERSION
 
 DATA, RUN = Path("data/openmoji32.zip"), Path("runs/demo")
 # The network of this repository that the demo draws with, and the folder of its pictures.
-SHIPPED, SHIPPED_PICTURES = "flowers64", Path("runs/demo-flowers")
+SHIPPED, SHIPPED_PICTURES = "flowers64-anyres", Path("runs/demo-flowers")
 FLOWERS = (
     "a pink flower with a yellow center and pointed petals",
     "this flower has purple petals with a yellow center",

@@ -32,7 +32,7 @@ def _print_networks(context: click.Context, parameter: click.Parameter, wanted: 
     for name, folder in shipped_networks().items():
         config = read_json(folder / "config.json")
         info, side = config["info"], config["resolution"]
-        click.echo(f"{name:<12} {info['recipe']}, {side} x {side}, {info['kimg']:g} kimg")
+        click.echo(f"{name:<16} {info['recipe']}, {side} x {side}, {info['kimg']:g} kimg")
     context.exit()
 
 

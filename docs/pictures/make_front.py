@@ -89,7 +89,7 @@ def columns(snapshot: Snapshot, prompts: tuple[str, ...]) -> Image.Image:
 
 
 @click.command()
-@click.option("--network", default="flowers64", show_default=True, metavar="PATH")
+@click.option("--network", default="flowers64-anyres", show_default=True, metavar="PATH")
 @click.option("--icons", default="openmoji64", show_default=True, metavar="PATH")
 @click.option(
     "--outdir",
