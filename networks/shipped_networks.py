@@ -29,10 +29,12 @@ NETWORK_HELP = (
 def _print_networks(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    for name, folder in shipped_networks().items():
+    networks = shipped_networks()
+    width = max(map(len, networks), default=0)
+    for name, folder in networks.items():
         config = read_json(folder / "config.json")
         info, side = config["info"], config["resolution"]
-        click.echo(f"{name:<16} {info['recipe']}, {side} x {side}, {info['kimg']:g} kimg")
+        click.echo(f"{name:<{width}} {info['recipe']}, {side} x {side}, {info['kimg']:g} kimg")
     context.exit()
 
 
