@@ -52,8 +52,16 @@ def alive(process):
     """Whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def ends(process, limit_s=20):
+    """Whether a killed process ends in time. On a busy machine it lives on after the signal."""
+    deadline = time.monotonic() + limit_s
+    while alive(process) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(process)
 
 
 def test_parts_run_in_their_order_and_pass(tmp_path):
@@ -107,7 +115,7 @@ def test_a_limit_ends_the_whole_process_group_and_what_was_seen_counts(tmp_path)
     code, rows = check(
         tmp_path, stub("slow", GRANDCHILD.format(path=str(tmp_path / "pid")), limit_s=3, read=read)
     )
-    assert not alive(int((tmp_path / "pid").read_text()))
+    assert ends(int((tmp_path / "pid").read_text()))
     assert (code, outcomes(rows), rows[0]["failures"]) == (1, ["failed"], ["wrong"])
 
 
@@ -160,7 +168,7 @@ def test_an_interruption_ends_the_child_and_leaves_the_summary(tmp_path, number)
     assert process.wait() == 128 + number
     rows = json.loads((tmp_path / "2025-01-02-gpu-gpu-check.json").read_text())["parts"]
     assert outcomes(rows) == ["passed", "interrupted", "not run"]
-    assert not alive(int((tmp_path / "pid").read_text()))
+    assert ends(int((tmp_path / "pid").read_text()))
 
 
 def test_the_real_parts_add_up_to_eight_minutes_and_begin_with_the_commands():
