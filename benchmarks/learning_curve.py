@@ -31,7 +31,7 @@ from metrics.evaluations import PROTOCOLS_VERSION, badness
 from metrics.measures.base import Evaluation
 from metrics.pictures.specifications import Split
 from metrics.runner import evaluate, load_subject
-from networks.snapshot import Snapshot
+from networks.snapshot import Snapshot, snapshots_in
 
 METRICS = "kid_lite2,swd,motif,ppd,clip_s_small_heldout"
 # The deviations over seeds are those of docs/comparison.md.
@@ -149,7 +149,7 @@ def main(
     deciding = parse_scatter(choose)
     if unknown := deciding.keys() - {one.name for one in evaluations}:
         raise UserError(f"--choose: {', '.join(sorted(unknown))} is not among --metrics")
-    folders = sorted(file.parent for file in run.glob("network-snapshot-*/config.json"))
+    folders = snapshots_in(run)
     if not folders:
         raise UserError(f"{run}: has no snapshots; give the folder of a run")
     dataset = TextImageDataset(data, split=split)

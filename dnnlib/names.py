@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from dnnlib.text import TextError, decode_text
 
@@ -58,6 +58,17 @@ def is_hidden(path: str) -> bool:
 def is_junk(name: str) -> bool:
     """Whether a file of this name is a by-product of a file browser or an archiver."""
     return _JUNK.fullmatch(name) is not None
+
+
+def numbered(folder: Path, prefix: str, suffix: str = "") -> dict[int, Path]:
+    """{number: path} of the entries of a folder with these names, the lowest number first.
+
+    A name is prefix, number and suffix, and the number has at least six digits. An entry with
+    another name is a copy that the user made; it is left out.
+    """
+    name = re.compile(rf"{re.escape(prefix)}(\d{{6,}}){re.escape(suffix)}", re.ASCII)
+    matches = ((name.fullmatch(path.name), path) for path in folder.glob(f"{prefix}*{suffix}"))
+    return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 
 def listing(names: Iterable[str], most: int = 3) -> str:

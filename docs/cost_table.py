@@ -21,6 +21,8 @@ TERMS = (
     ("cond", "ConD"),
     ("cong", "ConG"),
     ("path_length", "path length"),
+    ("imle", "IMLE"),
+    ("style_mixing", "style mixing"),
 )
 
 

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from dnnlib.config_codec import from_dict, nearest, to_dict
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
+from dnnlib.names import numbered
 from dnnlib.ownership import json_with, whole_folder
 from dnnlib.weight_files import load_tensors
 from networks import hub_snapshots
@@ -351,6 +352,12 @@ def _check_amounts(path: Path, name: str, value: Any, num_tensors: int) -> None:
         )
 
 
+def snapshots_in(run_dir: Path) -> list[Path]:
+    """The snapshot folders network-snapshot-<kimg> of a run folder, oldest first."""
+    folders = numbered(run_dir, SNAPSHOT_PREFIX).values()
+    return [folder for folder in folders if (folder / "config.json").exists()]
+
+
 def find_snapshot(path: str | Path) -> Path:
     """The snapshot folder of `path`: `path` itself, the newest snapshot of a run folder, or the
     network of this name that comes with the repository (`networks.shipped_networks`).
@@ -374,15 +381,15 @@ def find_snapshot(path: str | Path) -> Path:
         )
     if (path / "config.json").exists():
         return path
-    snapshots = sorted(path.glob(f"{SNAPSHOT_PREFIX}*/config.json"))
+    snapshots = snapshots_in(path)
     if snapshots:
-        return snapshots[-1].parent
+        return snapshots[-1]
     if (path / "model.safetensors").exists():
         raise UserError(
             f"{path / 'config.json'} does not exist; a snapshot folder needs it and "
             "model.safetensors"
         )
     raise UserError(
-        f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}* folder in it; "
+        f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}<kimg> folder in it; "
         "give a run or snapshot folder"
     )

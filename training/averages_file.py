@@ -7,7 +7,6 @@ Tensors are float16 and named `<index of the relative length>/<name of the param
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from dnnlib.config_codec import from_dict
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
+from dnnlib.names import numbered
 from dnnlib.ownership import in_our_folder
 from dnnlib.weight_files import open_tensors
 from training.ema import PowerAverages
@@ -69,17 +69,13 @@ def _small(value: torch.Tensor) -> torch.Tensor:
 
 def averages_of(run_dir: Path) -> dict[int, Path]:
     """{kimg: file} of a run folder, oldest first. Raises `UserError` if there is none."""
-    files = {}
-    for path in sorted(run_dir.glob(f"{PREFIX}*.safetensors")):
-        match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.safetensors", path.name)
-        if match:  # a file with another name is a copy that the user made
-            files[int(match[1])] = path
+    files = numbered(run_dir, PREFIX, ".safetensors")
     if not files:
         raise UserError(
             f"{run_dir} holds no {PREFIX}*.safetensors, because the run kept no "
             f"power-function averages; train another run with {TURN_ON}"
         )
-    return dict(sorted(files.items()))
+    return files
 
 
 def read_header(path: Path) -> Header:

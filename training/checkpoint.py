@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +17,9 @@ import torch
 
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
+from dnnlib.names import numbered
 from dnnlib.ownership import in_our_folder
-from networks.snapshot import SNAPSHOT_PREFIX
+from networks.snapshot import snapshots_in
 
 FORMAT = 1
 PREFIX = "training-state-"
@@ -54,7 +54,7 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             )
         return path, state
     if files:
-        snapshots = sorted(run_dir.glob(f"{SNAPSHOT_PREFIX}*"))
+        snapshots = snapshots_in(run_dir)
         remedy = (
             f"restore a backup, or start another --outdir with --init-from {snapshots[-1]}"
             if snapshots
@@ -80,17 +80,8 @@ def refuse_damage(path: Path, suffix: str = "") -> None:
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """The checkpoints training-state-<kimg>.pt of a run folder, newest first.
-
-    A file with another name is a copy that the user made; it is left out.
-    """
-
-    def kimg(path: Path) -> int:
-        match = re.fullmatch(rf"{PREFIX}(\d{{6,}})\.pt", path.name)
-        return int(match[1]) if match else -1
-
-    files = [path for path in run_dir.glob(f"{PREFIX}*.pt") if kimg(path) >= 0]
-    return sorted(files, key=kimg, reverse=True)
+    """The checkpoints training-state-<kimg>.pt of a run folder, newest first."""
+    return list(numbered(run_dir, PREFIX, ".pt").values())[::-1]
 
 
 def options_in(run_dir: Path) -> dict[str, Any] | None:
@@ -130,7 +121,8 @@ class CheckpointIO:
 
     objects: {name: object with state_dict and load_state_dict}.
     options: the options of the run as plain values, which are saved with the state.
-    keep_latest: the number of checkpoints that are kept; older ones are deleted.
+    keep_latest: the number of checkpoints that are kept; older ones are deleted. A checkpoint of
+        more images than the one just written could not be read; it stays and is not counted.
 
     The end of a `with` block of this object waits for the thread that writes, but raises no error
     of it: call `finish` first.
@@ -195,8 +187,9 @@ class CheckpointIO:
     def _write_file(self, path: Path, state: dict[str, Any]) -> Path:
         with atomic_path(path, ours=in_our_folder) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
-        for old in checkpoints(self.run_dir)[self.keep_latest :]:
-            old.unlink()
+        files = checkpoints(self.run_dir)
+        for old in files[files.index(path) + self.keep_latest :]:
+            old.unlink(missing_ok=True)
         return path
 
     def load_latest(self) -> Path | None:

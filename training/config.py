@@ -323,7 +323,7 @@ class TrainConfig:
     def lr_scale(self, images: int) -> float:
         """Factor of both learning rates after `images` images.
 
-        It depends on the images alone, so resuming changes nothing.
+        Resuming with the same kimg changes nothing. A larger kimg starts the fall later.
         """
         if not self.lr_decay:
             return 1.0
@@ -382,10 +382,14 @@ class TrainConfig:
             return self.generator.build()
         # __post_init__ has refused a quantised generator here.
         assert not isinstance(self.generator, QuantizedConfig)
-        return QuantizedConfig(generator=self.generator, quantizer=self.text.quantizer).build()
+        return QuantizedConfig(
+            generator=self.generator,
+            quantizer=self.text.quantizer,
+            text_noise=self.generator.text_noise,  # sampling reads that of the outer config
+        ).build()
 
 
-# The least learning-rate factor, so that a run extended past its end still learns.
+# The least factor, so that the last steps of a run still learn.
 MIN_LR_SCALE = 0.05
 # `Progress.dataset_hash` covers captions that come from labels.
 RESUMABLE = (

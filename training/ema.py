@@ -59,10 +59,10 @@ class PowerAverages:
     """Power-function averages of the parameters of a network, one for each relative length.
 
     Karras et al. 2024 (`training.power_profiles`): after a step of `batch` images at T images,
-    average = beta average + (1 - beta) parameters with beta = (1 - batch / T)^(g + 1). This is the
-    exact integral of the profile for parameters that are constant within a step. T counts the
-    images of the steps that were taken; a skipped step changes nothing. Before the first step there
-    is no average, and the tensors are 0.
+    average = beta average + (1 - beta) parameters with beta = (1 - batch / T)^(g + 1). This is
+    exact if the parameters stay constant between two steps, as they do. T counts the images of the
+    steps that were taken; a skipped step changes nothing. Before the first step there is no
+    average, and the tensors are 0.
 
     averages: {sigma_rel: {parameter name: average in float32}}.
     images: T [], int64 on the network's device, so that an update does not wait for the device.

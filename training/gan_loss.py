@@ -5,8 +5,9 @@ a micro batch. So the numbers of a picture do not depend on the split of the bat
 
 Some terms use the other rows of a forward pass, so they do depend on the split: minibatch
 statistics of D, mismatched texts, the negatives of ConD and ConG (those of all ranks), the target
-of the path length, the units of IMLE, and batch norms. For all of them but the negatives, N ranks
-equal one rank with N accumulation rounds.
+of the path length, the units of IMLE, and batch norms. N ranks give the same as one rank with N
+accumulation rounds. Only ConD and ConG differ: their negatives come from all ranks, but not from
+other rounds.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import importlib.util
 import json
 import re
 import shlex
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +32,6 @@ from dnnlib.files import (
 )
 from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
-from metrics.evaluations import evaluations_named, served
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import encoder_widths, load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
@@ -51,6 +49,7 @@ from torch_utils.ops import check_backend
 from torch_utils.precision import no_tf32, resolve
 from training.checkpoint import checkpoints, options_in
 from training.config import RESUMABLE, TrainConfig
+from training.evaluation import served_metrics
 from training.memory_estimate import advice
 from training.training_loop import TrainingLoop
 
@@ -67,6 +66,8 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
     """
     faulthandler.enable()
     device = resolve_device(config.device)
+    if not checkpoints(run_dir):
+        refuse_at_start(config)
     dataset = open_dataset(config)
     config, left_out = served_metrics(config, dataset, metrics_asked)
     config = config.resolved()
@@ -90,16 +91,17 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
             encoder.sentence_dim,
             encoder.word_dim,
         )
-        on_main(lambda: keep_options(config, run_dir))
+        on_main(lambda: compare_options(config, run_dir))
         on_main(lambda: tell_cut(encoder, config, dataset))
         cache_dir = feature_cache(config, run_dir)
         text_encoder = cached(encoder, config, dataset, cache_dir)
         if resolve(device, config.precision) == "fp32":
             stack.enter_context(no_tf32())
         with worker_errors(), memory_errors(partial(advice, config, world_size())):
-            return TrainingLoop(
-                config, run_dir, dataset, encoder, text_encoder, device, cache_dir
-            ).run()
+            loop = TrainingLoop(config, run_dir, dataset, encoder, text_encoder, device, cache_dir)
+            resumed = loop.resume()
+            on_main(lambda: keep_options(config, run_dir, loop.trainer.progress.images))
+            return loop.run(resumed)
 
 
 OPTIONS = "training_options.json"
@@ -148,6 +150,34 @@ def enter(run_dir: Path, stack: contextlib.ExitStack) -> None:
     stack.enter_context(tee_to(run_dir / "log.txt"))
 
 
+def refuse_at_start(config: TrainConfig) -> None:
+    """Raise `UserError` for fields that a new run would ignore, or that do not fit each other.
+
+    Earlier versions started runs with such fields, and those runs can still be resumed.
+    """
+    if config.augment.mode == "fixed" and not config.augment.p:
+        raise UserError(
+            "augment.p: is 0, so augment.mode=fixed changes no picture; add --set augment.p=0.5, "
+            "or train without augmentation by --aug noaug"
+        )
+    if config.reads_text and not config.discriminator.sentence_dim:
+        raise UserError(
+            "discriminator.sentence_dim: is 0, but the discriminator reads the text that the "
+            "generator reads; leave it out, or train without text by --cond false"
+        )
+    if config.start_resolution and not config.start_kimg:
+        raise UserError(
+            "start_resolution: has no effect with start_kimg=0; add --set start_kimg=20, or leave "
+            "it out"
+        )
+    if config.patches.side and getattr(config.generator, "convention", "centers") != "centers":
+        raise UserError(
+            "patches.side: real patches are sampled at the centres of pixels, but "
+            "generator.convention=endpoints draws at end points; add --set "
+            "generator.convention=centers, or leave --patch out"
+        )
+
+
 def open_dataset(config: TrainConfig) -> TextImageDataset | ShardDataset:
     """Open the train split of the data set, or its shards.
 
@@ -185,33 +215,6 @@ def open_dataset(config: TrainConfig) -> TextImageDataset | ShardDataset:
             "(--cond false)"
         )
     return dataset
-
-
-def served_metrics(
-    config: TrainConfig, dataset: TextImageDataset | ShardDataset, asked: bool
-) -> tuple[TrainConfig, list[str]]:
-    """Remove the metrics that the data set does not allow -> (config, lines that name them).
-
-    asked: whether the user chose the metrics. Then such a metric raises `UserError`.
-    """
-    evaluations = evaluations_named(config.metrics) if config.metrics else []
-    if isinstance(dataset, ShardDataset) and evaluations:
-        if asked:
-            raise UserError(
-                f"--metrics {', '.join(config.metrics)}: metrics compare with pictures of a zip or "
-                "folder, not of shards; train with --metrics none, and score the snapshots with "
-                "calc_metrics.py calc --data ZIP"
-            )
-        line = f"Left out {', '.join(config.metrics)}: --data {config.data} is a stream of shards"
-        return replace(config, metrics=()), [line]
-    kept, others = served(evaluations, dataset.splits, dataset.has_captions)
-    lines = [
-        f"{', '.join(names)}: --data {config.data} has no {lack}" for lack, names in others.items()
-    ]
-    if lines and asked:
-        raise UserError(f"--metrics {lines[0]}, or train with --metrics none")
-    metrics = tuple(evaluation.name for evaluation in kept)
-    return replace(config, metrics=metrics), [f"Left out {line}" for line in lines]
 
 
 def feature_cache(config: TrainConfig, run_dir: Path) -> Path:
@@ -261,14 +264,13 @@ def tell_cut(
             print(line)
 
 
-def keep_options(config: TrainConfig, run_dir: Path) -> None:
-    """Write training_options.json; if the run is resumed, print the options that have changed.
+def compare_options(config: TrainConfig, run_dir: Path) -> None:
+    """If the run is resumed, print the options that have changed.
 
     Raises `UserError` if an option has changed that must stay the same in a run.
     """
-    options = to_dict(config)
     if checkpoints(run_dir):
-        changes = differences(earlier_options(run_dir), options)
+        changes = differences(to_dict(earlier_config(run_dir)), to_dict(config))
         refused = [
             change
             for change in changes
@@ -281,10 +283,24 @@ def keep_options(config: TrainConfig, run_dir: Path) -> None:
             )
         if changes:
             print(f"Changed since the last start: {_listed(changes)}.")
-    write_json(run_dir / OPTIONS, options, ours=in_our_folder)
 
 
-def earlier_options(run_dir: Path) -> dict[str, Any]:
+def keep_options(config: TrainConfig, run_dir: Path, images: int) -> None:
+    """Write training_options.json, once the run has started or resumed after `images` images.
+
+    A line is printed if the learning rates jump there, as with a larger kimg.
+    """
+    if checkpoints(run_dir):
+        before, now = earlier_config(run_dir).lr_scale(images), config.lr_scale(images)
+        if before != now:
+            print(
+                f"The learning rates go from {before:.3g} to {now:.3g} of their full values, "
+                f"because they fall over the last {config.lr_decay:g} of the new kimg."
+            )
+    write_json(run_dir / OPTIONS, to_dict(config), ours=in_our_folder)
+
+
+def earlier_config(run_dir: Path) -> TrainConfig:
     """The options of the run in `run_dir`, from its newest checkpoint.
 
     Checkpoints of earlier versions hold no options; then training_options.json is read. Fields that
@@ -293,7 +309,7 @@ def earlier_options(run_dir: Path) -> dict[str, Any]:
     """
     before = options_in(run_dir) or read_json(run_dir / OPTIONS)
     try:
-        return to_dict(from_dict(TrainConfig, before, "options"))
+        return from_dict(TrainConfig, before, "options")
     except UserError as error:
         raise UserError(
             f"{run_dir} holds a run of another version of this code ({error}); finish "

@@ -95,10 +95,10 @@ def path_lengths(images: torch.Tensor, tokens: torch.Tensor, noise: torch.Tensor
     images: [N, 3, H, W], computed from `tokens` [N, k, d]. noise: standard normal, shaped like
     `images`; y = noise / sqrt(H W).
 
-    The norm sums over the width d of a code and averages over the k codes. StyleGAN2 copies the
-    code for each layer and averages over the copies. Here, one code drives every affine layer, and
-    the code's gradient is the sum over these layers. So with k = 1 the squared length is about
-    (number of affine layers) times that of StyleGAN2. Divide a published weight by that number.
+    The norm sums over the width d of a code and averages over the k codes. StyleGAN2 gives each
+    layer its own copy of the code and averages over the copies. Here all layers share one code, so
+    their gradients add up. So with k = 1 the squared length is about (number of affine layers)
+    times that of StyleGAN2. Divide a published weight by that number.
     """
     scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad((images * scaled).sum(), tokens, create_graph=True)
@@ -130,10 +130,9 @@ def info_nce(candidates: torch.Tensor, anchors: torch.Tensor, temperature: float
     ConG (eq. 10): candidates are CLIP image features of fakes, anchors the sentence features of
     their texts. The paper prints both equations without the logarithm; this is the log-softmax.
 
-    The negatives are the rows of all ranks. Every rank computes the loss of the whole batch, but
-    its gradient reaches only the rows of this rank. The gradient is therefore multiplied by the
-    number of ranks: the sum over ranks, weighted by the share of each rank in the batch, is then
-    the gradient of the loss.
+    The negatives are the rows of all ranks. Each rank computes the same loss of all rows, but only
+    its own rows get a gradient. The caller averages over ranks, so the gradient is multiplied by
+    their number.
     """
     # Without autocast: the factor 1 / tau would enlarge the rounding errors of bf16.
     with torch.autocast(candidates.device.type, enabled=False):

@@ -10,10 +10,10 @@ random numbers of a step are copied into a `HeldMicroBatch`, and the gradients a
 same tensors.
 
 Steps differ: by the regularisers that are due, by the side of the pictures and by the length of the
-captions. Each kind of step has a `StepPlan`. The graphs of all plans share one memory pool. This is
-safe because a result of a graph is read before the next graph runs. The only exception are
-the fakes that G's phase takes over from D's phase (`LossConfig.shared_fakes`). Both phases belong
-to one plan, and between them no other graph runs.
+captions. Each kind of step has a `StepPlan`. All graphs share one memory pool, so a graph may
+overwrite the results of another. This is safe: each result is read before the next graph runs. The
+only exception are the fakes that G's phase takes over from D's phase (`LossConfig.shared_fakes`).
+Both phases belong to one plan, and between them no other graph runs.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class TrainingLoop:
         self.config, self.run_dir, self.dataset = config, run_dir, dataset
         self.device, self.cache_dir = device, cache_dir
         # The hash of a plain folder takes all its pictures to be read, so only rank 0 computes it.
+        on_main(lambda: dataset.content_hash)
         self.data_hash = from_main(dataset.content_hash if is_main() else None)
         self.trainer = Trainer(config, encoder, device, text_encoder)
         objects, self.position = self.trainer.objects, None
@@ -86,14 +88,13 @@ class TrainingLoop:
         self.saved_at = time.monotonic()
         self.log: RunLog | None = None
 
-    def run(self) -> bool:
-        """Train. Return True at the end of the run, False if a signal stopped it (state saved)."""
-        resumed = self._resume()
-        if is_main():
-            self._open_log()
-            self._announce(resumed)
-            if self.trainer.progress.images >= self.total_images:
-                print(self._nothing_to_do())
+    def run(self, resumed: Path | None) -> bool:
+        """Train. Return True at the end of the run, False if a signal stopped it (state saved).
+
+        resumed: the result of `resume`.
+        """
+        on_main(self._open_log)
+        on_main(lambda: self._announce(resumed))
         with _StopSignals(self), self.checkpoint:
             if resumed is None:
                 self._save()
@@ -104,11 +105,10 @@ class TrainingLoop:
         if is_main() and not finished:
             images = self.trainer.progress.images
             print(f"Stopped at {images} images; run the same command again to go on.")
-        if self.log is not None:
-            self.log.close()
+        self._with_log(RunLog.close)
         return finished
 
-    def _resume(self) -> Path | None:
+    def resume(self) -> Path | None:
         """Load the newest checkpoint and return its path; without one, prepare a new run.
 
         A new run takes the weights of `init_from`, if given, and gives every rank the weights of
@@ -150,6 +150,10 @@ class TrainingLoop:
             to_dict(self.config),
         )
 
+    def _with_log(self, action: Callable[[RunLog], Any]) -> None:
+        """Call `action(log)` on rank 0; its `UserError` is raised on every rank."""
+        on_main(lambda: self.log and action(self.log))
+
     def _announce(self, resumed: Path | None) -> None:
         """Print what is trained on which device; write reals.png for a new run."""
         config, progress = self.config, self.trainer.progress
@@ -169,6 +173,8 @@ class TrainingLoop:
             print(f"Resumed from {resumed.name} at {progress.images} images.")
         else:
             self.grid.save_reals(self.run_dir / "reals.png")
+        if progress.images >= self.total_images:
+            print(self._nothing_to_do())
 
     def _nothing_to_do(self) -> str:
         images, wanted = self.trainer.progress.images, f"--kimg {self.config.kimg:g}"
@@ -259,13 +265,14 @@ class TrainingLoop:
             ) from None
         progress.rollbacks = rollbacks
         self.trainer.collector.flush()
-        if self.log is not None:
-            print(
-                f"At {failed_at} images {error}: back to {progress.images} images "
-                f"(rollback {rollbacks})."
-            )
-            self.log.close()
+        line = f"At {failed_at} images {error}: back to {progress.images} images"
+
+        def reopen(log: RunLog) -> None:
+            print(f"{line} (rollback {rollbacks}).")
+            log.close()
             self._open_log()
+
+        self._with_log(reopen)
         return self._batches()
 
     def _stop_agreed(self) -> bool:
@@ -283,27 +290,23 @@ class TrainingLoop:
         if self.position is not None:
             means["left_out"] = sum_of_numbers([self.left_out])[0]
             self.left_out = 0
-        if self.log is None:
-            return
         rate = images / max(seconds, 1e-9)
         cuda = self.device.type == "cuda"
         max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB; on macOS in bytes
-        self.log.tick(
-            {
-                "kimg": progress.images / 1000,
-                "images": progress.images,
-                "elapsed_s": round(progress.elapsed_s, 3),
-                "sec_per_kimg": 1000 / rate,
-                "images_per_s": rate,
-                "eta_s": (self.total_images - progress.images) / rate,
-                "cpu_gib": max_rss / 2**20 / (1024 if sys.platform == "darwin" else 1),
-                "gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else 0.0,
-                "augment_p": float(self.trainer.augment.p),
-                "skipped": self.trainer.player_g.num_skipped + self.trainer.player_d.num_skipped,
-                "batch": config.batch,
-            }
-            | means
-        )
+        record = {
+            "kimg": progress.images / 1000,
+            "images": progress.images,
+            "elapsed_s": round(progress.elapsed_s, 3),
+            "sec_per_kimg": 1000 / rate,
+            "images_per_s": rate,
+            "eta_s": (self.total_images - progress.images) / rate,
+            "cpu_gib": max_rss / 2**20 / (1024 if sys.platform == "darwin" else 1),
+            "gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else 0.0,
+            "augment_p": float(self.trainer.augment.p),
+            "skipped": self.trainer.player_g.num_skipped + self.trainer.player_d.num_skipped,
+            "batch": config.batch,
+        }
+        self._with_log(lambda log: log.tick(record | means))
 
     def _checkpoint_is_due(self) -> bool:
         return time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes
@@ -357,18 +360,16 @@ class TrainingLoop:
 
     def _evaluate(self) -> None:
         """Compute the metrics for this number of images that the log does not hold yet."""
-        images = self.trainer.progress.images
-        missing = (
-            None
-            if self.log is None
-            else [name for name in self.config.metrics if not self.log.has_metric(name, images)]
+        images, names = self.trainer.progress.images, self.config.metrics
+        missing: list[str] = []
+        self._with_log(
+            lambda log: missing.extend(name for name in names if not log.has_metric(name, images))
         )
         missing = from_main(missing)
         if missing:
             on_main(self.checkpoint.finish)  # no worker is forked while a thread writes
         for metric, record in evaluate_ema(self.trainer, missing, self.cache_dir):
-            if self.log is not None:
-                self.log.metric(metric, record, images)
+            self._with_log(partial(RunLog.metric, name=metric, record=record, images_seen=images))
 
 
 class _StopSignals:

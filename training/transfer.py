@@ -19,9 +19,9 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
     """Copy the tensors of a snapshot that fit into G and its average -> lines about G and D.
 
     If `path` is a run folder, the tensors of its newest checkpoint that fit are copied into D. A D
-    that reads places (`networks.patches`) takes the text layers of a D that does not, and weighs
-    places by 0 at first. So the one on frozen features judges pictures as before, and those that
-    divide by the square root of the text's width almost so.
+    that reads places (`networks.patches`) takes the text layers of one that does not. The weights
+    for places start at 0, so it judges as before (exactly so on frozen features).
+
     Raises `UserError` if no tensor fits G, or if no checkpoint of the folder can be read.
     """
     source = Snapshot.from_pretrained(path).generator.state_dict()

@@ -55,9 +55,9 @@ class EidganConfig(GeneratorOptions):
         run share a pattern (docs/experiment_log.md).
     place: the style shifts and scales the coordinates of each sample before the Fourier lines
         (`FourierLines`).
-    pooling: how the k style codes become one. mean: their mean times sqrt(k), which gives what the
-        codes share, the text, k times the power of the latent part. linear: a learned layer over
-        all codes, in which both keep their shares.
+    pooling: how the k style codes become one. mean: their mean times sqrt(k). What all codes share
+        (the text) then has k times the power of what differs (the latent). linear: a learned layer
+        over all codes, in which both keep their shares.
     summed_lines: a level composes the sum of all lines emitted so far, as the released CREPS does.
         Without it a level composes the lines of one block (eq. 4).
     output: linear as in StyleGAN2; tanh or clip make flat white and black easy (drawings).

@@ -21,8 +21,9 @@ class FourierLines(nn.Module):
 
     Frequencies are drawn N(0, bandwidth^2) in cycles per frame; sine and cosine share a frequency.
     A learned weight per channel and thickness follows and, with style_dim, an affine of the style
-    of the same shape (CREPS). Without it all samples share the lines: the style of the first
-    modulated layer then multiplies the channels, whatever the thickness.
+    of the same shape (CREPS). Without it, the lines that enter the network are equal for all
+    samples. The style of the first modulated layer then multiplies the channels, whatever the
+    thickness.
 
     With place_dim, the style moves each sample's picture before the frequencies see it: on each
     axis u' = 1/2 + (u - 1/2) 2^(OCTAVES tanh a) + SHIFT tanh b, where (a, b) of both axes are an

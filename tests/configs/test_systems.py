@@ -191,6 +191,12 @@ def test_a_quantiser_goes_in_front_of_eidgan_by_a_flag(openmoji32, tmp_path):
     )
 
 
+def test_sampling_keeps_its_noise_behind_a_quantiser():
+    config = override(recipe("eidgan-flowers64"), ["text.quantizer={}"])
+    with torch.device("meta"):
+        assert config.build_generator().config.text_noise == config.generator.text_noise == 0.5
+
+
 @pytest.mark.parametrize(
     "name, message",
     [("vqcgan", "has its own; set generator.quantizer"), ("eidgan-uncond", "unconditional")],

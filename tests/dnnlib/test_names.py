@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 
 from dnnlib.console import one_line
-from dnnlib.names import is_hidden, is_junk, listing, printable, same_name_key
+from dnnlib.names import is_hidden, is_junk, listing, numbered, printable, same_name_key
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,15 @@ def test_hidden_files(path, hidden):
 def test_junk_is_a_by_product_of_file_browsers():
     assert is_junk(".DS_Store") and is_junk("._x")
     assert not is_junk(".git") and not is_junk(".ipynb_checkpoints")
+
+
+def test_numbered_names_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("a-1000000.x", "a-999999.x", "a-000003.x", "a-000003.y", "a-3.x", "a-best.x"):
+        (tmp_path / name).touch()
+    paths = numbered(tmp_path, "a-", ".x")
+    assert [path.name for path in paths.values()] == ["a-000003.x", "a-999999.x", "a-1000000.x"]
+    assert list(paths) == [3, 999999, 1000000]
+    assert numbered(tmp_path / "missing", "a-") == {}
 
 
 def test_lines_and_lists():

@@ -97,9 +97,9 @@ def test_a_snapshot_draws_one_picture(snapshot, tmp_path):
 
 
 def test_newest_snapshot_of_a_run(generator, tmp_path):
-    for kimg in (0, 5, 12):
-        Snapshot(generator, "hashed", 16).save_pretrained(tmp_path / f"network-snapshot-{kimg:06d}")
-    assert find_snapshot(tmp_path).name == "network-snapshot-000012"
+    for kimg in ("000000", "000005", "999999", "1000000", "best"):
+        Snapshot(generator, "hashed", 16).save_pretrained(tmp_path / f"network-snapshot-{kimg}")
+    assert find_snapshot(tmp_path).name == "network-snapshot-1000000"
     assert find_snapshot(tmp_path / "network-snapshot-000005").name == "network-snapshot-000005"
 
 

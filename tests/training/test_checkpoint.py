@@ -15,7 +15,7 @@ from torch import nn
 from configs import recipe
 from dnnlib.errors import UserError
 from tests.training.steps import make_trainer, run_steps
-from training.checkpoint import CheckpointIO, copy_on_cpu, options_in, read_newest
+from training.checkpoint import CheckpointIO, checkpoints, copy_on_cpu, options_in, read_newest
 from training.launch import run
 
 SAVE = torch.save
@@ -84,6 +84,19 @@ def test_the_newest_checkpoints_are_kept(tmp_path, keep_latest):
         io.save(images)
     newest = [f"training-state-{kimg:06d}.pt" for kimg in (1, 2, 3)][-keep_latest:]
     assert sorted(path.name for path in tmp_path.iterdir()) == newest
+
+
+@pytest.mark.parametrize("keep_latest", [1, 2])
+def test_a_damaged_newer_checkpoint_does_not_count(tmp_path, keep_latest):
+    """The run goes on from the checkpoint before the damaged one and writes between the two."""
+    io = CheckpointIO(tmp_path, {"layer": nn.Linear(2, 2)}, keep_latest=keep_latest)
+    io.save(80_000)
+    damaged = tmp_path / "training-state-000100.pt"
+    damaged.write_bytes(b"damaged")
+    io.save(90_000)
+    kept = [path.name for path in checkpoints(tmp_path) if path != damaged]
+    assert kept == [f"training-state-{kimg:06d}.pt" for kimg in (90, 80)][:keep_latest]
+    assert damaged.exists()
 
 
 def test_a_copy_on_the_cpu_keeps_types_and_shares_no_memory():
