@@ -208,6 +208,12 @@ def main(
     config = override(config, [*_as_assignments(flags), *patches, *assignments])
     if scale_range and not config.patches.side:
         raise UserError("--scale-range: is the range of patches; add --patch, such as --patch 64")
+    if dry_run or estimate_memory:
+        from training.checkpoint import checkpoints
+        from training.launch import refuse_at_start
+
+        if not checkpoints(Path(outdir)):
+            refuse_at_start(config)
     if dry_run:
         click.echo(json.dumps(to_dict(config.resolved()), indent=2))
         return

@@ -58,3 +58,10 @@ def test_a_dry_run_builds_no_encoder(no_encoder, encoder, sentence, words):
 def test_the_dry_run_of_a_recipe_without_text_needs_no_encoder(no_encoder):
     config = dry_run("--recipe", "eidgan-coco256", "--cond", "false", "--set", "text_encoder=none")
     assert config["generator"]["sentence_dim"] == config["discriminator"]["sentence_dim"] == 0
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--estimate-memory"])
+def test_what_a_new_run_refuses_is_refused(tmp_path, flag):
+    flags = ["--outdir", str(tmp_path), "--recipe", "eidgan-coco256", "--aug", "fixed", flag]
+    done = CliRunner().invoke(main, flags)
+    assert done.exit_code == 1 and "augment.p: is 0" in done.output
