@@ -68,6 +68,15 @@ def test_a_draw_is_seeded_and_begins_the_larger_one(sorted_pictures):
     assert files(20) == list(range(20)) and 2 < sum(file < 10 for file in files(10)) < 8
 
 
+def test_a_folder_of_gen_keeps_what_gen_says_of_the_network(sorted_pictures, tmp_path):
+    folder = shutil.copytree(sorted_pictures, tmp_path / "made")
+    network = {"snapshot_sha256": "f" * 64, "text_noise": 0.5}
+    origin = {"items": {}, "protocol": {}, **network}
+    (folder / "pictures.json").write_text(json.dumps(origin))
+    identity = FolderSubject(PictureFolder(folder)).identity()
+    assert {name: identity.get(name) for name in network} == network
+
+
 def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures):
     pictures, seen = PictureFolder(sorted_pictures), []
 
