@@ -22,7 +22,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
 from metrics.evaluations import PROTOCOLS_VERSION, lacking, overrides_of
-from metrics.features.detectors import DualDetector
+from metrics.features.detectors import DualDetector, detector_record
 from metrics.measures.base import Evaluation
 from metrics.pictures.generator_subject import GeneratorSubject
 from metrics.pictures.reading import Compute, Progress, silent
@@ -280,7 +280,7 @@ def _detector_fields(session: Session, evaluation: Evaluation) -> dict[str, Any]
     if isinstance(detector, DualDetector):
         teacher = session.subject.trained_with(detector.encoder_id)
     return {
-        "detector": {"name": detector.name, "weights_sha256": detector.weights_sha256},
+        "detector": detector_record(detector),
         "resize": detector.resize,
         "teacher": teacher,
     }

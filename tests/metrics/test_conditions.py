@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from metrics.pictures.folder_subject import FolderSubject
 from metrics.pictures.picture_folder import PictureFolder
 from metrics.pictures.sights import real_sight
 from metrics.pictures.specifications import Pictures, Reference
-from metrics.report import differences, latex, markdown, tabulate
+from metrics.report import differences, latex, markdown, read_runs, tabulate
 from tests.metrics.calc import calc, records_of, run
 
 
@@ -254,6 +255,19 @@ def test_compare_looks_at_every_condition(scored, field):
         assert "**" not in markdown(table) and "boldmath" not in latex(table)
         assert f"[1] {notes[0]}" in markdown(table) and " [1] |" in markdown(table)
         assert "$^{1}$" in latex(table)
+
+
+def test_most_pictures_count_and_then_the_newest(tmp_path):
+    def write(name, age, *records):
+        lines = [json.dumps({"metric": "swd", "seed": 0, **record}) for record in records]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+
+    write("a.jsonl", 0, {"value": 2.0, "num_generated": 1000})
+    write("calc.jsonl", 9, *({"value": v, "num_generated": 1000} for v in (3.0, 4.0)))
+    write("metric-swd.jsonl", 0, {"value": 5.0, "num_generated": 500})
+    table = tabulate(read_runs([f"run={tmp_path}"]))
+    assert table["run"]["swd"].mean == 2.0 and table["run"]["swd"].num_blocks == 1
 
 
 def test_a_record_of_the_first_files_in_path_order_is_told(scored):
