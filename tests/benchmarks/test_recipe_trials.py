@@ -315,6 +315,10 @@ def test_a_real_trial(openmoji32, tmp_path):
     assert kept["done"] and row["kimg"] == kept["points"][-1][1] / 1000 >= 0.016
     assert row["cpu_minutes_used"] == pytest.approx(kept["cpu_s"] / 60, abs=1e-3)
     assert row["values"]["swd"] > 0 and found["least_difference"] == {"swd": None}
+    score = row["records"]["swd"]
+    assert score["value"] == row["values"]["swd"] and len(score["snapshot_sha256"]) == 64
+    assert score["dataset"]["content_hash"] and score["detector"] and score["versions"]["protocols"]
+    assert "commit" in found["machine"]
     text = record.with_suffix(".md").read_text()
     assert text in done.stdout and "- `a`: `debug lr_decay=0.1`" in text
     assert IS_PAGE(record.with_suffix(".md")) is None
