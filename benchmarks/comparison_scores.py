@@ -1,7 +1,7 @@
 """Read run folders for `benchmarks.comparison`: options, learning curves, scores, changed fields.
 
 Scores are kept in comparison.jsonl in each run folder. They are used again only for the same
-snapshot, evaluation, version of the evaluations and data set.
+snapshot, evaluation, version of the evaluations, detector and data set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import leaves, to_dict
 from dnnlib.errors import UserError
 from dnnlib.files import append_json_line, read_json, read_json_lines
-from metrics.evaluations import PROTOCOLS_VERSION, evaluations_named
+from metrics.evaluations import EVALUATIONS, PROTOCOLS_VERSION, evaluations_named
+from metrics.features.detectors import detector_record, load_detector
 from metrics.runner import evaluate, load_subject
 from networks.snapshot import Snapshot
 from networks.text_encoders import encoder_widths
@@ -118,8 +119,8 @@ def scores_of(
 ) -> dict[str, dict[str, Any]]:
     """Records by evaluation, from comparison.jsonl or computed now.
 
-    A record of comparison.jsonl is used if its snapshot, data set and evaluation are the given
-    ones.
+    A record of comparison.jsonl is used if its snapshot, data set, evaluation and detector are the
+    given ones.
     """
     path = folder / "comparison.jsonl"
     wanted = {row.name: row.with_overrides(num=num).record() for row in evaluations_named(metrics)}
@@ -132,6 +133,7 @@ def scores_of(
             and record["dataset"]["content_hash"] == content_hash
             and record["versions"]["protocols"] == PROTOCOLS_VERSION
             and record["protocol"] == wanted.get(record["metric"])
+            and record["detector"] == detector_of(record["metric"])
         }
 
     missing = [name for name in wanted if name not in known()]
@@ -147,6 +149,17 @@ def scores_of(
         ):
             append_json_line(path, record)
     return known()
+
+
+def detector_of(metric: str) -> dict[str, str] | None:
+    """The detector of an evaluation as scores of today name it; None if it has none."""
+    name = EVALUATIONS[metric].measure.detector
+    return None if name is None else _detector(name)
+
+
+@cache
+def _detector(name: str) -> dict[str, str]:
+    return detector_record(load_detector(name, torch.device("cpu")))
 
 
 def settled(options: dict[str, Any]) -> dict[str, Any]:

@@ -83,11 +83,21 @@ def applies(metric: str, runs: list[Run]) -> bool:
     return runs[0].reads_text or not EVALUATIONS[metric].measure.needs_captions
 
 
+def gain(metric: str, good: float, bad: float) -> float:
+    """How much nearer to the best value of the metric the mean `good` is than the mean `bad`.
+
+    Where 1 is best, it is the difference of the distances from 1.
+    """
+    if better(metric) == "one":
+        good, bad = -abs(good - 1), -abs(bad - 1)
+    return bad - good if better(metric) == "low" else good - bad
+
+
 def ranking(groups: Groups, metrics: list[str]) -> list[str]:
     """One line for each metric with the recipes from best to worst, and a table of the scatter.
 
-    Recipes whose mean differs from the best one by less than the least significant difference are
-    named as not significantly different from it.
+    Recipes on which the best one gains less than the least significant difference are named as not
+    significantly different from it.
     """
     lines, known = [], False
     table = [
@@ -116,7 +126,7 @@ def ranking(groups: Groups, metrics: list[str]) -> list[str]:
             name
             for name in order[1:]
             if pooled
-            and abs(means[name] - means[order[0]])
+            and gain(metric, means[order[0]], means[name])
             <= pooled.half_width(len(values[order[0]]), len(values[name]))
         }
         if near:

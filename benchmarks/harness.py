@@ -14,7 +14,9 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -339,7 +341,7 @@ def reset_peak_memory() -> None:
 
 
 def machine(device: torch.device) -> dict:
-    """What a record says of the machine."""
+    """What a record says of the machine and of the code that it ran."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
         "device": name,
@@ -348,7 +350,17 @@ def machine(device: torch.device) -> dict:
         "python": platform.python_version(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "load": os.getloadavg()[0],
+        "commit": commit(),
     }
+
+
+def commit() -> str:
+    """The git commit of this code, with '-dirty' after changes; empty outside a clone."""
+    if not shutil.which("git"):
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def _cpu_name() -> str:

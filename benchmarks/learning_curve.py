@@ -20,6 +20,7 @@ from typing import Any
 import click
 import torch
 
+from benchmarks.comparison_scores import detector_of
 from benchmarks.harness import RECORD, machine
 from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
@@ -163,6 +164,7 @@ def main(
         "split": split,
         "num_images": num,
         "metrics": ",".join(one.name for one in evaluations),
+        "detectors": {one.name: detector_of(one.name) for one in evaluations},
     }
     rows: list[dict[str, Any]] = []
     if path.exists():

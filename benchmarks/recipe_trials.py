@@ -114,7 +114,7 @@ def train_all(runs: Sequence[TrialRun], jobs: int) -> list[str]:
 
 
 def scored(run: TrialRun, data: str, metrics: list[str], num: int | None) -> dict[str, Any]:
-    """The row of a finished run: its settings, its time, its values and notes by metric."""
+    """The row of a finished run: its settings, its time, its values, notes and scores."""
     finished = read_run(run.folder, data, metrics, num, "none", torch.device("cpu"))
     records = {name: finished.scores[name] for name in metrics}
     return run.row() | {
@@ -125,6 +125,7 @@ def scored(run: TrialRun, data: str, metrics: list[str], num: int | None) -> dic
             for name, record in records.items()
             if record["value"] is None
         },
+        "records": records,
     }
 
 

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.comparison_statistics import CONFIDENCE, Scatter, scatter, spread
+from benchmarks.comparison_statistics import CONFIDENCE, Scatter, gain, scatter, spread
 from metrics.evaluations import badness, better
 
 BEST = {"low": "less is better", "high": "more is better", "one": "1 is best"}
@@ -37,16 +37,16 @@ def least_difference(rows: Rows, metric: str) -> Scatter | None:
 
 
 def differing(rows: Rows, metric: str) -> list[str]:
-    """A line for each pair of trials whose means differ by more than the least difference."""
+    """A line for each pair of trials whose gain is larger than the least difference."""
     pooled = least_difference(rows, metric)
     means = {
         name: statistics.mean(sample) for name, sample in by_trial(rows, metric).items() if sample
     }
     order = sorted(means, key=lambda name: badness(metric, means[name]))
     return [
-        f"`{good}` is better than `{bad}` by {abs(means[good] - means[bad]):.3g}"
+        f"`{good}` is better than `{bad}` by {gain(metric, means[good], means[bad]):.3g}"
         for good, bad in itertools.combinations(order, 2)
-        if pooled and abs(means[good] - means[bad]) > pooled.least
+        if pooled and gain(metric, means[good], means[bad]) > pooled.least
     ]
 
 

@@ -36,7 +36,7 @@ Table = dict[str, dict[str, Cell]]
 
 
 def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Records by label, of a .jsonl file or of all .jsonl files in a run folder.
+    """Records by label, of a .jsonl file or of all .jsonl files in a run folder, oldest file first.
 
     NAME=PATH gives another label. Raises `UserError` for paths without records.
     """
@@ -44,7 +44,9 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     for text in paths:
         label, separator, rest = text.partition("=")
         path = Path(rest if separator else text)
-        files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            files = sorted(path.glob("*.jsonl"), key=lambda file: (file.stat().st_mtime, file.name))
         if not path.exists():
             raise UserError(f"{path} does not exist; give a run folder, or what calc --out wrote")
         records = [
@@ -60,13 +62,20 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def tabulate(runs: Mapping[str, Sequence[dict[str, Any]]], metrics: Sequence[str] = ()) -> Table:
-    """Cells by label and evaluation. Of several records of one seed block the last one counts."""
+    """Cells by label and evaluation.
+
+    Of several records of one seed block, the one with the most generated pictures counts, and the
+    last of several with as many.
+    """
     table: Table = {}
     for label, records in runs.items():
         blocks: dict[str, dict[Any, dict[str, Any]]] = {}
         for record in records:
             if record["value"] is not None and (not metrics or record["metric"] in metrics):
-                blocks.setdefault(record["metric"], {})[record.get("seed")] = record
+                by_seed = blocks.setdefault(record["metric"], {})
+                earlier = by_seed.get(record.get("seed"), record)
+                if record.get("num_generated", 0) >= earlier.get("num_generated", 0):
+                    by_seed[record.get("seed")] = record
         table[label] = {
             metric: _cell(label, metric, list(by_seed.values()))
             for metric, by_seed in blocks.items()
@@ -75,7 +84,7 @@ def tabulate(runs: Mapping[str, Sequence[dict[str, Any]]], metrics: Sequence[str
 
 
 def differences(table: Table) -> dict[tuple[str, str], str]:
-    """A line for each cell that was not measured as the first cell of its column was.
+    """One line for each cell whose conditions differ from those of the first cell in its column.
 
     Lines are sorted by (label, evaluation). A line names the conditions with both values, the one
     of the first cell last.

@@ -22,7 +22,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
 from metrics.evaluations import PROTOCOLS_VERSION, lacking, overrides_of
-from metrics.features.detectors import DualDetector
+from metrics.features.detectors import DualDetector, detector_record
 from metrics.measures.base import Evaluation
 from metrics.pictures.generator_subject import GeneratorSubject
 from metrics.pictures.reading import Compute, Progress, silent
@@ -93,7 +93,7 @@ def evaluate(
         subject,
         data if isinstance(data, Sources) else Sources(data=Path(data)),
         compute,
-        cache_dir=Path(cache_dir) if cache_dir else None,
+        cache_dir=Path(cache_dir) / f"version-{PROTOCOLS_VERSION}" if cache_dir else None,
         encoders=encoders,
         on_cut=on_cut,
         nearest_sheet=nearest_sheet,
@@ -218,10 +218,10 @@ def source_problem(
 def _data_fields(session: Session, evaluation: Evaluation) -> dict[str, Any]:
     """The files on which the numbers depend.
 
-    `data_checked` says whether the data set is known to be the one of the evaluation.
+    `data_checked` says whether the real pictures are known to be those of the evaluation.
     """
     sources = session.sources
-    checked = evaluation.data is None or sources.data is not None
+    checked = evaluation.data is None or _reals_are_checked(session, evaluation)
     fields: dict[str, Any] = {"dataset": None, "data_checked": checked}
     if sources.data is not None:
         dataset = session.dataset(evaluation.pictures.split)
@@ -243,6 +243,18 @@ def _data_fields(session: Session, evaluation: Evaluation) -> dict[str, Any]:
                 pictures = session.real_pictures(evaluation.reference)
                 fields[name]["content_hash"] = pictures.content_hash
     return fields
+
+
+def _reals_are_checked(session: Session, evaluation: Evaluation) -> bool:
+    """Whether the real pictures are known to come from the data set of the evaluation."""
+    if session.sources.reference is None:
+        return True  # `_check_data` refuses other data
+    if session.sources.statistics is not None:
+        return False
+    pictures = session.real_pictures(evaluation.reference)
+    return isinstance(pictures, TextImageDataset) and not source_problem(
+        evaluation, pictures, session.sources.reference, pictures.resolution
+    )
 
 
 def _drawn_fields(session: Session, evaluation: Evaluation) -> dict[str, Any]:
@@ -268,7 +280,7 @@ def _detector_fields(session: Session, evaluation: Evaluation) -> dict[str, Any]
     if isinstance(detector, DualDetector):
         teacher = session.subject.trained_with(detector.encoder_id)
     return {
-        "detector": {"name": detector.name, "weights_sha256": detector.weights_sha256},
+        "detector": detector_record(detector),
         "resize": detector.resize,
         "teacher": teacher,
     }

@@ -125,7 +125,7 @@ class Session:
         measure = evaluation.measure
         assert measure.detector is not None
         if reference.sight != "native" or path is None:
-            return self._real(reference, measure.detector, evaluation.pictures.num_images)
+            return self._real(reference, measure.detector, evaluation.pictures.num_images, False)
         file, side = ReferenceFile(path), self.resolution
         if file.resolution not in (None, (side, side)):
             width, height = file.resolution
@@ -139,7 +139,7 @@ class Session:
         return self._run_pass(pictures)[detector]
 
     def real_pictures(self, reference: Reference) -> RealPictures:
-        return self.reals(reference).pictures
+        return self.reals(reference, False).pictures
 
     def real_captions(self, evaluation: Evaluation) -> list[tuple[str, ...]]:
         if self.sources.statistics is not None:
@@ -151,7 +151,8 @@ class Session:
         chosen = self.image_set(pictures)
         if not chosen.from_split:
             return None
-        real = self._real(Reference(split=pictures.split), detector, pictures.num_images)
+        reference, other = Reference(split=pictures.split), self.sources.reference is not None
+        real = self._real(reference, detector, pictures.num_images, other)
         return real.get_vectors()[list(chosen.items)]
 
     @once
@@ -207,9 +208,13 @@ class Session:
         return self.sources.dataset(split)
 
     @once
-    def reals(self, reference: Reference) -> Reals:
-        """The real pictures of a reference. Raises `UserError` for an option that is missing."""
-        return self.sources.reals(reference, self.resolution)
+    def reals(self, reference: Reference, of_data: bool) -> Reals:
+        """The real pictures of a reference; with `of_data` those of `--data` in spite of `--ref`.
+
+        Raises `UserError` for an option that is missing.
+        """
+        sources = replace(self.sources, reference=None) if of_data else self.sources
+        return sources.reals(reference, self.resolution)
 
     @once
     def detector(self, name: str) -> Detector:
@@ -225,8 +230,10 @@ class Session:
         return self.real(evaluation), self.generated(evaluation.pictures, detector)
 
     @once
-    def _real(self, reference: Reference, detector: str, num_patches: int) -> Features:
-        loaded, reals = self.detector(detector), self.reals(reference)
+    def _real(
+        self, reference: Reference, detector: str, num_patches: int, of_data: bool
+    ) -> Features:
+        loaded, reals = self.detector(detector), self.reals(reference, of_data)
         sight = real_sight(reals.pictures, reference, self.resolution, num_patches, reals.option)
         keeps = self.cache_dir is not None and reals.cacheable and getattr(loaded, "cached", True)
         return reference_features(

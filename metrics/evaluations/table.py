@@ -29,8 +29,10 @@ from metrics.measures.vendi import Vendi
 from metrics.measures.zoom_consistency import ZoomConsistency
 from metrics.pictures.specifications import Pictures, Reference, Sight
 
-# It rises with every change that could move a number. Every record holds it.
-PROTOCOLS_VERSION = 1
+# It rises with every change that could move a number. Every record holds it, and the cache keeps
+# the features of each version in a folder of its own. Version 2: each generated picture of the
+# sight "patch" has a window of its own.
+PROTOCOLS_VERSION = 2
 
 CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 HELD_OUT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"

@@ -19,6 +19,8 @@ from metrics.pictures.subject import Choose, Views
 from networks.interfaces import ImageTextEncoder
 from torch_utils.rng import generator_for
 
+_OF_NETWORK = ("snapshot_sha256", "text_noise")  # fields of `gen` about the network
+
 
 @dataclass(frozen=True)
 class FolderSubject:
@@ -51,7 +53,9 @@ class FolderSubject:
             "content_hash": self.folder.content_hash,
             "num_files": len(self.folder),
         }
-        return {"images": images, "text_encoder": self.encoder_id}
+        origin = self.folder.origin
+        known = {name: origin[name] for name in _OF_NETWORK if name in origin}
+        return {"images": images, "text_encoder": self.encoder_id} | known
 
     def loaded_encoders(self) -> Mapping[str, ImageTextEncoder]:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ from dnnlib.errors import UserError
 from metrics.arithmetic.similarity import enlarge
 from metrics.pictures.image_sets import ImageSet, image_set
 from metrics.pictures.reading import Compute, silent
-from metrics.pictures.sights import FACTORS, PATCH_GROUP, paint_frame, ring_view, window_view
+from metrics.pictures.sights import FACTORS, paint_frame, ring_view, window_view
 from metrics.pictures.specifications import Pictures
 from metrics.pictures.subject import Choose, Views
 from networks.coordinates import View
@@ -95,13 +96,12 @@ class GeneratorSubject:
     ) -> Iterator[torch.Tensor]:
         """The pictures of `batches` one by one, uint8 [3, h, w] each."""
         side, sight = self.resolution, pictures.sight
-        if sight == "patch":
-            yield from self._windows(pictures, choose, share, compute, large)
-            return
         factor = FACTORS.get(sight, 1)
         enlarged = sight.endswith("_enlarged")
         scale = 1 if enlarged else factor
-        view = ring_view(side) if sight == "ring" else View.square(side).scaled(scale)
+        view: Views = ring_view(side) if sight == "ring" else View.square(side).scaled(scale)
+        if sight == "patch":
+            view = partial(window_view, seed=pictures.seed, side=side, large=large)
         for image in self.render(pictures, choose, share, view, compute):
             if enlarged:
                 image = enlarge((image[None].double() + 1) / 2, factor)[0] * 2 - 1
@@ -152,20 +152,3 @@ class GeneratorSubject:
             yield
         finally:
             self.generator.train(training)
-
-    def _windows(
-        self, pictures: Pictures, choose: Choose, share: range, compute: Compute, large: int
-    ) -> Iterator[torch.Tensor]:
-        """Indices of one group share a window, whatever the rank or the batch they fall into."""
-        quiet = replace(compute, progress=silent)
-        start = 0
-        while start < len(share):
-            group = share[start] // PATCH_GROUP
-            stop = start
-            while stop < len(share) and share[stop] // PATCH_GROUP == group:
-                stop += 1
-            view = window_view(group, pictures.seed, self.resolution, large)
-            images = self.render(pictures, choose, share[start:stop], view, quiet)
-            yield from map(to_uint8, images)
-            start = stop
-            compute.progress(f"windows of {view.width}x{view.height}", start, len(share))

@@ -24,8 +24,6 @@ _ENLARGED: dict[Sight, int] = {"x2_enlarged": 2, "x4_enlarged": 4, "x8_enlarged"
 FACTORS: dict[Sight, int] = _SCALED | _ENLARGED
 RING_BOX = (-0.25, -0.25, 1.25, 1.25)
 GREY = 127
-# So many generated pictures in a row share one window, so that the network works in batches.
-PATCH_GROUP = 16
 VARIANTS = 10  # of each picture under "flip_shift"
 
 
@@ -139,9 +137,9 @@ def window_corner(kind: str, index: int, side: int, large: int) -> tuple[int, in
     return seed_for("patch row", kind, index) % room, seed_for("patch column", kind, index) % room
 
 
-def window_view(group: int, seed: int, side: int, large: int) -> View:
-    """The window of a group of generated pictures."""
-    return window_at(*window_corner(f"generated {seed}", group, side, large), side, large)
+def window_view(index: int, seed: int, side: int, large: int) -> View:
+    """The window of generated picture number `index`."""
+    return window_at(*window_corner(f"generated {seed}", index, side, large), side, large)
 
 
 def window_at(top: int, left: int, side: int, large: int) -> View:

@@ -208,6 +208,7 @@ def test_a_seed_that_failed_is_told(creps):
         {"versions": {"protocols": 0}},
         {"snapshot_sha256": "z"},
         {"protocol": {}},
+        {"detector": {"name": "lite2", "weights_sha256": "f" * 64}},
     ),
     ids=lambda fields: next(iter(fields)),
 )

@@ -50,6 +50,17 @@ def test_captions_and_real_pictures_come_from_the_split():
     assert (swd.pictures.split, swd.reference.split) == ("test", "test")
 
 
+def test_a_curve_of_another_detector_is_not_continued(openmoji32, network, tmp_path):
+    run, path = tmp_path / "run", tmp_path / "curve.json"
+    shutil.copytree(network, run / "network-snapshot-000000")
+    how = ["--data", openmoji32, "--metrics", "kid_lite2", "--choose", "kid_lite2:0.1"]
+    earlier = {"benchmark": "learning curve", "rows": [], "detectors": {"kid_lite2": None}}
+    path.write_text(json.dumps(earlier))
+    words = [run, *how, "--num-images", 2, "--json", path]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == 1 and "another value of" in done.output and "detectors" in done.output
+
+
 def test_a_run_is_scored_once(openmoji32, network, tmp_path):
     run = tmp_path / "run"
     for number in range(2):

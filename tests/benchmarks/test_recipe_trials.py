@@ -65,6 +65,15 @@ def test_the_least_difference_is_that_of_the_formula():
     assert differing(better, "clip_s_small_heldout") == ["`b` is better than `a` by 3"]
 
 
+def test_where_1_is_best_the_distances_from_1_are_compared():
+    # The means are 0.9, 1.15 and 1.3, the deviations 0.05 each, the least difference is 0.0999.
+    rows = trial_rows("motif", a=[0.85, 0.9, 0.95], b=[1.1, 1.15, 1.2], c=[1.25, 1.3, 1.35])
+    assert differing(rows, "motif") == [
+        "`a` is better than `c` by 0.2",
+        "`b` is better than `c` by 0.15",
+    ]
+
+
 def test_the_table_gives_mean_and_deviation_over_seeds():
     lines = table(trial_rows(a=[1.0, 2.0, 3.0], b=[4.0, None, 5.0]), ["swd"])
     assert lines[2] == "| `a` | 0, 1, 2 | 9 (8 to 10) | 60 | 2 +- 1 |"
@@ -306,6 +315,10 @@ def test_a_real_trial(openmoji32, tmp_path):
     assert kept["done"] and row["kimg"] == kept["points"][-1][1] / 1000 >= 0.016
     assert row["cpu_minutes_used"] == pytest.approx(kept["cpu_s"] / 60, abs=1e-3)
     assert row["values"]["swd"] > 0 and found["least_difference"] == {"swd": None}
+    score = row["records"]["swd"]
+    assert score["value"] == row["values"]["swd"] and len(score["snapshot_sha256"]) == 64
+    assert score["dataset"]["content_hash"] and score["detector"] and score["versions"]["protocols"]
+    assert "commit" in found["machine"]
     text = record.with_suffix(".md").read_text()
     assert text in done.stdout and "- `a`: `debug lr_decay=0.1`" in text
     assert IS_PAGE(record.with_suffix(".md")) is None

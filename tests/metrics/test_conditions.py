@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from metrics.pictures.folder_subject import FolderSubject
 from metrics.pictures.picture_folder import PictureFolder
 from metrics.pictures.sights import real_sight
 from metrics.pictures.specifications import Pictures, Reference
-from metrics.report import differences, latex, markdown, tabulate
+from metrics.report import differences, latex, markdown, read_runs, tabulate
 from tests.metrics.calc import calc, records_of, run
 
 
@@ -66,6 +67,15 @@ def test_a_draw_is_seeded_and_begins_the_larger_one(sorted_pictures):
 
     assert files(10) == files(15)[:10] != files(10, seed=1) and len(set(files(15))) == 15
     assert files(20) == list(range(20)) and 2 < sum(file < 10 for file in files(10)) < 8
+
+
+def test_a_folder_of_gen_keeps_what_gen_says_of_the_network(sorted_pictures, tmp_path):
+    folder = shutil.copytree(sorted_pictures, tmp_path / "made")
+    network = {"snapshot_sha256": "f" * 64, "text_noise": 0.5}
+    origin = {"items": {}, "protocol": {}, **network}
+    (folder / "pictures.json").write_text(json.dumps(origin))
+    identity = FolderSubject(PictureFolder(folder)).identity()
+    assert {name: identity.get(name) for name in network} == network
 
 
 def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures):
@@ -245,6 +255,19 @@ def test_compare_looks_at_every_condition(scored, field):
         assert "**" not in markdown(table) and "boldmath" not in latex(table)
         assert f"[1] {notes[0]}" in markdown(table) and " [1] |" in markdown(table)
         assert "$^{1}$" in latex(table)
+
+
+def test_most_pictures_count_and_then_the_newest(tmp_path):
+    def write(name, age, *records):
+        lines = [json.dumps({"metric": "swd", "seed": 0, **record}) for record in records]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+
+    write("a.jsonl", 0, {"value": 2.0, "num_generated": 1000})
+    write("calc.jsonl", 9, *({"value": v, "num_generated": 1000} for v in (3.0, 4.0)))
+    write("metric-swd.jsonl", 0, {"value": 5.0, "num_generated": 500})
+    table = tabulate(read_runs([f"run={tmp_path}"]))
+    assert table["run"]["swd"].mean == 2.0 and table["run"]["swd"].num_blocks == 1
 
 
 def test_a_record_of_the_first_files_in_path_order_is_told(scored):

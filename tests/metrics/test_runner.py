@@ -5,11 +5,14 @@ trace in any RNG.
 import json
 import math
 import random
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dnnlib.errors import UserError
 from metrics.evaluations import EVALUATIONS, evaluations_named
@@ -22,6 +25,7 @@ from metrics.measures.manifold import DensityCoverage, PrecisionRecall
 from metrics.pictures.generator_subject import GeneratorSubject
 from metrics.pictures.reading import Compute
 from metrics.pictures.sources import Sources
+from metrics.pictures.specifications import Pictures
 from metrics.runner import evaluate, load_subject
 from metrics.session import Session
 from networks.coordinates import View
@@ -48,6 +52,13 @@ def run(subject, archive, evaluations, encoders, **options):
         r["metric"]: r
         for r in evaluate(subject, archive, evaluations, encoders=encoders, **options)
     }
+
+
+def write_greys(folder, count):
+    folder.mkdir()
+    for index in range(count):
+        Image.new("RGB", (16, 16), (90 * index,) * 3).save(folder / f"{index}.png")
+    return folder
 
 
 class Formula(Generator):
@@ -159,6 +170,51 @@ def test_the_teacher_is_named(subject, archive, encoders):
         "clip_s_small",
         "clip_r_small",
     }
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_items_are_those_of_data_whatever_the_reference_is(
+    subject, archive, encoders, tmp_path, kind
+):
+    reference = tmp_path / "reference.npz"
+    if kind == "npz":
+        np.savez(reference, mu=np.zeros(2))
+    else:
+        write_greys(reference, 1)
+    rows = evaluations_named(["clip_r_small"])
+    plain = run(subject, archive, rows, encoders)["clip_r_small"]
+    both = Sources(data=archive, reference=reference)
+    scored = run(subject, both, rows, encoders)["clip_r_small"]
+    assert plain["real"] is not None
+    assert [scored[name] for name in ("real", "prime")] == [plain["real"], plain["prime"]]
+
+
+@pytest.mark.parametrize("kind", ["none", "data set", "folder"])
+def test_data_is_checked_where_the_real_pictures_are_known(
+    subject, archive, encoders, tmp_path, kind
+):
+    row = replace(TOY, data="numpy")  # the source of `archive` is "numpy"
+    folder = write_greys(tmp_path / "reference", 2)
+    reference = {"none": None, "data set": archive, "folder": folder}[kind]
+    record = run(subject, Sources(data=archive, reference=reference), [row], encoders)["kid_toy"]
+    assert record["data_checked"] is (kind != "folder")
+
+
+def test_each_generated_window_lies_elsewhere(subject, archive, encoders):
+    seen = []
+    generator = subject.generator
+    prepare = generator.prepare
+
+    def watched(codes, view):
+        seen.append(view.box)
+        return prepare(codes, view)
+
+    generator.prepare = watched
+    pictures = Pictures(sight="patch", num_images=20)
+    session = Session(subject, Sources(data=archive), Compute(torch.device("cpu"), 8))
+    choose = partial(session.image_set, pictures)
+    frames = subject.frames(pictures, choose, range(20), session.compute, large=64)
+    assert len(list(frames)) == 20 == len(set(seen))
 
 
 def test_records_say_what_was_measured_and_are_json(subject, archive, encoders):

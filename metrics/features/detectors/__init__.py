@@ -76,6 +76,11 @@ def detector_id(detector: Detector) -> str:
     return f"{detector.name}/{detector.weights_sha256}/{detector.resize}"
 
 
+def detector_record(detector: Detector) -> dict[str, str]:
+    """The detector as a score names it."""
+    return {"name": detector.name, "weights_sha256": detector.weights_sha256}
+
+
 def weights_sha256(module: nn.Module) -> str:
     """sha256 over names, types, shapes and bytes of a module's state, for any device and file."""
     digest = hashlib.sha256()

@@ -45,6 +45,17 @@ def features(path, cache_dir, detector, split="test", batch_size=5, wants=VECTOR
     return found.vectors if wants == VECTORS else found
 
 
+def test_another_version_of_the_evaluations_reads_no_kept_features(
+    subject, archive, encoders, tmp_path, monkeypatch
+):
+    row = Evaluation(name="kid_toy", summary="", measure=Kid(detector="toy"))
+    for version in (1, 2):
+        monkeypatch.setattr("metrics.runner.PROTOCOLS_VERSION", version)
+        next(evaluate(subject, archive, [row], num=6, encoders=encoders, cache_dir=tmp_path))
+    kept = sorted(path.parent.name for path in tmp_path.rglob("*.npz"))
+    assert kept == ["version-1", "version-2"]
+
+
 def test_moments_are_kept_small_and_vectors_serve_them(archive, tmp_path):
     detector = Counting()
     first = features(archive, tmp_path / "a", detector, wants=MOMENTS)
@@ -107,4 +118,4 @@ def test_evaluate_through_the_cache_gives_the_same_number(archive, subject, enco
         ]
         for _ in range(2)
     ]
-    assert values[0] == values[1] and len(list(tmp_path.glob("*.npz"))) == 1
+    assert values[0] == values[1] and len(list(tmp_path.rglob("*.npz"))) == 1
