@@ -345,6 +345,11 @@ def read_json_lines(path: str | os.PathLike) -> list[dict]:
     return records
 
 
+def file_fact(path: str | os.PathLike) -> str:
+    """The name and the hash of a file, as a record says which file was read."""
+    return f"{Path(path).name} (sha256 {sha256_of(path)})"
+
+
 def sha256_of(path: str | os.PathLike) -> str:
     """The sha256 hash of a file's bytes as 64 hex digits."""
     with open(path, "rb") as file:

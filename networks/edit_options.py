@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.errors import UserError
+from dnnlib.files import file_fact
 from dnnlib.prompts import fitting_prompts, read_prompts
 from dnnlib.seeds import parse_seeds
 
@@ -131,7 +132,11 @@ class EditOptions:
         return texts if self.lerp is None else list(self.lerp[:2])
 
     def facts(self) -> dict[str, str]:
-        """What the files say of an interpolation."""
+        """What the files say of codes from a file, of style mixing and of an interpolation."""
+        if self.codes is not None:
+            return {"codes": file_fact(self.codes)}
+        if self.mix is not None:
+            return {"mix": f"style codes {self.mix_codes or 'of the second half'}: seed {self.mix}"}
         if self.blend is not None:
             text, seed, weight = self.blend
             return {"blend": f"{weight} to {text!r} with seed {seed}"}

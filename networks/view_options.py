@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.errors import UserError
+from dnnlib.files import file_fact
 
 if TYPE_CHECKING:
     from networks.coordinates import View
@@ -123,8 +124,11 @@ class ViewOptions:
         zoom=2.0'.
         """
         from networks.coordinates import parse_window
+        from networks.warps import DISPLACEMENTS
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "window"}
+        if self.warp is not None and self.warp not in DISPLACEMENTS:
+            given["warp"] = file_fact(self.warp)
         default = {f.name: f.default for f in fields(self)}
         changed = " ".join(f"{k}={value}" for k, value in given.items() if value != default[k])
         window = ",".join(map(str, parse_window(self.window)))

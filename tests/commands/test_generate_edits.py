@@ -13,10 +13,12 @@ from PIL import Image
 import generate
 from networks.code_edits import Sampler, mixed, mixed_numbers
 from networks.coordinates import View
+from networks.edit_options import EditOptions
 from networks.generators import preset
 from networks.sampling import draw_codes
 from networks.snapshot import Snapshot
 from networks.text_encoders.hashed import HashedEncoder
+from networks.view_options import ViewOptions
 
 ENDS = ["a red apple", "a green leaf"]
 
@@ -166,3 +168,30 @@ def test_bad_input_is_one_line(invoke, tmp_path):
     creps = tmp_path / "creps"
     Snapshot(preset("creps-tiny").build().eval(), "hashed", 16).save_pretrained(creps)
     assert "networks of the system creps have one style code" in refused(*mix, network=creps)
+
+
+def test_files_tell_every_edit_from_every_other(tmp_path):
+    """An unfinished huge picture goes on under the same facts alone."""
+    options = [
+        {},
+        {"mix": 9},
+        {"mix": 8},
+        {"mix": 9, "mix_codes": "0-1"},
+        {"blend": (ENDS[0], 3, 0.5)},
+        {"lerp": (*ENDS, 3)},
+        {"lerp_seeds": (4, 7, 3)},
+        {"lerp_seeds": (4, 7, 3), "lerp_in": "inputs"},
+    ]
+    facts = [EditOptions(**option).facts() for option in options]
+    for content in (b"one", b"two"):
+        (tmp_path / "codes").write_bytes(content)
+        facts.append(EditOptions(codes=str(tmp_path / "codes")).facts())
+        np.save(tmp_path / "field.npy", np.zeros((len(facts), 2, 2), np.float32))
+        facts.append(ViewOptions(warp=str(tmp_path / "field.npy")).facts())
+    assert len({str(fact) for fact in facts}) == len(facts)
+
+
+def test_the_picture_says_which_codes_were_mixed(invoke):
+    (path,) = invoke("--prompts", ENDS[0], "--mix", 9, "--mix-codes", "0").stdout.splitlines()
+    with Image.open(path) as picture:
+        assert picture.info["mix"] == "style codes 0: seed 9"
