@@ -36,7 +36,7 @@ def picture_names(texts: list[str], seeds: list[int], ending: str = ".png") -> l
 
 
 def check_folder(outdir: Path, names: list[str]) -> None:
-    """Name, on stderr, the pictures of an earlier call that stay in `outdir`.
+    """Name, on stderr, the pictures of an earlier call that stay in `outdir` or are replaced there.
 
     names: file names that will be written. Raises `UserError` if a file with one of these names
     exists that `generate.py` did not write.
@@ -49,7 +49,9 @@ def check_folder(outdir: Path, names: list[str]) -> None:
         refuse_foreign(outdir / name, ours)
     if outdir.is_dir():
         similar = {path.name for path in outdir.iterdir() if re.fullmatch(PICTURE_NAME, path.name)}
-        kept = sorted(name for name in similar - set(names) if ours(outdir / name) is None)
-        if kept:
-            shown = listing(kept, 20)
-            click.echo(f"{outdir} keeps {len(kept)} pictures of an earlier call: {shown}", err=True)
+        earlier = {name for name in similar if ours(outdir / name) is None}
+        for verb, some in (("keeps", earlier - set(names)), ("replaces", earlier & set(names))):
+            if some:
+                shown = listing(sorted(some), 20)
+                pictures = f"{len(some)} picture{'s' * (len(some) > 1)}"
+                click.echo(f"{outdir} {verb} {pictures} of an earlier call: {shown}", err=True)

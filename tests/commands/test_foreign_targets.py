@@ -277,7 +277,7 @@ def test_drawing_leaves_other_pictures_alone_and_names_older_ones(network, tmp_p
     first = draw(network, out, "--prompts", "a cat", "--seeds", "0-1")
     assert first.exit_code == 0 and "earlier" not in first.stderr
     second = draw(network, out, "--prompts", "a dog")
-    assert second.exit_code == 0
+    assert second.exit_code == 0 and "replaces" not in second.stderr
     named = "keeps 2 pictures of an earlier call: 0-a-cat-seed0000.png, 1-a-cat-seed0001.png"
     assert named in second.stderr
     assert sorted(os.listdir(out)) == [
@@ -286,9 +286,10 @@ def test_drawing_leaves_other_pictures_alone_and_names_older_ones(network, tmp_p
         "1-a-cat-seed0001.png",
         "grid.png",
     ]
-    assert (out / "grid.png").read_bytes() == before["grid.png"] and draw(
-        network, out, "--prompts", "a dog"
-    ).exit_code == 0
+    assert (out / "grid.png").read_bytes() == before["grid.png"]
+    third = draw(network, out, "--prompts", "a dog")
+    assert third.exit_code == 0
+    assert "replaces 1 picture of an earlier call: 0-a-dog-seed0000.png" in third.stderr
 
 
 def test_a_benchmark_replaces_only_a_record(tmp_path):
