@@ -21,7 +21,7 @@ from networks.picture_names import GRID, MARKS, check_folder, picture_names
 from networks.sampling_options import sampling_options
 from networks.shipped_networks import NETWORK_HELP, list_networks_option
 from networks.video_command import video
-from networks.view_options import ViewOptions, view_options
+from networks.view_options import ViewOptions, stretch_of, view_options
 
 if TYPE_CHECKING:
     import torch
@@ -173,6 +173,8 @@ def main(
     snapshot = Snapshot.from_pretrained(network)
     texts, numbers, codes = edits.pictures(snapshot, texts, numbers, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
+    if stretch := stretch_of(view):
+        click.echo(stretch, err=True)
     names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))
     encoder = load_encoder(snapshot, edits.prompts(texts), torch_device) if codes is None else None
     generator = snapshot.generator.to(torch_device)

@@ -25,7 +25,7 @@ from dnnlib.names import numbered
 from dnnlib.ownership import json_with, whole_folder
 from dnnlib.weight_files import load_tensors
 from networks import hub_snapshots
-from networks.coordinates import MAX_SIDE_PX, View, check_picture_size
+from networks.coordinates import MAX_SIDE_PX, View, check_picture_size, parse_window
 from networks.generators import GENERATORS
 from networks.interfaces import Generator, TextEncoder
 from networks.model_card import CardFields, model_card
@@ -99,13 +99,14 @@ class Snapshot:
         *,
         width: int | None = None,
         height: int | None = None,
-        window: Box = (0.0, 0.0, 1.0, 1.0),
+        window: Box | str = (0.0, 0.0, 1.0, 1.0),
     ) -> Image.Image:
         """One picture of a prompt and a seed, as `generate.py` draws it.
 
         prompt: left out for a network without text.
         width, height: in pixels; None takes the trained resolution.
-        window: (x0, y0, x1, y1) in frame units, as in `View`.
+        window: (x0, y0, x1, y1) in frame units, as in `View`, or a text as after `--window`: '5:3'
+            is a picture of this shape around the frame.
 
         The text encoder is loaded for each call. `networks.sampling.iterate_images` draws many
         pictures and takes every option of `generate.py`. Raises `UserError`.
@@ -122,7 +123,7 @@ class Snapshot:
         view = View(
             height=side if height is None else height,
             width=side if width is None else width,
-            box=window,
+            box=parse_window(window) if isinstance(window, str) else window,
         )
         check_picture_size(view.width, view.height)
         view.check_steps()

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -146,6 +147,19 @@ def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         with_view = option(with_view)
     return with_view
+
+
+def stretch_of(view: View) -> str:
+    """A line that says how the view stretches the content; empty for equal scales of both axes."""
+    x0, y0, x1, y1 = view.box
+    width, height = view.width / (x1 - x0), view.height / (y1 - y0)
+    if abs(math.log(width / height)) < 0.02:
+        return ""
+    ratio = Fraction(view.width, view.height)
+    return (
+        f"The content is stretched {width / height:.3g} times in width: the size has another shape "
+        f"than the window. --window {ratio.numerator}:{ratio.denominator} draws it unstretched."
+    )
 
 
 def parse_pair(name: str, text: str) -> tuple[float, float]:

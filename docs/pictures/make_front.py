@@ -67,7 +67,7 @@ def front(snapshot: Snapshot) -> Image.Image:
         View.square(64),
         View.square(256),
         View(width=640, height=256, box=(-0.75, 0.0, 1.75, 1.0)),
-        View(width=1000, height=600),
+        View.around_frame(width=1000, height=600),
     ]
     small, middle, beyond, large = (
         picture_of(drawn(snapshot, [PROMPT], [SEED], view)[0]) for view in views

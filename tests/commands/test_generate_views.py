@@ -56,6 +56,21 @@ def test_the_command_draws_transformed_views(snapshot, tmp_path):
     assert abs(wide[:, 8:40] - plain).max() <= 1 and facts["window"] == "-0.25,0.0,1.25,1.0"
 
 
+def test_a_stretched_picture_is_announced_with_the_window_that_does_not_stretch(snapshot, tmp_path):
+    done = generate(snapshot, tmp_path / "wide", "--size", "50x30")
+    assert "stretched 1.67 times in width" in done.stderr
+    assert "--window 5:3 draws it unstretched" in done.stderr
+    for fitting in (("--size", "50x30", "--window", "5:3"), ("--size", "16x16")):
+        assert "stretched" not in generate(snapshot, tmp_path / "fits", *fitting).stderr
+
+
+def test_python_takes_the_shape_of_a_window_too(snapshot, tmp_path):
+    wide, _ = picture(snapshot, tmp_path / "wide", "--window", "3:2", "--size", "48x32")
+    loaded = Snapshot.from_pretrained(snapshot)
+    image = loaded.draw("x", width=48, height=32, window="3:2")
+    assert np.array_equal(np.asarray(image), wide)
+
+
 def test_it_counts_pictures_and_exact_leaves_plain_views_alone(snapshot, tmp_path):
     one = generate(snapshot, tmp_path / "one", "--exact")
     assert one.stderr.startswith("1 picture of 32x32 on cpu"), one.output
