@@ -173,9 +173,9 @@ def main(
     snapshot = Snapshot.from_pretrained(network)
     texts, numbers, codes = edits.pictures(snapshot, texts, numbers, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
+    names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))
     if stretch := stretch_of(view):
         click.echo(stretch, err=True)
-    names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))
     encoder = load_encoder(snapshot, edits.prompts(texts), torch_device) if codes is None else None
     generator = snapshot.generator.to(torch_device)
     pairs = [(text, seed) for text in texts for seed in numbers]

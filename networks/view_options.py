@@ -157,8 +157,8 @@ def stretch_of(view: View) -> str:
         return ""
     ratio = Fraction(view.width, view.height)
     return (
-        f"The content is stretched {width / height:.3g} times in width: the size has another shape "
-        f"than the window. --window {ratio.numerator}:{ratio.denominator} draws it unstretched."
+        f"The content is stretched {width / height:.3g} times in width. "
+        f"--window {ratio.numerator}:{ratio.denominator} shows more of the plane instead."
     )
 
 

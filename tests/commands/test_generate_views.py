@@ -58,10 +58,9 @@ def test_the_command_draws_transformed_views(snapshot, tmp_path):
 
 def test_a_stretched_picture_is_announced_with_the_window_that_does_not_stretch(snapshot, tmp_path):
     done = generate(snapshot, tmp_path / "wide", "--size", "50x30")
-    assert "stretched 1.67 times in width" in done.stderr
-    assert "--window 5:3 draws it unstretched" in done.stderr
+    assert "The content is stretched 1.67 times in width. --window 5:3 shows" in done.stderr
     for fitting in (("--size", "50x30", "--window", "5:3"), ("--size", "16x16")):
-        assert "stretched" not in generate(snapshot, tmp_path / "fits", *fitting).stderr
+        assert "is stretched" not in generate(snapshot, tmp_path / "fits", *fitting).stderr
 
 
 def test_python_takes_the_shape_of_a_window_too(snapshot, tmp_path):
