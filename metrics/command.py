@@ -131,7 +131,16 @@ def named_sources(
 
 
 def weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
-    """Local files by the name of the detector, from words such as "inception=weights.pth"."""
+    """Local files by the name of the detector, from words such as "inception=weights.pth".
+
+    Raises `UserError` for a name under which no evaluation reads a file, and a missing file.
+    """
+    from dnnlib.config_codec import nearest
+    from metrics.evaluations import EVALUATIONS
+
+    families = ("alexnet", "inception", "dinov2", "open_clip")
+    detectors = {evaluation.measure.detector or "" for evaluation in EVALUATIONS.values()}
+    known = sorted({*families, *(name for name in detectors if name.startswith(families))})
     files = {}
     for pair in pairs:
         name, separator, path = pair.rpartition("=")
@@ -139,6 +148,8 @@ def weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
             raise UserError(
                 f"--weights {pair}: expected NAME=FILE, for example inception=weights.pth"
             )
+        if name not in known:
+            raise UserError(f"--weights {pair}: no evaluation reads {name}; {nearest(name, known)}")
         if not Path(path).is_file():
             raise UserError(f"--weights {pair}: no such file {path}")
         files[name] = Path(path)
