@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -317,11 +317,13 @@ def append_json_line(path: str | os.PathLike, record: dict) -> None:
         file.write(line)
 
 
-def read_json_lines(path: str | os.PathLike) -> list[dict]:
+def read_json_lines(
+    path: str | os.PathLike, fault: Callable[[dict], str | None] = lambda record: None
+) -> list[dict]:
     """All whole records of a `.jsonl` file; [] if the file does not exist.
 
     A last line that a crash has cut is dropped. Raises `UserError` naming any other line that is
-    not a JSON object.
+    not a JSON object, and one of which `fault` says what is wrong.
     """
     path = Path(path)
     if not path.exists():
@@ -341,6 +343,8 @@ def read_json_lines(path: str | os.PathLike) -> list[dict]:
             raise UserError(
                 f"{path}, line {number}: not valid JSON ({error}); delete that line"
             ) from None
+        if reason := fault(record):
+            raise UserError(f"{path}, line {number}: {reason}; correct or delete that line")
         records.append(record)
     return records
 
