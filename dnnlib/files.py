@@ -253,6 +253,24 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
                 temporary.unlink(missing_ok=True)
 
 
+def check_target(target: str | os.PathLike, ours: Rule, *, folder: bool = False) -> None:
+    """Raise `UserError` before long work where `atomic_path` could not write its result.
+
+    The folder of the target, or the nearest one above that exists, gets a nameless file for a
+    moment: rights alone do not tell, such as for root on a read-only disk.
+    """
+    target = Path(os.path.realpath(target))
+    refuse_foreign(target, ours)
+    if target.is_dir() and not folder:
+        raise UserError(f"{target} is a folder, but a file belongs there; name another place")
+    with writing(target):
+        place = target.parent
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+
+
 def _replace_folder(temporary: Path, target: Path, prefix: str) -> None:
     """Replace the folder `target` by `temporary`.
 

@@ -190,14 +190,20 @@ class Output:
     """
 
     def __init__(self, out: str | None) -> None:
-        from dnnlib.files import make_folder
+        from dnnlib.files import check_target, make_folder, writing
         from dnnlib.ownership import json_lines_with, refuse_foreign
+
+        ours = json_lines_with("metric", "value")
 
         self.out = out
         self.refused: dict[str, list[str]] = {}  # names of evaluations by message
         self._limits: dict[str, int] = {}  # tokens that are read, by caption that is too long
-        if out:
-            refuse_foreign(out, json_lines_with("metric", "value"))
+        if out and Path(out).exists():
+            refuse_foreign(out, ours)
+            with writing(out), open(out, "ab"):
+                pass
+        elif out:
+            check_target(out, ours)
             make_folder(Path(out).parent)
 
     def refuse(self, evaluation: Evaluation, error: UserError) -> None:
