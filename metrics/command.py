@@ -182,6 +182,16 @@ def served_defaults(evaluations: list[Evaluation], sources: Sources) -> list[Eva
     return kept
 
 
+def folder_defaults(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """The default evaluations that a folder of pictures can have: no network draws for them."""
+    from torch_utils.distributed import is_main
+
+    others = [one.name for one in evaluations if one.measure.detector is None]
+    if others and is_main():
+        print(f"Left out {', '.join(others)}: they need --network", file=sys.stderr)
+    return [one for one in evaluations if one.name not in others]
+
+
 class Output:
     """What rank 0 prints: records on stdout, refusals and cut captions on stderr.
 

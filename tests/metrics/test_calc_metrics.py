@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import calc_metrics
 import train
+from metrics.command import DEFAULT_METRICS, folder_defaults, named_evaluations
 from metrics.evaluations import EVALUATIONS
 from networks.snapshot import Snapshot
 from tests.commands.forked import start_ranks
@@ -176,3 +177,9 @@ def test_compare_refuses_bad_records_and_evaluations_without_a_score(tmp_path, l
 def test_a_pipe_in_a_name_stays_in_its_cell(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"metric": "kid_lite2", "value": 1}\n')
     assert "| a\\|b | 1 |" in run("compare", f"a|b={tmp_path / 'a.jsonl'}").stdout
+
+
+def test_defaults_of_a_folder_need_no_network(capsys):
+    chosen = folder_defaults(named_evaluations(DEFAULT_METRICS))
+    assert [one.name for one in chosen] == DEFAULT_METRICS.split(",")[:4]
+    assert capsys.readouterr().err == "Left out scale_x2, tile_exact: they need --network\n"
