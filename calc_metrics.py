@@ -22,6 +22,7 @@ from metrics.command import (
     check_files,
     chosen_device,
     computing,
+    folder_defaults,
     labels_of_data,
     local_weights,
     named_evaluations,
@@ -123,7 +124,8 @@ def calc(
 
     If an evaluation cannot be computed, stderr says what is missing, the other evaluations are
     computed, and the exit code is 1. With --network and without --metrics, the evaluations that
-    --data does not suffice for are left out, and stderr names them.
+    --data does not suffice for are left out, and stderr names them. With --images, those that a
+    network must draw for are.
 
     \b
     Examples:
@@ -144,8 +146,10 @@ def calc(
 
     # Score each block of captions and latents.
     with computing(torch_device, batch_gpu) as compute:
-        if network and _is_default("metrics"):
-            evaluations = served_defaults(evaluations, sources)
+        if _is_default("metrics"):
+            evaluations = (
+                served_defaults(evaluations, sources) if network else folder_defaults(evaluations)
+            )
         common: dict[str, Any] = {
             "num": num,
             "truncation": trunc,

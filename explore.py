@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+from click.core import ParameterSource
 
 from dnnlib.console import report_user_errors
 from dnnlib.device_options import device_option, ops_option
+from dnnlib.errors import UserError
 from dnnlib.version import VERSION
 from networks.shipped_networks import NETWORK_HELP
 
@@ -49,6 +53,10 @@ def main(network: str | None, runs: str, host: str, port: int, device: str, ops:
       python explore.py --network runs/demo
       ssh -L 8000:localhost:8000 SERVER    then open http://localhost:8000 here
     """
+    is_default = click.get_current_context().get_parameter_source("runs") is ParameterSource.DEFAULT
+    if not is_default and not Path(runs).is_dir():
+        raise UserError(f"--runs {runs}: is no folder; name an existing one, or leave --runs out")
+
     from explorer.serving import serve
 
     serve(network, runs, host, port, device, ops)

@@ -131,8 +131,7 @@ def _export_page(
     check: bool,
 ) -> None:
     """The folder of `explorer.static_page`."""
-    from dnnlib.files import atomic_path
-    from dnnlib.ownership import refuse_foreign
+    from dnnlib.files import atomic_path, check_target
     from explorer.static_page import StaticPage, can_read_text, page_fault
     from explorer.web_runtime import require_archive
     from networks import export_formats as formats
@@ -143,7 +142,7 @@ def _export_page(
     # Refuse what cannot work before anything is computed.
     use_one_thread()
     formats.require("html", check=check)
-    refuse_foreign(target, page_fault)
+    check_target(target, page_fault, folder=True)
     snapshot = Snapshot.from_pretrained(network)
     exportable(snapshot.generator)
     reads_text = snapshot.generator.reads_text
@@ -169,8 +168,7 @@ def _export_graph(
     network: str, format_: Format, out: str, prompt_length: int, prompt: str | None, check: bool
 ) -> None:
     """One file, and the inputs of a prompt where one is given."""
-    from dnnlib.files import atomic_path
-    from dnnlib.ownership import refuse_foreign
+    from dnnlib.files import atomic_path, check_target
     from networks import export_formats as formats
     from networks.exported import ExportedNetwork
     from networks.snapshot import Snapshot
@@ -183,11 +181,11 @@ def _export_graph(
     if target.suffix == ".npz":
         raise UserError(f"--out {out}: .npz is the ending of the inputs; take .onnx or .pt2")
     ours = formats.exported_fault(format_)
-    refuse_foreign(target, ours)
+    check_target(target, ours)
     snapshot = Snapshot.from_pretrained(network)
     exported = ExportedNetwork(snapshot.generator)
     if prompt is not None:
-        refuse_foreign(features, formats.features_fault)
+        check_target(features, formats.features_fault)
         inputs = _inputs(snapshot, exported, prompt, prompt_length, network)
 
     # Trace, write, and check the file before it takes its name.

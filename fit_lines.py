@@ -72,16 +72,16 @@ def main(
     """
     sizes = parse_thickness(thickness)
     from datasets.import_options import progress
-    from dnnlib.files import write_json
-    from dnnlib.ownership import json_with, refuse_foreign
+    from dnnlib.files import check_target, write_json
+    from dnnlib.ownership import json_with
     from networks.line_fitting import fit_lines, low_rank
     from torch_utils.local_ranks import use_one_thread
     from torch_utils.pictures import png_with
 
     use_one_thread()
     record, strip = Path(outdir, "fit_lines.json"), Path(outdir, "fit_lines.png")
-    refuse_foreign(record, json_with(*RECORD_KEYS))
-    refuse_foreign(strip, png_with(STRIP_MARK))
+    check_target(record, json_with(*RECORD_KEYS))
+    check_target(strip, png_with(STRIP_MARK))
     target = read_picture(picture, side)
     fits = []
     with progress(range(len(sizes) * steps), "Fitting") as bar:

@@ -71,7 +71,7 @@ def main(
       python generate.py --network runs/demo --codes cat.safetensors --size 512
     """
     from datasets.import_options import progress
-    from dnnlib.ownership import refuse_foreign
+    from dnnlib.files import check_target
     from networks.codes_file import codes_fault, save_codes
     from networks.projection import best, project, psnr, start
     from networks.snapshot import Snapshot
@@ -81,7 +81,7 @@ def main(
     # Check everything that the user gave.
     torch_device = resolve_device(device)
     use_one_thread()
-    refuse_foreign(out, codes_fault)
+    check_target(out, codes_fault)
     snapshot = Snapshot.from_pretrained(network)
     image = read_target(target, snapshot.resolution).to(torch_device)
     text = _text(snapshot, prompt, network, torch_device)

@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +253,24 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
                 temporary.unlink(missing_ok=True)
 
 
+def check_target(target: str | os.PathLike, ours: Rule, *, folder: bool = False) -> None:
+    """Raise `UserError` before long work where `atomic_path` could not write its result.
+
+    The folder of the target, or the nearest one above that exists, gets a nameless file for a
+    moment: rights alone do not tell, such as for root on a read-only disk.
+    """
+    target = Path(os.path.realpath(target))
+    refuse_foreign(target, ours)
+    if target.is_dir() and not folder:
+        raise UserError(f"{target} is a folder, but a file belongs there; name another place")
+    with writing(target):
+        place = target.parent
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+
+
 def _replace_folder(temporary: Path, target: Path, prefix: str) -> None:
     """Replace the folder `target` by `temporary`.
 
@@ -317,11 +335,13 @@ def append_json_line(path: str | os.PathLike, record: dict) -> None:
         file.write(line)
 
 
-def read_json_lines(path: str | os.PathLike) -> list[dict]:
+def read_json_lines(
+    path: str | os.PathLike, fault: Callable[[dict], str | None] = lambda record: None
+) -> list[dict]:
     """All whole records of a `.jsonl` file; [] if the file does not exist.
 
     A last line that a crash has cut is dropped. Raises `UserError` naming any other line that is
-    not a JSON object.
+    not a JSON object, and one of which `fault` says what is wrong.
     """
     path = Path(path)
     if not path.exists():
@@ -341,6 +361,8 @@ def read_json_lines(path: str | os.PathLike) -> list[dict]:
             raise UserError(
                 f"{path}, line {number}: not valid JSON ({error}); delete that line"
             ) from None
+        if reason := fault(record):
+            raise UserError(f"{path}, line {number}: {reason}; correct or delete that line")
         records.append(record)
     return records
 

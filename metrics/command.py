@@ -131,7 +131,16 @@ def named_sources(
 
 
 def weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
-    """Local files by the name of the detector, from words such as "inception=weights.pth"."""
+    """Local files by the name of the detector, from words such as "inception=weights.pth".
+
+    Raises `UserError` for a name under which no evaluation reads a file, and a missing file.
+    """
+    from dnnlib.config_codec import nearest
+    from metrics.evaluations import EVALUATIONS
+
+    families = ("alexnet", "inception", "dinov2", "open_clip")
+    detectors = {evaluation.measure.detector or "" for evaluation in EVALUATIONS.values()}
+    known = sorted({*families, *(name for name in detectors if name.startswith(families))})
     files = {}
     for pair in pairs:
         name, separator, path = pair.rpartition("=")
@@ -139,6 +148,8 @@ def weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
             raise UserError(
                 f"--weights {pair}: expected NAME=FILE, for example inception=weights.pth"
             )
+        if name not in known:
+            raise UserError(f"--weights {pair}: no evaluation reads {name}; {nearest(name, known)}")
         if not Path(path).is_file():
             raise UserError(f"--weights {pair}: no such file {path}")
         files[name] = Path(path)
@@ -171,6 +182,16 @@ def served_defaults(evaluations: list[Evaluation], sources: Sources) -> list[Eva
     return kept
 
 
+def folder_defaults(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """The default evaluations that a folder of pictures can have: no network draws for them."""
+    from torch_utils.distributed import is_main
+
+    others = [one.name for one in evaluations if one.measure.detector is None]
+    if others and is_main():
+        print(f"Left out {', '.join(others)}: they need --network", file=sys.stderr)
+    return [one for one in evaluations if one.name not in others]
+
+
 class Output:
     """What rank 0 prints: records on stdout, refusals and cut captions on stderr.
 
@@ -179,14 +200,20 @@ class Output:
     """
 
     def __init__(self, out: str | None) -> None:
-        from dnnlib.files import make_folder
+        from dnnlib.files import check_target, make_folder, writing
         from dnnlib.ownership import json_lines_with, refuse_foreign
+
+        ours = json_lines_with("metric", "value")
 
         self.out = out
         self.refused: dict[str, list[str]] = {}  # names of evaluations by message
         self._limits: dict[str, int] = {}  # tokens that are read, by caption that is too long
-        if out:
-            refuse_foreign(out, json_lines_with("metric", "value"))
+        if out and Path(out).exists():
+            refuse_foreign(out, ours)
+            with writing(out), open(out, "ab"):
+                pass
+        elif out:
+            check_target(out, ours)
             make_folder(Path(out).parent)
 
     def refuse(self, evaluation: Evaluation, error: UserError) -> None:

@@ -38,7 +38,8 @@ Table = dict[str, dict[str, Cell]]
 def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """Records by label, of a .jsonl file or of all .jsonl files in a run folder, oldest file first.
 
-    NAME=PATH gives another label. Raises `UserError` for paths without records.
+    NAME=PATH gives another label. Raises `UserError` for paths without records, and for records
+    with a value of a wrong type.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
     for text in paths:
@@ -52,7 +53,7 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         records = [
             record
             for file in files
-            for record in read_json_lines(file)
+            for record in read_json_lines(file, _fault)
             if "metric" in record and "value" in record
         ]
         if not records:
@@ -61,12 +62,44 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     return runs
 
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    "metric": (str,),
+    "value": (int, float, type(None)),
+    "num_generated": (int,),
+    "seed": (int, type(None)),
+    "versions": (dict,),
+    "overrides": (dict,),
+    "protocol": (dict,),
+    "dataset": (dict, type(None)),
+    "reference_file": (dict, type(None)),
+    "data_large": (dict, type(None)),
+}
+
+
+def _fault(record: dict[str, Any]) -> str | None:
+    """The first field of a score whose value has a wrong type, or None."""
+    if "metric" not in record or "value" not in record:
+        return None
+    for name, kinds in _TYPES.items():
+        value = record.get(name)
+        if name in record and (isinstance(value, bool) or not isinstance(value, kinds)):
+            return f"field {name!r} cannot be {repr(value)[:40]}"
+    return None
+
+
 def tabulate(runs: Mapping[str, Sequence[dict[str, Any]]], metrics: Sequence[str] = ()) -> Table:
     """Cells by label and evaluation.
 
     Of several records of one seed block, the one with the most generated pictures counts, and the
-    last of several with as many.
+    last of several with as many. Raises `UserError` if no run has a score of one of `metrics`, or
+    any score.
     """
+    scores = [r["metric"] for records in runs.values() for r in records if r["value"] is not None]
+    held = ", ".join(dict.fromkeys(scores)) or "no score"
+    missing = [name for name in metrics if name not in scores]
+    if missing or not scores:
+        what = f"--metrics {', '.join(missing)}: " if missing else ""
+        raise UserError(f"{what}{', '.join(runs)} hold {held}; name one of these, or run calc")
     table: Table = {}
     for label, records in runs.items():
         blocks: dict[str, dict[Any, dict[str, Any]]] = {}
@@ -125,7 +158,7 @@ def markdown(table: Table) -> str:
             )
             mark = marks.get((label, metric), "")
             cells.append((f"**{text}**" if label in best[metric] else text) + blocks + mark)
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        lines.append(" | ".join(["| " + label.replace("|", r"\|"), *cells]) + " |")
     for number, note in enumerate(notes.values(), start=1):
         lines += ["", f"[{number}] {note}"]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from dnnlib.console import progress_bar, report_user_errors
 from dnnlib.device_options import device_option, ops_option
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from networks.snapshot import Snapshot
 
 KINDS = ["zoom", "pan", "rotate", "latent", "prompt"]
+MOVED = {"zoom": ("center", "octaves"), "pan": ("shift",), "rotate": ("center",)}  # by options
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -110,6 +112,7 @@ def video(
       python generate.py video --network runs/demo --kind zoom --prompt "a red apple" --out zoom.mp4
     """
     check_texts(options)
+    check_moves(options["kind"])
     seeds = seeds_of(options)
 
     from networks.coordinates import View, check_picture_size, parse_size, parse_window
@@ -168,6 +171,14 @@ def check_texts(options: dict[str, Any]) -> None:
         raise UserError("--kind prompt: needs two prompts, --from TEXT and --to TEXT")
 
 
+def check_moves(kind: str) -> None:
+    """Raises `UserError` for an option of movement that was given and that this kind ignores."""
+    source = click.get_current_context().get_parameter_source
+    for name in ("center", "octaves", "shift"):
+        if name not in MOVED.get(kind, ()) and source(name) is not ParameterSource.DEFAULT:
+            raise UserError(f"--{name} has no effect on --kind {kind}; leave it out")
+
+
 def seeds_of(options: dict[str, Any]) -> list[int]:
     """The seeds of the command line. Raises `UserError` where the kind takes one and more came."""
     latent = options["kind"] == "latent"
@@ -204,8 +215,7 @@ def facts_of(options: dict[str, Any], seeds: list[int]) -> dict[str, str]:
     for name, key in (("prompt", "prompt"), ("first", "from"), ("last", "to")):
         if options[name] is not None:
             facts[key] = options[name]
-    moved = {"zoom": ("center", "octaves"), "pan": ("shift",), "rotate": ("center",)}
-    return facts | {name: str(options[name]) for name in moved.get(options["kind"], ())}
+    return facts | {name: str(options[name]) for name in MOVED.get(options["kind"], ())}
 
 
 def codes_of_frames(

@@ -18,7 +18,8 @@ from dnnlib.errors import UserError
 from dnnlib.names import listing
 from dnnlib.ownership import refuse_foreign
 from networks.interfaces import Generator
-from networks.snapshot import SNAPSHOT_PREFIX, Snapshot, find_snapshot, snapshot_fault
+from networks.model_card import CardFields, model_card
+from networks.snapshot import SNAPSHOT_PREFIX, Snapshot, find_snapshot, read_config, snapshot_fault
 from training.averages_file import Header, averages_of, read_averages, read_header
 from training.power_profiles import Profiles, Reconstruction, nearest_reachable, reconstruct
 
@@ -36,6 +37,18 @@ class Stored(NamedTuple):
     images: int
     places: list[tuple[Path, int]]
     profiles: Profiles
+
+
+def unedited_fault(folder: Path) -> str | None:
+    """Ownership rule (`dnnlib.ownership`) of a snapshot whose model card nobody has edited."""
+    fault, card = snapshot_fault(folder), folder / "README.md"
+    if fault or not card.exists():
+        return fault
+    snapshot = Snapshot.from_pretrained(folder)
+    config = read_config(folder / "config.json")
+    text = model_card(config, snapshot.generator, snapshot.sha256, CardFields())
+    same = card.read_bytes() == text.encode()
+    return None if same else "has a README.md that this version did not write so"
 
 
 def write_reconstructions(
@@ -57,7 +70,7 @@ def write_reconstructions(
             "--std: two lengths are equal when rounded to four decimals; leave one of them out"
         )
     for target in targets.values():
-        refuse_foreign(target, snapshot_fault)
+        refuse_foreign(target, unedited_fault)
     reconstructions = {length: _checked_reconstruction(stored, length) for length in targets}
     base = _base(run_dir, stored.kimg)
     snapshot = Snapshot.from_pretrained(base)

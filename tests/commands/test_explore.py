@@ -63,6 +63,7 @@ def test_mistakes_are_one_line(network, tmp_path, monkeypatch):
         return line
 
     assert f"--runs {tmp_path}: holds no network-snapshot-* folder" in refused("--runs", tmp_path)
+    assert "none: is no folder" in refused("--runs", tmp_path / "none")
     assert "does not exist" in refused("--network", tmp_path / "none", "--runs", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -89,5 +89,7 @@ def test_bad_input_is_one_line(picture, tmp_path):
         return error
 
     assert "nothing.png" in refused("--picture", tmp_path / "nothing.png", "--outdir", tmp_path)
+    before = "fit_lines.json: cannot be written"  # before the picture is read
+    assert before in refused("--picture", tmp_path / "nothing.png", "--outdir", picture)
     (tmp_path / "fit_lines.json").write_text("a letter")
     assert "is no JSON file with" in refused("--picture", picture, "--outdir", tmp_path)

@@ -82,6 +82,13 @@ CAT = ("--prompt", "a cat")
         ("zoom", (*CAT, "--window", "0,0,0,1"), "x0 < x1"),
         ("latent", (*CAT, "--window", "0,0,1e-9,1"), "in float32 cannot tell apart"),
         ("zoom", (*CAT, "--size", "0x5"), "0x5"),
+        (
+            "prompt",
+            ("--from", "a", "--to", "b", "--octaves", 3),
+            "--octaves has no effect on --kind",
+        ),
+        ("rotate", (*CAT, "--shift", "1,0"), "--shift has no effect on --kind rotate"),
+        ("pan", (*CAT, "--center", "0,0"), "--center has no effect on --kind pan"),
         ("zoom", (*CAT, "--size", "25x16"), "H.264 takes even sides only; use --size 26x16"),
         ("zoom", (*CAT, "--size", "70000x2"), "at most 65536"),
         ("zoom", (*CAT, "--trunc", "nan"), "--trunc nan: expected a number"),

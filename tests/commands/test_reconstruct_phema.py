@@ -8,8 +8,10 @@ import shutil
 import pytest
 import torch
 
+from networks.generators import preset
 from networks.snapshot import Snapshot
 from tests.commands.forked import run_command, succeed
+from training.reconstruction import unedited_fault
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,16 @@ def test_a_run_gives_snapshots_of_other_lengths(run, openmoji32, tmp_path):
         2,
     )
     assert json.loads(done.stdout)["value"] < 1e-5
+
+
+def test_an_edited_model_card_is_kept(tmp_path):
+    Snapshot(preset("creps-tiny").build().eval(), "hashed", 16, {"kimg": 1.5}).save_pretrained(
+        tmp_path / "s"
+    )
+    assert unedited_fault(tmp_path / "s") is None
+    with open(tmp_path / "s" / "README.md", "a") as card:
+        card.write("My line\n")
+    assert "README.md" in str(unedited_fault(tmp_path / "s"))
 
 
 def error_of(*arguments):

@@ -15,6 +15,7 @@ from dnnlib.files import (
     append_json_line,
     atomic_path,
     cache_folder,
+    check_target,
     locked,
     make_folder,
     read_json,
@@ -177,6 +178,22 @@ def test_what_this_process_is_writing_is_no_leftover(tmp_path):
         assert busy.is_dir() and not earlier.exists()
         write_json(busy / "b.json", {}, ours=never)
     assert (tmp_path / "folder/b.json").is_file()
+
+
+def test_a_target_is_checked_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    check_target(tmp_path / "new" / "deep" / "a.txt", never)
+    check_target(tmp_path / "folder", never, folder=True)
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "folder"}
+    for target, words in (
+        ("/proc/none/a.txt", "/proc/none/a.txt: cannot be written"),
+        (tmp_path / "file" / "a.txt", "a.txt: cannot be written"),
+        (tmp_path / "folder", "is a folder, but a file belongs there"),
+        (tmp_path / "file", "exists already"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_target(target, never)
 
 
 def test_the_cache_moves_where_one_can_write(tmp_path, capsys):

@@ -250,6 +250,10 @@ def test_larger_real_pictures(network, archive, write_pictures, tmp_path, openmo
         ),
         (["--images", "{made}", "--ref", "none"], "none does not exist"),
         (["--images", "{made}", "--ref", "{real}", "--weights", "inception"], "expected NAME=FILE"),
+        (
+            ["--images", "{made}", "--ref", "{real}", "--weights", "inceptoin={text}"],
+            "no evaluation reads inceptoin; did you mean 'inception'",
+        ),
         (["--images", "{made}", "--ref", "{real}", "--seed", "2-1"], "expected numbers and ranges"),
         (
             ["--images", "{made}", "--ref", "{real}", "--seed", "0-2"],

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 import calc_metrics
 import train
+from metrics.command import DEFAULT_METRICS, folder_defaults, named_evaluations
 from metrics.evaluations import EVALUATIONS
 from networks.snapshot import Snapshot
 from tests.commands.forked import start_ranks
-from tests.metrics.calc import calc
+from tests.metrics.calc import calc, run
 
 ROOT = Path(calc_metrics.__file__).parent
 
@@ -153,3 +154,32 @@ def test_torchrun_takes_no_flag_for_its_own(command):
     } - {"--num"}
     assert "--num-images" in ours or command is train.main
     assert not [option for option in ours if any(other.startswith(option) for other in theirs)]
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ('{"metric": "kid_lite2", "value": "x"}', "line 2: field 'value' cannot be 'x'"),
+        ('{"metric": ["kid_lite2"], "value": 1}', "line 2: field 'metric' cannot be ['kid_lite2']"),
+        ('{"metric": "kid_lite2", "value": 1, "seed": []}', "line 2: field 'seed' cannot be []"),
+        ('{"metric": "kid_lite2", "value": 2}', "--metrics fid10k: a hold kid_lite2; name one"),
+    ],
+)
+def test_compare_refuses_bad_records_and_evaluations_without_a_score(tmp_path, line, words):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"metric": "kid_lite2", "value": 1}\n' + line + "\n")
+    done = run("compare", file, "--metrics", "fid10k")
+    assert done.exit_code == 1 and words in done.stderr and done.stdout == ""
+    (error,) = done.stderr.splitlines()
+    assert str(file) in error or "fid10k" in words
+
+
+def test_a_pipe_in_a_name_stays_in_its_cell(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"metric": "kid_lite2", "value": 1}\n')
+    assert "| a\\|b | 1 |" in run("compare", f"a|b={tmp_path / 'a.jsonl'}").stdout
+
+
+def test_defaults_of_a_folder_need_no_network(capsys):
+    chosen = folder_defaults(named_evaluations(DEFAULT_METRICS))
+    assert [one.name for one in chosen] == DEFAULT_METRICS.split(",")[:4]
+    assert capsys.readouterr().err == "Left out scale_x2, tile_exact: they need --network\n"

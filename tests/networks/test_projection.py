@@ -146,6 +146,9 @@ def test_bad_input_is_one_line(network, target, tmp_path):
     (tmp_path / "letter.safetensors").write_text("a letter")
     foreign = ("--network", network, "--target", target, "--out", tmp_path / "letter.safetensors")
     assert "is no file of codes that project.py wrote" in refused(project, *foreign)
+    (tmp_path / "empty").mkdir()
+    no_picture = ("--target", tmp_path / "nothing.png")  # it would be read after the check
+    assert "empty is a folder" in refused(project, *line, *no_picture, "--out", tmp_path / "empty")
 
     invoke(project, *line, "--target", target)
     other = tmp_path / "other"
