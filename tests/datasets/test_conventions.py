@@ -119,6 +119,22 @@ def test_captions_from_takes_another_form(tmp_path):
         read(tmp_path, origin="NAME.txt", none=True)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--caption-template", "a photo of a {}"),
+        ("--caption-column", "text"),
+        ("--captions-from", "NAME.txt"),
+    ],
+)
+def test_options_of_captions_that_exclude_each_other_are_one_line(tmp_path, option, value):
+    source = pictures(tmp_path / "in", "1.png")
+    dest = ["--dest", tmp_path / "x.zip", "--resolution", 8]
+    result = run("folder", "--source", source, *dest, "--no-captions", option, value)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ") and f"{option} and --no-captions" in result.stderr
+
+
 # no captions, and class folders
 
 
