@@ -32,6 +32,7 @@ FORMAT = 1
 INDEX = "dataset.json"
 NATIVE = "native"  # `resolution` of a data set whose pictures keep their sizes
 SPLITS = ("train", "test")
+_OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _REMEDY = "make it again with dataset_tool.py"
 # (size, CRC-32) of files in plain folders, by path, inode, size and times.
 _CHECKSUMS: dict[tuple[str, int, int, int, int], tuple[int, int]] = {}
@@ -338,9 +339,15 @@ def check_dest(dest: Path) -> None:
 def check_ending(dest: Path) -> bool:
     """Whether `dest` names a folder (True) or a zip (False).
 
-    Raises `UserError` if a folder exists under a name with .zip, or a file under one without.
+    Raises `UserError` if a folder exists under a name with .zip, or a file under one without, and
+    for the ending of another archive: train.py would take a folder of that name for one.
     """
     as_folder = dest.suffix.lower() != ".zip"
+    if dest.suffix.lower() in _OTHER_ARCHIVES:
+        raise UserError(
+            f"--dest {dest}: {dest.suffix} archives are not written; name a .zip file or a folder "
+            "without this ending"
+        )
     if dest.exists() and as_folder != dest.is_dir():
         problem = (
             "file without the ending .zip; name a .zip file or a folder"

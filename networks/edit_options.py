@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.errors import UserError
+from dnnlib.number_options import FiniteFloat
 from dnnlib.prompts import fitting_prompts, read_prompts
 from dnnlib.seeds import parse_seeds
 
@@ -51,7 +52,7 @@ _OPTIONS = (
     ),
     click.option(
         "--blend",
-        type=(str, click.IntRange(min=0), click.FloatRange(0, 1)),
+        type=(str, click.IntRange(min=0), FiniteFloat(0, 1)),
         metavar="TEXT SEED W",
         help="Draw each picture at W (0 to 1) on the straight line from its codes to those of this "
         "prompt and seed. The text of a network without text is ''.",
