@@ -102,7 +102,7 @@ class Archive:
         if self.native:
             raise UserError(
                 f"{self.path}: the pictures have different sizes; train on patches of them "
-                "(train.py --patch 64), or make a data set of one size (dataset_tool.py folder "
+                "(train.py --patch PX), or make a data set of one size (dataset_tool.py folder "
                 "--transform center-crop)"
             )
         width, height = self.metadata["resolution"]
@@ -170,8 +170,9 @@ class Archive:
         try:
             return ZipFiles(self.path)
         except PackedError as error:
+            reason = error.reason.removeprefix("not a whole zip archive: ")
             raise UserError(
-                f"{self.path} is not a whole zip archive ({error.reason}): "
+                f"{self.path} is not a whole zip archive ({reason}): "
                 "a cut copy or download? Make or copy it again"
             ) from None
 

@@ -59,7 +59,7 @@ _OPTIONS = (
     ),
     click.option(
         "--mix",
-        type=int,
+        type=click.IntRange(min=0),
         metavar="SEED",
         help="Take some style codes of each picture from this seed (style mixing).",
     ),

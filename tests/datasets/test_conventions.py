@@ -54,6 +54,7 @@ def test_caption_files_beside_pictures(tmp_path):
         ('["one"]', "cannot be read: none of the keys captions, caption, text, prompt is there"),
         ('{"caption": ', "cannot be read: it is not valid JSON"),
         ('{"caption": null}', "is empty"),
+        ('{"caption": 5}', "holds no text"),
     ],
 )
 def test_json_beside_pictures(tmp_path, content, captions):
