@@ -29,6 +29,7 @@ from datasets.import_options import (
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.names import printable
+from dnnlib.number_options import FiniteFloat
 from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _import_to(resolution: str, **options: Any) -> AbstractContextManager:
     metavar="SHARE",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(min=0, max=1, max_open=True),
+    type=FiniteFloat(min=0, max=1, max_open=True),
     help="Share of the pictures for the test split, by the hash of their names. It applies if "
     "neither the captions' file nor folders named train, test or validation give a split.",
 )

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(min=0),
     default=0,
     show_default=True,
     help="Seed of the random latents. The search starts at the mean of their codes.",
@@ -79,6 +79,8 @@ def main(
     from torch_utils.local_ranks import use_one_thread
 
     # Check everything that the user gave.
+    if prompt is not None and not prompt.strip():
+        raise UserError("--prompt: is empty; give a text such as 'a red apple', or leave it out")
     torch_device = resolve_device(device)
     use_one_thread()
     check_target(out, codes_fault)

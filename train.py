@@ -11,6 +11,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.number_options import FiniteFloat
 from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _names(text: str) -> tuple[str, ...]:
 )
 @click.option(
     "--kimg",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     help="Length of training in thousands of real images.",
 )
 @click.option(
@@ -69,7 +70,7 @@ def _names(text: str) -> tuple[str, ...]:
     type=click.IntRange(min=1),
     help="Most images in one forward pass of a rank; larger batches accumulate gradients.",
 )
-@click.option("--gamma", type=click.FloatRange(min=0), help="Weight of the R1 penalty.")
+@click.option("--gamma", type=FiniteFloat(min=0), help="Weight of the R1 penalty.")
 @click.option("--seed", type=int, help="Seed of all random numbers.")
 @click.option(
     "--cond",
@@ -98,13 +99,13 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option(
     "--mirror", type=bool, metavar="BOOL", help="Also train on horizontally flipped pictures."
 )
-@click.option("--tick", type=click.FloatRange(min=0, min_open=True), help="kimg between log lines.")
+@click.option("--tick", type=FiniteFloat(min=0, min_open=True), help="kimg between log lines.")
 @click.option(
     "--snap", type=click.IntRange(min=1), help="Ticks between snapshots, checkpoints and metrics."
 )
 @click.option(
     "--checkpoint-minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     help="Longest time between two checkpoints, in minutes. They are written at the end of a tick, "
     "so a killed run loses at most this time plus one tick.",
 )

@@ -30,6 +30,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import write_json
+from dnnlib.number_options import FiniteFloat
 from dnnlib.ownership import refuse_foreign
 from metrics.pictures.image_sets import image_set
 from networks.coordinates import View
@@ -163,7 +164,7 @@ def spread_of(boxes: list[np.ndarray] | np.ndarray) -> dict:
     "--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR", help="Prompts."
 )
 @click.option("--num-images", "num", type=click.IntRange(50), default=600, show_default=True)
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.15, show_default=True)
+@click.option("--threshold", type=FiniteFloat(0, 1), default=0.15, show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE")
 @report_user_errors
 def main(network: str, data: Path, num: int, threshold: float, path: Path | None) -> None:

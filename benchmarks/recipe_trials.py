@@ -38,6 +38,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import locked, make_folder, write_json, write_text
+from dnnlib.number_options import FiniteFloat
 from dnnlib.ownership import refuse_foreign, starting_with
 from dnnlib.seeds import parse_seeds
 from metrics.evaluations import evaluations_named, served
@@ -158,7 +159,7 @@ def page(rows: Rows, metrics: Sequence[str], problems: Sequence[str]) -> str:
     "minutes",
     required=True,
     metavar="N",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     help="Processor time of each run.",
 )
 @click.option(

@@ -42,6 +42,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
 from dnnlib.files import read_json, write_json
+from dnnlib.number_options import FiniteFloat
 from dnnlib.ownership import refuse_foreign
 from networks.text_encoders import load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
@@ -292,7 +293,7 @@ def turn(pipes: dict[str, Connection], way: str, seconds: float) -> tuple[float,
               help="Of benchmarks.training_step, in benchmarks/results.")  # fmt: skip
 @click.option(
     "--step-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     help="Seconds of a step without sums, in place of --record.",
 )
 @click.option("--gpus", default="8,16,64,128,512", show_default=True, metavar="N,N")

@@ -32,6 +32,7 @@ FORMAT = 1
 INDEX = "dataset.json"
 NATIVE = "native"  # `resolution` of a data set whose pictures keep their sizes
 SPLITS = ("train", "test")
+_OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _REMEDY = "make it again with dataset_tool.py"
 # (size, CRC-32) of files in plain folders, by path, inode, size and times.
 _CHECKSUMS: dict[tuple[str, int, int, int, int], tuple[int, int]] = {}
@@ -101,7 +102,7 @@ class Archive:
         if self.native:
             raise UserError(
                 f"{self.path}: the pictures have different sizes; train on patches of them "
-                "(train.py --patch 64), or make a data set of one size (dataset_tool.py folder "
+                "(train.py --patch PX), or make a data set of one size (dataset_tool.py folder "
                 "--transform center-crop)"
             )
         width, height = self.metadata["resolution"]
@@ -169,8 +170,9 @@ class Archive:
         try:
             return ZipFiles(self.path)
         except PackedError as error:
+            reason = error.reason.removeprefix("not a whole zip archive: ")
             raise UserError(
-                f"{self.path} is not a whole zip archive ({error.reason}): "
+                f"{self.path} is not a whole zip archive ({reason}): "
                 "a cut copy or download? Make or copy it again"
             ) from None
 
@@ -338,9 +340,15 @@ def check_dest(dest: Path) -> None:
 def check_ending(dest: Path) -> bool:
     """Whether `dest` names a folder (True) or a zip (False).
 
-    Raises `UserError` if a folder exists under a name with .zip, or a file under one without.
+    Raises `UserError` if a folder exists under a name with .zip, or a file under one without, and
+    for the ending of another archive: train.py would take a folder of that name for one.
     """
     as_folder = dest.suffix.lower() != ".zip"
+    if dest.suffix.lower() in _OTHER_ARCHIVES:
+        raise UserError(
+            f"--dest {dest}: {dest.suffix} archives are not written; name a .zip file or a folder "
+            "without this ending"
+        )
     if dest.exists() and as_folder != dest.is_dir():
         problem = (
             "file without the ending .zip; name a .zip file or a folder"

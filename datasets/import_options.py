@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnnlib.console import report_user_errors
 from dnnlib.cores import num_cores
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def caption_options(command: Callable) -> Callable:
         "{}, all pictures get the same caption.",
     )
     @NO_CAPTIONS
+    @report_user_errors
     @functools.wraps(command)
     def with_captions(
         captions_from: str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 
 from dnnlib.errors import UserError
@@ -23,3 +24,9 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     if sum(map(len, ranges)) > MAX_SEEDS:
         raise UserError(f"{option} {text}: at most {MAX_SEEDS} seeds a run")
     return [seed for one in ranges for seed in one]
+
+
+def check_seed(seed: object) -> None:
+    """Raises `UserError` unless `seed` is a whole number from 0."""
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise UserError(f"seed: must be a whole number from 0, got {seed!r}")

@@ -15,6 +15,7 @@ import click
 
 from dnnlib.errors import UserError
 from dnnlib.files import file_fact
+from dnnlib.number_options import FiniteFloat
 from dnnlib.prompts import fitting_prompts, read_prompts
 from dnnlib.seeds import parse_seeds
 
@@ -52,14 +53,14 @@ _OPTIONS = (
     ),
     click.option(
         "--blend",
-        type=(str, click.IntRange(min=0), click.FloatRange(0, 1)),
+        type=(str, click.IntRange(min=0), FiniteFloat(0, 1)),
         metavar="TEXT SEED W",
         help="Draw each picture at W (0 to 1) on the straight line from its codes to those of this "
         "prompt and seed. The text of a network without text is ''.",
     ),
     click.option(
         "--mix",
-        type=int,
+        type=click.IntRange(min=0),
         metavar="SEED",
         help="Take some style codes of each picture from this seed (style mixing).",
     ),

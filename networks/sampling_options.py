@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from dnnlib.number_options import FiniteFloat
+
 _OPTIONS = (
     click.option(
         "--trunc",
@@ -25,7 +27,7 @@ _OPTIONS = (
     ),
     click.option(
         "--text-noise",
-        type=click.FloatRange(min=0),
+        type=FiniteFloat(min=0),
         metavar="F",
         help="Noise on the sentence feature, relative to its length; more noise gives more varied "
         "pictures of a prompt.  [default: the network's value]",

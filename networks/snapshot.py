@@ -23,6 +23,7 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
 from dnnlib.names import numbered
 from dnnlib.ownership import json_with, whole_folder
+from dnnlib.seeds import check_seed
 from dnnlib.weight_files import load_tensors
 from networks import hub_snapshots
 from networks.coordinates import MAX_SIDE_PX, View, check_picture_size, parse_window
@@ -113,6 +114,7 @@ class Snapshot:
         """
         from PIL import Image
 
+        check_seed(seed)
         if bool(prompt) != self.generator.reads_text:
             raise UserError(
                 "prompt: the network was trained without text; leave it out"
@@ -298,11 +300,11 @@ def _load_generator(path: Path, options: dict[str, Any], weights: Path) -> Gener
         raise UserError(f"{path}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
 
     def damaged(reason: str) -> UserError:
-        return UserError(f"{weights} is not a safetensors file ({reason})")
+        return UserError(f"{weights} is not a safetensors file ({reason}); copy it again")
 
     with library_errors(damaged):
         tensors = load_tensors(weights)
-    config = from_dict(GENERATORS[kind], options, "generator")
+    config = from_dict(GENERATORS[kind], options, f"{path}: generator")
     _check_amounts(path, "generator", to_dict(config), len(tensors))
 
     def refusal(reason: str) -> UserError:

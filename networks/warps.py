@@ -250,7 +250,7 @@ def read_field(path: Path) -> Field:
 
     with library_errors(refusal), path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" or array.ndim != 3 or array.shape[2] != 2:
         shape = list(array.shape)
         raise UserError(
             f"warp {path}: expected floats of shape [H, W, 2], the displacement (dx, dy) of every "

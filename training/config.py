@@ -100,15 +100,12 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig:
-    """Adam (Kingma and Ba 2015); beta1 = 0 as in StyleGAN."""
+    """Adam (Kingma and Ba 2015); beta1 = 0 as in StyleGAN. `TrainConfig` checks the bounds."""
 
     lr: Positive = 0.002
     beta1: BelowOne = 0.0
     beta2: BelowOne = 0.99
     eps: Positive = 1e-8
-
-    def __post_init__(self) -> None:
-        check_bounds(self, "optimizer.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +225,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_bounds(self.optimizer_g, "optimizer_g.")
+        check_bounds(self.optimizer_d, "optimizer_d.")
         of_side = "patches.side" if self.patches.side else "resolution"
         _check(
             self.discriminator.resolution == self.judged_side,

@@ -247,14 +247,14 @@ class TrainingLoop:
     def _not_finite(self, error: NonFiniteError) -> Iterator[Batch]:
         """Stop the run, or return to the last checkpoint with new random streams (`nan_policy`).
 
-        Returns the batches from that checkpoint on. Raises `UserError` to stop the run; the last
-        checkpoint stays as it is.
+        Returns the batches after it. Raises `UserError` to stop; the checkpoint stays as it is.
         """
         progress = self.trainer.progress
         if self.config.nan_policy != "rollback" or progress.rollbacks >= 10:
+            other = "" if progress.rollbacks else " or rollback"
             raise UserError(
                 f"training stopped at {progress.images} images: {error}. The last checkpoint is "
-                "whole: resume with --nan-policy skip or rollback, or start another --outdir with "
+                f"whole: resume with --nan-policy skip{other}, or start another --outdir with "
                 "--init-from this run and a lower learning rate or a higher --gamma"
             ) from None
         rollbacks, failed_at = progress.rollbacks + 1, progress.images

@@ -50,7 +50,8 @@ def _reads(
         except UserError as error:
             yield Row(name, (), reason=f"caption file {shown} cannot be read: {error}")
             continue
-        yield Row(name, texts, reason=f"caption file {shown} is empty")
+        fault = "holds no text" if any(texts) else "is empty"
+        yield Row(name, texts, reason=f"caption file {shown} {fault}")
 
 
 def _from_lines(path: Path, report: Report) -> list[str]:

@@ -171,7 +171,7 @@ WRONG = {
             "--prompts",
             "x",
         ),
-        "is not a safetensors file",
+        "; copy it again",
     ),
     "unknown metric": (
         1,

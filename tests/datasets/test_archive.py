@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datasets.archive import Archive, Picture, write_archive
+from datasets.archive import Archive, Picture, check_dest, write_archive
 from datasets.verify import archive_faults
 from dnnlib.errors import UserError
 
@@ -144,7 +144,7 @@ def test_truncated_zip(tmp_path, keep):
     write_archive(path, pictures(), SIZE, {})
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(UserError, match="a.zip is not a whole zip archive"):
+    with pytest.raises(UserError, match=r"a.zip is not a whole zip archive \((?!not a)"):
         Archive(path)
 
 
@@ -225,3 +225,13 @@ def test_captions_of_some_pictures_alone_are_a_fault(tmp_path):
         Archive(tmp_path / "a.zip").entries()
     (found,) = archive_faults(tmp_path / "a.zip")
     assert re.search(fault, found)
+
+
+@pytest.mark.parametrize("name", ["set.tar", "set.TAR", "set.tar.gz", "set.7z"])
+def test_an_archive_of_another_kind_is_not_written(tmp_path, name):
+    with pytest.raises(UserError, match=f"--dest .*{name}: .* name a .zip file or a folder"):
+        check_dest(tmp_path / name)
+    with pytest.raises(UserError, match="name a .zip file or a folder"):
+        write_archive(tmp_path / name, pictures(), SIZE, {})
+    assert not list(tmp_path.iterdir())
+    check_dest(tmp_path / "set.v1.2")

@@ -54,6 +54,7 @@ def test_caption_files_beside_pictures(tmp_path):
         ('["one"]', "cannot be read: none of the keys captions, caption, text, prompt is there"),
         ('{"caption": ', "cannot be read: it is not valid JSON"),
         ('{"caption": null}', "is empty"),
+        ('{"caption": 5}', "holds no text"),
     ],
 )
 def test_json_beside_pictures(tmp_path, content, captions):
@@ -117,6 +118,22 @@ def test_captions_from_takes_another_form(tmp_path):
         read(tmp_path, origin="metadata.parquet")
     with pytest.raises(UserError, match="--captions-from and --no-captions exclude each other"):
         read(tmp_path, origin="NAME.txt", none=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--caption-template", "a photo of a {}"),
+        ("--caption-column", "text"),
+        ("--captions-from", "NAME.txt"),
+    ],
+)
+def test_options_of_captions_that_exclude_each_other_are_one_line(tmp_path, option, value):
+    source = pictures(tmp_path / "in", "1.png")
+    dest = ["--dest", tmp_path / "x.zip", "--resolution", 8]
+    result = run("folder", "--source", source, *dest, "--no-captions", option, value)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ") and f"{option} and --no-captions" in result.stderr
 
 
 # no captions, and class folders

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import pytest
 
+from configs import recipe
 from dnnlib.bounds import (
     AtLeastOne,
     BelowOne,
@@ -69,3 +70,9 @@ def test_the_codec_reads_the_type_below_the_bound():
         override(Config(), ["steps=1.5"])
     with pytest.raises(UserError, match="part.steps: must be at least 1, got 0"):
         override(Config(), ["steps=0"])
+
+
+@pytest.mark.parametrize("player", ["g", "d"])
+def test_a_bad_rate_names_its_optimizer(player):
+    with pytest.raises(UserError, match=f"^optimizer_{player}.lr: must be positive, got -1.0$"):
+        override(recipe("debug"), [f"optimizer_{player}.lr=-1"])

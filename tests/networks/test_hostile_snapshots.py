@@ -40,6 +40,7 @@ def edited(network, tmp_path):
         (lambda c: c.update(resolution=10**12), "'resolution' must be from 1 to 65536 pixels"),
         (lambda c: c.update(text_encoder_id=["x"]), "'text_encoder_id' must be of type str"),
         (lambda c: c.update(code="import os"), "no such field as 'code'"),
+        (lambda c: c["generator"].update(featurez=8), "config.json: generator.featurez: no such"),
         (lambda c: c["generator"].update(features=1 << 40), "'generator.features': 1099511627776"),
         (lambda c: c["generator"].update(channels=[16] * 9999), "'generator.channels': .* is more"),
         (lambda c: c["generator"].update(decoder_hidden=[-4]), "no network can be built"),

@@ -151,7 +151,7 @@ def test_bad_options_are_refused_in_one_line(options, line):
     "content, line",
     [
         (np.zeros((4, 4)), "expected floats of shape .H, W, 2., .* of shape .4, 4"),
-        (np.zeros((4, 4, 3)), "of shape .4, 4, 3"),
+        (np.zeros((4, 4, 3)), "got float64 of shape .4, 4, 3"),
         (np.zeros((0, 4, 2)), "of shape .0, 4, 2"),
         (np.zeros((4, 4, 2), dtype=np.int64), "got int64 of shape .4, 4, 2"),
         (np.zeros((4, 4, 2), dtype=complex), "got complex128"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from training.config import EmaConfig
 from training.gan_loss import GanLoss
 from training.launch import run
 from training.optimize import MAX_SKIPPED_IN_A_ROW, NonFiniteError
+from training.training_loop import TrainingLoop
 
 
 def newest_state(run_dir):
@@ -116,3 +118,16 @@ def test_a_hundred_skipped_steps_in_a_row_end_the_run():
     player.skipped_in_a_row += 1
     with pytest.raises(NonFiniteError, match="100 steps of G in a row"):
         player.check("skip")
+
+
+@pytest.mark.parametrize(
+    ("policy", "rollbacks", "advice"),
+    [("stop", 0, "skip or rollback, or start"), ("rollback", 10, "skip, or start another")],
+)
+def test_a_run_that_rolled_back_in_vain_is_not_told_to_roll_back(policy, rollbacks, advice):
+    progress = SimpleNamespace(images=16, rollbacks=rollbacks)
+    loop = SimpleNamespace(
+        trainer=SimpleNamespace(progress=progress), config=SimpleNamespace(nan_policy=policy)
+    )
+    with pytest.raises(UserError, match=f"--nan-policy {advice}.* a lower learning rate"):
+        TrainingLoop._not_finite(loop, NonFiniteError("no number"))

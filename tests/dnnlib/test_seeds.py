@@ -1,0 +1,29 @@
+"""Seeds: what the commands and `Snapshot.draw` refuse."""
+
+import pytest
+from click.testing import CliRunner
+
+import generate
+import project
+from dnnlib.errors import UserError
+from dnnlib.seeds import check_seed
+
+
+def test_a_seed_is_a_whole_number_from_0():
+    check_seed(0)
+    for seed in (-1, 1.5, "1", None):
+        with pytest.raises(UserError, match="seed: must be a whole number from 0, got"):
+            check_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        (generate.main, ["--prompts", "x", "--mix", "-1"], "Invalid value for '--mix'"),
+        (project.main, ["--target", "a", "--seed", "-5"], "Invalid value for '--seed'"),
+        (project.main, ["--target", "a", "--prompt", " "], "Error: --prompt: is empty"),
+    ],
+)
+def test_commands_refuse_alike(command, arguments, words):
+    done = CliRunner().invoke(command, ["--network", "none", *arguments])
+    assert done.exit_code != 0 and words in done.stderr
