@@ -144,7 +144,7 @@ def main() -> None:
     training_seconds = time.monotonic() - before_training
     prompts = [word for prompt in PROMPTS for word in ("--prompts", prompt)]
     for size in SIZES:
-        seeds = "0-7" if size != "1000x600" else "0"
+        seeds, window = ("0", "5:3") if size == "1000x600" else ("0-7", "1:1")
         run(
             "generate.py",
             "--network",
@@ -154,6 +154,8 @@ def main() -> None:
             seeds,
             "--size",
             size,
+            "--window",
+            window,
             "--grid",
             "--outdir",
             str(RUN / "pictures" / size),
