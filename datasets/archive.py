@@ -170,10 +170,8 @@ class Archive:
         try:
             return ZipFiles(self.path)
         except PackedError as error:
-            reason = error.reason.removeprefix("not a whole zip archive: ")
             raise UserError(
-                f"{self.path} is not a whole zip archive ({reason}): "
-                "a cut copy or download? Make or copy it again"
+                f"{self.path} is {error.reason}; a cut copy or download? Make or copy it again"
             ) from None
 
     def _list_files(self) -> dict[str, tuple[int, int]]:

@@ -225,9 +225,7 @@ def atomic_path(target: str | os.PathLike, *, ours: Rule, folder: bool = False) 
         elif (parent := os.path.realpath(target.parent)) not in _cleaned:
             _cleaned.add(parent)  # once: a list of all files for each of thousands takes too long
             remove_leftovers(parent)
-        refuse_foreign(target, ours)
-        if target.is_dir() and not folder:
-            raise UserError(f"{target} is a folder, but a file belongs there; name another place")
+        _refuse_other(target, ours, folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         if folder:
             temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
@@ -260,15 +258,20 @@ def check_target(target: str | os.PathLike, ours: Rule, *, folder: bool = False)
     moment: rights alone do not tell, such as for root on a read-only disk.
     """
     target = Path(os.path.realpath(target))
-    refuse_foreign(target, ours)
-    if target.is_dir() and not folder:
-        raise UserError(f"{target} is a folder, but a file belongs there; name another place")
+    _refuse_other(target, ours, folder)
     with writing(target):
         place = target.parent
         while not place.exists():
             place = place.parent
         with tempfile.TemporaryFile(dir=place):
             pass
+
+
+def _refuse_other(target: Path, ours: Rule, folder: bool) -> None:
+    """Raise `UserError` for what may not be replaced, and for a folder where a file belongs."""
+    refuse_foreign(target, ours)
+    if target.is_dir() and not folder:
+        raise UserError(f"{target} is a folder, but a file belongs there; name another place")
 
 
 def _replace_folder(temporary: Path, target: Path, prefix: str) -> None:

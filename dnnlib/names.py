@@ -63,10 +63,10 @@ def is_junk(name: str) -> bool:
 def numbered(folder: Path, prefix: str, suffix: str = "") -> dict[int, Path]:
     """{number: path} of the entries of a folder with these names, the lowest number first.
 
-    A name is prefix, number and suffix, and the number has at least six digits. An entry with
-    another name is a copy that the user made; it is left out.
+    A name is prefix, number and suffix; the number has six digits, and more only where it is that
+    large. An entry with another name is a copy that the user made; it is left out.
     """
-    name = re.compile(rf"{re.escape(prefix)}(\d{{6,}}){re.escape(suffix)}", re.ASCII)
+    name = re.compile(rf"{re.escape(prefix)}(\d{{6}}|[1-9]\d{{6,}}){re.escape(suffix)}", re.ASCII)
     matches = ((name.fullmatch(path.name), path) for path in folder.glob(f"{prefix}*{suffix}"))
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
 

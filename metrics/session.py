@@ -125,7 +125,8 @@ class Session:
         measure = evaluation.measure
         assert measure.detector is not None
         if reference.sight != "native" or path is None:
-            return self._real(reference, measure.detector, evaluation.pictures.num_images, False)
+            num = evaluation.pictures.num_images
+            return self._real(reference, measure.detector, num, of_data=False)
         file, side = ReferenceFile(path), self.resolution
         if file.resolution not in (None, (side, side)):
             width, height = file.resolution
@@ -139,7 +140,7 @@ class Session:
         return self._run_pass(pictures)[detector]
 
     def real_pictures(self, reference: Reference) -> RealPictures:
-        return self.reals(reference, False).pictures
+        return self.reals(reference, of_data=False).pictures
 
     def real_captions(self, evaluation: Evaluation) -> list[tuple[str, ...]]:
         if self.sources.statistics is not None:
@@ -152,7 +153,7 @@ class Session:
         if not chosen.from_split:
             return None
         reference, other = Reference(split=pictures.split), self.sources.reference is not None
-        real = self._real(reference, detector, pictures.num_images, other)
+        real = self._real(reference, detector, pictures.num_images, of_data=other)
         return real.get_vectors()[list(chosen.items)]
 
     @once
@@ -208,7 +209,7 @@ class Session:
         return self.sources.dataset(split)
 
     @once
-    def reals(self, reference: Reference, of_data: bool) -> Reals:
+    def reals(self, reference: Reference, *, of_data: bool) -> Reals:
         """The real pictures of a reference; with `of_data` those of `--data` in spite of `--ref`.
 
         Raises `UserError` for an option that is missing.
@@ -231,9 +232,9 @@ class Session:
 
     @once
     def _real(
-        self, reference: Reference, detector: str, num_patches: int, of_data: bool
+        self, reference: Reference, detector: str, num_patches: int, *, of_data: bool
     ) -> Features:
-        loaded, reals = self.detector(detector), self.reals(reference, of_data)
+        loaded, reals = self.detector(detector), self.reals(reference, of_data=of_data)
         sight = real_sight(reals.pictures, reference, self.resolution, num_patches, reals.option)
         keeps = self.cache_dir is not None and reals.cacheable and getattr(loaded, "cached", True)
         return reference_features(

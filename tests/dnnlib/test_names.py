@@ -68,7 +68,15 @@ def test_junk_is_a_by_product_of_file_browsers():
 
 
 def test_numbered_names_are_in_the_order_of_their_numbers(tmp_path):
-    for name in ("a-1000000.x", "a-999999.x", "a-000003.x", "a-000003.y", "a-3.x", "a-best.x"):
+    for name in (
+        "a-1000000.x",
+        "a-999999.x",
+        "a-000003.x",
+        "a-000003.y",
+        "a-3.x",
+        "a-0000003.x",
+        "a-best.x",
+    ):
         (tmp_path / name).touch()
     paths = numbered(tmp_path, "a-", ".x")
     assert [path.name for path in paths.values()] == ["a-000003.x", "a-999999.x", "a-1000000.x"]
