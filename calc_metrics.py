@@ -17,9 +17,11 @@ from dnnlib.version import VERSION
 from metrics.command import (
     METRICS,
     NUM,
+    SIZE,
     TRUNC,
     Output,
     check_files,
+    chosen_cache,
     chosen_device,
     computing,
     folder_defaults,
@@ -73,6 +75,7 @@ def main() -> None:
     metavar="ZIP|DIR",
     help="Data set of larger real pictures, for detail_*, pfid* and *_extrapolated*.",
 )
+@SIZE
 @METRICS
 @NUM
 @click.option(
@@ -107,6 +110,7 @@ def calc(
     data: str | None,
     ref: str | None,
     data_large: str | None,
+    size: int | None,
     metrics: str,
     num: int | None,
     seed: str | None,
@@ -134,7 +138,7 @@ def calc(
     """
     # Check the options before anything heavy is imported.
     evaluations, blocks = named_evaluations(metrics), seed_blocks(seed)
-    _check_choice(network, images, data, ref, seed is not None or trunc is not None)
+    _check_choice(network, images, data, ref, {seed, trunc, size} != {None})
 
     from metrics.pictures.nearest_sheet import asked_sheet
     from metrics.runner import evaluate
@@ -156,12 +160,12 @@ def calc(
             "device": torch_device,
             "batch_size": batch_gpu,
             "progress": compute.progress,
-            "cache_dir": _cache_dir(cache),
+            "cache_dir": chosen_cache(cache),
             "on_refusal": output.refuse,
             "on_cut": output.cut,
             "nearest_sheet": sheet,
         }
-        subject = _subject(network, images, torch_device)
+        subject = _subject(network, images, torch_device, size)
         for block in blocks:
             for record in evaluate(subject, sources, evaluations, seed=block, **common):
                 output.write(record)
@@ -348,18 +352,18 @@ def list_evaluations() -> None:
 
 
 def _check_choice(
-    network: str | None, images: str | None, data: str | None, ref: str | None, sampling: bool
+    network: str | None, images: str | None, data: str | None, ref: str | None, drawing: bool
 ) -> None:
     """Raise an error if options of `calc` exclude each other or one is missing.
 
-    sampling: whether --seed or --trunc is given.
+    drawing: whether --seed, --trunc or --size is given.
     """
     if (network is None) == (images is None):
         raise click.UsageError("give either --network or --images")
-    if images is not None and sampling:
+    if images is not None and drawing:
         raise UserError(
-            "--seed and --trunc choose what a network makes; they do not apply to a folder of "
-            "pictures: score one folder a seed block, and give them to compare as NAME=FILE"
+            "--seed, --trunc and --size choose what a network makes; they do not apply to a folder "
+            "of pictures: score one folder a seed block, and give them to compare as NAME=FILE"
         )
     if data is None and (network is not None or ref is None):
         raise click.UsageError(
@@ -367,21 +371,17 @@ def _check_choice(
         )
 
 
-def _subject(network: str | None, images: str | None, device: torch.device) -> Subject:
+def _subject(
+    network: str | None, images: str | None, device: torch.device, size: int | None = None
+) -> Subject:
     """The pictures to score: those of a network on the device, or those of the folder `images`."""
     from metrics.pictures.folder_subject import FolderSubject
     from metrics.pictures.picture_folder import PictureFolder
     from metrics.runner import load_subject
 
-    return load_subject(network, device) if network else FolderSubject(PictureFolder(images or ""))
-
-
-def _cache_dir(cache: str) -> Path | None:
-    """The folder of --cache, or the user's cache folder; the same on every rank."""
-    from dnnlib.files import cache_folder, user_cache_folder
-    from torch_utils.distributed import from_main, is_main
-
-    return from_main(cache_folder(cache, user_cache_folder()) if is_main() else None)
+    if network:
+        return load_subject(network, device, size)
+    return FolderSubject(PictureFolder(images or ""))
 
 
 def _is_default(option: str) -> bool:

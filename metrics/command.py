@@ -49,6 +49,13 @@ TRUNC = click.option(
     metavar="PSI",
     help="Truncation of the latent.  [default: the evaluation's own]",
 )
+SIZE = click.option(
+    "--size",
+    type=click.IntRange(min=8),
+    metavar="PX",
+    help="Draw pictures of PX x PX, and take PX as the trained resolution in all evaluations.  "
+    "[default: the network's trained resolution]",
+)
 
 
 def on_device(command: Callable) -> Callable:
@@ -279,6 +286,14 @@ def chosen_device(name: str, ops: str | None = None) -> torch.device:
     if ops is not None:
         check_backend(ops, device)
     return device
+
+
+def chosen_cache(cache: str) -> Path | None:
+    """The folder of --cache, or the user's cache folder; the same on every rank."""
+    from dnnlib.files import cache_folder, user_cache_folder
+    from torch_utils.distributed import from_main, is_main
+
+    return from_main(cache_folder(cache, user_cache_folder()) if is_main() else None)
 
 
 @contextlib.contextmanager

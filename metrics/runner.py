@@ -37,19 +37,28 @@ from torch_utils.precision import no_tf32
 T = TypeVar("T")
 
 
-def load_subject(path: str | Path, device: torch.device) -> GeneratorSubject:
+def load_subject(
+    path: str | Path, device: torch.device, size: int | None = None
+) -> GeneratorSubject:
     """A snapshot, or the newest one of a run folder, with its text encoder, on `device`.
 
-    Raises `UserError` for a path without a snapshot.
+    size: side of its pictures in pixels; None = the resolution of its training. Raises `UserError`
+    for a path without a snapshot, and for a generator that cannot draw at `size`.
     """
     snapshot = Snapshot.from_pretrained(path)
+    size = size or snapshot.resolution
+    if size != snapshot.resolution and not snapshot.generator.config.any_view:
+        raise UserError(
+            f"--size {size}: {path} is a network of {snapshot.generator.config.kind}, which draws "
+            f"pictures of {snapshot.resolution} x {snapshot.resolution} only; leave --size out"
+        )
     with untouched_rng(device):
         encoder = snapshot.load_encoder(device)
     return GeneratorSubject(
         snapshot.generator.to(device).eval(),
         encoder,
         snapshot.text_encoder,
-        snapshot.resolution,
+        size,
         snapshot.sha256,
         loss_encoder_id=snapshot.encoder_id,
     )

@@ -230,8 +230,8 @@ class TrainConfig:
         of_side = "patches.side" if self.patches.side else "resolution"
         _check(
             self.discriminator.resolution == self.judged_side,
-            f"discriminator.resolution: {self.discriminator.resolution} differs from "
-            f"{of_side} = {self.judged_side}",
+            f"discriminator.resolution: {self.discriminator.resolution} differs from {of_side}; "
+            f"add --set discriminator.resolution={self.judged_side}",
         )
         _check(
             self.patches.side <= self.resolution,
@@ -246,7 +246,8 @@ class TrainConfig:
         size = getattr(self.generator, "resolution", self.resolution)
         _check(
             size == self.resolution,
-            f"generator.resolution: {size} differs from resolution = {self.resolution}",
+            f"generator.resolution: {size} differs from resolution; "
+            f"add --set generator.resolution={self.resolution}",
         )
         asks_text = self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp
         _check(

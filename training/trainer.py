@@ -27,7 +27,7 @@ from training.config import TrainConfig
 from training.ema import Ema, PowerAverages
 from training.gan_loss import GanLoss
 from training.micro_batch import MicroBatch
-from training.optimize import Player
+from training.optimize import NonFiniteError, Player
 from training.step_graph import TOKENS, StepPlan, step_graphs
 
 
@@ -181,9 +181,14 @@ class Trainer:
         self.powers.update(self.generator, config.batch, taken)
 
     def check_finite(self) -> None:
-        """Apply `nan_policy`, once a tick. Raises `NonFiniteError`."""
-        for player in (self.player_d, self.player_g):
-            player.check(self.config.nan_policy)
+        """Apply `nan_policy`, once a tick. Raises `NonFiniteError`, with the losses of the tick."""
+        try:
+            for player in (self.player_d, self.player_g):
+                player.check(self.config.nan_policy)
+        except NonFiniteError as error:
+            means = self.collector.flush()
+            losses = [f"{name} {x:.3g}" for name, x in means.items() if name.startswith("Loss/")]
+            raise NonFiniteError(f"{error} (means of this tick: {', '.join(losses)})") from None
 
     def _split(
         self, images: torch.Tensor, captions: Sequence[str], boxes: torch.Tensor | None = None

@@ -255,7 +255,7 @@ class TrainingLoop:
             raise UserError(
                 f"training stopped at {progress.images} images: {error}. The last checkpoint is "
                 f"whole: resume with --nan-policy skip{other}, or start another --outdir with "
-                "--init-from this run and a lower learning rate or a higher --gamma"
+                "--init-from this run and a lower learning rate (with R1, a higher --gamma)"
             ) from None
         rollbacks, failed_at = progress.rollbacks + 1, progress.images
         on_main(self.checkpoint.finish)  # every rank reads the checkpoint that rank 0 wrote

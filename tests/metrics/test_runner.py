@@ -331,3 +331,20 @@ def test_a_generator_without_text_still_names_the_encoder_of_its_loss(tmp_path):
     subject = load_subject(tmp_path / "x", torch.device("cpu"))
     assert subject.encoder is None and subject.encoder_id == "hashed-64-v1"
     assert subject.identity()["text_encoder"] == "hashed-64-v1"
+
+
+def test_a_network_is_scored_at_another_size(tmp_path, archive, encoders):
+    generator = preset("eidgan-tiny").with_text(0, 0).build()
+    Snapshot(generator, "hashed", 32).save_pretrained(tmp_path / "x")
+    subject = load_subject(tmp_path / "x", torch.device("cpu"), 16)
+    record = run(subject, archive, [TOY], encoders)["kid_toy"]
+    assert record["value"] is not None
+    assert record["view"] == View.square(16).record()
+
+
+def test_a_network_of_one_size_is_not_scored_at_another(tmp_path):
+    generator = preset("stylegan2-tiny").with_text(0, 0).build()
+    Snapshot(generator, "hashed", 32).save_pretrained(tmp_path / "x")
+    with pytest.raises(UserError, match="--size 16: .*x is a network of stylegan2, .*32 x 32 only"):
+        load_subject(tmp_path / "x", torch.device("cpu"), 16)
+    assert load_subject(tmp_path / "x", torch.device("cpu"), 32).resolution == 32
