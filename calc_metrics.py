@@ -240,7 +240,7 @@ def ref(
 @NUM
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(min=0),
     metavar="N",
     help="Block of captions and latents.  [default: the evaluation's block]",
 )

@@ -60,7 +60,7 @@ def main() -> None:
 @click.option(
     "--seed",
     metavar="INT",
-    type=int,
+    type=click.IntRange(min=0),
     default=0,
     show_default=True,
     help="Seed of the split of concepts into train (85 %) and test (15 %).",

@@ -25,12 +25,12 @@ from dnnlib.version import VERSION
 
 DATA, RUN = Path("data/openmoji32.zip"), Path("runs/demo")
 # The network of this repository that the demo draws with, and the folder of its pictures.
-SHIPPED, SHIPPED_PICTURES = "flowers64-anyres", Path("runs/demo-flowers")
+SHIPPED, SHIPPED_PICTURES = "flowers128", Path("runs/demo-flowers")
 FLOWERS = (
     "a pink flower with a yellow center and pointed petals",
     "this flower has purple petals with a yellow center",
     "the petals are white and the center is yellow",
-    "a large red flower with ruffled petals",
+    "an orange flower with a dark center",
 )
 PROMPTS = (
     "a yellow icon of a smiling face",

@@ -46,7 +46,7 @@ STRIP_MARK = "fit_lines"
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(min=0),
     default=0,
     show_default=True,
     help="Seed of the initial values of the lines.",

@@ -71,7 +71,7 @@ def _names(text: str) -> tuple[str, ...]:
     help="Most images in one forward pass of a rank; larger batches accumulate gradients.",
 )
 @click.option("--gamma", type=FiniteFloat(min=0), help="Weight of the R1 penalty.")
-@click.option("--seed", type=int, help="Seed of all random numbers.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.")
 @click.option(
     "--cond",
     type=bool,

@@ -206,7 +206,7 @@ class TrainConfig:
     lr_decay: Share = 0.0
     batch: AtLeastOne = 64
     batch_gpu: Annotated[int | None, at_least(1)] = None
-    seed: int = 0
+    seed: NotNegativeInt = 0
     mirror: bool = False
     tick_kimg: Kimg = 4.0
     snapshot_ticks: AtLeastOne = 50

@@ -211,7 +211,7 @@ def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, 
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(min=0),
     help="Seed of heads, batches and variants.  [default: the seed of the shipped encoder]",
 )
 @click.option(

@@ -22,14 +22,17 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
     that reads places (`networks.patches`) takes the text layers of one that does not. The weights
     for places start at 0, so it judges as before (exactly so on frozen features).
 
-    Raises `UserError` if no tensor fits G, or if no checkpoint of the folder can be read.
+    A warning says so if fewer than half of G's tensors fit. Raises `UserError` if no tensor fits G,
+    or if no checkpoint of the folder can be read.
     """
     source = Snapshot.from_pretrained(path).generator.state_dict()
-    fresh = _take(trainer.generator, source)
-    if len(fresh) == len(trainer.generator.state_dict()):
+    fresh, number = _take(trainer.generator, source), len(trainer.generator.state_dict())
+    if len(fresh) == number:
         raise UserError(f"--init-from {path}: no tensor fits this generator")
     _take(trainer.ema.model, source)
     lines = [f"Started from {path}: {_summary('G', trainer.generator, fresh)}"]
+    if 2 * len(fresh) > number:
+        lines.append("Warning: most of G starts anew; set generator.* to the sizes of that network")
     newest = read_newest(Path(path))
     if newest is None:
         return [

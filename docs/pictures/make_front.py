@@ -2,8 +2,8 @@
 
     python docs/pictures/make_front.py
 
-front.jpg: one seed of one prompt at 64 x 64, at 256 x 256, beyond the frame, and at 1000 x 600.
-flowers.jpg: eight captions of the test split, four seeds each, at 96 x 96.
+front.jpg: one seed of one prompt at 128 x 128, at 256 x 256, beyond the frame, and at 1000 x 600.
+flowers.jpg: eight captions of the test split, four seeds each, at 128 x 128.
 icons.jpg: eight prompts, four seeds each, at 96 x 96, drawn by `openmoji64`.
 """
 
@@ -25,16 +25,16 @@ from networks.snapshot import Snapshot
 from torch_utils.pictures import grid
 from torch_utils.tensors import to_uint8
 
-PROMPT, SEED = "a pink flower with a yellow center and pointed petals", 4
+PROMPT, SEED = "the flower is pink in color and the bottom part of it is yellow", 1
 PROMPTS = (
-    "this flower has purple petals with a yellow center",
-    "the petals are white and the center is yellow",
-    "a bright yellow flower with round petals",
-    "a large red flower with ruffled petals",
-    "a purple flower with pointed petals",
-    "an orange flower with a dark center",
-    "this flower is pink with many thin petals",
-    "a blue flower with many small petals",
+    "the flower is pink in color and the bottom part of it is yellow",
+    "this flower has petals that are yellow and very stringy",
+    "the petals of this flower are pink with a short stigma",
+    "this flower is white and pink in color, with petals that are curled backwards",
+    "this flower is yellow in color, with petals that are skinny oval shaped",
+    "a flower with reddish pink petals and inner petals have white spots with brown dots",
+    "this flower is pink and yellow in color, with petals that are spotted",
+    "this blue flower has several long petals which are turned up at the end",
 )
 ICONS = (
     "a yellow icon of a smiling face",
@@ -64,32 +64,32 @@ def picture_of(image: torch.Tensor) -> Image.Image:
 def front(snapshot: Snapshot) -> Image.Image:
     """The four views of one seed on one page. The picture of 1000 x 600 is shown at full size."""
     views = [
-        View.square(64),
+        View.square(128),
         View.square(256),
-        View(width=640, height=256, box=(-0.75, 0.0, 1.75, 1.0)),
+        View(width=592, height=256, box=(-0.65625, 0.0, 1.65625, 1.0)),
         View.around_frame(width=1000, height=600),
     ]
     small, middle, beyond, large = (
         picture_of(drawn(snapshot, [PROMPT], [SEED], view)[0]) for view in views
     )
     page = Image.new("RGB", (1000, 256 + GAP + 600), "white")
-    page.paste(small, (0, 256 - 64))
-    page.paste(middle, (64 + GAP, 0))
-    page.paste(beyond, (1000 - 640, 0))
+    page.paste(small, (0, 128))
+    page.paste(middle, (128 + GAP, 0))
+    page.paste(beyond, (1000 - 592, 0))
     page.paste(large, (0, 256 + GAP))
     return page
 
 
-def columns(snapshot: Snapshot, prompts: tuple[str, ...]) -> Image.Image:
-    """Eight prompts in columns, seeds 0 to 3 in rows, at 96 x 96."""
+def columns(snapshot: Snapshot, prompts: tuple[str, ...], side: int) -> Image.Image:
+    """Eight prompts in columns, seeds 0 to 3 in rows, at side x side."""
     repeated = [prompt for prompt in prompts for _ in range(4)]
-    images = drawn(snapshot, repeated, list(range(4)) * len(prompts), View.square(96))
+    images = drawn(snapshot, repeated, list(range(4)) * len(prompts), View.square(side))
     order = [column * 4 + row for row in range(4) for column in range(8)]
     return picture_of(grid([images[i] for i in order], 8))
 
 
 @click.command()
-@click.option("--network", default="flowers64-anyres", show_default=True, metavar="PATH")
+@click.option("--network", default="flowers128", show_default=True, metavar="PATH")
 @click.option("--icons", default="openmoji64", show_default=True, metavar="PATH")
 @click.option(
     "--outdir",
@@ -103,8 +103,8 @@ def main(network: str, icons: str, outdir: Path) -> None:
     """Write front.jpg, flowers.jpg and icons.jpg."""
     snapshot = Snapshot.from_pretrained(network)
     front(snapshot).save(outdir / "front.jpg", quality=90)
-    columns(snapshot, PROMPTS).save(outdir / "flowers.jpg", quality=90)
-    columns(Snapshot.from_pretrained(icons), ICONS).save(outdir / "icons.jpg", quality=90)
+    columns(snapshot, PROMPTS, 128).save(outdir / "flowers.jpg", quality=90)
+    columns(Snapshot.from_pretrained(icons), ICONS, 96).save(outdir / "icons.jpg", quality=90)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,15 @@
 import pytest
 from click.testing import CliRunner
 
+import calc_metrics
+import dataset_tool
+import fit_lines
 import generate
 import project
+import train
 from dnnlib.errors import UserError
 from dnnlib.seeds import check_seed
+from training import dual_encoder
 
 
 def test_a_seed_is_a_whole_number_from_0():
@@ -27,3 +32,19 @@ def test_a_seed_is_a_whole_number_from_0():
 def test_commands_refuse_alike(command, arguments, words):
     done = CliRunner().invoke(command, ["--network", "none", *arguments])
     assert done.exit_code != 0 and words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (train.main, ["--outdir", "x", "--recipe", "debug", "--seed", "-1"]),
+        (train.main, ["--outdir", "x", "--recipe", "debug", "--set", "seed=-1"]),
+        (dataset_tool.main, ["openmoji", "--dest", "x.zip", "--seed", "-1"]),
+        (calc_metrics.main, ["gen", "--network", "x", "--data", "x", "--seed", "-1"]),
+        (fit_lines.main, ["--seed", "-1"]),
+        (dual_encoder.main, ["--seed", "-1"]),
+    ],
+)
+def test_no_command_takes_a_negative_seed(command, arguments):
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code != 0 and "seed" in done.stderr and "-1" in done.stderr

@@ -151,6 +151,16 @@ def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_p
         start_from(str(tmp_path), other)
 
 
+def test_transfer_warns_where_most_of_g_starts_anew(tmp_path):
+    small = preset("eidgan-tiny")
+    Snapshot(make_trainer(recipe("debug")).ema.model, "hashed", 32, {}).save_pretrained(tmp_path)
+    wider = replace(recipe("debug"), generator=replace(small, channels=(64, 64), token_dim=32))
+    lines = start_from(str(tmp_path), make_trainer(wider))
+    assert lines[1].startswith("Warning: most of G starts anew; set generator.*")
+    alike = start_from(str(tmp_path), make_trainer(replace(recipe("debug"), seed=1)))
+    assert not any(line.startswith("Warning") for line in alike)
+
+
 @pytest.mark.slow
 def test_a_long_run_is_also_saved_by_the_clock(openmoji32, tmp_path, monkeypatch):
     saved = []
