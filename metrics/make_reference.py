@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dnnlib.errors import UserError
-from dnnlib.ownership import refuse_foreign
+from dnnlib.files import check_target
 from metrics.evaluations import PROTOCOLS_VERSION
 from metrics.features.detectors import detector_id, load_detector
 from metrics.features.reference_file import Entry, reference_fault, write_reference
@@ -39,9 +39,9 @@ def make_reference(
 
     `data` is a data set or a plain folder. `weights` are local files of detectors by name. Call it
     on every rank. Raises `UserError` for evaluations without a detector or with larger real
-    pictures.
+    pictures, and for a `dest` that cannot be written.
     """
-    on_main(lambda: refuse_foreign(dest, reference_fault))
+    on_main(lambda: check_target(dest, reference_fault))
     entries: list[Entry] = []
     for (reference, name), wants in _wanted(evaluations).items():
         pictures = open_pictures(data, reference.split)

@@ -11,7 +11,7 @@ import torch
 from datasets.contact_sheet import MARK, check_sheet, contact_sheet
 from datasets.text_image import Record
 from dnnlib.errors import UserError
-from dnnlib.ownership import refuse_foreign
+from dnnlib.files import check_target
 from metrics.pictures.sights import RealPictures
 from torch_utils.pictures import png_with, save_png
 
@@ -24,7 +24,7 @@ def asked_sheet(name: str | None, is_drawn: bool, ref: str | None, num_blocks: i
 
     is_drawn: whether one of the evaluations draws the sheet. Raises `UserError` if none does, if
     several blocks of seeds would draw it one over the other, for a name that is not that of a PNG,
-    and for a file that is not a sheet of this program.
+    for a file that is not a sheet of this program, and for a place that cannot be written.
     """
     if name is None:
         return None
@@ -38,7 +38,7 @@ def asked_sheet(name: str | None, is_drawn: bool, ref: str | None, num_blocks: i
     if num_blocks > 1:
         raise UserError("--nearest-sheet shows the pictures of one seed; give --seed one number")
     check_sheet(Path(name), "--nearest-sheet")
-    refuse_foreign(Path(name), png_with(MARK))
+    check_target(Path(name), png_with(MARK))
     return Path(name)
 
 

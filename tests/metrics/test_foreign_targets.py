@@ -71,6 +71,17 @@ def test_gen_replaces_its_own_pictures_as_a_whole_and_only_when_the_new_ones_are
     assert len(list((tmp_path / "made").iterdir())) == 5
 
 
+def test_ref_learns_before_its_work_that_it_cannot_write(archive, tmp_path, monkeypatch):
+    def no_work(*arguments):
+        raise AssertionError("the pictures were read first")
+
+    monkeypatch.setattr("metrics.make_reference.reference_features", no_work)
+    (tmp_path / "file").touch()
+    dest = tmp_path / "file" / "x.npz"
+    arguments = ["--data", archive, "--metrics", "kid_lite2", "--dest", dest, "--device", "cpu"]
+    refused(run("ref", *arguments), "x.npz: cannot be written (Not a directory)")
+
+
 def test_ref_replaces_only_what_ref_wrote(archive, tmp_path):
     dest = tmp_path / "x.npz"
     np.savez(dest, mu=np.zeros(3), sigma=np.zeros((3, 3)))

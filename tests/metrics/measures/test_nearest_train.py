@@ -98,6 +98,7 @@ def test_the_sheet_begins_with_the_copies(archive, copied, tmp_path):
     for options, message in (
         ([*name, foreign], "mine.png is no picture that this program made"),
         ([*name, tmp_path / "x.jpg"], "--nearest-sheet .*x.jpg: the sheet is a PNG"),
+        ([*name, statistics / "x.png"], "x.png: cannot be written .Not a directory"),
         (["--metrics", "swd", "--nearest-sheet", sheet], "drawn by nearest_train_lite2"),
         ([*name, sheet, "--ref", statistics], "give --data without --ref"),
     ):
