@@ -142,7 +142,7 @@ PICTURES: dict[str, Callable[[Painter], Image.Image]] = {
 
 
 @click.command()
-@click.option("--network", default="networks/shipped/flowers64", show_default=True, metavar="PATH")
+@click.option("--network", default="flowers128", show_default=True, metavar="PATH")
 @click.option("--outdir", required=True, type=click.Path(path_type=Path), metavar="DIR")
 @report_user_errors
 def main(network: str, outdir: Path) -> None:
