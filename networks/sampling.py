@@ -170,7 +170,12 @@ def draw_inputs(
 
 
 def noise_length(generator: Generator, truncation: float, text_noise: float | None) -> float:
-    """Length of the noise on the sentences; see `iterate_images` for the arguments."""
+    """Length of the noise on the sentences; see `iterate_images` for the arguments.
+
+    Raises `UserError` for noise on the sentences of a network that reads none.
+    """
+    if text_noise and not generator.reads_text:
+        raise UserError("--text-noise: this network was trained without text; leave it out")
     return truncation * (generator.config.text_noise if text_noise is None else text_noise)
 
 

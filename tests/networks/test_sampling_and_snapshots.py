@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators import preset
-from networks.sampling import iterate_images, tile_shape
+from networks.sampling import iterate_images, noise_length, tile_shape
 from networks.snapshot import Snapshot, find_snapshot
 from networks.text_encoders import load_encoder
 from torch_utils.tensors import to_uint8
@@ -187,3 +187,10 @@ def test_missing_and_wrong_paths(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="is a file"):
         find_snapshot(tmp_path / "file")
+
+
+def test_noise_on_sentences_that_no_network_reads_is_refused():
+    network = preset("eidgan-tiny").with_text(0, 0).build()
+    assert noise_length(network, 1.0, 0.0) == 0
+    with pytest.raises(UserError, match="--text-noise: this network was trained without text"):
+        noise_length(network, 1.0, 0.5)
