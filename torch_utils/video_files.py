@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from dnnlib.errors import UserError, library_errors
-from dnnlib.files import atomic_path, read_json, write_json
-from dnnlib.ownership import Rule, in_our_folder, json_with, refuse_foreign, whole_folder
+from dnnlib.files import atomic_path, check_target, read_json, write_json
+from dnnlib.ownership import Rule, in_our_folder, json_with, whole_folder
 
 MARK = "EIDGAN "  # what the comment of our files begins with, before their facts as JSON
 FACTS = "frames.json"
@@ -31,7 +31,8 @@ Frames = Iterable[torch.Tensor]  # uint8 [3, H, W] each
 
 def check_video(target: Path, width: int, height: int, num_frames: int, fps: float) -> None:
     """Raises `UserError` for a video that the format of `target` cannot hold, for a missing
-    package, and where something that is not ours lies at `target`.
+    package, where something that is not ours lies at `target`, and for a place that cannot be
+    written.
     """
     kind = _kind(target)
     if num_frames < 2:
@@ -49,7 +50,7 @@ def check_video(target: Path, width: int, height: int, num_frames: int, fps: flo
                 f"size {width}x{height}: H.264 takes even sides only; use --size {even}, or name "
                 "a .webp file or a folder in --out"
             )
-    refuse_foreign(target, rule_of(target))
+    check_target(target, rule_of(target), folder=not kind)
     most = {".mp4": MAX_MP4_PX, ".webp": MAX_WEBP_PX}.get(kind)
     if most is not None and max(width, height) > most:
         raise UserError(

@@ -140,6 +140,13 @@ def test_what_no_file_can_hold(name, size, frames, fps, words, tmp_path):
     check_video(tmp_path / "v.webp", 65, 47, 2, 24)  # odd sides are for the others
 
 
+@pytest.mark.parametrize("name", ["v.mp4", "v.webp", "frames"])
+def test_a_place_that_cannot_be_written_is_known_before_the_first_frame(name, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"{name}: cannot be written .Not a directory."):
+        check_video(tmp_path / "file" / name, 64, 48, 5, 24)
+
+
 def test_pyav_is_optional(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match="needs PyAV, which is not installed; run 'pip install av'"):
