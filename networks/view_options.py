@@ -108,9 +108,14 @@ class ViewOptions:
         from networks.coordinates import View, parse_window
         from networks.warps import parse_displacement
 
+        center = parse_pair("center", self.center)
+        if center != (0.5, 0.5) and (self.zoom, self.rotate, self.shear) == (1, 0, 0):
+            raise UserError(
+                "--center has no effect without --zoom, --rotate or --shear; leave it out"
+            )
         return View(height=height, width=width, box=parse_window(self.window)).transformed(
             zoom=self.zoom,
-            center=parse_pair("center", self.center),
+            center=center,
             rotate=self.rotate,
             translate=parse_pair("translate", self.translate),
             shear=self.shear,

@@ -102,6 +102,10 @@ def test_it_refuses_pixels_that_float32_cannot_tell_apart(snapshot, tmp_path, op
     [
         (["--zoom", "0"], "Error: zoom 0.0: must be a finite number above 0"),
         (["--center", "a,b"], "Error: center 'a,b': expected two numbers X,Y"),
+        (
+            ["--center", "0.2,0.3"],
+            "Error: --center has no effect without --zoom, --rotate or --shear",
+        ),
         (["--window", "0,0,1,0"], "Error: window '0,0,1,0': expected x0,y0,x1,y1"),
         (["--warp", "twirl"], "Error: warp 'twirl': is neither a known warp nor a .npy file"),
         (["--warp", "none.npy"], "Error: warp none.npy: is not a readable .npy file of numbers"),
