@@ -372,7 +372,7 @@ def _check_choice(
 
 
 def _subject(
-    network: str | None, images: str | None, device: torch.device, size: int | None = None
+    network: str | None, images: str | None, device: torch.device, size: int | None
 ) -> Subject:
     """The pictures to score: those of a network on the device, or those of the folder `images`."""
     from metrics.pictures.folder_subject import FolderSubject

@@ -94,7 +94,7 @@ def iterate_images(
         the device.
     device: the device of generator and encoder.
 
-    Raises `UserError` if psi is not finite.
+    Raises `UserError` if psi is not finite, and for `text_noise` of a network without text.
     """
     assert len(prompts) == len(seeds)
     check_truncation(truncation)

@@ -264,7 +264,6 @@ class TrainingLoop:
                 f"training stopped at {failed_at} images before its first checkpoint: {error}"
             ) from None
         progress.rollbacks = rollbacks
-        self.trainer.collector.flush()
         line = f"At {failed_at} images {error}: back to {progress.images} images"
 
         def reopen(log: RunLog) -> None:

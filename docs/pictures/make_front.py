@@ -66,7 +66,7 @@ def front(snapshot: Snapshot) -> Image.Image:
     views = [
         View.square(128),
         View.square(256),
-        View(width=592, height=256, box=(-0.65625, 0.0, 1.65625, 1.0)),
+        View.around_frame(width=592, height=256),
         View.around_frame(width=1000, height=600),
     ]
     small, middle, beyond, large = (
