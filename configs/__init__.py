@@ -12,6 +12,7 @@ from configs.eidgan import (
     eidgan_coco256,
     eidgan_cub256,
     eidgan_flowers64,
+    eidgan_nospectral_flowers128,
     eidgan_openmoji32,
     eidgan_openmoji64,
     eidgan_openmoji64_anyres,
@@ -28,6 +29,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "eidgan-openmoji64-anyres": eidgan_openmoji64_anyres,
     "eidgan-openmoji32": eidgan_openmoji32,
     "eidgan-flowers64": eidgan_flowers64,
+    "eidgan-nospectral-flowers128": eidgan_nospectral_flowers128,
     "debug": debug,
 } | SYSTEM_RECIPES
 

@@ -105,6 +105,40 @@ def eidgan_flowers64() -> TrainConfig:
     )
 
 
+def eidgan_nospectral_flowers128() -> TrainConfig:
+    """Flowers at 128 x 128, for one GPU: 250 kimg at 64 x 64, then whole pictures of 128 x 128.
+
+    The generator is larger than that of `eidgan-flowers64` and has no spectral modulation, as in
+    the run that docs/experiment_log.md reports. Ten minutes on an H100.
+    """
+    base = eidgan_flowers64()
+    assert isinstance(base.generator, EidganConfig)
+    assert isinstance(base.discriminator, FrozenFeaturesConfig)
+    return replace(
+        base,
+        recipe="eidgan-nospectral-flowers128",
+        resolution=128,
+        generator=replace(
+            base.generator,
+            token_dim=128,
+            channels=(384, 384, 384, 384),
+            features=32,
+            decoder_hidden=(64, 64),
+            refinement=(64, 64),
+            bandwidth=4.0,
+            spectral=False,
+        ),
+        discriminator=replace(base.discriminator, resolution=128, input_px=128),
+        ema=EmaConfig(half_life_kimg=15.0, rampup=0.1),
+        batch=128,
+        start_resolution=64,
+        start_kimg=250.0,
+        kimg=734.0,
+        tick_kimg=2.0,
+        snapshot_ticks=20,
+    )
+
+
 def eidgan_openmoji64() -> TrainConfig:
     """OpenMoji at 64 x 64: hours on a core, minutes on a GPU.
 

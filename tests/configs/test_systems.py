@@ -57,6 +57,8 @@ def tiny(config):
         scale = {"channel_base": 256, "channel_max": 32}
         scale |= {"spectral_scale": 8} if isinstance(judge, WaveletDiscriminatorConfig) else {}
     patch = 16 if config.patches.side else 0
+    # Eight images at the smaller size: two of the steps before the run stops and goes on.
+    start = {"start_resolution": 16, "start_kimg": 0.008} if config.start_resolution else {}
     return replace(
         config,
         generator=replace(small, **fields),
@@ -73,6 +75,7 @@ def tiny(config):
         workers=0,
         report_to=(),
         device="cpu",
+        **start,
     )
 
 
