@@ -243,6 +243,7 @@ def _metadata(
         "network_sha256": snapshot.sha256,
         "system": snapshot.generator.config.kind,
         "resolution": snapshot.resolution,
+        "samples": snapshot.generator.samples,
         "text_encoder": snapshot.text_encoder if snapshot.generator.reads_text else "",
         "text_encoder_id": snapshot.encoder_id,
         "prompt_length": prompt_length,

@@ -64,6 +64,7 @@ def nodual(creps: CrepsConfig) -> EidganConfig:
         refinement=creps.refinement,
         bandwidth=creps.bandwidth,
         place=creps.place,
+        samples=creps.samples,
         output=creps.output,
         spectral=False,
         attention=False,

@@ -114,6 +114,7 @@ class StaticPage:
             "network_sha256": self.snapshot.sha256,
             "system": generator.config.kind,
             "resolution": self.snapshot.resolution,
+            "samples": generator.samples,
             "reads_text": generator.reads_text,
             "free_text": self.free_text,
             "max_tokens": getattr(self.encoder, "max_tokens", 0),
@@ -182,7 +183,8 @@ class StaticPage:
         expected = generator.synthesis(codes, view)
         refuse_overflow(expected, None, 1)
         known = {"z": z, "noise": noise, "noise_length": torch.tensor([length])}
-        known |= {"psi": torch.tensor([psi]), "rows": view.rows(), "columns": view.columns()}
+        points = view.scaled(generator.samples)
+        known |= {"psi": torch.tensor([psi]), "rows": points.rows(), "columns": points.columns()}
         if text is not None:
             known |= {"sentence": text.sentence, "words": text.words}
         for name in ("codes", "synthesis"):

@@ -66,8 +66,9 @@ class Strips:
         self, picture: str, generator: Generator, codes: Codes, tiles: Sequence[Tile]
     ) -> dict[Key, BilineState]:
         """The strips of the tiles by axis, zoom level and number; rows hold no columns."""
-        wanted = {("y", tile.z, tile.y): tile.view().rows() for tile in tiles}
-        wanted |= {("x", tile.z, tile.x): tile.view().columns() for tile in tiles}
+        points = generator.samples
+        wanted = {("y", tile.z, tile.y): tile.view().scaled(points).rows() for tile in tiles}
+        wanted |= {("x", tile.z, tile.x): tile.view().scaled(points).columns() for tile in tiles}
         kept = {key: self._kept.get((picture, *key)) for key in wanted}
         strips = {key: strip for key, strip in kept.items() if strip is not None}
         missing = sorted(wanted.keys() - strips.keys())
@@ -82,7 +83,7 @@ class Strips:
         state = cast(BilineState, generator.prepare(codes, cast(View, PlacedView(y, x))))
         for axis, lines in (("y", state.rows), ("x", state.columns)):
             for number, key in enumerate(keys[axis]):
-                part = slice(number * SIDE_PX, (number + 1) * SIDE_PX)
+                part = slice(number * points * SIDE_PX, (number + 1) * points * SIDE_PX)
                 pieces = tuple(level[:, part].clone() for level in lines)
                 strip = replace(
                     state, rows=pieces if axis == "y" else (), columns=pieces if axis == "x" else ()
@@ -105,7 +106,7 @@ class Strips:
         if lines is None:
             lines = cast(WarpedLines, generator.prepare(codes, replace(view, box=frame.box)))
             self._kept.put(key, lines)
-        return replace(lines, view=of_tile)
+        return replace(lines, view=of_tile.scaled(generator.samples))
 
 
 def _is_plain(generator: Generator, options: ViewOptions) -> bool:

@@ -38,7 +38,8 @@ class ExportedNetwork(nn.Module):
     """z [N, *latent_shape], sentence [N, d_s], words [N, L, d_w], mask [N, L] bool, rows [H] and
     columns [W] -> pictures [N, 3, H, W] float32, in [-1, 1] up to overshoot.
 
-    rows, columns: float32 coordinates in frame units, y and x (`networks.coordinates`). Text that
+    rows, columns: float32 coordinates in frame units, y and x (`networks.coordinates`). A network
+    with `samples` s reads s of them for each pixel: [H * s] and [W * s]. Text that
     the network does not read is left out: `input_names` lists the arguments. Raises `UserError` for
     a system that cannot be exported. The generator itself is left as it is.
     """
@@ -56,7 +57,8 @@ class ExportedNetwork(nn.Module):
         self, z: torch.Tensor, text: TextFeatures | None, view: View
     ) -> dict[str, torch.Tensor]:
         """The arguments of `forward` by name, in order, for a view that has no warp."""
-        known = {"z": z, "rows": view.rows(), "columns": view.columns()}
+        points = view.scaled(self.generator.samples)
+        known = {"z": z, "rows": points.rows(), "columns": points.columns()}
         if text is not None:
             known |= {"sentence": text.sentence, "words": text.words, "mask": text.mask}
         return {name: known[name] for name in self.input_names}

@@ -93,8 +93,8 @@ class ExportedCodes(Graph):
 class ExportedSynthesis(Graph):
     """Codes of one picture and a window -> its pixels [1, 3, H, W], in [-1, 1] up to overshoot.
 
-    Inputs: tokens and, where `ExportedCodes` returns it, bypass; rows [H] and columns [W], float32
-    coordinates in frame units, y and x.
+    Inputs: tokens and, where `ExportedCodes` returns it, bypass; rows and columns, float32
+    coordinates in frame units, y and x, as in `ExportedNetwork`.
     """
 
     def __init__(self, codes: ExportedCodes) -> None:
@@ -109,7 +109,7 @@ class ExportedSynthesis(Graph):
         self.eval().requires_grad_(False)
 
     def example(self) -> dict[str, torch.Tensor]:
-        view = View(height=6, width=5)
+        view = View(height=6, width=5).scaled(self.generator.samples)
         return {**self._codes, "rows": view.rows(), "columns": view.columns()}
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:

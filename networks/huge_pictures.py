@@ -119,7 +119,7 @@ def _tile(
 ) -> torch.Tensor:
     height, width = tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start
     top, left = tile.rows.start - block.rows.start, tile.columns.start - block.columns.start
-    high, wide = tile_shape(height, width, tile_px)
+    high, wide = tile_shape(height, width, max(1, tile_px // generator.samples**2))
     image = torch.empty(3, height, width)
     for y in range(0, height, high):
         for x in range(0, width, wide):

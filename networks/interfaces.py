@@ -143,12 +143,15 @@ class Generator(nn.Module, abc.ABC):
         the truncation.
     takes_patches: whether `prepare` also takes `networks.patches.Patches`, another box for each
         sample.
+    samples: a pixel is the mean of samples x samples points of the picture. Only systems whose
+        config has this field take more than 1.
     """
 
     config: Any  # each subclass has its config class, with sentence_dim and word_dim
     latent_shape: tuple[int, ...]
     tokens_mean: torch.Tensor
     takes_patches: bool = False
+    samples: int = 1
 
     def __init__(self, token_shape: tuple[int, int]) -> None:
         super().__init__()

@@ -51,6 +51,10 @@ class Patches:
     def width(self) -> int:
         return self.side
 
+    def scaled(self, factor: int) -> Patches:
+        """The same squares, `factor` times as many samples a side."""
+        return replace(self, side=self.side * factor)
+
     def rows(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """y of every row of every patch.  # [N, side] float32"""
         return self._samples(1, device)

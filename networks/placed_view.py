@@ -18,6 +18,9 @@ from networks.coordinates import Convention
 class PlacedView:
     """y: [H] of the rows, x: [W] of the columns, both float32 in frame units.
 
+    Where a pixel is the mean of several points (`Generator.samples`), these are the rows and
+    columns of points.
+
     convention: generators set it; the coordinates stay as they are.
     """
 
@@ -33,6 +36,10 @@ class PlacedView:
     @property
     def width(self) -> int:
         return self.x.shape[0]
+
+    def scaled(self, factor: int) -> PlacedView:
+        """The same view: y and x are those of all points, `factor` of them a pixel."""
+        return self
 
     def rows(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """y of every row.  # [H] float32"""

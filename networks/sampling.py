@@ -253,11 +253,12 @@ def render_tiled(
     `Generator.prepare` runs once for the whole view, `Generator.render` once for each tile.
 
     tile_px: maximum number of pixels of a tile, summed over the batch; None takes `TILE_PX` of the
-        device.
+        device. Where a pixel is the mean of several points, the points count.
     """
     prepared = generator.prepare(codes, view)
     tile_px = tile_px or TILE_PX[codes.tokens.device.type]
-    height, width = tile_shape(view.height, view.width, max(1, tile_px // len(codes)))
+    points = len(codes) * generator.samples**2  # that are drawn for one pixel
+    height, width = tile_shape(view.height, view.width, max(1, tile_px // points))
     if (height, width) == (view.height, view.width):
         return generator.render(prepared, slice(0, height), slice(0, width)).float().cpu()
     image = torch.empty(len(codes), 3, view.height, view.width)

@@ -125,7 +125,8 @@ export function centres(low, high, count) {
   return Float32Array.from({ length: count }, (_, i) => low + ((high - low) * (i + 0.5)) / count);
 }
 
-// Pixels of the places rows x columns: [3, rows, columns] in [-1, 1] up to overshoot.
+// Pixels of the places rows x columns in [-1, 1] up to overshoot. A pixel takes `facts.samples`
+// places a side: [3, rows / samples, columns / samples].
 export async function pixelsOf(codes, rows, columns, signal) {
   const { runners } = await ready;
   const place = (data) => ({ type: "float32", dims: [data.length], data });
@@ -142,19 +143,22 @@ export function codesOfPicture(picture) {
 // A box of the plane as a PNG file, drawn in stripes of whole rows.
 async function png(picture, [x0, y0, x1, y1], width, height, signal) {
   const codes = codesOfPicture(picture);
-  const [rows, columns] = [centres(y0, y1, height), centres(x0, x1, width)];
+  const { samples } = (await ready).facts;
+  const rows = centres(y0, y1, height * samples);
+  const columns = centres(x0, x1, width * samples);
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
-  const step = Math.max(1, Math.floor(STRIPE_PX / width));
+  const step = Math.max(1, Math.floor(STRIPE_PX / (width * samples ** 2)));
   const tops = Array.from({ length: Math.ceil(height / step) }, (_, i) => i * step);
   await Promise.all(tops.map(async (top) => {
-    const part = rows.slice(top, top + step);
+    const part = rows.slice(top * samples, (top + step) * samples);
     const pixels = await pixelsOf(codes, part, columns, signal);
     if (!pixels.every(Number.isFinite)) {
       throw new Refused("The network overflows here; go nearer to the frame.", 400);
     }
-    const image = context.createImageData(width, part.length);
-    const size = width * part.length;
+    const high = part.length / samples;
+    const image = context.createImageData(width, high);
+    const size = width * high;
     for (let i = 0; i < size; i += 1) {
       for (let c = 0; c < 3; c += 1) image.data[4 * i + c] = 127.5 * pixels[c * size + i] + 127.5;
       image.data[4 * i + 3] = 255;

@@ -24,8 +24,8 @@ from dnnlib.bounds import AtLeastOne, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import Convention, View
 from networks.generators.biline import BilinePixels
-from networks.generators.line_tables import LineFunction, Lines, prepare_lines
-from networks.generators.style import Output, StyleGenerator, StyleOptions, to_output
+from networks.generators.line_tables import LineFunction, Lines, draw_pixels, prepare_lines
+from networks.generators.style import Output, StyleGenerator, StyleOptions
 from networks.interfaces import Codes
 from networks.layers.fourier_lines import FourierLines
 from networks.layers.modulated import ModulatedLinear
@@ -42,8 +42,8 @@ class CrepsConfig(StyleOptions):
     sentence_dim: width of the sentence embedding; 0 = unconditional.
     style_dim: width of z and of the style code.
     mapping_layers: layers of the mapping network.
-    channels, thickness, features, decoder_hidden, refinement, bandwidth, place, summed_lines: see
-        `EidganConfig`.
+    channels, thickness, features, decoder_hidden, refinement, bandwidth, place, summed_lines,
+        samples: see `EidganConfig`.
     convention: where the samples of a view lie (`View`). CREPS was trained with endpoints, which
         puts the outer samples on the border of the view; the rest of this project uses centers.
     output: see `to_output`.
@@ -64,6 +64,7 @@ class CrepsConfig(StyleOptions):
     place: bool = False
     summed_lines: bool = True
     convention: Convention = "centers"
+    samples: AtLeastOne = 1
     output: Output = "linear"
 
     def __post_init__(self) -> None:
@@ -73,6 +74,11 @@ class CrepsConfig(StyleOptions):
                 f"{self.channels}"
             )
         check_bounds(self, "generator.")
+        if self.samples > 1 and self.convention == "endpoints":
+            raise UserError(
+                "generator.samples: a pixel has no area with generator.convention=endpoints; set "
+                "it to centers, or samples to 1"
+            )
 
     def build(self) -> Creps:
         return Creps(self)
@@ -109,6 +115,7 @@ class Creps(StyleGenerator):
 
     def __init__(self, config: CrepsConfig) -> None:
         super().__init__(config)
+        self.samples = config.samples
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(
             widths[0],
@@ -141,7 +148,14 @@ class Creps(StyleGenerator):
                 yield lines
 
         lines = LineFunction(emit, self.lines.cycles, summed=self.config.summed_lines)
-        return prepare_lines(lines, view, style, self.pixels.folded(style))
+        return prepare_lines(lines, view, style, self.pixels.folded(style), self.samples)
 
     def render(self, prepared: Lines, rows: slice, columns: slice) -> torch.Tensor:
-        return to_output(prepared.draw(self.pixels, rows, columns), self.config.output)
+        return draw_pixels(
+            prepared,
+            self.pixels,
+            rows,
+            columns,
+            samples=self.samples,
+            output=self.config.output,
+        )

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from networks.coordinates import View
 from networks.generators.biline import BilinePixels, BilineState
+from networks.generators.style import Output, to_output
 from torch_utils.ops.biline import PixelWeights
 from torch_utils.precision import at_least_single
 
@@ -79,9 +80,17 @@ class Lines(Protocol):
 
 
 def prepare_lines(
-    lines: LineFunction, view: View, style: torch.Tensor, weights: PixelWeights | None
+    lines: LineFunction,
+    view: View,
+    style: torch.Tensor,
+    weights: PixelWeights | None,
+    samples: int,
 ) -> Lines:
-    """style [N, d_y] of the refinement block; weights: of `BilinePixels.folded`."""
+    """What `draw_pixels` needs of a view, for samples x samples points a pixel.
+
+    style [N, d_y] of the refinement block; weights: of `BilinePixels.folded`.
+    """
+    view = view.scaled(samples)
     if view.warp is None:
         levels = lines.levels(view.rows(style.device), view.columns(style.device))
         rows, columns = zip(*levels, strict=True)
@@ -89,6 +98,31 @@ def prepare_lines(
     grid = None if view.warp.exact else Grid.over(view, lines.cycles)
     tables = None if grid is None else _tables(lines, grid, style.device)
     return WarpedLines(lines, tables, view, style, weights)
+
+
+def draw_pixels(
+    lines: Lines,
+    pixels: BilinePixels,
+    rows: slice,
+    columns: slice,
+    *,
+    samples: int,
+    output: Output,
+) -> torch.Tensor:
+    """The pixels at these rows and columns of a view prepared by `prepare_lines`.  # [N, 3, h, w]
+
+    A pixel is the mean of its samples x samples points after `to_output`, so flat colours stay as
+    they are and edges become smooth.
+    """
+    points = lines.draw(pixels, _times(rows, samples), _times(columns, samples))
+    image = to_output(points, output)
+    return image if samples == 1 else functional.avg_pool2d(image, samples)
+
+
+def _times(part: slice, samples: int) -> slice:
+    """The points of a slice of pixels, which may be open."""
+    start, stop = (None if end is None else end * samples for end in (part.start, part.stop))
+    return slice(start, stop)
 
 
 @dataclass(frozen=True)

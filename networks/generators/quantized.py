@@ -66,7 +66,7 @@ class QuantizedGenerator(Generator):
         generator = config.generator.build()
         super().__init__((generator.tokens_mean.shape[0], generator.tokens_mean.shape[1]))
         self.config, self.generator, self.latent_shape = config, generator, generator.latent_shape
-        self.takes_patches = generator.takes_patches
+        self.takes_patches, self.samples = generator.takes_patches, generator.samples
         widths = {"sentence": config.sentence_dim, "words": config.word_dim}
         self.quantizers = nn.ModuleDict(
             {

@@ -57,14 +57,25 @@ def test_tiles_of_tables(network, change):
     assert difference(painter, picture, Tile(1, 1, 0), 1) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["cips-tiny", "inrgan-tiny", "creps-tiny"])
-def test_tiles_of_other_systems(name, tmp_path):
+def saved(config, folder):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        generator = preset(name).build().eval()
-    Snapshot(generator, "hashed", 16).save_pretrained(tmp_path / "snapshot")
-    painter, picture = painted(tmp_path / "snapshot")
+        generator = config.build().eval()
+    Snapshot(generator, "hashed", 16).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["cips-tiny", "inrgan-tiny", "creps-tiny"])
+def test_tiles_of_other_systems(name, tmp_path):
+    painter, picture = painted(saved(preset(name), tmp_path / "snapshot"))
     assert difference(painter, picture, Tile(2, 1, -1), 1) < 1e-5
+
+
+@pytest.mark.parametrize("change", [{}, {"rotate": 30}], ids=str)
+def test_tiles_whose_pixels_are_means_of_points(change, tmp_path):
+    config = replace(preset("eidgan-tiny"), samples=2)
+    painter, picture = painted(saved(config, tmp_path / "snapshot"), **change)
+    assert difference(painter, picture, Tile(1, 1, 0), 2) < 1e-5
 
 
 def test_a_tile_does_not_depend_on_what_was_kept(network):

@@ -93,9 +93,10 @@ def test_a_layer_without_complex_numbers_is_the_same_layer(channels, spectral, d
     "config",
     [
         SMALL,
+        replace(SMALL, samples=2),
         replace(preset("creps-tiny"), convention="endpoints", sentence_dim=0),
     ],
-    ids=lambda config: config.kind,
+    ids=["eidgan", "eidgan-samples", "creps"],
 )
 def test_the_graph_of_coordinates_draws_what_the_generator_draws(config):
     generator = built(config)

@@ -76,6 +76,8 @@ def test_parts_have_the_samples_of_the_whole():
 class Traced(torch.nn.Module):
     """A generator that counts which of its prepared views are alive."""
 
+    samples = 1
+
     def __init__(self):
         super().__init__()
         self.alive: weakref.WeakSet = weakref.WeakSet()
