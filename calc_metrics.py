@@ -17,6 +17,7 @@ from dnnlib.version import VERSION
 from metrics.command import (
     METRICS,
     NUM,
+    SAMPLES,
     SIZE,
     TRUNC,
     Output,
@@ -76,6 +77,7 @@ def main() -> None:
     help="Data set of larger real pictures, for detail_*, pfid* and *_extrapolated*.",
 )
 @SIZE
+@SAMPLES
 @METRICS
 @NUM
 @click.option(
@@ -111,6 +113,7 @@ def calc(
     ref: str | None,
     data_large: str | None,
     size: int | None,
+    samples: int | None,
     metrics: str,
     num: int | None,
     seed: str | None,
@@ -138,7 +141,7 @@ def calc(
     """
     # Check the options before anything heavy is imported.
     evaluations, blocks = named_evaluations(metrics), seed_blocks(seed)
-    _check_choice(network, images, data, ref, {seed, trunc, size} != {None})
+    _check_choice(network, images, data, ref, {seed, trunc, size, samples} != {None})
 
     from metrics.pictures.nearest_sheet import asked_sheet
     from metrics.runner import evaluate
@@ -165,7 +168,8 @@ def calc(
             "on_cut": output.cut,
             "nearest_sheet": sheet,
         }
-        subject = _subject(network, images, torch_device, size)
+        settings = {"device": torch_device, "size": size, "samples": samples}
+        subject = _subject(network, images, **settings)
         for block in blocks:
             for record in evaluate(subject, sources, evaluations, seed=block, **common):
                 output.write(record)
@@ -356,14 +360,15 @@ def _check_choice(
 ) -> None:
     """Raise an error if options of `calc` exclude each other or one is missing.
 
-    drawing: whether --seed, --trunc or --size is given.
+    drawing: whether --seed, --trunc, --size or --samples is given.
     """
     if (network is None) == (images is None):
         raise click.UsageError("give either --network or --images")
     if images is not None and drawing:
         raise UserError(
-            "--seed, --trunc and --size choose what a network makes; they do not apply to a folder "
-            "of pictures: score one folder a seed block, and give them to compare as NAME=FILE"
+            "--seed, --trunc, --size and --samples choose what a network makes; they do not apply "
+            "to a folder of pictures: score one folder a seed block, and give them to compare as "
+            "NAME=FILE"
         )
     if data is None and (network is not None or ref is None):
         raise click.UsageError(
@@ -371,16 +376,17 @@ def _check_choice(
         )
 
 
-def _subject(
-    network: str | None, images: str | None, device: torch.device, size: int | None
-) -> Subject:
-    """The pictures to score: those of a network on the device, or those of the folder `images`."""
+def _subject(network: str | None, images: str | None, **settings: Any) -> Subject:
+    """The pictures to score: those of a network, or those of the folder `images`.
+
+    settings: of `load_subject`.
+    """
     from metrics.pictures.folder_subject import FolderSubject
     from metrics.pictures.picture_folder import PictureFolder
     from metrics.runner import load_subject
 
     if network:
-        return load_subject(network, device, size)
+        return load_subject(network, **settings)
     return FolderSubject(PictureFolder(images or ""))
 
 

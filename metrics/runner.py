@@ -38,14 +38,20 @@ T = TypeVar("T")
 
 
 def load_subject(
-    path: str | Path, device: torch.device, size: int | None = None
+    path: str | Path,
+    device: torch.device,
+    size: int | None = None,
+    samples: int | None = None,
 ) -> GeneratorSubject:
     """A snapshot, or the newest one of a run folder, with its text encoder, on `device`.
 
-    size: side of its pictures in pixels; None = the resolution of its training. Raises `UserError`
-    for a path without a snapshot, and for a generator that cannot draw at `size`.
+    size: side of its pictures in pixels; None = the resolution of its training. samples: points a
+    side of a pixel; None = those of the network. Raises `UserError` for a path without a snapshot,
+    and for a generator that cannot draw at `size` or with `samples`.
     """
     snapshot = Snapshot.from_pretrained(path)
+    if samples is not None:
+        snapshot.generator.use_samples(samples)
     size = size or snapshot.resolution
     if size != snapshot.resolution and not snapshot.generator.config.any_view:
         raise UserError(

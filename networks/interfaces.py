@@ -143,20 +143,29 @@ class Generator(nn.Module, abc.ABC):
         the truncation.
     takes_patches: whether `prepare` also takes `networks.patches.Patches`, another box for each
         sample.
-    samples: a pixel is the mean of samples x samples points of the picture. Only systems whose
-        config has this field take more than 1.
     """
 
     config: Any  # each subclass has its config class, with sentence_dim and word_dim
     latent_shape: tuple[int, ...]
     tokens_mean: torch.Tensor
     takes_patches: bool = False
-    samples: int = 1
 
     def __init__(self, token_shape: tuple[int, int]) -> None:
         super().__init__()
         self.latent_shape = token_shape
         self.register_buffer("tokens_mean", torch.zeros(token_shape))
+
+    @property
+    def samples(self) -> int:
+        """Points a side of which each pixel is the mean: 1 for systems without this field."""
+        return getattr(self.config, "samples", 1)
+
+    def use_samples(self, samples: int) -> None:
+        """Draw each pixel as the mean of samples x samples points from now on.
+
+        Raises `UserError` for systems that draw one point a pixel.
+        """
+        self.config = self.config.with_samples(samples)
 
     @property
     def reads_text(self) -> bool:

@@ -29,13 +29,16 @@ def facts_of(
 def sampling_facts(
     generator: Generator, truncation: float, center: str, text_noise: float | None
 ) -> dict[str, str]:
-    """What the files say of the truncation and of the noise on the sentences.
+    """What the files say of the truncation, of the noise on the sentences and of the points of a
+    pixel where it has several.
 
     text_noise: None means the value of the network, which is left out where it is 0.
     """
     if text_noise is None:
         text_noise = generator.config.text_noise or None
     facts = {"truncation": f"{truncation} ({center})"}
+    if generator.samples > 1:
+        facts["samples"] = str(generator.samples)
     return facts if text_noise is None else facts | {"text_noise": str(text_noise)}
 
 

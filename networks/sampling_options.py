@@ -1,5 +1,5 @@
-"""The options of commands that draw pictures: `--trunc`, `--trunc-center`, `--text-noise` and
-`--tile`.
+"""The options of commands that draw pictures: `--trunc`, `--trunc-center`, `--text-noise`,
+`--samples` and `--tile`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ _OPTIONS = (
         metavar="F",
         help="Noise on the sentence feature, relative to its length; more noise gives more varied "
         "pictures of a prompt.  [default: the network's value]",
+    ),
+    click.option(
+        "--samples",
+        type=click.IntRange(1, 16),
+        metavar="N",
+        help="Each pixel is the mean of N x N points: 2 makes edges smooth, at four times the cost."
+        "  [default: the network's value]",
     ),
     click.option(
         "--tile",

@@ -51,8 +51,10 @@ class GeneratorSubject:
 
     def identity(self) -> dict[str, Any]:
         identity = {"snapshot_sha256": self.sha256, "text_encoder": self.encoder_id}
-        noise = self.generator.config.text_noise  # not part of the weights that sha256 names
-        return identity | ({"text_noise": noise} if noise else {})
+        # Not part of the weights that sha256 names; left out where they change nothing.
+        noise, samples = self.generator.config.text_noise, self.generator.samples
+        identity |= {"text_noise": noise} if noise else {}
+        return identity | ({"samples": samples} if samples > 1 else {})
 
     def loaded_encoders(self) -> Mapping[str, ImageTextEncoder]:
         if isinstance(self.encoder, ImageTextEncoder):

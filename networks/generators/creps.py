@@ -115,7 +115,6 @@ class Creps(StyleGenerator):
 
     def __init__(self, config: CrepsConfig) -> None:
         super().__init__(config)
-        self.samples = config.samples
         widths = (config.channels[0], *config.channels)
         self.lines = FourierLines(
             widths[0],

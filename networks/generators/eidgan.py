@@ -166,7 +166,7 @@ class Eidgan(Generator):
 
     def __init__(self, config: EidganConfig) -> None:
         super().__init__(token_shape=(config.num_tokens, config.token_dim))
-        self.config, self.samples = config, config.samples
+        self.config = config
         self.mapping_network = TokenMapping(
             config.num_tokens,
             config.token_dim,

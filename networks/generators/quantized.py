@@ -49,6 +49,13 @@ class QuantizedConfig(GeneratorOptions):
     def any_view(self) -> bool:
         return self.generator.any_view
 
+    @property
+    def samples(self) -> int:
+        return getattr(self.generator, "samples", 1)
+
+    def with_samples(self, samples: int) -> QuantizedConfig:
+        return replace(self, generator=self.generator.with_samples(samples))
+
     def with_text(self, sentence_dim: int, word_dim: int) -> QuantizedConfig:
         return replace(self, generator=self.generator.with_text(sentence_dim, word_dim))
 
@@ -66,7 +73,7 @@ class QuantizedGenerator(Generator):
         generator = config.generator.build()
         super().__init__((generator.tokens_mean.shape[0], generator.tokens_mean.shape[1]))
         self.config, self.generator, self.latent_shape = config, generator, generator.latent_shape
-        self.takes_patches, self.samples = generator.takes_patches, generator.samples
+        self.takes_patches = generator.takes_patches
         widths = {"sentence": config.sentence_dim, "words": config.word_dim}
         self.quantizers = nn.ModuleDict(
             {
@@ -75,6 +82,10 @@ class QuantizedGenerator(Generator):
                 if width
             }
         )
+
+    def use_samples(self, samples: int) -> None:
+        super().use_samples(samples)
+        self.generator.use_samples(samples)
 
     def quantize(self, text: TextFeatures | None) -> tuple[TextFeatures, torch.Tensor]:
         """(quantised text features, commitment loss [N] of each sample)."""

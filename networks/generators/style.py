@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
 import torch
 
 from dnnlib.bounds import NotNegative
+from dnnlib.errors import UserError
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.mapping import TokenMapping
 
@@ -86,6 +87,20 @@ class GeneratorOptions(abc.ABC):
         """The same config for a text encoder of these widths; inputs of width 0 stay off."""
         new = {"sentence_dim": sentence_dim, "word_dim": word_dim}
         return replace(self, **{name: width for name, width in new.items() if getattr(self, name)})
+
+    def with_samples(self, samples: int) -> Self:
+        """The same config with that many points a side of each pixel.
+
+        Raises `UserError` for systems that draw one point a pixel.
+        """
+        if "samples" in {field.name for field in fields(self)}:
+            return replace(self, **{"samples": samples})
+        if samples == 1:
+            return self
+        kind = getattr(self, "kind", "")
+        raise UserError(
+            f"samples {samples}: networks of kind {kind} draw one point a pixel; leave it out"
+        )
 
     def condition_dim(self, sentence_dim: int) -> int:
         """Width of the sentence that the discriminator reads (`Generator.condition`); 0 = none.

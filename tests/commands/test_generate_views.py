@@ -56,6 +56,24 @@ def test_the_command_draws_transformed_views(snapshot, tmp_path):
     assert abs(wide[:, 8:40] - plain).max() <= 1 and facts["window"] == "-0.25,0.0,1.25,1.0"
 
 
+def test_a_pixel_may_be_the_mean_of_several_points(snapshot, tmp_path):
+    plain, facts = picture(snapshot, tmp_path / "plain", "--size", "64")
+    assert "samples" not in facts
+    smooth, facts = picture(snapshot, tmp_path / "smooth", "--samples", "2")
+    assert facts["samples"] == "2"
+    # The plain picture is rounded and clipped before its mean is taken, the smooth one after.
+    mean = plain.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+    inside = ((plain > 0) & (plain < 255)).reshape(32, 2, 32, 2, 3).all(axis=(1, 3))
+    assert inside.mean() > 0.5 and abs(smooth - mean)[inside].max() <= 1.01
+    one_size = tmp_path / "one-size"
+    Snapshot(preset("stylegan2-tiny").build(), "hashed", 32).save_pretrained(one_size)
+    done = generate(one_size, tmp_path / "out", "--samples", "2")
+    assert done.exit_code == 1 and not (tmp_path / "out").exists()
+    assert done.stderr == (
+        "Error: samples 2: networks of kind stylegan2 draw one point a pixel; leave it out\n"
+    )
+
+
 def test_a_stretched_picture_is_announced_with_the_window_that_does_not_stretch(snapshot, tmp_path):
     done = generate(snapshot, tmp_path / "wide", "--size", "50x30")
     assert "The content is stretched 1.67 times in width. --window 5:3 shows" in done.stderr

@@ -257,7 +257,7 @@ def test_larger_real_pictures(network, archive, write_pictures, tmp_path, openmo
         (["--images", "{made}", "--ref", "{real}", "--seed", "2-1"], "expected numbers and ranges"),
         (
             ["--images", "{made}", "--ref", "{real}", "--seed", "0-2"],
-            "--seed, --trunc and --size choose what a network makes",
+            "--seed, --trunc, --size and --samples choose what a network makes",
         ),
     ],
 )

@@ -412,7 +412,7 @@ def test_a_pixel_is_the_mean_of_its_points(name):
     config, generator = build(name)
     codes = generator.mapping(latents(generator, 2), text_for(config, 2))
     points = copy.deepcopy(generator)
-    points.samples = 1
+    points.config = replace(config, samples=1)
     view = View(height=7, width=10, box=(-0.2, 0.1, 0.9, 1.3))
     patches = Patches(6, torch.tensor([[0.1, 0.3, 0.5], [-0.2, 0.4, 1.1]], dtype=torch.float64))
     for shown in (view, view.transformed(rotate=30), patches):
