@@ -38,8 +38,6 @@ from metrics.command import (
 from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:
-    import torch
-
     from datasets.stylegan import LabelCaptions
     from metrics.pictures.subject import Subject
 

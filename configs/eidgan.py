@@ -11,14 +11,8 @@ from dataclasses import replace
 from datasets.patches import PatchConfig
 from networks.discriminators import FrozenFeaturesConfig, WaveletDiscriminatorConfig
 from networks.generators import EidganConfig, preset
-from training.config import (
-    AdamConfig,
-    AugmentConfig,
-    EmaConfig,
-    LossConfig,
-    TextConfig,
-    TrainConfig,
-)
+from training.config import AdamConfig, AugmentConfig, EmaConfig, TextConfig, TrainConfig
+from training.loss_config import LossConfig
 
 CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 

@@ -26,7 +26,8 @@ from networks.discriminators import (
     WaveletDiscriminatorConfig,
 )
 from networks.generators import CrepsConfig, EidganConfig, preset
-from training.config import AdamConfig, LossConfig, TrainConfig
+from training.config import AdamConfig, TrainConfig
+from training.loss_config import LossConfig
 
 BASES: dict[str, Callable[[], TrainConfig]] = {
     "openmoji64": eidgan_openmoji64,

@@ -20,7 +20,6 @@ from dnnlib.bounds import (
     NotNegative,
     NotNegativeInt,
     Positive,
-    Probability,
     at_least,
     check_bounds,
 )
@@ -33,6 +32,7 @@ from networks.layers.vector_quantizer import VectorQuantizerConfig
 from networks.patches import PLACE_DIM
 from networks.text_encoders import encoder_widths
 from training.augment import AugmentConfig
+from training.loss_config import LossConfig
 from training.power_profiles import LONGEST, SHORTEST
 
 _LONGEST_KIMG = "must lie between 0 and 1e9"
@@ -45,57 +45,6 @@ Pictures = Annotated[int, Bound(lambda value: value >= 2, "at least 2 pictures a
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise UserError(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Weights of the loss terms. A term of weight 0 is not computed.
-
-    adversarial: the logistic terms of Goodfellow et al. 2014, or the hinge terms of Lim and Ye
-        2017.
-    shared_fakes: G is judged on the fakes that D has just learned from. One pass of G and of the
-        frozen part of D then serves both players. Where the batch accumulates over several
-        forwards, the pass is repeated with the same draws, which keeps memory low.
-    r1_gamma, r1_interval: weight of R1, which is computed every `r1_interval` D steps and scaled
-        by the interval.
-    mismatch: weight of D's loss on real pictures with the text of another picture.
-    cond, cong, temperature: weights of ConD and ConG, and their temperature.
-    cong_interval: ConG is computed every so many G steps and scaled by the interval; this saves
-        passes of the image tower.
-    matching_aware_gp: weight of MA-GP, computed every D step (2 in DF-GAN).
-    imle: weight of G's distance to the real picture of the same text, for half of the samples. Of
-        `imle_latents` latents, the one counts whose picture comes nearest (implicit maximum
-        likelihood, Li and Malik 2018). So G cannot leave out what the real pictures show. Needs
-        `shared_fakes`.
-    path_length, path_length_interval, path_length_decay: StyleGAN2's regulariser, computed every
-        so many G steps.
-    style_mixing: probability that the style codes behind a random cut come from a second latent.
-    """
-
-    adversarial: Literal["logistic", "hinge"] = "logistic"
-    shared_fakes: bool = False
-    r1_gamma: NotNegative = 1.0
-    r1_interval: AtLeastOne = 16
-    mismatch: NotNegative = 0.0
-    cond: NotNegative = 0.0
-    cong: NotNegative = 0.0
-    cong_interval: AtLeastOne = 1
-    temperature: Positive = 0.1
-    matching_aware_gp: NotNegative = 0.0
-    imle: NotNegative = 0.0
-    imle_latents: AtLeastOne = 8
-    path_length: NotNegative = 0.0
-    path_length_interval: AtLeastOne = 4
-    path_length_decay: float = 0.01
-    style_mixing: Probability = 0.0
-
-    def __post_init__(self) -> None:
-        check_bounds(self, "loss.")
-        _check(
-            not self.imle or (self.shared_fakes and not self.style_mixing),
-            "loss.imle: compares fakes with the real pictures that D has just read; add --set "
-            "loss.shared_fakes=true and leave loss.style_mixing at 0",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +197,10 @@ class TrainConfig:
             size == self.resolution,
             f"generator.resolution: {size} differs from resolution; "
             f"add --set generator.resolution={self.resolution}",
+        )
+        _check(
+            not self.loss.teacher or self.init_from is not None,
+            "loss.teacher: G stays near the network that it starts from; give --init-from",
         )
         asks_text = self.loss.mismatch or self.loss.cong or self.loss.matching_aware_gp
         _check(

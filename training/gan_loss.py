@@ -33,9 +33,10 @@ from torch_utils.precision import autocast
 from torch_utils.training_stats import Collector
 from training import losses
 from training.augment import Augmentation
-from training.config import LossConfig
 from training.imle import nearest_latents, paired_rows
+from training.loss_config import LossConfig
 from training.micro_batch import MicroBatch
+from training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class GanLoss:
 
     encoder: needs an image tower for ConD and ConG; may be None without these terms.
     collector: receives the means of loss terms and logits.
+    teacher: the network of `config.teacher`; may be None where its weight is 0.
     keep_fakes: with `config.shared_fakes`, `discriminator_loss` keeps its fakes and their graph,
         and `generator_loss` of the same micro batch uses them. Only possible if a step has one
         micro batch on each rank. Otherwise G draws the same fakes again.
@@ -75,11 +77,12 @@ class GanLoss:
         collector: Collector,
         precision: str = "auto",
         keep_fakes: bool = False,
+        teacher: Teacher | None = None,
     ) -> None:
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
         self.augment, self.config, self.collector = augment, config, collector
         self.view = View.square(resolution)
-        self.precision, self.keep_fakes = precision, keep_fakes
+        self.precision, self.keep_fakes, self.teacher = precision, keep_fakes, teacher
         self._kept_fakes: Fakes | None = None
         # The running mean of path lengths; NaN until the first step with path lengths.
         self.path_length_mean = torch.full((), math.nan, device=generator.tokens_mean.device)
@@ -129,14 +132,18 @@ class GanLoss:
 
         With `shared_fakes`, both players use the latents and the augmentation of D.
         """
+        codes = self.codes(micro, self._latents(player))
         player = "d" if self.config.shared_fakes else player
-        codes = self.codes(micro, f"z-{player}")
         images = self._images(codes, micro)
         # IMLE compares fakes with real images, so both are augmented alike.
         fakes_of_d = "augment-d-real" if self.config.imle else "augment-d-fake"
         uniforms = partial(micro.uniform, {"d": fakes_of_d, "g": "augment-g"}[player])
         sensed = self.discriminator.sense(self.augment(images, uniforms))
         return Fakes(micro.text, codes, images, sensed)
+
+    def _latents(self, player: Literal["d", "g"]) -> str:
+        """The name of the stream of latents that a player's fakes are drawn from."""
+        return "z-d" if self.config.shared_fakes else f"z-{player}"
 
     def _images(self, codes: Codes, micro: MicroBatch) -> torch.Tensor:
         """The whole frames of the codes, or their patches at the places of the real images."""
@@ -265,6 +272,12 @@ class GanLoss:
                 term = 2 * losses.feature_distance(fakes.sensed, fakes.reals, paired_rows(micro))
                 report("Loss/IMLE", term)
                 loss = loss + config.imle * term
+            if config.teacher:
+                assert self.teacher is not None
+                latents = micro.normal(self._latents("g"), self.generator.latent_shape)
+                term = self.teacher.distance(latents, fakes.text, fakes.images, micro.patches)
+                report("Loss/teacher", term)
+                loss = loss + config.teacher * term
             if codes.commitment is not None:
                 term = codes.commitment.mean()
                 report("Loss/commitment", term)

@@ -29,6 +29,7 @@ from training.gan_loss import GanLoss
 from training.micro_batch import MicroBatch
 from training.optimize import NonFiniteError, Player
 from training.step_graph import TOKENS, StepPlan, step_graphs
+from training.teacher import Teacher
 
 
 @dataclass
@@ -93,6 +94,10 @@ class Trainer:
         self.powers = PowerAverages(self.generator, config.ema.posthoc)
         self.player_g = Player("G", self.generator, config.optimizer_g)
         self.player_d = Player("D", self.discriminator, config.optimizer_d)
+        teacher = None
+        if config.loss.teacher:
+            assert config.init_from is not None  # TrainConfig has checked it
+            teacher = Teacher(config.init_from, self.generator, device)
         self.loss = GanLoss(
             self.generator,
             self.discriminator,
@@ -103,6 +108,7 @@ class Trainer:
             self.collector,
             config.precision,
             keep_fakes=self.rounds == 1,
+            teacher=teacher,
         )
         self.graphs, self.graphs_note = step_graphs(config, device, self.rounds, self.generator)
 

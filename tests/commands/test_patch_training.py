@@ -88,3 +88,21 @@ def test_one_line_for_each_mistake(native, tmp_path, words, message):
     )
     assert done.returncode == 1 and message in done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_a_teacher_keeps_what_whole_pictures_show(native, tmp_path):
+    """Training with `loss.teacher` on patches resumes, and needs the network it started from."""
+    words = ("--recipe", "debug", "--data", native[0], "--report-to", "none")
+    small = "--set discriminator.spectral_scale=8 --set resolution=16".split()
+    first, second = tmp_path / "first", tmp_path / "second"
+    succeed("train.py", "--outdir", first, *words, "--patch", "16", *small)
+    more = (*small, "--patch", "16", "--set", "loss.style_mixing=0", "--set", "loss.teacher=10")
+    done = run_command("train.py", "--outdir", second, *words, *more)
+    assert done.returncode == 1 and "loss.teacher" in done.stderr and "--init-from" in done.stderr
+    assert not second.exists()
+    taught = ("--outdir", second, *words, *more, "--init-from", first)
+    succeed("train.py", *taught, "--kimg", "0.032")
+    succeed("train.py", *taught, "--kimg", "0.048")
+    ticks = [json.loads(line) for line in (second / "stats.jsonl").read_text().splitlines()]
+    assert [tick["images"] for tick in ticks] == [16, 32, 48]
+    assert all(0 < tick["Loss/teacher"] < 2 for tick in ticks)

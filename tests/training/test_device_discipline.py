@@ -25,7 +25,8 @@ from tests.networks.sizes import SMALL_FROZEN
 from torch_utils import distributed
 from torch_utils.tensors import to_device
 from training.augment import NUM_UNIFORMS, Augmentation
-from training.config import AugmentConfig, EmaConfig, LossConfig, TextConfig
+from training.config import AugmentConfig, EmaConfig, TextConfig
+from training.loss_config import LossConfig
 from training.trainer import Trainer
 
 CAPTIONS = ["a cat", "a dog on a mat", "rain", "two red birds"]

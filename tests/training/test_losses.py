@@ -16,8 +16,9 @@ from tests.networks.sizes import SMALL_FROZEN
 from torch_utils.training_stats import Collector
 from training import losses
 from training.augment import NUM_UNIFORMS, Augmentation
-from training.config import AugmentConfig, LossConfig
+from training.config import AugmentConfig
 from training.gan_loss import GanLoss
+from training.loss_config import LossConfig
 from training.micro_batch import MicroBatch
 
 

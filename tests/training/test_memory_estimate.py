@@ -16,7 +16,7 @@ from tests.commands.forked import run_command
 from torch_utils.memory import BLOCK, LiveMemory
 from training import memory_estimate
 from training.augment import AugmentConfig
-from training.config import LossConfig
+from training.loss_config import LossConfig
 from training.memory_estimate import MemoryEstimate, advice, estimate
 
 SMALL = replace(

@@ -25,8 +25,9 @@ from tests.networks.sizes import SMALL_FROZEN
 from tests.training.steps import make_trainer, run_steps
 from tests.training.test_training import assert_same_state, flat_state
 from training.checkpoint import CheckpointIO
-from training.config import LossConfig, TrainConfig
+from training.config import TrainConfig
 from training.launch import open_dataset
+from training.loss_config import LossConfig
 from training.transfer import start_from
 
 SIZES = [(64, 48), (40, 90), (50, 50), (33, 32), (128, 40)]

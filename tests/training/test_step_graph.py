@@ -20,7 +20,8 @@ from tests.training.tape import Tape
 from torch_utils.training_stats import Collector
 from training import step_graph
 from training.augment import AugmentConfig
-from training.config import LossConfig, TextConfig, TrainConfig
+from training.config import TextConfig, TrainConfig
+from training.loss_config import LossConfig
 from training.micro_batch import HeldMicroBatch, MicroBatch
 from training.step_graph import TOKENS, StepGraphs, obstacle, step_graphs
 from training.trainer import Trainer

@@ -19,8 +19,9 @@ from networks.snapshot import Snapshot
 from tests.networks.sizes import SMALL_FROZEN
 from tests.training.steps import make_trainer, run_steps
 from training.checkpoint import CheckpointIO
-from training.config import EmaConfig, LossConfig, TextConfig, TrainConfig
+from training.config import EmaConfig, TextConfig, TrainConfig
 from training.launch import run
+from training.loss_config import LossConfig
 from training.transfer import start_from
 
 

@@ -1,0 +1,97 @@
+"""The teacher: G's pictures are compared with those of the network that it started from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from configs import recipe
+from dnnlib.errors import UserError
+from networks.coordinates import View
+from networks.generators import preset
+from networks.patches import Patches
+from networks.snapshot import Snapshot
+from tests.networks.test_generator_contract import text_for
+from training.teacher import Teacher
+
+SIDE = 32  # that the teacher was trained at
+CONFIG = replace(preset("eidgan-tiny"), bandwidth=0.5)
+BOXES = torch.tensor([[0.0, 0.0, 1.0], [0.25, 0.5, 0.5], [0.375, 0.0, 0.25]], dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = CONFIG.build().eval()
+    path = tmp_path_factory.mktemp("run") / "network-snapshot-000001"
+    Snapshot(generator, "hashed", SIDE).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def inputs():
+    draws = torch.Generator().manual_seed(1)
+    return torch.randn(3, CONFIG.num_tokens, CONFIG.token_dim, generator=draws), text_for(CONFIG, 3)
+
+
+@pytest.fixture
+def student(snapshot):
+    """The teacher's network, which learns."""
+    return Snapshot.from_pretrained(snapshot).generator.requires_grad_(True)
+
+
+def test_its_own_pictures_have_no_distance(snapshot, student, inputs):
+    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    latents, text = inputs
+    frames = student(latents, text, View.square(SIDE))
+    assert teacher.distance(latents, text, frames, None).item() < 1e-6
+    other = student(latents.flip(0), text, View.square(SIDE))
+    assert teacher.distance(latents, text, other, None).item() > 0.01
+    # Patches at the teacher's own density show the same pixels.
+    codes = student.mapping(latents, text)
+    for box in BOXES:
+        patches = Patches(round(SIDE * box[2].item()), box.expand(3, 3))
+        images = student.draw_patches(codes, patches)
+        assert teacher.distance(latents, text, images, patches).item() < 1e-5
+
+
+def test_larger_pictures_are_averaged_down_and_give_gradients(snapshot, student, inputs):
+    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    latents, text = inputs
+    student.use_samples(2)
+    patches = Patches(SIDE, BOXES)
+    near = student.draw_patches(student.mapping(latents, text), patches)
+    far = student.draw_patches(student.mapping(latents.flip(0), text), patches)
+    distance = teacher.distance(latents, text, near, patches)
+    assert distance < teacher.distance(latents, text, far, patches) / 4
+    distance.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in student.pixels.parameters())
+    assert all(p.grad is None for p in teacher.network.parameters())
+
+
+def test_what_lies_outside_of_the_frame_does_not_count(snapshot, student, inputs):
+    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    latents, text = inputs
+    patches = Patches(16, torch.tensor([[-0.5, 0.0, 1.0]] * 3, dtype=torch.float64))
+    images = student.draw_patches(student.mapping(latents, text), patches)
+    changed = images.clone()
+    changed[:, :, :, :8] = 9.0
+    expected = teacher.distance(latents, text, images, patches)
+    assert torch.equal(teacher.distance(latents, text, changed, patches), expected)
+    patches = Patches(16, torch.tensor([[2.0, 2.0, 1.0]] * 3, dtype=torch.float64))
+    assert teacher.distance(latents, text, images, patches) == 0
+
+
+def test_what_does_not_fit_is_refused(snapshot):
+    config = recipe("debug")
+    with pytest.raises(UserError, match="loss.teacher: .* give --init-from"):
+        replace(config, loss=replace(config.loss, teacher=1.0, style_mixing=0.0))
+    for change in ({"imle": 1.0, "shared_fakes": True, "style_mixing": 0.0}, {"style_mixing": 0.5}):
+        with pytest.raises(UserError, match="loss.teacher: .* loss.imle and loss.style_mixing"):
+            replace(config.loss, teacher=1.0, **change)
+    other = replace(CONFIG, num_tokens=2).build()
+    with pytest.raises(UserError, match="loss.teacher: .* same mapping network"):
+        Teacher(snapshot, other, torch.device("cpu"))
