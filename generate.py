@@ -172,8 +172,7 @@ def main(
     view = view_options.view()
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
-    if samples is not None:
-        snapshot.generator.use_samples(samples)
+    snapshot.generator.use_samples(samples)
     texts, numbers, codes = edits.pictures(snapshot, texts, numbers, network)
     view = replace(view, height=height or snapshot.resolution, width=width or snapshot.resolution)
     names = checked_names(texts, numbers, view, kind, grid, sides, Path(outdir))

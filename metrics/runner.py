@@ -50,8 +50,7 @@ def load_subject(
     and for a generator that cannot draw at `size` or with `samples`.
     """
     snapshot = Snapshot.from_pretrained(path)
-    if samples is not None:
-        snapshot.generator.use_samples(samples)
+    snapshot.generator.use_samples(samples)
     size = size or snapshot.resolution
     if size != snapshot.resolution and not snapshot.generator.config.any_view:
         raise UserError(

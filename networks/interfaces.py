@@ -160,12 +160,13 @@ class Generator(nn.Module, abc.ABC):
         """Points a side of which each pixel is the mean: 1 for systems without this field."""
         return getattr(self.config, "samples", 1)
 
-    def use_samples(self, samples: int) -> None:
-        """Draw each pixel as the mean of samples x samples points from now on.
+    def use_samples(self, samples: int | None) -> None:
+        """Draw each pixel as the mean of samples x samples points from now on; None = as before.
 
         Raises `UserError` for systems that draw one point a pixel.
         """
-        self.config = self.config.with_samples(samples)
+        if samples is not None:
+            self.config = self.config.with_samples(samples)
 
     @property
     def reads_text(self) -> bool:

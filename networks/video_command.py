@@ -130,8 +130,7 @@ def video(
     box = parse_window(window)
     width, height = parse_size(size) if size else (None, None)
     snapshot = Snapshot.from_pretrained(network)
-    if options["samples"] is not None:
-        snapshot.generator.use_samples(options["samples"])
+    snapshot.generator.use_samples(options["samples"])
     side = snapshot.resolution
     view = View(height=height or side, width=width or side, box=box)
     check_picture_size(view.width, view.height)

@@ -83,7 +83,7 @@ class QuantizedGenerator(Generator):
             }
         )
 
-    def use_samples(self, samples: int) -> None:
+    def use_samples(self, samples: int | None) -> None:
         super().use_samples(samples)
         self.generator.use_samples(samples)
 

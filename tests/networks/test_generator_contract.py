@@ -17,7 +17,6 @@ from networks.describe import describe
 from networks.generators import GENERATORS, PRESETS, QuantizedConfig, preset
 from networks.generators.biline import RefinementBlock
 from networks.interfaces import TextFeatures, ViewError
-from networks.patches import Patches
 from networks.sampling import render_tiled, truncate
 from networks.snapshot import Snapshot
 
@@ -41,9 +40,8 @@ VARIANTS = (
         "vqcgan-sentence": replace(preset("vqcgan-tiny"), word_dim=0),
         "vqcgan-words": replace(preset("vqcgan-tiny"), sentence_dim=0),
         "inrgan-sigmoid": replace(preset("inrgan-tiny"), modulation="sigmoid"),
-        "eidgan-samples": replace(preset("eidgan-tiny"), samples=2),
-        "creps-samples": replace(preset("creps-tiny"), samples=3),
     }
+    | {f"{kind}-samples": replace(TINY[kind], samples=2) for kind in ("eidgan", "creps")}
     | {
         f"{kind}-uncond": replace(config, sentence_dim=0)
         for kind, config in TINY.items()
@@ -398,32 +396,5 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_as_published(name):
     config = PRESETS[name] if name in PRESETS else replace(PRESETS[f"{name}clip"], sentence_dim=0)
-    assert describe(config, View.square(256))["params"] / 1e6 == pytest.approx(
-        PUBLISHED[name], rel=0.05
-    )
-
-
-@pytest.mark.parametrize("name", ["eidgan-samples", "creps-samples"])
-@torch.no_grad()
-def test_a_pixel_is_the_mean_of_its_points(name):
-    """With `samples` s, a view equals one of s times the side with one point a pixel, averaged; so
-    do turned views, patches and tiles.
-    """
-    config, generator = build(name)
-    codes = generator.mapping(latents(generator, 2), text_for(config, 2))
-    points = copy.deepcopy(generator)
-    points.config = replace(config, samples=1)
-    view = View(height=7, width=10, box=(-0.2, 0.1, 0.9, 1.3))
-    patches = Patches(6, torch.tensor([[0.1, 0.3, 0.5], [-0.2, 0.4, 1.1]], dtype=torch.float64))
-    for shown in (view, view.transformed(rotate=30), patches):
-        found = generator.synthesis(codes, shown)
-        expected = points.synthesis(codes, shown.scaled(config.samples))
-        expected = torch.nn.functional.avg_pool2d(expected, config.samples)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    tiled = render_tiled(generator, codes, view, tile_px=60)
-    torch.testing.assert_close(tiled, generator.synthesis(codes, view), rtol=0, atol=1e-5)
-
-
-def test_a_pixel_of_end_points_has_no_area():
-    with pytest.raises(UserError, match="samples: .* generator.convention=endpoints"):
-        replace(preset("creps-tiny"), samples=2, convention="endpoints")
+    millions = describe(config, View.square(256))["params"] / 1e6
+    assert millions == pytest.approx(PUBLISHED[name], rel=0.05)
