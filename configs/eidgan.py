@@ -156,12 +156,16 @@ def eidgan_openmoji64() -> TrainConfig:
 def eidgan_openmoji64_anyres() -> TrainConfig:
     """OpenMoji on patches of 64 x 64 at scales 1 to 8, of drawings rendered at 512 x 512.
 
-    Half of the batch are whole drawings at 64 x 64. The other choices are those of
+    Half of the batch are whole drawings at 64 x 64. A pixel is the mean of four points, because an
+    edge that is sharp at one scale is jagged at the others. The other choices are those of
     `eidgan-openmoji64`: the two differ in their data, and in the places that D reads.
     """
+    base = eidgan_openmoji64()
+    assert isinstance(base.generator, EidganConfig)
     return replace(
-        eidgan_openmoji64(),
+        base,
         recipe="eidgan-openmoji64-anyres",
+        generator=replace(base.generator, samples=2),
         patches=PatchConfig(side=64, scale=(1.0, 8.0)),
     )
 

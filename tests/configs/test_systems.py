@@ -40,6 +40,7 @@ def tiny(config):
         "attention",
         "bypass",
         "styled_lines",
+        "samples",
         "convention",
         "output",
         "modulation",
