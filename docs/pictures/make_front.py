@@ -4,7 +4,7 @@
 
 front.jpg: one seed of one prompt at 128 x 128, at 256 x 256, beyond the frame, and at 1000 x 600.
 flowers.jpg: eight captions of the test split, four seeds each, at 128 x 128.
-icons.jpg: eight prompts, four seeds each, at 96 x 96, drawn by `openmoji64`.
+icons.jpg: eight prompts, four seeds each, at 96 x 96, drawn by `openmoji64-anyres`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def columns(snapshot: Snapshot, prompts: tuple[str, ...], side: int) -> Image.Im
 
 @click.command()
 @click.option("--network", default="flowers128", show_default=True, metavar="PATH")
-@click.option("--icons", default="openmoji64", show_default=True, metavar="PATH")
+@click.option("--icons", default="openmoji64-anyres", show_default=True, metavar="PATH")
 @click.option(
     "--outdir",
     default=Path(__file__).parent,
