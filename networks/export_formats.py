@@ -62,7 +62,11 @@ def trace(network: ExportedNetwork, prompt_length: int) -> torch.export.Exported
         torch.ones(2, prompt_length, dtype=torch.bool),
     )
     inputs = network.inputs(z, text, View(height=height, width=width))
-    dims = {name: torch.export.Dim(name) for name in ("batch", "height", "width")}
+    # A mean over points has at least two pixels a side: torch.export takes a size of 1 for fixed.
+    samples = network.generator.samples
+    least = 2 * samples if samples > 1 else None
+    dims = {name: torch.export.Dim(name, min=least) for name in ("height", "width")}
+    dims["batch"] = torch.export.Dim("batch")
     shapes = tuple({0: dims[axis]} for axis in _axes(network))
     with using("ref"), _quiet():
         return torch.export.export(

@@ -150,11 +150,4 @@ class Creps(StyleGenerator):
         return prepare_lines(lines, view, style, self.pixels.folded(style), self.samples)
 
     def render(self, prepared: Lines, rows: slice, columns: slice) -> torch.Tensor:
-        return draw_pixels(
-            prepared,
-            self.pixels,
-            rows,
-            columns,
-            samples=self.samples,
-            output=self.config.output,
-        )
+        return draw_pixels(prepared, self.pixels, rows, columns, self.samples, self.config.output)

@@ -238,11 +238,4 @@ class Eidgan(Generator):
         return tokens.mean(dim=1) * math.sqrt(tokens.shape[1])
 
     def render(self, prepared: Lines, rows: slice, columns: slice) -> torch.Tensor:
-        return draw_pixels(
-            prepared,
-            self.pixels,
-            rows,
-            columns,
-            samples=self.samples,
-            output=self.config.output,
-        )
+        return draw_pixels(prepared, self.pixels, rows, columns, self.samples, self.config.output)

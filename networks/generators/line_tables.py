@@ -105,7 +105,6 @@ def draw_pixels(
     pixels: BilinePixels,
     rows: slice,
     columns: slice,
-    *,
     samples: int,
     output: Output,
 ) -> torch.Tensor:

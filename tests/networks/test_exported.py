@@ -173,6 +173,19 @@ def test_a_program_draws_every_number_and_size(folder, traced, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_program_takes_the_points_of_each_pixel():
+    network = ExportedNetwork(generator := built(replace(SMALL, samples=2)))
+    module = export_formats.trace(network, LENGTH).module()
+
+    def run(inputs):
+        with torch.no_grad():
+            return module(*inputs.values())
+
+    difference = export_formats.deviation(run, network, generator, LENGTH, 32)
+    assert difference < export_formats.TOLERANCE
+
+
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_kept(folder, traced, tmp_path, monkeypatch):
     monkeypatch.setattr(export_formats, "TOLERANCE", 0.0)
     monkeypatch.setattr(export_formats, "deviation", lambda *arguments: 1e-3)
