@@ -17,7 +17,6 @@ from dnnlib.version import VERSION
 from metrics.command import (
     METRICS,
     NUM,
-    SAMPLES,
     SIZE,
     TRUNC,
     Output,
@@ -35,6 +34,7 @@ from metrics.command import (
     served_defaults,
     weight_files,
 )
+from networks.sampling_options import SAMPLES
 from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:

@@ -57,13 +57,6 @@ SIZE = click.option(
     "[default: the network's trained resolution]",
 )
 
-SAMPLES = click.option(
-    "--samples",
-    type=click.IntRange(1, 16),
-    metavar="N",
-    help="Each pixel is the mean of N x N points.  [default: the network's value]",
-)
-
 
 def on_device(command: Callable) -> Callable:
     """Options `device` and `batch_gpu`: where the networks run."""

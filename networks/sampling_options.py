@@ -11,6 +11,13 @@ import click
 
 from dnnlib.number_options import FiniteFloat
 
+SAMPLES = click.option(
+    "--samples",
+    type=click.IntRange(1, 16),
+    metavar="N",
+    help="Each pixel is the mean of N x N points: 2 makes edges smooth, at four times the cost.  "
+    "[default: the network's value]",
+)
 _OPTIONS = (
     click.option(
         "--trunc",
@@ -32,13 +39,7 @@ _OPTIONS = (
         help="Noise on the sentence feature, relative to its length; more noise gives more varied "
         "pictures of a prompt.  [default: the network's value]",
     ),
-    click.option(
-        "--samples",
-        type=click.IntRange(1, 16),
-        metavar="N",
-        help="Each pixel is the mean of N x N points: 2 makes edges smooth, at four times the cost."
-        "  [default: the network's value]",
-    ),
+    SAMPLES,
     click.option(
         "--tile",
         type=click.IntRange(min=1),

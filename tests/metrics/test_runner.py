@@ -342,6 +342,21 @@ def test_a_network_is_scored_at_another_size(tmp_path, archive, encoders):
     assert record["view"] == View.square(16).record()
 
 
+def test_a_network_is_scored_with_several_points_a_pixel(tmp_path, archive, encoders):
+    generator = preset("eidgan-tiny").with_text(0, 0).build()
+    Snapshot(generator, "hashed", 32).save_pretrained(tmp_path / "x")
+    plain, smooth = (
+        run(load_subject(tmp_path / "x", torch.device("cpu"), 16, n), archive, [TOY], encoders)
+        for n in (None, 2)
+    )
+    assert "samples" not in plain["kid_toy"] and smooth["kid_toy"]["samples"] == 2
+    assert plain["kid_toy"]["value"] != smooth["kid_toy"]["value"]
+    generator = preset("stylegan2-tiny").with_text(0, 0).build()
+    Snapshot(generator, "hashed", 32).save_pretrained(tmp_path / "y")
+    with pytest.raises(UserError, match="samples 2: networks of kind stylegan2"):
+        load_subject(tmp_path / "y", torch.device("cpu"), samples=2)
+
+
 def test_a_network_of_one_size_is_not_scored_at_another(tmp_path):
     generator = preset("stylegan2-tiny").with_text(0, 0).build()
     Snapshot(generator, "hashed", 32).save_pretrained(tmp_path / "x")
