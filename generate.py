@@ -18,7 +18,7 @@ from dnnlib.version import VERSION
 from networks.edit_options import EditOptions, edit_options
 from networks.picture_facts import about, facts_of, refuse_overflow, sampling_facts
 from networks.picture_names import GRID, MARKS, check_folder, picture_names
-from networks.sampling_options import sampling_options
+from networks.sampling_options import check_center, sampling_options
 from networks.shipped_networks import NETWORK_HELP, list_networks_option
 from networks.video_command import video
 from networks.view_options import ViewOptions, stretch_of, view_options
@@ -155,6 +155,7 @@ def main(
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
     sides = check_outputs(kind, grid, size, scales)
     edits.check(texts, numbers, trunc)
+    check_center(trunc)
 
     from networks.code_edits import Sampler, iterate_drawings
     from networks.coordinates import parse_size

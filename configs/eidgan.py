@@ -166,7 +166,7 @@ def eidgan_openmoji64_anyres() -> TrainConfig:
         base,
         recipe="eidgan-openmoji64-anyres",
         generator=replace(base.generator, samples=2),
-        patches=PatchConfig(side=64, scale=(1.0, 8.0)),
+        patches=PatchConfig(side=64, scale=(1.0, 8.0), filter="hamming"),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.patches import WHOLE_PICTURES, Box, PatchConfig, cut, mirrored
+from datasets.patches import WHOLE_PICTURES, Box, Filter, PatchConfig, cut, mirrored
 from datasets.sampler import InfiniteSampler, item_at
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
@@ -54,18 +54,18 @@ def drawn(
     position: int,
     seed: int,
     mirror: bool,
-    place: tuple[Box, int] | None,
+    place: tuple[Box, int, Filter] | None,
 ) -> tuple[torch.Tensor, str]:
     """What training sees of a picture at a position: (image, mirrored or not; one of its captions).
 
-    place: the box that is cut out, and its side in pixels; None = the whole picture as it is. A
-    picture without captions has the caption "".
+    place: the box that is cut out, its side in pixels and the filter; None = the whole picture as
+    it is. A picture without captions has the caption "".
     """
     flip = bool(mirror and seed_for("mirror", seed, position) % 2)
     choice = seed_for("caption", seed, position)
     if place:
-        box, side = place
-        image = cut(image, mirrored(box) if flip else box, side)
+        box, side, resize = place
+        image = cut(image, mirrored(box) if flip else box, side, resize)
     caption = captions[choice % len(captions)] if captions else ""
     return image.flip(-1) if flip else image, caption
 
@@ -92,7 +92,7 @@ class TrainingDraws(Dataset):
         box = None
         if self.patches.side:
             box = self.patches.draw(self.dataset.size(index), self.seed, position)
-        place = (box, self.patches.side) if box else None
+        place = (box, self.patches.side, self.patches.filter) if box else None
         image, caption = drawn(image, captions, position, self.seed, self.mirror, place)
         draw = {"image": image, "caption": caption, "index": index}
         return draw | {"box": box} if box else draw

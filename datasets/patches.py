@@ -12,6 +12,7 @@ pixels that covers the side e shows the picture as if its short side had P / e p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -21,6 +22,7 @@ from dnnlib.errors import UserError
 from torch_utils.rng import generator_for
 
 Box = tuple[float, float, float]
+Filter = Literal["lanczos", "hamming"]
 FRAME: Box = (0.0, 0.0, 1.0)
 
 
@@ -33,11 +35,15 @@ class PatchConfig:
         had s * side pixels. log(s) is uniform. A picture is never enlarged: for a picture whose
         short side has fewer than s * side pixels, the range ends at its size.
     full: probability that the whole frame, at side x side pixels, is shown instead.
+    filter: Pillow's filter that resizes a patch. "lanczos" is that of imported photographs. It adds
+        halos to the edges of drawings. "hamming" adds none, so a shrunk drawing looks like one that
+        was rendered at the small size, and like the mean of several points of G.
     """
 
     side: NotNegativeInt = 0
     scale: tuple[float, float] = (1.0, 4.0)
     full: Probability = 0.5
+    filter: Filter = "lanczos"
 
     def __post_init__(self) -> None:
         check_bounds(self, "patches.")
@@ -80,12 +86,13 @@ def mirrored(box: Box) -> Box:
     return 1 - x0 - extent, y0, extent
 
 
-def cut(image: torch.Tensor, box: Box, side: int) -> torch.Tensor:
+def cut(image: torch.Tensor, box: Box, side: int, filter: Filter = "lanczos") -> torch.Tensor:
     """The part of a picture, uint8 [3, H, W], that a box shows -> uint8 [3, side, side].
 
-    Pillow's Lanczos filter resizes it, with which data sets are made, too: the whole frame is the
-    picture that an import with `--transform center-crop` stores. The filter also reads the pixels
-    beyond the box that it needs, so a patch is a crop of the whole picture after resizing.
+    filter: of Pillow, which resizes the part. Data sets are made with "lanczos", too: the whole
+    frame is the picture that an import with `--transform center-crop` stores. A filter also reads
+    the pixels beyond the box that it needs, so a patch is a crop of the whole picture after
+    resizing.
     """
     height, width = image.shape[1:]
     if box == FRAME and height == width == side:
@@ -95,7 +102,7 @@ def cut(image: torch.Tensor, box: Box, side: int) -> torch.Tensor:
     left, top = x0 + (width - short) / 2, y0 + (height - short) / 2
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).resize(
         (side, side),
-        Image.Resampling.LANCZOS,
+        Image.Resampling[filter.upper()],
         box=(
             max(left, 0.0),
             max(top, 0.0),

@@ -160,7 +160,12 @@ class ShardBatches(IterableDataset):
                 height, width = sample.image.shape[1:]
                 box, side = self.patches.draw((width, height), self.seed, place), self.patches.side
             image, caption = drawn(
-                sample.image, sample.captions, place, self.seed, self.mirror, (box, side)
+                sample.image,
+                sample.captions,
+                place,
+                self.seed,
+                self.mirror,
+                (box, side, self.patches.filter),
             )
             images.append(image)
             captions.append(caption)

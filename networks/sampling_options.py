@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from dnnlib.errors import UserError
 from dnnlib.number_options import FiniteFloat
 
 SAMPLES = click.option(
@@ -54,3 +56,10 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def check_center(trunc: float) -> None:
+    """Raise `UserError` if the command line has `--trunc-center` and no truncation."""
+    source = click.get_current_context().get_parameter_source("trunc_center")
+    if trunc == 1 and source is ParameterSource.COMMANDLINE:
+        raise UserError("--trunc-center: has no effect with --trunc 1; add --trunc 0.7")

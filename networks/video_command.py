@@ -14,7 +14,7 @@ from dnnlib.device_options import device_option, ops_option
 from dnnlib.errors import UserError
 from dnnlib.seeds import parse_seeds
 from networks.picture_facts import sampling_facts
-from networks.sampling_options import sampling_options
+from networks.sampling_options import check_center, sampling_options
 from networks.shipped_networks import NETWORK_HELP
 from networks.view_options import parse_pair
 
@@ -113,6 +113,7 @@ def video(
     """
     check_texts(options)
     check_moves(options["kind"])
+    check_center(options["trunc"])
     seeds = seeds_of(options)
 
     from networks.coordinates import View, check_picture_size, parse_size, parse_window

@@ -31,8 +31,9 @@ from metrics.pictures.specifications import Pictures, Reference, Sight
 
 # It rises with every change that could move a number. Every record holds it, and the cache keeps
 # the features of each version in a folder of its own. Version 2: each generated picture of the
-# sight "patch" has a window of its own.
-PROTOCOLS_VERSION = 2
+# sight "patch" has a window of its own. Version 3: detail_*_lite2 reads pictures at 256 px and
+# more; before, it read them at 128 px.
+PROTOCOLS_VERSION = 3
 
 CLIP = "open_clip:ViT-B-32-quickgelu/openai"
 HELD_OUT_CLIP = "open_clip:ViT-g-14/laion2b_s12b_b42k"
@@ -186,10 +187,10 @@ def _beyond_the_frame() -> Iterator[Evaluation]:
         )
         yield Evaluation(
             name=f"detail_{sight}_lite2",
-            summary=f"{words}; lite2",
+            summary=f"{words}; lite2 at 256 px and more",
             pictures=pictures,
             reference=reference,
-            measure=Detail(detector="lite2", factor=factor),
+            measure=Detail(detector="lite2:fine", factor=factor),
         )
     patches, patch = Pictures(sight="patch", num_images=50_000), Reference(sight="patch")
     yield Evaluation(

@@ -15,6 +15,7 @@ from benchmarks import (
     against,
     bytes_moved,
     checkpoints,
+    detail_power,
     fuzz_imports,
     generator,
     harness,
@@ -137,6 +138,7 @@ def refused(module, *arguments):
         (against, ["."]),
         (bytes_moved, []),
         (checkpoints, []),
+        (detail_power, ["--data", "none.zip"]),
         (fuzz_imports, []),
         (generator, SHORT),
         (kernel_resources, []),
@@ -157,7 +159,9 @@ def test_a_foreign_file_is_refused_before_any_work(module, arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [loaders, measure_floors, scaling, sensitivity], ids=lambda module: module.__name__
+    "module",
+    [detail_power, loaders, measure_floors, scaling, sensitivity],
+    ids=lambda module: module.__name__,
 )
 def test_a_data_set_that_is_not_there_is_one_line(module, tmp_path):
     command = ["cpu"] if module is scaling else []

@@ -77,3 +77,10 @@ def test_a_system_with_one_size_refuses_another_in_one_line(tmp_path):
         "Error: a stylegan2 network draws 32x32 of the whole frame only, not 48x32" in done.stderr
         and "Traceback" not in done.stderr
     )
+
+
+def test_a_center_without_truncation_is_refused(tmp_path):
+    call = ["--network", "openmoji64", "--outdir", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, [*call, "--trunc-center", "prompt"])
+    assert done.exit_code == 1 and not (tmp_path / "out").exists()
+    assert done.stderr == ("Error: --trunc-center: has no effect with --trunc 1; add --trunc 0.7\n")

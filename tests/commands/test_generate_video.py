@@ -92,6 +92,11 @@ CAT = ("--prompt", "a cat")
         ("zoom", (*CAT, "--size", "25x16"), "H.264 takes even sides only; use --size 26x16"),
         ("zoom", (*CAT, "--size", "70000x2"), "at most 65536"),
         ("zoom", (*CAT, "--trunc", "nan"), "--trunc nan: expected a number"),
+        (
+            "zoom",
+            (*CAT, "--trunc-center", "global"),
+            "--trunc-center: has no effect with --trunc 1",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(kind, more, words, network, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,16 @@ def test_a_patch_is_a_crop_of_the_whole_picture_after_resizing():
         assert np.abs(whole[top : top + 16, left : left + 16] - patch).max() <= 1
 
 
+def test_hamming_adds_no_halo_to_an_edge():
+    """Pixels of an edge between 100 and 200 stay between them; Lanczos goes beyond."""
+    edge = torch.full((3, 64, 64), 100, dtype=torch.uint8)
+    edge[:, :, 30:] = 200
+    for box in (FRAME, (0.25, 0.25, 0.5), (0.2, 0.3, 0.43)):
+        lanczos, hamming = cut(edge, box, 16), cut(edge, box, 16, "hamming")
+        assert int(lanczos.min()) < 100 and int(lanczos.max()) > 200
+        assert (int(hamming.min()), int(hamming.max())) == (100, 200)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_patch_of_a_smooth_function_is_the_function_at_its_coordinates(size):
     for box in draws(PatchConfig(side=16, scale=(1.0, 3.0), full=0.2), size, 20).tolist():
@@ -122,6 +133,13 @@ def batches(dataset, **options):
 def assert_same(a, b):
     assert torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes)
     assert a.captions == b.captions and torch.equal(a.indices, b.indices)
+
+
+def test_batches_are_resized_by_the_filter_of_the_patches(dataset):
+    hamming = next(batches(dataset, patches=replace(PATCHES, filter="hamming")))
+    lanczos = next(batches(dataset))
+    assert torch.equal(hamming.boxes, lanczos.boxes)
+    assert not torch.equal(hamming.images, lanczos.images)
 
 
 def test_batches_of_mixed_sizes_resume_and_split_exactly(dataset):

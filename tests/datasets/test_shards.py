@@ -117,9 +117,24 @@ def test_another_number_of_processes_begins_new_streams():
 
 def test_patches_are_cut_from_pictures_of_any_size(folder):
     dataset, position = ShardDataset(str(folder), False, 8), ShardPosition(0, 1, 0)
-    batch = next(batches(dataset, position, patches=PatchConfig(side=8, scale=(1.0, 1.0))))
+    patches = PatchConfig(side=8, scale=(1.0, 1.0))
+    batch = next(batches(dataset, position, patches=patches))
     assert batch.images.shape == (4, 3, 8, 8) and batch.boxes.shape == (4, 3)
     assert batch.captions == [""] * 4
+
+
+def test_patches_are_resized_by_their_filter(tmp_path):
+    """A picture of two halves: Lanczos goes beyond their two values, Hamming does not."""
+    halves = Image.new("RGB", (20, 20), (100, 100, 100))
+    halves.paste((200, 200, 200), (9, 0, 20, 20))
+    tarred(tmp_path / "0.tar", ("0.png", saved(halves, "PNG")), ("0.txt", b"two halves"))
+    dataset, ranges = ShardDataset(str(tmp_path), False, 8), {}
+    for name in ("lanczos", "hamming"):
+        patches = PatchConfig(side=8, scale=(1.0, 1.0), filter=name)
+        images = next(batches(dataset, ShardPosition(0, 1, 0), patches=patches)).images
+        ranges[name] = int(images.min()), int(images.max())
+    assert ranges["hamming"] == (100, 200)
+    assert ranges["lanczos"][0] < 100 and ranges["lanczos"][1] > 200
 
 
 def test_a_shard_that_comes_late_is_read_and_one_that_never_comes_is_named(

@@ -52,7 +52,7 @@ def test_the_best_value_has_the_least_badness(name, values):
 
 
 def test_no_stand_in_is_called_fid_or_clip_score():
-    embedded = {"lite2", "toy", "small", "small-heldout"}
+    embedded = {"lite2", "lite2:fine", "toy", "small", "small-heldout"}
     for name, row in EVALUATIONS.items():
         if row.measure.detector in embedded:
             assert not name.startswith(("fid", "fd_", "cmmd")) and name.rpartition("_")[2] in (
@@ -124,8 +124,8 @@ FROZEN = """
     042c51f6 dc30k_cub256 9d914b58 fid30k_cub256_dfgan 735b77ba fid10k be3896d3 kid10k 43cf13de
     cmmd10k 61c377c4 fd_dinov2_10k fd8b22e1 pr10k ace7c25a dc10k 4310fb85 fid10k_clean 82a2d556
     fid50k_full eb89feca kid_full_lite2 cda72257 clip_s acc3b3a9 clip_s_heldout ff16df83 clip_r
-    c6803134 clip_r_prime a8e042f6 detail_x2 d5a55b45 detail_x2_lite2 ca850d19 detail_x4
-    a0ec2de8 detail_x4_lite2 89ade803 detail_x8 50a4bb86 detail_x8_lite2 f2ee2a7c
+    c6803134 clip_r_prime a8e042f6 detail_x2 d5a55b45 detail_x2_lite2 2cac016e detail_x4
+    a0ec2de8 detail_x4_lite2 79038196 detail_x8 50a4bb86 detail_x8_lite2 19693021
     pfid50k c9353b8b pkid_lite2 650d21b6 fid_extrapolated
     66140e92 kid_extrapolated_lite2 43a94a35 scale_x2 833c3daa scale_x4 c3ac6b7c tile_exact
     9941b1f4 swd bf5eac5d lattice 570b2279 motif f062e581 ppd 1252c606 kid_lite2 3fb4991b

@@ -7,7 +7,7 @@ may also score it; then the record says so (`teacher`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol as Interface
 from typing import runtime_checkable
@@ -56,11 +56,11 @@ def load_detector(
 ) -> Detector:
     """A detector by name, on `device`.
 
-    The names are pixels, toy, lite2, inception, inception:clean, inception:legacy_pytorch, dinov2,
-    dinov2:base, dinov2:small, and every text encoder with an image tower (small, small-heldout,
-    open_clip:MODEL/TAG). `encoders` are dual encoders that are in memory already, by spec.
-    `weights` are local files by the first word of the name, or by the whole name. Raises
-    `UserError` that says which file is missing and where it comes from.
+    The names are pixels, toy, lite2, lite2:fine, inception, inception:clean,
+    inception:legacy_pytorch, dinov2, dinov2:base, dinov2:small, and every text encoder with an
+    image tower (small, small-heldout, open_clip:MODEL/TAG). `encoders` are dual encoders that are
+    in memory already, by spec. `weights` are local files by the first word of the name, or by the
+    whole name. Raises `UserError` that says which file is missing and where it comes from.
     """
     encoders, weights = encoders or {}, weights or {}
     if name in encoders:
@@ -95,7 +95,7 @@ def weights_sha256(module: nn.Module) -> str:
 def _lite2(name: str, device: torch.device, weights: Path | None) -> Detector:
     from metrics.features.detectors.lite2 import Lite2Detector
 
-    return Lite2Detector(device)
+    return Lite2Detector(device, fine=_member(name, ("lite2", "lite2:fine")) == "lite2:fine")
 
 
 def _pixels(name: str, device: torch.device, weights: Path | None) -> Detector:
@@ -142,7 +142,7 @@ def _load_dual(name: str, device: torch.device, weights: Path | None) -> Detecto
     return _dual(name, encoder, device)
 
 
-def _member(name: str, known: Mapping[str, object]) -> str:
+def _member(name: str, known: Collection[str]) -> str:
     if name not in known:
         raise UserError(f"detector {name!r} is unknown; {nearest(name, known)}")
     return name
@@ -158,4 +158,11 @@ _LOADERS: dict[str, Callable[[str, torch.device, Path | None], Detector]] = {
     "small-heldout": _load_dual,
     "open_clip": _load_dual,
 }
-KNOWN = (*_LOADERS, "inception:clean", "inception:legacy_pytorch", "dinov2:base", "dinov2:small")
+KNOWN = (
+    *_LOADERS,
+    "lite2:fine",
+    "inception:clean",
+    "inception:legacy_pytorch",
+    "dinov2:base",
+    "dinov2:small",
+)

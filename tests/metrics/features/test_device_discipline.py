@@ -20,7 +20,14 @@ from networks.text_encoders.open_clip_encoder import OpenClipEncoder
 from tests.fake_gpu.device import CUDA, DeviceFault, fake_gpu
 from tests.fake_gpu.towers import tiny_clip
 
-WIDTHS = {"pixels": 3 * 40 * 40, "toy": 64, "lite2": 1280, "inception": 2048, "dinov2:small": 384}
+WIDTHS = {
+    "pixels": 3 * 40 * 40,
+    "toy": 64,
+    "lite2": 1280,
+    "lite2:fine": 1280,
+    "inception": 2048,
+    "dinov2:small": 384,
+}
 
 
 def pictures(size):

@@ -15,7 +15,7 @@ def pictures(count=4, size=16, seed=0):
     return torch.randint(0, 256, (count, 3, size, size), generator=stream, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name, width", [("toy", 64), ("lite2", 1280)])
+@pytest.mark.parametrize("name, width", [("toy", 64), ("lite2", 1280), ("lite2:fine", 1280)])
 def test_rows_depend_on_their_picture_only(name, width):
     detector = load_detector(name, CPU)
     images = pictures()
@@ -41,6 +41,31 @@ def test_lite2_weights_are_pinned():
         == "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     )
     assert detector.weights_sha256 in detector_id(detector) and "128 px" in detector_id(detector)
+
+
+def test_lite2_fine_sees_detail_that_lite2_does_not():
+    """A chequerboard of 256 px is grey at 128 px."""
+    coarse, fine = load_detector("lite2", CPU), load_detector("lite2:fine", CPU)
+    assert coarse.weights_sha256 == fine.weights_sha256
+    assert detector_id(coarse) != detector_id(fine)
+    places = torch.arange(256)
+    board = ((places[:, None] + places) % 2 * 40 + 108).to(torch.uint8).expand(1, 3, 256, 256)
+    grey = torch.full_like(board, 128)
+    difference = {
+        detector.name: (detector(board) - detector(grey)).norm() / detector(grey).norm()
+        for detector in (coarse, fine)
+    }
+    assert difference["lite2:fine"] > 5 * difference["lite2"], difference
+
+
+def test_lite2_fine_enlarges_to_256_px_and_never_shrinks(monkeypatch):
+    fine, seen = load_detector("lite2:fine", CPU), []
+    monkeypatch.setattr(
+        fine.net.trunk, "forward", lambda images: seen.append(images.shape) or images[:, 0, :2, 0]
+    )
+    for height, width in ((64, 64), (256, 256), (320, 300)):
+        fine(torch.zeros(2, 3, height, width, dtype=torch.uint8))
+    assert [tuple(shape[-2:]) for shape in seen] == [(256, 256), (256, 256), (300, 300)]
 
 
 def test_hash_sees_names_values_and_shapes():
