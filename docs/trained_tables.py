@@ -1,4 +1,4 @@
-"""Tables of the trained networks: their scores and their learning curves."""
+"""Tables of the trained networks: their scores, their learning curves and their detail."""
 
 from __future__ import annotations
 
@@ -47,4 +47,22 @@ def learning_curve(record: Record) -> str:
     return markdown(["kimg", *(f"`{metric}`" for metric in metrics)], rows)
 
 
-ALL = (shipped, learning_curve)
+def detail_power(*records: Record) -> str:
+    """How much an enlargement of real pictures raises KID, by the input size of the network."""
+    rows = [
+        [
+            f"{record['data']}, {record['factor']}",
+            str(row["input_px"]),
+            f"{row['kid_real']:.4f}",
+            f"{row['gap']:.4f} +- {row['gap_sd']:.4f}",
+            f"{row['gap_over_real']:.1f}",
+            f"{row['cpu_seconds_a_picture']:.3f}",
+        ]
+        for record in records
+        for row in record["rows"]
+    ]
+    header = ["Pictures, factor", "Read at, px", "KID of real ones", "Rise by the enlargement"]
+    return markdown([*header, "Ratio", "CPU seconds a picture"], rows)
+
+
+ALL = (shipped, learning_curve, detail_power)
