@@ -189,8 +189,7 @@ def main(
     facts = facts_of(snapshot.sha256, view, view_options, sampling) | edits.facts()
     shown = ",".join(map(str, sides)) if sides else facts["size"]
     pictures = "1 picture" if len(pairs) == 1 else f"{len(pairs)} pictures"
-    started = f"{pictures} of {shown} on {torch_device}, operators: {implementation}"
-    click.echo(started, err=True)
+    click.echo(f"{pictures} of {shown} on {torch_device}, operators: {implementation}", err=True)
     places = [Path(outdir) / name for name in names]
     drawn = ((places[i], about(*pairs[i]) | facts, drawing(i)) for i in range(len(pairs)))
     with memory_errors("lower --batch-gpu or --tile, or draw a smaller --size or windows of it"):

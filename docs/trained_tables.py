@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import mean, stdev
+
 from docs.figure_records import Record, markdown, only
 
 SCORES = {
@@ -65,4 +67,24 @@ def detail_power(*records: Record) -> str:
     return markdown([*header, "Ratio", "CPU seconds a picture"], rows)
 
 
-ALL = (shipped, learning_curve, detail_power)
+def detail(record: Record) -> str:
+    """Scores of large renders, those of enlarged ones in brackets: means over seeds."""
+    metrics = ("detail_x2_lite2", "detail_x4_lite2", "detail_x8_lite2", "kid_lite2")
+    rows = []
+    for network in dict.fromkeys(row["network"] for row in record["rows"]):
+        runs = [row for row in record["rows"] if row["network"] == network]
+        minutes = [row["minutes"] for row in runs if row["minutes"]]
+        cells = [network, str(len(runs)), f"{mean(minutes):.0f}" if minutes else "0"]
+        for metric in metrics:
+            scores = [row["scores"][metric] for row in runs]
+            values = [score["value"] for score in scores]
+            cell = f"{mean(values):.3f}" + (f" +- {stdev(values):.3f}" if len(runs) > 1 else "")
+            if "enlarged" in scores[0]:
+                cell += f" ({mean(score['enlarged'] for score in scores):.3f})"
+            cells.append(cell)
+        rows.append(cells)
+    header = ["Network, or what went on from `openmoji64`", "Seeds", "Minutes"]
+    return markdown([*header, *(f"`{metric}`" for metric in metrics)], rows)
+
+
+ALL = (shipped, learning_curve, detail_power, detail)

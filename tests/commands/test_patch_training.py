@@ -51,7 +51,12 @@ def test_training_scoring_and_drawing(native, tmp_path):
     more = "--set discriminator.spectral_scale=8 --set metric_num=4 --set resolution=16".split()
     succeed("train.py", *words, *flags, *more)
     options = json.loads((run / "training_options.json").read_text())
-    assert options["patches"] == {"side": 16, "scale": [1.0, 2.0], "full": 0.5}
+    assert options["patches"] == {
+        "side": 16,
+        "scale": [1.0, 2.0],
+        "full": 0.5,
+        "filter": "lanczos",
+    }
     assert options["discriminator"]["resolution"] == 16
     records = (run / "metric-detail_x2_lite2.jsonl").read_text().splitlines()
     assert len(records) == 2 and json.loads(records[0])["num_real"] == 5
