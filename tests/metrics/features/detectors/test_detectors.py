@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metrics.features.detectors import detector_id, load_detector, weights_sha256
+from metrics.features.detectors.lite2 import Lite2Detector
 
 CPU = torch.device("cpu")
 
@@ -58,14 +59,16 @@ def test_lite2_fine_sees_detail_that_lite2_does_not():
     assert difference["lite2:fine"] > 5 * difference["lite2"], difference
 
 
-def test_lite2_fine_enlarges_to_256_px_and_never_shrinks(monkeypatch):
-    fine, seen = load_detector("lite2:fine", CPU), []
-    monkeypatch.setattr(
-        fine.net.trunk, "forward", lambda images: seen.append(images.shape) or images[:, 0, :2, 0]
-    )
+def test_lite2_fine_enlarges_to_256_px_and_never_shrinks():
+    fine, seen = Lite2Detector(CPU, fine=True), []
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        seen.append(tuple(inputs[0].shape[-2:]))
+
+    fine.net.trunk.register_forward_pre_hook(note)
     for height, width in ((64, 64), (256, 256), (320, 300)):
         fine(torch.zeros(2, 3, height, width, dtype=torch.uint8))
-    assert [tuple(shape[-2:]) for shape in seen] == [(256, 256), (256, 256), (300, 300)]
+    assert seen == [(256, 256), (256, 256), (300, 300)]
 
 
 def test_hash_sees_names_values_and_shapes():
