@@ -157,7 +157,8 @@ def eidgan_openmoji64_anyres() -> TrainConfig:
     """OpenMoji on patches of 64 x 64 at scales 1 to 8, of drawings rendered at 512 x 512.
 
     Half of the batch are whole drawings at 64 x 64. A pixel is the mean of four points, because an
-    edge that is sharp at one scale is jagged at the others. The other choices are those of
+    edge that is sharp at one scale is jagged at the others. Patches are resized without halos,
+    which drawings do not have. The other choices are those of
     `eidgan-openmoji64`: the two differ in their data, and in the places that D reads.
     """
     base = eidgan_openmoji64()
