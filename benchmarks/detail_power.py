@@ -52,7 +52,10 @@ def features(network: EfficientNetFeatures, images: torch.Tensor) -> np.ndarray:
 
 
 def compared(
-    input_px: int, real: torch.Tensor, draws: Sequence[torch.Tensor], factor: int
+    input_px: int,
+    real: torch.Tensor,
+    draws: Sequence[torch.Tensor],
+    enlargements: Sequence[torch.Tensor],
 ) -> dict[str, float | None]:
     """The record's row of one input size.
 
@@ -62,7 +65,7 @@ def compared(
     reference = features(network, real)
     seconds = (time.process_time() - started) / len(real)
     sharp = [kid(reference, features(network, images)) for images in draws]
-    enlarged = [kid(reference, features(network, blurred(images, factor))) for images in draws]
+    enlarged = [kid(reference, features(network, images)) for images in enlargements]
     gaps = [blur - own for own, blur in zip(sharp, enlarged, strict=True)]
     own = statistics.mean(sharp)
     return {
@@ -78,11 +81,19 @@ def compared(
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR")
 @click.option("--factor", type=click.Choice(["2", "4", "8"]), default="2", show_default=True)
-@click.option("--inputs", default="128,192,256", show_default=True, help="Input sizes in pixels.")
+@click.option(
+    "--input-px",
+    "inputs",
+    type=click.IntRange(min=32),
+    multiple=True,
+    default=(128, 192, 256),
+    show_default=True,
+    help="Input size of the network; repeatable.",
+)
 @click.option("--num-images", "num", default=200, show_default=True, help="Pictures of a draw.")
 @click.option("--json", "path", type=click.Path(path_type=Path), metavar="FILE", help="Record.")
 @report_user_errors
-def main(data: Path, factor: str, inputs: str, num: int, path: Path | None) -> None:
+def main(data: Path, factor: str, inputs: tuple[int, ...], num: int, path: Path | None) -> None:
     """Compare real pictures and enlarged ones at several input sizes of the network."""
     if path:
         refuse_foreign(path, RECORD)
@@ -91,9 +102,12 @@ def main(data: Path, factor: str, inputs: str, num: int, path: Path | None) -> N
     if min(len(test), len(train) // DRAWS) < 2:
         raise UserError(f"{data}: needs 2 test and {2 * DRAWS} training pictures")
     real, images = (torch.stack([record.image for record in records]) for records in (test, train))
-    rows = []
-    for input_px in map(int, inputs.split(",")):
-        rows.append(compared(input_px, real, images.chunk(DRAWS), int(factor)))
+    if real.shape[-1] % int(factor) or real.shape[-2] % int(factor):
+        raise UserError(f"{data}: its sides are no multiples of --factor {factor}")
+    draws, rows = images.chunk(DRAWS), []
+    enlargements = [blurred(part, int(factor)) for part in draws]
+    for input_px in inputs:
+        rows.append(compared(input_px, real, draws, enlargements))
         click.echo(rows[-1], err=True)
     if path:
         write_json(

@@ -63,13 +63,13 @@ def detail_power(*records: Record) -> str:
         for record in records
         for row in record["rows"]
     ]
-    header = ["Pictures, factor", "Read at, px", "KID of real ones", "Rise by the enlargement"]
-    return markdown([*header, "Ratio", "CPU seconds a picture"], rows)
+    header = ["Pictures, factor", "Read at, px", "KID of real", "Rise by enlargement"]
+    return markdown([*header, "Ratio", "CPU s a picture"], rows)
 
 
 def detail(record: Record) -> str:
     """Scores of large renders, those of enlarged ones in brackets: means over seeds."""
-    metrics = ("detail_x2_lite2", "detail_x4_lite2", "detail_x8_lite2", "kid_lite2")
+    metrics = ("detail_x2_lite2", "detail_x4_lite2", "detail_x8_lite2")
     rows = []
     for network in dict.fromkeys(row["network"] for row in record["rows"]):
         runs = [row for row in record["rows"] if row["network"] == network]
@@ -78,12 +78,11 @@ def detail(record: Record) -> str:
         for metric in metrics:
             scores = [row["scores"][metric] for row in runs]
             values = [score["value"] for score in scores]
-            cell = f"{mean(values):.3f}" + (f" +- {stdev(values):.3f}" if len(runs) > 1 else "")
-            if "enlarged" in scores[0]:
-                cell += f" ({mean(score['enlarged'] for score in scores):.3f})"
-            cells.append(cell)
+            spread = f" +- {stdev(values):.3f}" if len(runs) > 1 else ""
+            enlarged = mean(score["enlarged"] for score in scores)
+            cells.append(f"{mean(values):.3f}{spread} ({enlarged:.3f})")
         rows.append(cells)
-    header = ["Network, or what went on from `openmoji64`", "Seeds", "Minutes"]
+    header = ["Training", "Seeds", "Minutes"]
     return markdown([*header, *(f"`{metric}`" for metric in metrics)], rows)
 
 

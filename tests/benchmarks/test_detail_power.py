@@ -32,7 +32,18 @@ def test_the_record_has_a_row_for_each_input_size(tmp_path):
     data, path = tmp_path / "noise.zip", tmp_path / "power.json"
     origin = {"name": "noise", "licence": "CC0", "resize_filter": "none", "source": "numpy"}
     write_archive(data, pictures, (32, 32), origin)
-    call = ["--data", data, "--factor", "4", "--inputs", "64,128", "--num-images", "4"]
+    call = [
+        "--data",
+        data,
+        "--factor",
+        "4",
+        "--input-px",
+        64,
+        "--input-px",
+        128,
+        "--num-images",
+        "4",
+    ]
     done = CliRunner().invoke(
         main, [str(word) for word in (*call, "--json", path)], catch_exceptions=False
     )
