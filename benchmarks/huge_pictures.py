@@ -37,7 +37,8 @@ from networks.generators import PRESETS, preset
 from networks.huge_pictures import Format, draw_huge, working_folder
 from networks.interfaces import Codes, Generator
 from networks.sampling import codes_of, draw_codes
-from networks.snapshot import Snapshot, find_snapshot
+from networks.snapshot import Snapshot
+from networks.snapshot_folders import find_snapshot
 from torch_utils.tiling import BLOCK_PX, Tiling
 
 PROMPT = "a pink flower with many layered petals"

@@ -32,7 +32,8 @@ from metrics.evaluations import PROTOCOLS_VERSION, badness
 from metrics.measures.base import Evaluation
 from metrics.pictures.specifications import Split
 from metrics.runner import evaluate, load_subject
-from networks.snapshot import Snapshot, snapshots_in
+from networks.snapshot import Snapshot
+from networks.snapshot_folders import snapshots_in
 
 METRICS = "kid_lite2,swd,motif,ppd,clip_s_small_heldout"
 # The deviations over seeds are those of docs/comparison.md.

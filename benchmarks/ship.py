@@ -27,6 +27,7 @@ from metrics.runner import evaluate, load_subject
 from networks.model_card import CardFields
 from networks.shipped_networks import FOLDER
 from networks.snapshot import Snapshot
+from training.transfer import find_discriminator
 
 METRICS = "kid_lite2,swd,motif,ppd,pr_lite2,dc_lite2,clip_s_small_heldout,clip_r_small,scale_x2"
 
@@ -37,6 +38,13 @@ METRICS = "kid_lite2,swd,motif,ppd,pr_lite2,dc_lite2,clip_s_small_heldout,clip_r
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR")
 @click.option("--license", "licence", required=True, help="Identifier of the Hugging Face Hub.")
 @click.option("--dataset", "datasets", multiple=True, help="Name of training data; repeatable.")
+@click.option(
+    "--discriminator",
+    "run",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Store the discriminator of this run, too, which --init-from NAME then takes.",
+)
 @click.option("--metrics", default=METRICS, show_default=True, metavar="A,B")
 @click.option(
     "--json",
@@ -52,6 +60,7 @@ def main(
     data: Path,
     licence: str,
     datasets: tuple[str, ...],
+    run: Path | None,
     metrics: str,
     path: Path | None,
 ) -> None:
@@ -60,6 +69,9 @@ def main(
         raise UserError(f"{name}: a network's name has small letters, digits, '-' and '_'")
     if path:
         refuse_foreign(path, RECORD)
+    found = find_discriminator(run) if run else None
+    if run and found is None:
+        raise UserError(f"--discriminator {run}: holds no training-state-*.pt")
     evaluations = named_evaluations(metrics)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -70,7 +82,8 @@ def main(
         scores = list(evaluate(subject, data, evaluations, cache_dir=data.parent / ".cache"))
         shipped = Snapshot.from_pretrained(folder)
     card = CardFields(license=licence, datasets=datasets, scores=scores, network=name)
-    shipped.save_pretrained(FOLDER / name, card, half=True)
+    discriminator = found.tensors if found else None
+    shipped.save_pretrained(FOLDER / name, card, half=True, discriminator=discriminator)
     if path:
         write_json(
             path,

@@ -154,20 +154,30 @@ def eidgan_openmoji64() -> TrainConfig:
 
 
 def eidgan_openmoji64_anyres() -> TrainConfig:
-    """OpenMoji on patches of 64 x 64 at scales 1 to 8, of drawings rendered at 512 x 512.
+    """Icons that are sharp at every size: `openmoji64` goes on on patches of 64 x 64.
 
-    Half of the batch are whole drawings at 64 x 64. A pixel is the mean of four points, because an
-    edge that is sharp at one scale is jagged at the others. Patches are resized without halos,
-    which drawings do not have. The other choices are those of
-    `eidgan-openmoji64`: the two differ in their data, and in the places that D reads.
+    The patches show drawings that were rendered at 256 x 256 or larger, at scales 1 to 4. Half of
+    the batch are whole drawings at 64 x 64. A pixel is the mean of four points, because an edge
+    that is sharp at one scale is jagged at the others. Patches are resized without halos, which
+    drawings do not have.
+
+    The run starts from the network that comes with the repository, which has no spectral
+    modulation. That network is also the teacher, which keeps what whole drawings show. A teacher
+    excludes IMLE.
     """
     base = eidgan_openmoji64()
     assert isinstance(base.generator, EidganConfig)
     return replace(
         base,
         recipe="eidgan-openmoji64-anyres",
-        generator=replace(base.generator, samples=2),
-        patches=PatchConfig(side=64, scale=(1.0, 8.0), filter="hamming"),
+        generator=replace(base.generator, samples=2, spectral=False),
+        loss=replace(base.loss, imle=0.0, teacher=30.0),
+        ema=EmaConfig(half_life_kimg=3.0, rampup=0.1),
+        patches=PatchConfig(side=64, scale=(1.0, 4.0), filter="hamming"),
+        init_from="openmoji64",
+        batch=32,
+        kimg=22.0,
+        snapshot_ticks=4,
     )
 
 

@@ -22,6 +22,7 @@ TERMS = (
     ("cong", "ConG"),
     ("path_length", "path length"),
     ("imle", "IMLE"),
+    ("teacher", "teacher"),
     ("style_mixing", "style mixing"),
 )
 

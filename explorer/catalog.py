@@ -14,7 +14,7 @@ from dnnlib.config_codec import nearest
 from dnnlib.errors import UserError
 from networks.hub_snapshots import is_on_hub
 from networks.shipped_networks import shipped_networks
-from networks.snapshot import SNAPSHOT_PREFIX, find_snapshot
+from networks.snapshot_folders import SNAPSHOT_PREFIX, find_snapshot
 
 MAX_LISTED = 500  # networks and runs each, the newest
 FRESH_S = 2.0  # how long a listing is used before the folders are read again

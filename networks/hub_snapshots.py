@@ -15,6 +15,7 @@ from dnnlib.errors import UserError, library_errors, reason_of
 from dnnlib.version import VERSION
 
 FILES = ("config.json", "model.safetensors", "README.md")
+DISCRIMINATOR = "discriminator.safetensors"  # of a snapshot that holds it, too
 _PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"
 
 
@@ -35,10 +36,11 @@ def is_on_hub(network: str | Path) -> bool:
     return not Path(network).exists() and not Path(network).parent.exists()
 
 
-def download(name: str, revision: str | None = None) -> Path:
+def download(name: str, revision: str | None = None, *, discriminator: bool = False) -> Path:
     """The local folder of the snapshot `user/name`, downloaded into the Hub's cache where needed.
 
-    revision: a branch, a tag or a commit; None means the main branch. Where the Hub cannot be
+    revision: a branch, a tag or a commit; None means the main branch. discriminator: whether the
+    discriminator is downloaded, too, where the snapshot holds one. Where the Hub cannot be
     reached, a copy in the cache is taken and a line on stderr says so. Raises `UserError`.
     """
     from networks.pretrained.hub import check_network
@@ -49,7 +51,7 @@ def download(name: str, revision: str | None = None) -> Path:
             "revision": revision,
             "library_name": "eidgan",
             "library_version": VERSION,
-            "allow_patterns": list(FILES),
+            "allow_patterns": [*FILES, *((DISCRIMINATOR,) if discriminator else ())],
         }
         try:
             check_network()
@@ -106,7 +108,8 @@ def upload(
             api.create_branch(name, branch=revision, exist_ok=True)
         files = [
             hub.CommitOperationAdd(path_in_repo=file, path_or_fileobj=folder / file)
-            for file in FILES
+            for file in (*FILES, DISCRIMINATOR)
+            if (folder / file).exists()
         ]
         commit = api.create_commit(name, files, commit_message=message, revision=revision)
     return str(commit.commit_url)

@@ -2,8 +2,9 @@
 
 The folder holds `config.json`, `model.safetensors` and `README.md` (the model card). The weights
 are those of the EMA generator. The config names the generator's config, the spec and the id of the
-text encoder, the trained resolution, and `info` about the run. Reading a snapshot executes no code
-from it.
+text encoder, the trained resolution, and `info` about the run. A published snapshot may also hold
+`discriminator.safetensors`, the discriminator's weights for those who train on. Reading a snapshot
+executes no code from it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from safetensors.torch import save
 from dnnlib.config_codec import from_dict, nearest, to_dict
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
-from dnnlib.names import numbered
 from dnnlib.ownership import json_with, whole_folder
 from dnnlib.seeds import check_seed
 from dnnlib.weight_files import load_tensors
@@ -32,7 +32,7 @@ from networks.interfaces import Generator, TextEncoder
 from networks.model_card import CardFields, model_card
 from networks.picture_facts import refuse_overflow
 from networks.sampling import iterate_images
-from networks.shipped_networks import shipped_networks
+from networks.snapshot_folders import snapshot_folder
 from networks.text_encoders import load_encoder
 from networks.warps import Box
 from torch_utils.meta import WithoutMemory
@@ -45,7 +45,6 @@ FORMAT = 1
 MAX_CONFIG_BYTES = 16 << 20
 MAX_WIDTH = 1 << 16  # of a layer
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-SNAPSHOT_PREFIX = "network-snapshot-"
 
 
 @dataclass
@@ -135,21 +134,21 @@ class Snapshot:
         return Image.fromarray(to_uint8(sample.image).permute(1, 2, 0).contiguous().numpy())
 
     def save_pretrained(
-        self, path: str | Path, card: CardFields | None = None, *, half: bool = False
+        self,
+        path: str | Path,
+        card: CardFields | None = None,
+        *,
+        half: bool = False,
+        discriminator: dict[str, torch.Tensor] | None = None,
     ) -> None:
         """Write the snapshot folder atomically; an existing snapshot is replaced.
 
         card: fields of the model card that the snapshot does not hold. half: store weights in
-        float16, half as large; they are loaded as float32. Raises `UserError` if the
-        folder exists and is no snapshot, and if a score in `card` was measured on other weights.
+        float16, half as large; they are loaded as float32. discriminator: D's weights by name
+        (`training.transfer.find_discriminator`), which `--init-from` takes. Raises `UserError` if
+        the folder exists and is no snapshot, and if a score in `card` was measured on other
+        weights.
         """
-        tensors = {
-            name: (tensor.half() if half and tensor.is_floating_point() else tensor)
-            .detach()
-            .cpu()
-            .contiguous()
-            for name, tensor in self.generator.state_dict().items()
-        }
         config = {
             "format": FORMAT,
             "generator": to_dict(self.generator.config),
@@ -159,7 +158,9 @@ class Snapshot:
             "info": self.info,
         }
         with atomic_path(path, folder=True, ours=snapshot_fault) as folder:
-            (folder / "model.safetensors").write_bytes(save(tensors))
+            (folder / "model.safetensors").write_bytes(_packed(self.generator.state_dict(), half))
+            if discriminator is not None:
+                (folder / hub_snapshots.DISCRIMINATOR).write_bytes(_packed(discriminator, half))
             self.sha256 = sha256_of(folder / "model.safetensors")
             (folder / "config.json").write_text(
                 json.dumps(config, indent=2) + "\n", encoding="utf-8"
@@ -178,6 +179,7 @@ class Snapshot:
         revision: str | None = None,
         token: str | None = None,
         message: str = "Upload a snapshot of EIDGAN",
+        discriminator: dict[str, torch.Tensor] | None = None,
     ) -> str:
         """Upload the snapshot with its model card to the Hugging Face Hub.
 
@@ -189,6 +191,7 @@ class Snapshot:
         revision: a branch other than main.
         token: an access token; None takes the token that `hf auth login` stored.
         message: message of the commit.
+        discriminator: as for `save_pretrained`.
 
         Returns the URL of the commit. Raises `UserError` for a file without scores, for scores of
         other weights and where the upload fails.
@@ -201,7 +204,7 @@ class Snapshot:
         card = CardFields(license=license, datasets=datasets, scores=records, network=repo_id)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "snapshot"
-            self.save_pretrained(folder, card)
+            self.save_pretrained(folder, card, discriminator=discriminator)
             return hub_snapshots.upload(
                 folder, repo_id, private=private, revision=revision, message=message, token=token
             )
@@ -218,15 +221,7 @@ class Snapshot:
         Returns a snapshot whose generator is in evaluation mode, on the CPU, without gradients.
         Raises `UserError` that names the faulty file.
         """
-        if hub_snapshots.is_on_hub(path):
-            folder = hub_snapshots.download(str(path), revision)
-        elif revision is not None:
-            raise UserError(
-                f"{path}: is a local path and not a name on the Hugging Face Hub, so it has "
-                f"no revision {revision!r}; leave the revision out"
-            )
-        else:
-            folder = find_snapshot(path)
+        folder = snapshot_folder(path, revision)
         config = read_config(folder / "config.json")
         weights = folder / "model.safetensors"
         generator = _load_generator(folder / "config.json", config["generator"], weights)
@@ -240,10 +235,23 @@ class Snapshot:
         )
 
 
+def _packed(tensors: dict[str, torch.Tensor], half: bool) -> bytes:
+    """The content of a safetensors file; half: of numbers in float16."""
+    return save(
+        {
+            name: (tensor.half() if half and tensor.is_floating_point() else tensor)
+            .detach()
+            .cpu()
+            .contiguous()
+            for name, tensor in tensors.items()
+        }
+    )
+
+
 def _snapshot_files(folder: Path) -> tuple[str, ...]:
     if json_with("format", "generator", "text_encoder")(folder / "config.json"):
         raise UserError("no config.json of a snapshot")
-    return ("config.json", "model.safetensors", "README.md")
+    return (*hub_snapshots.FILES, hub_snapshots.DISCRIMINATOR)
 
 
 snapshot_fault = whole_folder(_snapshot_files)  # ownership rule (`dnnlib.ownership`) of snapshots
@@ -353,46 +361,3 @@ def _check_amounts(path: Path, name: str, value: Any, num_tensors: int) -> None:
         raise UserError(
             f"{path}: field {name[:80]!r}: {_short(value)} is more than the weights can hold"
         )
-
-
-def snapshots_in(run_dir: Path) -> list[Path]:
-    """The snapshot folders network-snapshot-<kimg> of a run folder, oldest first."""
-    folders = numbered(run_dir, SNAPSHOT_PREFIX).values()
-    return [folder for folder in folders if (folder / "config.json").exists()]
-
-
-def find_snapshot(path: str | Path) -> Path:
-    """The snapshot folder of `path`: `path` itself, the newest snapshot of a run folder, or the
-    network of this name that comes with the repository (`networks.shipped_networks`).
-
-    Raises `UserError` where there is none.
-    """
-    path = Path(path)
-    if not path.exists():
-        shipped = shipped_networks()
-        if str(path) in shipped:
-            return shipped[str(path)]
-        raise UserError(
-            f"{path} does not exist; give a run folder, a snapshot folder, the name user/model of "
-            f"a model on the Hugging Face Hub, or one of the networks that come with this "
-            f"repository: {', '.join(shipped) or 'none'}"
-        )
-    if not path.is_dir():
-        raise UserError(
-            f"{path} is a file; give the snapshot folder that holds config.json and "
-            "model.safetensors"
-        )
-    if (path / "config.json").exists():
-        return path
-    snapshots = snapshots_in(path)
-    if snapshots:
-        return snapshots[-1]
-    if (path / "model.safetensors").exists():
-        raise UserError(
-            f"{path / 'config.json'} does not exist; a snapshot folder needs it and "
-            "model.safetensors"
-        )
-    raise UserError(
-        f"{path}: neither config.json nor a {SNAPSHOT_PREFIX}<kimg> folder in it; "
-        "give a run or snapshot folder"
-    )

@@ -19,7 +19,7 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path
 from dnnlib.names import numbered
 from dnnlib.ownership import in_our_folder
-from networks.snapshot import snapshots_in
+from networks.snapshot_folders import snapshots_in
 
 FORMAT = 1
 PREFIX = "training-state-"

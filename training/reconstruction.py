@@ -19,7 +19,8 @@ from dnnlib.names import listing
 from dnnlib.ownership import refuse_foreign
 from networks.interfaces import Generator
 from networks.model_card import CardFields, model_card
-from networks.snapshot import SNAPSHOT_PREFIX, Snapshot, find_snapshot, read_config, snapshot_fault
+from networks.snapshot import Snapshot, read_config, snapshot_fault
+from networks.snapshot_folders import SNAPSHOT_PREFIX, find_snapshot
 from training.averages_file import Header, averages_of, read_averages, read_header
 from training.power_profiles import Profiles, Reconstruction, nearest_reachable, reconstruct
 

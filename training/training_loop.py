@@ -25,7 +25,8 @@ from datasets.text_image import TextImageDataset
 from dnnlib.config_codec import to_dict
 from dnnlib.errors import UserError
 from networks.interfaces import TextEncoder
-from networks.snapshot import SNAPSHOT_PREFIX, Snapshot
+from networks.snapshot import Snapshot
+from networks.snapshot_folders import SNAPSHOT_PREFIX
 from torch_utils.distributed import (
     broadcast_from_main,
     from_main,

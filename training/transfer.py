@@ -3,50 +3,96 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, library_errors
+from dnnlib.weight_files import load_tensors
+from networks.hub_snapshots import DISCRIMINATOR
 from networks.patches import PLACE_DIM
 from networks.snapshot import Snapshot
+from networks.snapshot_folders import snapshot_folder
 from training.checkpoint import PREFIX, read_newest
 from training.trainer import Trainer
+
+
+class FoundDiscriminator(NamedTuple):
+    """D's weights by name, and the name of the file that held them."""
+
+    file: str
+    tensors: dict[str, torch.Tensor]
+
+
+def find_discriminator(path: str | Path) -> FoundDiscriminator | None:
+    """The discriminator that was trained with a generator; None where it was not kept.
+
+    path: as for `Snapshot.from_pretrained`. A run folder gives D of its newest checkpoint, a
+    snapshot gives its `discriminator.safetensors`, which only published snapshots hold.
+    `Snapshot.push_to_hub(..., discriminator=find_discriminator(run).tensors)` publishes it.
+
+    Raises `UserError` for a damaged file, or if no checkpoint of the folder can be read.
+    """
+    newest = read_newest(Path(path))
+    if newest is not None:
+        checkpoint, state = newest
+        return FoundDiscriminator(checkpoint.name, state["discriminator"])
+    file = snapshot_folder(path, discriminator=True) / DISCRIMINATOR
+    if not file.exists():
+        return None
+
+    def damaged(reason: str) -> UserError:
+        return UserError(f"{file} is not a safetensors file ({reason}); copy it again")
+
+    with library_errors(damaged):
+        tensors = load_tensors(file)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{file}: tensor {name!r} is not finite; take another snapshot")
+    return FoundDiscriminator(file.name, tensors)
 
 
 def start_from(path: str, trainer: Trainer) -> list[str]:
     """Copy the tensors of a snapshot that fit into G and its average -> lines about G and D.
 
-    If `path` is a run folder, the tensors of its newest checkpoint that fit are copied into D. A D
-    that reads places (`networks.patches`) takes the text layers of one that does not. The weights
-    for places start at 0, so it judges as before (exactly so on frozen features).
+    The tensors of `find_discriminator` that fit are copied into D. A D that reads places
+    (`networks.patches`) takes the text layers of one that does not. The weights for places start at
+    0, so it judges as before (exactly so on frozen features).
 
     A warning says so if fewer than half of G's tensors fit. Raises `UserError` if no tensor fits G,
-    or if no checkpoint of the folder can be read.
+    or if a file cannot be read.
     """
     source = Snapshot.from_pretrained(path).generator.state_dict()
-    fresh, number = _take(trainer.generator, source), len(trainer.generator.state_dict())
-    if len(fresh) == number:
+    taken, number = _take(trainer.generator, source), len(trainer.generator.state_dict())
+    if len(taken.fresh) == number:
         raise UserError(f"--init-from {path}: no tensor fits this generator")
     _take(trainer.ema.model, source)
-    lines = [f"Started from {path}: {_summary('G', trainer.generator, fresh)}"]
-    if 2 * len(fresh) > number:
+    lines = [f"Started from {path}: {_summary('G', number, taken)}"]
+    if 2 * len(taken.fresh) > number:
         lines.append("Warning: most of G starts anew; set generator.* to the sizes of that network")
-    newest = read_newest(Path(path))
-    if newest is None:
+    found = find_discriminator(path)
+    if found is None:
         return [
             *lines,
-            f"D starts fresh: {path} holds no {PREFIX}*.pt; "
+            f"D starts fresh: {path} holds no {PREFIX}*.pt and no {DISCRIMINATOR}; "
             "give the run folder to take its discriminator too",
         ]
-    checkpoint, state = newest
-    fresh = _take(trainer.discriminator, _reading_places(state["discriminator"], trainer))
-    return [*lines, f"{checkpoint.name}: {_summary('D', trainer.discriminator, fresh)}"]
+    taken = _take(trainer.discriminator, _reading_places(found.tensors, trainer))
+    number = len(trainer.discriminator.state_dict())
+    return [*lines, f"{found.file}: {_summary('D', number, taken)}"]
 
 
-def _take(model: nn.Module, source: dict[str, torch.Tensor]) -> list[str]:
-    """Load the tensors whose name and shape fit the model -> the names of the unchanged tensors."""
+class _Taken(NamedTuple):
+    """Names of a model's tensors that did not change, and of given tensors that fitted nowhere."""
+
+    fresh: list[str]
+    unused: list[str]
+
+
+def _take(model: nn.Module, source: dict[str, torch.Tensor]) -> _Taken:
+    """Load the tensors whose name and shape fit the model."""
     current = model.state_dict()
     fitting = {
         name: value
@@ -54,7 +100,7 @@ def _take(model: nn.Module, source: dict[str, torch.Tensor]) -> list[str]:
         if name in current and current[name].shape == value.shape
     }
     model.load_state_dict(fitting, strict=False)
-    return sorted(current.keys() - fitting.keys())
+    return _Taken(sorted(current.keys() - fitting.keys()), sorted(source.keys() - fitting.keys()))
 
 
 def _reading_places(source: dict[str, torch.Tensor], trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -72,9 +118,11 @@ def _reading_places(source: dict[str, torch.Tensor], trainer: Trainer) -> dict[s
     }
 
 
-def _summary(player: str, model: nn.Module, fresh: list[str]) -> str:
-    """How many tensors of a player were loaded, and the first names of the others, `fresh`."""
-    taken = len(model.state_dict()) - len(fresh)
-    return f"{taken} tensors of {player} taken, {len(fresh)} new" + (
-        f" ({', '.join(fresh[:5])} ...)" if fresh else ""
-    )
+def _summary(player: str, number: int, taken: _Taken) -> str:
+    """How many of the tensors of a player were loaded, and the first names of the others."""
+    text = f"{number - len(taken.fresh)} tensors of {player} taken, {len(taken.fresh)} new"
+    if taken.fresh:
+        text += f" ({', '.join(taken.fresh[:5])} ...)"
+    if taken.unused:
+        text += f", {len(taken.unused)} not used ({', '.join(taken.unused[:5])} ...)"
+    return text

@@ -89,19 +89,25 @@ def _in_process(monkeypatch):
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "debug"])
 def test_a_recipe_trains_three_ticks_resumes_and_generates(name, openmoji32, tmp_path, capsys):
     config = replace(tiny(recipe(name)), data=str(openmoji32))
-    assert run(replace(config, kimg=0.012), tmp_path)
-    assert run(replace(config, kimg=0.016), tmp_path)
+    if config.init_from is not None:
+        start = tmp_path / "start"
+        Snapshot(config.generator.build(), "hashed", 32).save_pretrained(start)
+        config = replace(config, init_from=str(start))
+    run_dir = tmp_path / "run"
+    assert run(replace(config, kimg=0.012), run_dir)
+    assert run(replace(config, kimg=0.016), run_dir)
     assert "Resumed from training-state-000000.pt at 12 images" in capsys.readouterr().out
-    ticks = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    ticks = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
     assert [tick["images"] for tick in ticks] == [4, 8, 12, 16] and ticks[-1]["skipped"] == 0
     wanted = (
         {"Loss/G", "Loss/D", "Gradient/G", "Gradient/D"}
         | ({"Loss/R1"} if config.loss.r1_gamma else set())
         | ({"Loss/path_length"} if config.loss.path_length else set())
+        | ({"Loss/teacher"} if config.loss.teacher else set())
         | ({"Codebook/perplexity"} if "vqcgan" in name else set())
     )
     assert wanted <= set().union(*ticks)
-    snapshot = Snapshot.from_pretrained(tmp_path)
+    snapshot = Snapshot.from_pretrained(run_dir)
     pictures = list(
         iterate_images(
             snapshot.generator,

@@ -19,7 +19,7 @@ from networks.generators import preset
 from networks.model_card import CardFields
 from networks.snapshot import Snapshot
 from tests.networks.hub_server import running
-from training.transfer import start_from
+from training.transfer import find_discriminator, start_from
 
 
 @pytest.fixture
@@ -213,3 +213,17 @@ def test_scores_and_transfer_take_it_too(hub, network):
     first, second = start_from("alice/icons", trainer)
     assert ", 0 new" in first and second.startswith("D starts fresh: alice/icons holds no")
     assert same_weights(trainer, snapshot)
+
+
+def test_a_discriminator_is_downloaded_only_where_it_is_asked_for(hub, network):
+    tensors = {"weight": torch.arange(3.0)}
+    snapshot = Snapshot.from_pretrained(network)
+    snapshot.push_to_hub("alice/icons", license="mit", token="hf_test", discriminator=tensors)
+    files = hub.repositories["alice/icons"]["main"][1]
+    assert set(files) == {*hub_snapshots.FILES, hub_snapshots.DISCRIMINATOR}
+    folder = hub_snapshots.download("alice/icons")
+    assert not (folder / hub_snapshots.DISCRIMINATOR).exists()
+    found = find_discriminator("alice/icons")
+    assert found.file == hub_snapshots.DISCRIMINATOR
+    assert found.tensors.keys() == tensors.keys()
+    assert torch.equal(found.tensors["weight"], tensors["weight"])

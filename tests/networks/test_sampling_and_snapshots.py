@@ -12,7 +12,8 @@ from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators import preset
 from networks.sampling import iterate_images, noise_length, tile_shape
-from networks.snapshot import Snapshot, find_snapshot
+from networks.snapshot import Snapshot
+from networks.snapshot_folders import find_snapshot
 from networks.text_encoders import load_encoder
 from torch_utils.tensors import to_uint8
 

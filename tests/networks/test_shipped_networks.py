@@ -8,10 +8,12 @@ from click.testing import CliRunner
 
 import generate
 from dnnlib.errors import UserError
+from networks import hub_snapshots
 from networks.coordinates import View
 from networks.interfaces import TextFeatures
 from networks.shipped_networks import FOLDER, shipped_networks
-from networks.snapshot import Snapshot, find_snapshot
+from networks.snapshot import Snapshot
+from networks.snapshot_folders import find_snapshot
 
 NAMES = list(shipped_networks())
 
@@ -32,11 +34,8 @@ def test_a_shipped_network_is_found_by_name_and_draws(name):
     assert snapshot.info["recipe"] and snapshot.info["kimg"] > 0
     weights = FOLDER / name / "model.safetensors"
     assert weights.stat().st_size < 8 << 20
-    assert {p.name for p in (FOLDER / name).iterdir()} == {
-        "README.md",
-        "config.json",
-        "model.safetensors",
-    }
+    files = {path.name for path in (FOLDER / name).iterdir()}
+    assert files - {hub_snapshots.DISCRIMINATOR} == {*hub_snapshots.FILES}
 
 
 @pytest.mark.slow

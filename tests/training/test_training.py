@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from configs import RECIPES, recipe
 from dnnlib.config_codec import from_dict, to_dict
@@ -14,6 +16,7 @@ from dnnlib.errors import UserError
 from metrics.evaluations import EVALUATIONS
 from networks.discriminators import DcganDiscriminatorConfig, FrozenFeaturesConfig
 from networks.generators import preset
+from networks.hub_snapshots import DISCRIMINATOR
 from networks.layers.vector_quantizer import VectorQuantizerConfig
 from networks.snapshot import Snapshot
 from tests.networks.sizes import SMALL_FROZEN
@@ -22,7 +25,7 @@ from training.checkpoint import CheckpointIO
 from training.config import EmaConfig, TextConfig, TrainConfig
 from training.launch import run
 from training.loss_config import LossConfig
-from training.transfer import start_from
+from training.transfer import find_discriminator, start_from
 
 
 def flat_state(trainer):
@@ -131,7 +134,9 @@ def test_a_run_starts_at_a_smaller_side(openmoji32, monkeypatch):
             replace(FROZEN, **fixed)
 
 
-def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_path):
+def test_transfer_takes_the_discriminator_of_a_run_folder_or_a_published_snapshot(
+    openmoji32, tmp_path
+):
     first = make_trainer(recipe("debug"))
     folder, state = tmp_path / "network-snapshot-000000", tmp_path / "training-state-000000.pt"
     Snapshot(first.ema.model, "hashed", 32, {}).save_pretrained(folder)
@@ -147,6 +152,22 @@ def test_transfer_takes_the_discriminator_of_a_run_folder_only(openmoji32, tmp_p
     before = other.discriminator.state_dict()["from_rgb.weight"].clone()
     assert "D starts fresh" in start_from(str(folder), other)[1]
     assert torch.equal(before, other.discriminator.state_dict()["from_rgb.weight"])
+
+    published = tmp_path / "published"
+    tensors = find_discriminator(tmp_path).tensors
+    Snapshot.from_pretrained(folder).save_pretrained(published, half=True, discriminator=tensors)
+    assert start_from(str(published), other)[1].startswith("discriminator.safetensors: ")
+    for name, value in first.discriminator.state_dict().items():
+        torch.testing.assert_close(other.discriminator.state_dict()[name], value.half().float())
+    Snapshot.from_pretrained(folder).save_pretrained(published)  # replaced, with all its files
+    assert find_discriminator(published) is None
+    save_file({"a": torch.full((2,), float("nan"))}, published / DISCRIMINATOR)
+    with pytest.raises(UserError, match="discriminator.safetensors: tensor 'a' is not finite"):
+        start_from(str(published), other)
+    (published / DISCRIMINATOR).write_bytes(b"no tensors")
+    with pytest.raises(UserError, match="discriminator.safetensors is not a safetensors file"):
+        start_from(str(published), other)
+
     state.write_bytes(b"no state")
     with pytest.raises(UserError, match="no training-state-.*.pt can be read"):
         start_from(str(tmp_path), other)
@@ -158,6 +179,10 @@ def test_transfer_warns_where_most_of_g_starts_anew(tmp_path):
     wider = replace(recipe("debug"), generator=replace(small, channels=(64, 64), token_dim=32))
     lines = start_from(str(tmp_path), make_trainer(wider))
     assert lines[1].startswith("Warning: most of G starts anew; set generator.*")
+    plain = replace(recipe("debug"), generator=replace(small, spectral=False))
+    assert re.search(
+        r" 0 new, \d+ not used \(.*spectral", start_from(str(tmp_path), make_trainer(plain))[0]
+    )
     alike = start_from(str(tmp_path), make_trainer(replace(recipe("debug"), seed=1)))
     assert not any(line.startswith("Warning") for line in alike)
 
