@@ -67,12 +67,12 @@ def detail_power(*records: Record) -> str:
     return markdown([*header, "Ratio", "CPU s a picture"], rows)
 
 
-def detail(record: Record) -> str:
+def detail(*records: Record) -> str:
     """Scores of large renders, those of enlarged ones in brackets: means over seeds."""
     metrics = ("detail_x2_lite2", "detail_x4_lite2", "detail_x8_lite2")
-    rows = []
-    for network in dict.fromkeys(row["network"] for row in record["rows"]):
-        runs = [row for row in record["rows"] if row["network"] == network]
+    rows, every = [], [row for record in records for row in record["rows"]]
+    for network in dict.fromkeys(row["network"] for row in every):
+        runs = [row for row in every if row["network"] == network]
         minutes = [row["minutes"] for row in runs if row["minutes"]]
         cells = [network, str(len(runs)), f"{mean(minutes):.0f}" if minutes else "0"]
         for metric in metrics:
