@@ -17,6 +17,7 @@ const PLAY_STEPS = 20;
 
 let state, limits, first, second, panel;
 let playing = false;
+let drawings = 0; // how often draw() was called
 let quick = null; // the quick picture that is being drawn while a slider moves
 
 function tell(error) {
@@ -81,8 +82,10 @@ function keepLink() {
   history.replaceState(null, "", toFragment(state));
 }
 
-// Draw what the fields say. Errors become a sentence above the map.
+// Draw what the fields say. Errors become a sentence above the map. A drawing that ends after a
+// newer one began says nothing: its end would erase the newer one's error.
 async function draw() {
+  const number = ++drawings;
   readFields();
   keepLink();
   say("Drawing");
@@ -92,10 +95,12 @@ async function draw() {
       return pane.show(pictureOf(state, pane === second));
     });
     const facts = await Promise.all(shown);
+    if (number !== drawings) return;
     const noted = facts.find((one) => one && one.note);
     tell(noted ? { message: noted.note } : null);
     say(`Shown: ${state.prompt || "a picture"}, seed ${state.seed}`);
   } catch (error) {
+    if (number !== drawings) return;
     tell(error);
     say("");
   }
