@@ -32,7 +32,8 @@ class Patches:
     """N squares of the plane, each sampled by side x side pixels.
 
     boxes: [N, 3] float64: the upper left corner x0, y0 and the side e of each square, in frame
-    units. They stay on the CPU, so that nothing waits for a device.
+    units. On the CPU, so that nothing waits for a device, or on the device of a step that runs as
+    a CUDA graph, which reads them at a fixed address.
     """
 
     side: int
@@ -66,12 +67,12 @@ class Patches:
     def _samples(self, axis: int, device: torch.device | str) -> torch.Tensor:
         low = self.boxes[:, axis, None]
         high = low + self.boxes[:, 2, None]
-        index = torch.arange(self.side, dtype=torch.float64)
+        index = torch.arange(self.side, dtype=torch.float64, device=low.device)
         fractions = sample_fractions(index, self.side, self.convention)
         return to_device(at_fraction(low, high, fractions).to(torch.float32), device)
 
     def views(self) -> list[View]:
-        """The same squares as one view each."""
+        """The same squares as one view each. Waits for boxes that are on a GPU."""
         return [
             View(
                 height=self.side,
@@ -83,7 +84,7 @@ class Patches:
         ]
 
     def codes(self) -> torch.Tensor:
-        """What D reads of scale and place: [N, PLACE_DIM] float32 of unit second moment, CPU.
+        """What D reads of scale and place: [N, PLACE_DIM] float32 of unit second moment.
 
         Sines and cosines of the octaves log2(1 / e), one turn in 8 octaves, and of the centre, one
         turn in 2 frames, at the first two harmonics.

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -64,23 +64,24 @@ class MicroBatch:
 
 
 class HeldMicroBatch(MicroBatch):
-    """A micro batch whose pictures, texts and draws stay at the same addresses, for CUDA graphs.
+    """A micro batch whose tensors and draws stay at the same addresses, for CUDA graphs.
 
-    It starts with copies of the tensors of `micro`, which has no patches. The first request for
-    random numbers draws them; `refill` draws them again for another step.
+    It starts with copies of the tensors of `micro`. The first request for random numbers draws
+    them; `refill` draws them again for another step.
     """
 
     def __init__(self, micro: MicroBatch) -> None:
-        assert micro.patches is None
-        text = micro.text
+        text, patches = micro.text, micro.patches
         if text is not None:
             text = TextFeatures(*(getattr(text, f.name).clone() for f in fields(text)))
-        super().__init__(micro.images.clone(), text, micro.rows, micro.batch, micro.stream)
+        if patches is not None:
+            patches = replace(patches, boxes=patches.boxes.clone())
+        super().__init__(micro.images.clone(), text, micro.rows, micro.batch, micro.stream, patches)
         self._source = micro
         self._draws: dict[tuple[str, str, tuple[int, ...]], torch.Tensor] = {}
 
     def refill(self, micro: MicroBatch) -> None:
-        """Take over the pictures, the texts and the random streams of a micro batch.
+        """Take over the pictures, their places, the texts and the random streams of a micro batch.
 
         All shapes must be those of the first micro batch.
         """
@@ -89,6 +90,8 @@ class HeldMicroBatch(MicroBatch):
         if self.text is not None and micro.text is not None:
             for f in fields(self.text):
                 getattr(self.text, f.name).copy_(getattr(micro.text, f.name))
+        if self.patches is not None and micro.patches is not None:
+            self.patches.boxes.copy_(micro.patches.boxes)
         for (kind, purpose, shape), values in self._draws.items():
             values.copy_(self._drawn(kind, purpose, shape))
 

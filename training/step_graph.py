@@ -256,8 +256,8 @@ def obstacle(
         return "several ranks exchange data within a step"
     if rounds > 1:
         return "the batch accumulates over several forwards (--batch-gpu)"
-    if config.patches.side:
-        return "the places of patches change in every step"
+    if config.patches.side and not generator.takes_patches:
+        return f"{config.generator.kind} draws patches one by one"
     if config.loss.cond or config.loss.cong:
         return "the image tower of loss.cond and loss.cong may wait for the GPU"
     if any(isinstance(module, VectorQuantizer) for module in generator.modules()):

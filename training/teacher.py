@@ -18,6 +18,7 @@ from networks.coordinates import View
 from networks.interfaces import Generator, TextFeatures
 from networks.patches import Patches
 from networks.snapshot import Snapshot
+from torch_utils.tensors import to_device
 
 
 class Teacher:
@@ -54,32 +55,46 @@ class Teacher:
         with torch.no_grad():
             frames = self.network(latents, text, View.square(self.side)).float()
         if patches is None:
-            return (_shrunk(images, self.side) - frames).abs().mean()
-        differences = [
-            self._of_patch(image, frame, box)
-            for image, frame, box in zip(images, frames, patches.boxes.tolist(), strict=True)
-        ]
-        return torch.stack(differences).mean()
+            shrunk = functional.interpolate(images.float(), (self.side, self.side), mode="area")
+            return (shrunk - frames).abs().mean()
+        # Without autocast: positions and means in bf16 would be too inexact.
+        with torch.autocast(images.device.type, enabled=False):
+            return self._of_patches(images.float(), frames, to_device(patches.boxes, images.device))
 
-    def _of_patch(
-        self, image: torch.Tensor, frame: torch.Tensor, box: tuple[float, float, float]
+    def _of_patches(
+        self, images: torch.Tensor, frames: torch.Tensor, boxes: torch.Tensor
     ) -> torch.Tensor:
-        """The same for one patch, whose corner and extent are (x, y, e) in frame units."""
-        x, y, extent = box
-        side = max(1, round(self.side * extent))
-        offsets = (torch.arange(side, device=image.device) + 0.5) * (extent / side)
-        at = torch.stack(torch.meshgrid(y + offsets, x + offsets, indexing="ij")[::-1], dim=-1)
+        """The same for patches [N, 3, R, R] whose corners and extents are `boxes` [N, 3].
+
+        A patch is averaged down to the pixels that the teacher has on it, the whole frame's number
+        at most. All patches are computed at once. Pixels that a patch does not have count nothing.
+        """
+        corner, extent = boxes[:, :2], boxes[:, 2:]
+        count = (extent * self.side).round().clamp(1, self.side)  # [N, 1] pixels a side
+        index = torch.arange(self.side, device=boxes.device)
+        at = (corner[:, :, None] + ((index + 0.5) * (extent / count))[:, None]).float()  # [N, 2, M]
+        counts = ((at >= 0) & (at <= 1) & (index < count)[:, None]).float()
+        weight = counts[:, 1, :, None] * counts[:, 0, None]  # [N, M, M]
+        grid = torch.stack(torch.broadcast_tensors(at[:, 0, None], at[:, 1, :, None]), dim=-1)
         seen = functional.grid_sample(
-            frame[None], at[None] * 2 - 1, padding_mode="border", align_corners=False
-        )[0]
-        inside = ((at >= 0) & (at <= 1)).all(dim=-1)
-        difference = (_shrunk(image[None], side)[0] - seen).abs() * inside
-        return difference.sum() / (3 * inside.sum()).clamp(min=1)
+            frames, grid * 2 - 1, padding_mode="border", align_corners=False
+        )
+        means = _area_means(images.shape[-1], count.long(), index)[:, None]  # [N, 1, M, R]
+        difference = (means @ images @ means.mT - seen).abs() * weight[:, None]
+        return (difference.sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2))).clamp(min=1)).mean()
 
 
-def _shrunk(images: torch.Tensor, side: int) -> torch.Tensor:
-    """float32 pictures [N, 3, side, side]: area means."""
-    return functional.interpolate(images.float(), size=(side, side), mode="area")
+def _area_means(side: int, count: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The matrices that average `side` pixels down to each of `count` [N, 1]: [N, M, side] float32.
+
+    Pixel i is the mean of pixels floor(i side / count) to ceil((i + 1) side / count) - 1, as in
+    `interpolate(mode="area")`. index: 0 to M - 1; rows from `count` on belong to no pixel.
+    """
+    first = index * side // count
+    last = ((index + 1) * side + count - 1) // count
+    pixel = torch.arange(side, device=index.device)
+    taken = (pixel >= first[:, :, None]) & (pixel < last[:, :, None])
+    return taken.float() / (last - first)[:, :, None]
 
 
 def _inputs(generator: Generator) -> tuple:

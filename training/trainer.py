@@ -20,7 +20,7 @@ from networks.patches import Patches
 from networks.pretrained.frozen import fit_square
 from torch_utils.distributed import rank, sum_over_ranks, world_size
 from torch_utils.rng import seed_for
-from torch_utils.tensors import from_uint8
+from torch_utils.tensors import from_uint8, to_device
 from torch_utils.training_stats import Collector
 from training.augment import Augmentation
 from training.config import TrainConfig
@@ -214,7 +214,11 @@ class Trainer:
                 real = fit_square(real, self.loss.view.width).clamp(-1, 1)
             real = real.contiguous(memory_format=torch.channels_last)
             rows = slice(first + start, first + start + self.micro_size)
-            patches = None if boxes is None else Patches(self.loss.view.width, boxes[piece])
+            patches = None
+            if boxes is not None:
+                # A CUDA graph cannot read the memory of the CPU.
+                places = boxes if self.graphs is None else to_device(boxes, self.device)
+                patches = Patches(self.loss.view.width, places[piece])
             part = MicroBatch(real, text, rows, self.config.batch, stream, patches)
             if text is not None and self.config.text.noise:
                 normal = part.normal("text-noise", text.sentence.shape[1:])

@@ -14,6 +14,7 @@ from dnnlib.errors import UserError
 from networks.discriminators import FrozenFeaturesConfig
 from networks.generators import preset
 from networks.layers.vector_quantizer import VectorQuantizerConfig
+from networks.snapshot import Snapshot
 from networks.text_encoders.hashed import HashedEncoder
 from tests.networks.sizes import SMALL_FROZEN
 from tests.training.tape import Tape
@@ -69,7 +70,13 @@ def steps(trainer: Trainer, number: int, first_caption: str = "a cat") -> None:
         seen, side = trainer.progress.images, trainer.config.resolution
         draws = torch.Generator().manual_seed(seen)
         images = torch.randint(256, (4, 3, side, side), generator=draws, dtype=torch.uint8)
-        trainer.step(images, [first_caption, "red " * (seen % 12), "a dog", f"number {seen}"])
+        boxes = None
+        if trainer.config.patches.side:
+            extent = 0.25 + 0.75 * torch.rand(4, 1, generator=draws, dtype=torch.float64)
+            corner = (1 - extent) * torch.rand(4, 2, generator=draws, dtype=torch.float64)
+            boxes = torch.cat([corner, extent], dim=1)
+        captions = [first_caption, "red " * (seen % 12), "a dog", f"number {seen}"]
+        trainer.step(images, captions, boxes)
 
 
 def tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -121,6 +128,25 @@ def test_shared_fakes_go_from_one_graph_to_the_next():
     for trainer in (graphed, plain):
         steps(trainer, 8)  # the side changes after four
     assert (tape.captures, tape.replays) == (4, 8)
+    assert_equal(graphed, plain)
+
+
+@pytest.mark.parametrize("teacher", [0.0, 30.0])
+def test_a_graph_takes_over_the_places_of_patches(teacher, tmp_path):
+    config = replace(
+        FROZEN,
+        patches=PatchConfig(side=32),
+        generator=replace(FROZEN.generator, samples=2),
+        loss=replace(FROZEN.loss, teacher=teacher, imle=0.0 if teacher else 1.0),
+        init_from=str(tmp_path / "network-snapshot-000000"),
+    )
+    generator = config.for_encoder(64, 64).build_generator()
+    Snapshot(generator, "hashed", 32).save_pretrained(tmp_path / "network-snapshot-000000")
+    tape = Tape()
+    graphed, plain = trainer_of(config, tape), trainer_of(config)
+    for trainer in (graphed, plain):
+        steps(trainer, 8)
+    assert (tape.captures, tape.replays) == (4, 8)  # the side changes after four
     assert_equal(graphed, plain)
 
 
@@ -215,10 +241,14 @@ def test_merged_collectors_hold_the_means_of_both():
         ({}, CPU, 1, "cpu devices have no CUDA graphs"),
         ({}, CUDA, 2, "--batch-gpu"),
         (
-            {"patches": PatchConfig(side=32), "loss": LossConfig(r1_gamma=0.0)},
+            {
+                "patches": PatchConfig(side=32),
+                "loss": LossConfig(r1_gamma=0.0),
+                "generator": replace(preset("cipsclip-small"), resolution=32),
+            },
             CUDA,
             1,
-            "patches",
+            "cips draws patches one by one",
         ),
         ({"loss": LossConfig(cong=1.0)}, CUDA, 1, "image tower"),
         ({"text": TextConfig(quantizer=VectorQuantizerConfig())}, CUDA, 1, "code books"),
@@ -235,6 +265,7 @@ def test_what_cannot_be_captured_is_said(changes, device, rounds, reason):
         step_graphs(replace(config, cuda_graph="on"), device, rounds, generator)
 
 
-def test_the_debug_recipe_can_be_captured():
-    config = recipe("debug").for_encoder(64, 64)
+@pytest.mark.parametrize("patches", [PatchConfig(), PatchConfig(side=32)])
+def test_the_debug_recipe_can_be_captured(patches):
+    config = replace(recipe("debug"), patches=patches).for_encoder(64, 64)
     assert obstacle(config, CUDA, 1, config.build_generator()) is None

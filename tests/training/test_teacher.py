@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
 from configs import recipe
 from dnnlib.errors import UserError
@@ -56,6 +57,29 @@ def test_its_own_pictures_have_no_distance(snapshot, student, inputs):
         patches = Patches(round(SIDE * box[2].item()), box.expand(3, 3))
         images = student.draw_patches(codes, patches)
         assert teacher.distance(latents, text, images, patches).item() < 1e-5
+
+
+def test_all_patches_at_once_are_each_patch_alone(snapshot, student, inputs):
+    """The written definition: an area mean of the patch, and samples of the teacher's frame."""
+    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    latents, text = inputs
+    boxes = torch.tensor([[0.1, 0.2, 0.43], [-0.2, 0.7, 0.6], [0.3, 0.3, 1.5]], dtype=torch.float64)
+    patches = Patches(24, boxes)
+    images = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    frames = student(latents, text, View.square(SIDE)).detach()
+    alone = []
+    for image, frame, (x, y, extent) in zip(images, frames, boxes.tolist(), strict=True):
+        side = min(round(SIDE * extent), SIDE)
+        offsets = (torch.arange(side) + 0.5) * (extent / side)
+        at = torch.stack(torch.meshgrid(y + offsets, x + offsets, indexing="ij")[::-1], dim=-1)
+        sampled = functional.grid_sample(
+            frame[None], at[None] * 2 - 1, padding_mode="border", align_corners=False
+        )[0]
+        shrunk = functional.interpolate(image[None], size=(side, side), mode="area")[0]
+        inside = ((at >= 0) & (at <= 1)).all(dim=-1)
+        alone.append((shrunk - sampled)[:, inside].abs().mean())
+    found = teacher.distance(latents, text, images, patches)
+    torch.testing.assert_close(found, torch.stack(alone).mean(), rtol=1e-5, atol=1e-6)
 
 
 def test_larger_pictures_are_averaged_down_and_give_gradients(snapshot, student, inputs):
