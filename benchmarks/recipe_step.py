@@ -1,8 +1,9 @@
 """Time the training step of recipes: `python -m benchmarks.recipe_step --device cuda --json FILE`.
 
 A step is `Trainer.step`: everything but reading pictures, encoding captions and writing files. The
-pictures are noise, and the text features are random. Variants: `eager` is plain PyTorch
-(`--ops ref`), `ours` uses our kernels, and `graph` runs `ours` as CUDA graphs (`--cuda-graph on`).
+pictures are noise, patches lie at random places at scales 1 to 4, and the text features are random.
+Variants: `eager` is plain PyTorch (`--ops ref`), `ours` uses our kernels, and `graph` runs `ours`
+as CUDA graphs (`--cuda-graph on`).
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ def step(name: str, batch: int, device: str, precision: str, variant: str) -> Ca
     encoder = EncodedTexts(base.text_encoder, batch)
     config = base.for_encoder(encoder.sentence_dim, encoder.word_dim)
     trainer = Trainer(config, encoder, torch.device(device))
-    side = config.resolution
+    side = config.judged_side
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+    extent = 0.25 + 0.75 * torch.rand(batch, 1, dtype=torch.float64)
+    corner = (1 - extent) * torch.rand(batch, 2, dtype=torch.float64)
+    boxes = torch.cat([corner, extent], dim=1) if config.patches.side else None
     captions = [f"picture number {i} of noise" for i in range(batch)]
 
     loss = config.loss
@@ -55,7 +59,7 @@ def step(name: str, batch: int, device: str, precision: str, variant: str) -> Ca
         try:
             with using(ops):
                 for _ in range(captures):
-                    trainer.step(images, captions)
+                    trainer.step(images, captions, boxes)
         except UserError as error:  # a failed capture, which becomes a row of the table
             raise RuntimeError(str(error)) from error
         captures = 1
