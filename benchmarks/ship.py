@@ -24,6 +24,7 @@ from dnnlib.files import write_json
 from dnnlib.ownership import refuse_foreign
 from metrics.command import named_evaluations
 from metrics.runner import evaluate, load_subject
+from networks.hub_snapshots import DISCRIMINATOR
 from networks.model_card import CardFields
 from networks.shipped_networks import FOLDER
 from networks.snapshot import Snapshot
@@ -72,6 +73,11 @@ def main(
     found = find_discriminator(run) if run else None
     if run and found is None:
         raise UserError(f"--discriminator {run}: holds no training-state-*.pt")
+    if not run and (FOLDER / name / DISCRIMINATOR).exists():
+        raise UserError(
+            f"{FOLDER / name} holds a discriminator, which belongs to the old network; "
+            f"give that of the new one by --discriminator RUN, or remove {DISCRIMINATOR} first"
+        )
     evaluations = named_evaluations(metrics)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dnnlib.errors import UserError, library_errors
+
 MAX_HEADER_BYTES = 8 << 20  # a hundred bytes for each of 80,000 tensors
 
 
@@ -38,3 +40,24 @@ def load_tensors(path: str | os.PathLike) -> dict[str, Any]:
     with open_tensors(path) as file:
         names = file.keys()
         return {name: file.get_tensor(name) for name in names}
+
+
+def load_weights(path: str | os.PathLike) -> dict[str, Any]:
+    """The trained tensors of a safetensors file by name, on the CPU.
+
+    Raises `UserError` that names the file if it is damaged or if a number is not finite.
+    """
+
+    def damaged(reason: str) -> UserError:
+        return UserError(f"{path} is not a safetensors file ({reason}); copy it again")
+
+    with library_errors(damaged):
+        tensors = load_tensors(path)
+    for name, tensor in tensors.items():
+        # Numbers of 8 bits, which no network here has, do not know isfinite.
+        if tensor.element_size() > 1 and not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: tensor {name!r} is not finite, because training diverged; "
+                "take an earlier snapshot"
+            )
+    return tensors

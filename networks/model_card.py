@@ -26,13 +26,15 @@ class CardFields:
 
     license: the Hub's identifier of a licence, such as "cc-by-sa-4.0". datasets: names of the
     training data. scores: records of `calc_metrics.py calc` for this snapshot. network: what
-    `--network` takes to find the snapshot. A field that is empty is left out of the card.
+    `--network` takes to find the snapshot. discriminator: whether the folder holds the one that the
+    generator was trained with. A field that is empty is left out of the card.
     """
 
     license: str = ""
     datasets: Sequence[str] = ()
     scores: Sequence[Mapping[str, Any]] = ()
     network: str = "THIS_FOLDER"
+    discriminator: bool = False
 
 
 def model_card(
@@ -58,13 +60,16 @@ def model_card(
     yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items() if value)
     side = config["resolution"]
     prompts = '--prompts "..." ' if reads_text else ""
+    content = "the averaged generator (EMA)"
+    if fields.discriminator:
+        content += ", the discriminator for trainings that go on from it (--init-from)"
     return f"""---
 {yaml}
 ---
 # {_text(name)}
 
 {"Text-to-image" if reads_text else "Unconditional"} GAN that draws at any resolution. The folder
-holds the averaged generator (EMA) and no code.
+holds {content} and no code.
 
 | | |
 |---|---|

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from dnnlib.errors import UserError, library_errors
 from dnnlib.files import atomic_path, read_json, read_json_lines, sha256_of
 from dnnlib.ownership import json_with, whole_folder
 from dnnlib.seeds import check_seed
-from dnnlib.weight_files import load_tensors
+from dnnlib.weight_files import load_weights
 from networks import hub_snapshots
 from networks.coordinates import MAX_SIDE_PX, View, check_picture_size, parse_window
 from networks.generators import GENERATORS
@@ -165,7 +165,8 @@ class Snapshot:
             (folder / "config.json").write_text(
                 json.dumps(config, indent=2) + "\n", encoding="utf-8"
             )
-            text = model_card(config, self.generator, self.sha256, card or CardFields())
+            fields = replace(card or CardFields(), discriminator=discriminator is not None)
+            text = model_card(config, self.generator, self.sha256, fields)
             (folder / "README.md").write_text(text, encoding="utf-8")
 
     def push_to_hub(
@@ -307,11 +308,7 @@ def _load_generator(path: Path, options: dict[str, Any], weights: Path) -> Gener
     if kind not in GENERATORS:
         raise UserError(f"{path}: unknown generator {kind!r}; {nearest(kind, GENERATORS)}")
 
-    def damaged(reason: str) -> UserError:
-        return UserError(f"{weights} is not a safetensors file ({reason}); copy it again")
-
-    with library_errors(damaged):
-        tensors = load_tensors(weights)
+    tensors = load_weights(weights)
     config = from_dict(GENERATORS[kind], options, f"{path}: generator")
     _check_amounts(path, "generator", to_dict(config), len(tensors))
 
@@ -333,11 +330,6 @@ def _load_generator(path: Path, options: dict[str, Any], weights: Path) -> Gener
             )
         if tensors[name].dtype not in (expected[name].dtype, *_FLOATS):
             raise UserError(f"{weights}: tensor {name!r} has the type {tensors[name].dtype}")
-        if not torch.isfinite(tensors[name]).all():
-            raise UserError(
-                f"{weights}: tensor {name!r} is not finite, because training diverged; "
-                "take an earlier snapshot"
-            )
     generator: Generator = config.build()
     generator.load_state_dict(tensors)
     return generator

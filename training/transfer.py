@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dnnlib.errors import UserError, library_errors
-from dnnlib.weight_files import load_tensors
+from dnnlib.errors import UserError
+from dnnlib.weight_files import load_weights
 from networks.hub_snapshots import DISCRIMINATOR
 from networks.patches import PLACE_DIM
 from networks.snapshot import Snapshot
@@ -42,16 +42,7 @@ def find_discriminator(path: str | Path) -> FoundDiscriminator | None:
     file = snapshot_folder(path, discriminator=True) / DISCRIMINATOR
     if not file.exists():
         return None
-
-    def damaged(reason: str) -> UserError:
-        return UserError(f"{file} is not a safetensors file ({reason}); copy it again")
-
-    with library_errors(damaged):
-        tensors = load_tensors(file)
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{file}: tensor {name!r} is not finite; take another snapshot")
-    return FoundDiscriminator(file.name, tensors)
+    return FoundDiscriminator(file.name, load_weights(file))
 
 
 def start_from(path: str, trainer: Trainer) -> list[str]:

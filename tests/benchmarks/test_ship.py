@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from benchmarks import ship
+from networks.hub_snapshots import DISCRIMINATOR
 from networks.snapshot import Snapshot
 
 
@@ -51,3 +53,15 @@ def test_a_mistake_leaves_the_networks_alone(openmoji32, network, shipped, name,
     done = call(openmoji32, network, name, *flags)
     assert done.exit_code == 1 and words in done.output
     assert not shipped.exists()
+
+
+def test_the_discriminator_of_an_older_network_is_not_lost_unseen(openmoji32, network, shipped):
+    kept = shipped / "tiny" / DISCRIMINATOR
+    Snapshot.from_pretrained(network).save_pretrained(
+        shipped / "tiny", discriminator={"a": torch.ones(2)}
+    )
+    assert "(--init-from)" in (shipped / "tiny" / "README.md").read_text()
+    before = kept.read_bytes()
+    done = call(openmoji32, network, "tiny", "--metrics", "motif")
+    assert done.exit_code == 1 and "--discriminator RUN" in done.output
+    assert kept.read_bytes() == before
