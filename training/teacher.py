@@ -59,12 +59,13 @@ class Teacher:
             return (shrunk - frames).abs().mean()
         # Without autocast: positions and means in bf16 would be too inexact.
         with torch.autocast(images.device.type, enabled=False):
-            return self._of_patches(images.float(), frames, to_device(patches.boxes, images.device))
+            boxes = to_device(patches.boxes.float(), images.device)
+            return self._of_patches(images.float(), frames, boxes)
 
     def _of_patches(
         self, images: torch.Tensor, frames: torch.Tensor, boxes: torch.Tensor
     ) -> torch.Tensor:
-        """The same for patches [N, 3, R, R] whose corners and extents are `boxes` [N, 3].
+        """The same for patches [N, 3, R, R] whose corners and extents are `boxes` [N, 3] float32.
 
         A patch is averaged down to the pixels that the teacher has on it, the whole frame's number
         at most. All patches are computed at once. Pixels that a patch does not have count nothing.
@@ -72,7 +73,7 @@ class Teacher:
         corner, extent = boxes[:, :2], boxes[:, 2:]
         count = (extent * self.side).round().clamp(1, self.side)  # [N, 1] pixels a side
         index = torch.arange(self.side, device=boxes.device)
-        at = (corner[:, :, None] + ((index + 0.5) * (extent / count))[:, None]).float()  # [N, 2, M]
+        at = corner[:, :, None] + ((index + 0.5) * (extent / count))[:, None]  # [N, 2, M]
         counts = ((at >= 0) & (at <= 1) & (index < count)[:, None]).float()
         weight = counts[:, 1, :, None] * counts[:, 0, None]  # [N, M, M]
         grid = torch.stack(torch.broadcast_tensors(at[:, 0, None], at[:, 1, :, None]), dim=-1)

@@ -6,7 +6,8 @@ every branch that asks for `cuda`, and an operator that mixes devices or types f
 a GPU. Within `rules()` whatever makes the program wait for the device fails too, and names its
 line: to read a number, to copy to the CPU, to copy from memory that is not page-locked, and
 operators whose result's shape depends on numbers (`nonzero`, `unique`, an index that is a mask). A
-result in float64 fails where `FLOAT64` does not name the file.
+result in float64 fails where `FLOAT64` does not name the file. Within `captured()`, as in a CUDA
+graph, every copy from the CPU fails: a replay would read memory that has other content by then.
 """
 
 from __future__ import annotations
@@ -37,9 +38,22 @@ ROOT = Path(__file__).parents[2]
 CUDA = torch.device("cuda", 0)
 FLOAT64 = {
     "networks/coordinates.py": "coordinates are rounded once, at the end",
+    "networks/patches.py": "places of patches are rounded once, at the end",
     "training/augment.py": "p is one number, and a step of it less than float32 holds",
 }
 aten = torch.ops.aten
+# They compute nothing: float64 that comes out has gone in, and its source was checked.
+MOVES = {
+    aten.slice.Tensor,
+    aten.clone.default,
+    aten.copy_.default,
+    aten._to_copy.default,
+    aten.unsqueeze.default,
+    aten.expand.default,
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.reshape.default,
+}
 PUTS = {aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 ONE_TYPE = {  # kernels that take one floating type; the shape functions of fake tensors do not ask
     aten.mm.default,
@@ -74,17 +88,27 @@ class FakeGpu(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self.strict, self.operators = False, 0
+        self.strict, self.capturing, self.operators = False, False, 0
         self.pinned: dict[int, torch.Tensor] = {}  # storage -> a tensor of it, which keeps it alive
 
     @contextlib.contextmanager
     def rules(self) -> Iterator[None]:
         """The rules of a training step hold in the block."""
-        self.strict = True
+        outer, self.strict = self.strict, True
         try:
             yield
         finally:
-            self.strict = False
+            self.strict = outer
+
+    @contextlib.contextmanager
+    def captured(self) -> Iterator[None]:
+        """The rules of a CUDA graph hold in the block, as well as those of a training step."""
+        self.capturing = True
+        try:
+            with self.rules():
+                yield
+        finally:
+            self.capturing = False
 
     def fault(self, what: str) -> None:
         if self.strict:
@@ -136,7 +160,8 @@ class FakeGpu(TorchDispatchMode):
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             line = line_of_the_program()
             raise DeviceFault(f"{line}: {error.func} depends on numbers, so it waits") from None
-        for x in _tensors([result])[0] if self.strict else ():
+        moved = operator in MOVES and args[0].dtype == torch.float64
+        for x in _tensors([result])[0] if self.strict and not moved else ():
             if x.dtype == torch.float64 and line_of_the_program().partition(":")[0] not in FLOAT64:
                 self.fault(f"{operator} gives float64")
         return result
@@ -164,6 +189,8 @@ class FakeGpu(TorchDispatchMode):
         return target
 
     def _from_cpu(self, x: torch.Tensor, non_blocking: bool) -> None:
+        if self.capturing:
+            self.fault(f"copies {tuple(x.shape)} from the CPU, which a CUDA graph does only once")
         if not non_blocking or not self.is_pinned(x):
             memory = "page-locked" if self.is_pinned(x) else "pageable"
             how = f"from {memory} memory of the CPU, non_blocking={non_blocking}"

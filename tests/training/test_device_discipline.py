@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from networks.discriminators import (
 from networks.generators import GENERATORS, preset
 from networks.interfaces import TextFeatures
 from networks.layers.vector_quantizer import FeatureQuantizer, VectorQuantizerConfig
+from networks.snapshot import Snapshot
 from networks.text_encoders.cache import CachedTextEncoder
 from networks.text_encoders.hashed import HashedEncoder
 from tests.fake_gpu.device import CUDA, DeviceFault, fake_gpu
@@ -27,6 +29,7 @@ from torch_utils.tensors import to_device
 from training.augment import NUM_UNIFORMS, Augmentation
 from training.config import AugmentConfig, EmaConfig, TextConfig
 from training.loss_config import LossConfig
+from training.step_graph import StepGraphs
 from training.trainer import Trainer
 
 CAPTIONS = ["a cat", "a dog on a mat", "rain", "two red birds"]
@@ -160,6 +163,47 @@ def test_a_step_on_patches_waits_for_nothing(kind):
         with gpu.rules():
             parts = trainer._split(images, CAPTIONS, boxes)
             trainer._play(trainer.player_g, parts, trainer.loss.generator_loss)
+
+
+class Graphs:
+    """`training.step_graph.Capture` by the rules of a CUDA graph; a replay does nothing."""
+
+    def __init__(self, gpu):
+        self.gpu, self.captures = gpu, 0
+
+    def stream(self):
+        return contextlib.nullcontext()
+
+    def capture(self, work):
+        self.captures += 1
+        with self.gpu.captured():
+            return work(), lambda: None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shown", ["whole", "patches", "patches and a teacher"])
+def test_a_captured_step_copies_nothing_from_the_cpu(shown, tmp_path):
+    config = replace(FROZEN, precision="bf16", init_from=str(tmp_path / "network-snapshot-000000"))
+    size = (256, 384)  # of the text encoder
+    generator = config.for_encoder(*size).build_generator()
+    Snapshot(generator, "small", 32).save_pretrained(tmp_path / "network-snapshot-000000")
+    boxes = None
+    if shown != "whole":
+        boxes = torch.tensor([[0.0, 0.0, 1.0], [0.1, 0.3, 0.4]] * 2, dtype=torch.float64)
+        config = replace(
+            config, patches=PatchConfig(side=32), generator=replace(config.generator, samples=2)
+        )
+    if shown.endswith("teacher"):
+        config = replace(config, loss=replace(config.loss, imle=0.0, teacher=30.0))
+    with fake_gpu() as gpu:
+        trainer = trainer_of(config)
+        graphs = Graphs(gpu)
+        trainer.graphs = StepGraphs(graphs)
+        images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).pin_memory()
+        with gpu.rules():
+            for _ in range(3):
+                trainer.step(images, CAPTIONS, boxes)
+    assert graphs.captures == 2  # the phases of D and G
 
 
 @pytest.mark.slow
