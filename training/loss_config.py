@@ -30,7 +30,8 @@ class LossConfig:
         likelihood, Li and Malik 2018). So G cannot leave out what the real pictures show. Needs
         `shared_fakes`.
     teacher: weight of G's distance to the pictures of the network of `init_from`, at the size that
-        it was trained at (AnyresGAN, Chai et al. 2022; `training.teacher`).
+        D reads, or at which it was trained if that is smaller (AnyresGAN, Chai et al. 2022;
+        `training.teacher`).
     path_length, path_length_interval, path_length_decay: StyleGAN2's regulariser, computed every
         so many G steps.
     style_mixing: probability that the style codes behind a random cut come from a second latent.

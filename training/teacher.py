@@ -2,8 +2,9 @@
 
 A discriminator of patches reads pieces of pictures. It knows how details look and little of what a
 whole picture shows, so G forgets the latter in a training on patches. The teacher is the network of
-`--init-from`, frozen. Both draw the same latents and texts. G's picture, averaged down to the size
-at which the teacher was trained, has to be the teacher's picture.
+`--init-from`, frozen. Both draw the same latents and texts, the teacher at the size at which it was
+trained. Averaged down to the pixels of one patch, the frames of both have to be the same. So what
+is finer than that is free to change: the discriminator decides it.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from torch_utils.tensors import to_device
 class Teacher:
     """The network of a snapshot that draws what a generator should draw.
 
-    path: a snapshot, a run folder or a name on the hub. Raises `UserError` if its network reads
-    other latents or other text features than `generator`.
+    path: a snapshot, a run folder or a name on the hub. side: of the pictures that D reads, in
+    pixels. Frames are compared at this size, or at that of the teacher if it is smaller. Raises
+    `UserError` if the teacher reads other latents or other text features than `generator`.
     """
 
-    def __init__(self, path: str | Path, generator: Generator, device: torch.device) -> None:
+    def __init__(
+        self, path: str | Path, generator: Generator, device: torch.device, side: int
+    ) -> None:
         snapshot = Snapshot.from_pretrained(path)
         self.network = snapshot.generator.to(device).eval().requires_grad_(False)
-        self.side = snapshot.resolution
+        self.view = View.square(snapshot.resolution)
+        self.side = min(side, snapshot.resolution)
         if _inputs(self.network) != _inputs(generator):
             raise UserError(
                 f"loss.teacher: {path} reads latents and text of the sizes {_inputs(self.network)},"
@@ -53,22 +58,24 @@ class Teacher:
         does not count.
         """
         with torch.no_grad():
-            frames = self.network(latents, text, View.square(self.side)).float()
+            frames = self._shrunk(self.network(latents, text, self.view))
         if patches is None:
-            shrunk = functional.interpolate(images.float(), (self.side, self.side), mode="area")
-            return (shrunk - frames).abs().mean()
+            return (self._shrunk(images) - frames).abs().mean()
         # Without autocast: positions and means in bf16 would be too inexact.
         with torch.autocast(images.device.type, enabled=False):
             boxes = to_device(patches.boxes.float(), images.device)
             return self._of_patches(images.float(), frames, boxes)
+
+    def _shrunk(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 pictures [N, 3, side, side]: area means."""
+        return functional.interpolate(images.float(), (self.side, self.side), mode="area")
 
     def _of_patches(
         self, images: torch.Tensor, frames: torch.Tensor, boxes: torch.Tensor
     ) -> torch.Tensor:
         """The same for patches [N, 3, R, R] whose corners and extents are `boxes` [N, 3] float32.
 
-        A patch is averaged down to the pixels that the teacher has on it, the whole frame's number
-        at most. All patches are computed at once. Pixels that a patch does not have count nothing.
+        A patch is averaged down to the pixels that the teacher's frame has on it, `side` at most. All patches are computed at once. Pixels that a patch does not have count nothing.
         """
         corner, extent = boxes[:, :2], boxes[:, 2:]
         count = (extent * self.side).round().clamp(1, self.side)  # [N, 1] pixels a side

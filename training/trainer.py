@@ -97,7 +97,7 @@ class Trainer:
         teacher = None
         if config.loss.teacher:
             assert config.init_from is not None  # TrainConfig has checked it
-            teacher = Teacher(config.init_from, self.generator, device)
+            teacher = Teacher(config.init_from, self.generator, device, config.judged_side)
         self.loss = GanLoss(
             self.generator,
             self.discriminator,

@@ -45,7 +45,7 @@ def student(snapshot):
 
 
 def test_its_own_pictures_have_no_distance(snapshot, student, inputs):
-    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    teacher = Teacher(snapshot, student, torch.device("cpu"), SIDE)
     latents, text = inputs
     frames = student(latents, text, View.square(SIDE))
     assert teacher.distance(latents, text, frames, None).item() < 1e-6
@@ -61,7 +61,7 @@ def test_its_own_pictures_have_no_distance(snapshot, student, inputs):
 
 def test_all_patches_at_once_are_each_patch_alone(snapshot, student, inputs):
     """The written definition: an area mean of the patch, and samples of the teacher's frame."""
-    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    teacher = Teacher(snapshot, student, torch.device("cpu"), SIDE)
     latents, text = inputs
     boxes = torch.tensor([[0.1, 0.2, 0.43], [-0.2, 0.7, 0.6], [0.3, 0.3, 1.5]], dtype=torch.float64)
     patches = Patches(24, boxes)
@@ -83,7 +83,7 @@ def test_all_patches_at_once_are_each_patch_alone(snapshot, student, inputs):
 
 
 def test_larger_pictures_are_averaged_down_and_give_gradients(snapshot, student, inputs):
-    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    teacher = Teacher(snapshot, student, torch.device("cpu"), SIDE)
     latents, text = inputs
     student.use_samples(2)
     patches = Patches(SIDE, BOXES)
@@ -96,8 +96,20 @@ def test_larger_pictures_are_averaged_down_and_give_gradients(snapshot, student,
     assert all(p.grad is None for p in teacher.network.parameters())
 
 
+def test_what_is_finer_than_the_compared_size_is_free(snapshot, student, inputs):
+    """Here the teacher was trained at twice the size that D reads."""
+    teacher = Teacher(snapshot, student, torch.device("cpu"), SIDE // 2)
+    latents, text = inputs
+    frames = student(latents, text, View.square(SIDE)).detach()
+    chess = torch.tensor([[0.5, -0.5], [-0.5, 0.5]]).repeat(SIDE // 2, SIDE // 2)
+    assert teacher.distance(latents, text, frames + chess, None).item() < 1e-6
+    assert teacher.distance(latents, text, frames + 0.5, None).item() > 0.4
+    patches = Patches(SIDE, BOXES[:1].expand(3, 3))
+    assert teacher.distance(latents, text, frames + chess, patches).item() < 1e-5
+
+
 def test_what_lies_outside_of_the_frame_does_not_count(snapshot, student, inputs):
-    teacher = Teacher(snapshot, student, torch.device("cpu"))
+    teacher = Teacher(snapshot, student, torch.device("cpu"), SIDE)
     latents, text = inputs
     patches = Patches(16, torch.tensor([[-0.5, 0.0, 1.0]] * 3, dtype=torch.float64))
     images = student.draw_patches(student.mapping(latents, text), patches)
@@ -118,4 +130,4 @@ def test_what_does_not_fit_is_refused(snapshot):
             replace(config.loss, teacher=1.0, **change)
     other = replace(CONFIG, num_tokens=2).build()
     with pytest.raises(UserError, match="loss.teacher: .* same mapping network"):
-        Teacher(snapshot, other, torch.device("cpu"))
+        Teacher(snapshot, other, torch.device("cpu"), SIDE)
