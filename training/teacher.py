@@ -75,7 +75,8 @@ class Teacher:
     ) -> torch.Tensor:
         """The same for patches [N, 3, R, R] whose corners and extents are `boxes` [N, 3] float32.
 
-        A patch is averaged down to the pixels that the teacher's frame has on it, `side` at most. All patches are computed at once. Pixels that a patch does not have count nothing.
+        A patch is averaged down to the pixels that the teacher's frame has on it, `side` at most.
+        All patches are computed at once. Pixels that a patch does not have count nothing.
         """
         corner, extent = boxes[:, :2], boxes[:, 2:]
         count = (extent * self.side).round().clamp(1, self.side)  # [N, 1] pixels a side
