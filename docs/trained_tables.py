@@ -69,8 +69,8 @@ def detail_power(*records: Record) -> str:
 
 def detail(*records: Record) -> str:
     """Scores of large renders, those of enlarged ones in brackets: means over seeds."""
-    metrics = ("detail_x2_lite2", "detail_x4_lite2", "detail_x8_lite2")
     rows, every = [], [row for record in records for row in record["rows"]]
+    metrics = sorted(name for name in every[0]["scores"] if name.startswith("detail_"))
     for network in dict.fromkeys(row["network"] for row in every):
         runs = [row for row in every if row["network"] == network]
         minutes = [row["minutes"] for row in runs if row["minutes"]]

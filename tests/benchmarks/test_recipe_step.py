@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.recipe_step import main
@@ -19,6 +20,13 @@ def test_every_variant_has_a_row(tmp_path):
         (batch, variant) for batch in (2, 4) for variant in ("eager", "ours")
     ]
     assert all("problem" not in row and row["ms_per_image"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_recipe_on_patches_is_timed():
+    line = [word if word != "debug" else "eidgan-openmoji64-anyres" for word in LINE]
+    done = CliRunner().invoke(main, [*line, "--batches", "2", "--variants", "eager"])
+    assert done.exit_code == 0 and "problem" not in done.output, done.output
 
 
 def test_graphs_are_refused_on_a_cpu_and_unknown_variants_anywhere():
