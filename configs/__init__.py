@@ -12,7 +12,6 @@ from configs.eidgan import (
     eidgan_coco256,
     eidgan_cub256,
     eidgan_flowers64,
-    eidgan_flowers128_anyres,
     eidgan_nospectral_flowers128,
     eidgan_openmoji32,
     eidgan_openmoji64,
@@ -31,7 +30,6 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "eidgan-openmoji32": eidgan_openmoji32,
     "eidgan-flowers64": eidgan_flowers64,
     "eidgan-nospectral-flowers128": eidgan_nospectral_flowers128,
-    "eidgan-flowers128-anyres": eidgan_flowers128_anyres,
     "debug": debug,
 } | SYSTEM_RECIPES
 

@@ -133,38 +133,6 @@ def eidgan_nospectral_flowers128() -> TrainConfig:
     )
 
 
-def eidgan_flowers128_anyres() -> TrainConfig:
-    """Photographs that are cleaner at every size: `flowers128` trains on with patches of 64 x 64.
-
-    The patches show photographs in their own sizes at scales 1 to 2.5, up to 160 pixels a side.
-    Half of the batch are whole photographs at 64 x 64. The run starts from the network that comes
-    with the repository, which is also the teacher: it keeps what whole photographs show at
-    64 x 64. A teacher excludes IMLE.
-    """
-    base = eidgan_flowers64()
-    assert isinstance(base.generator, EidganConfig)
-    return replace(
-        base,
-        recipe="eidgan-flowers128-anyres",
-        resolution=128,
-        generator=replace(
-            base.generator,
-            channels=(192, 192, 192, 192),
-            features=32,
-            decoder_hidden=(64, 64),
-            refinement=(64, 64),
-            spectral=False,
-        ),
-        loss=replace(base.loss, imle=0.0, teacher=30.0),
-        ema=EmaConfig(half_life_kimg=3.0, rampup=0.1),
-        patches=PatchConfig(side=64, scale=(1.0, 2.5)),
-        init_from="flowers128",
-        batch=32,
-        kimg=12.0,
-        snapshot_ticks=4,
-    )
-
-
 def eidgan_openmoji64() -> TrainConfig:
     """OpenMoji at 64 x 64: hours on a core, minutes on a GPU.
 
