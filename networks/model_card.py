@@ -62,7 +62,7 @@ def model_card(
     prompts = '--prompts "..." ' if reads_text else ""
     content = "the averaged generator (EMA)"
     if fields.discriminator:
-        content += ", the discriminator for trainings that go on from it (--init-from)"
+        content += ", the discriminator for trainings that go on from it\n(--init-from)"
     return f"""---
 {yaml}
 ---
