@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from dnnlib.errors import UserError
 from dnnlib.weight_files import load_weights
-from networks.hub_snapshots import DISCRIMINATOR
+from networks.hub_snapshots import DISCRIMINATOR, is_on_hub
 from networks.patches import PLACE_DIM
 from networks.snapshot import Snapshot
 from networks.snapshot_folders import snapshot_folder
@@ -65,11 +65,11 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
         lines.append("Warning: most of G starts anew; set generator.* to the sizes of that network")
     found = find_discriminator(path)
     if found is None:
-        return [
-            *lines,
-            f"D starts fresh: {path} holds no {PREFIX}*.pt and no {DISCRIMINATOR}; "
-            "give the run folder to take its discriminator too",
-        ]
+        hint = "give the run folder to take its discriminator too"
+        if is_on_hub(path):
+            hint = "a copy in the Hub's cache may lack the latter until the Hub can be reached"
+        missing = f"{path} holds no {PREFIX}*.pt and no {DISCRIMINATOR}"
+        return [*lines, f"D starts fresh: {missing}; {hint}"]
     taken = _take(trainer.discriminator, _reading_places(found.tensors, trainer))
     number = len(trainer.discriminator.state_dict())
     return [*lines, f"{found.file}: {_summary('D', number, taken)}"]

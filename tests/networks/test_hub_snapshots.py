@@ -212,6 +212,7 @@ def test_scores_and_transfer_take_it_too(hub, network):
     )
     first, second = start_from("alice/icons", trainer)
     assert ", 0 new" in first and second.startswith("D starts fresh: alice/icons holds no")
+    assert "until the Hub can be reached" in second
     assert same_weights(trainer, snapshot)
 
 
