@@ -1,9 +1,9 @@
 """Time the training step of recipes: `python -m benchmarks.recipe_step --device cuda --json FILE`.
 
 A step is `Trainer.step`: everything but reading pictures, encoding captions and writing files. The
-pictures are noise, patches lie at random places at scales 1 to 4, and the text features are random.
-Variants: `eager` is plain PyTorch (`--ops ref`), `ours` uses our kernels, and `graph` runs `ours`
-as CUDA graphs (`--cuda-graph on`).
+pictures are noise, patches lie as in pictures of four times their side, and the text features are
+random. Variants: `eager` is plain PyTorch (`--ops ref`), `ours` uses our kernels, and `graph` runs
+`ours` as CUDA graphs (`--cuda-graph on`).
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def step(name: str, batch: int, device: str, precision: str, variant: str) -> Ca
     trainer = Trainer(config, encoder, torch.device(device))
     side = config.judged_side
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
-    extent = 0.25 + 0.75 * torch.rand(batch, 1, dtype=torch.float64)
-    corner = (1 - extent) * torch.rand(batch, 2, dtype=torch.float64)
-    boxes = torch.cat([corner, extent], dim=1) if config.patches.side else None
+    boxes = None
+    if config.patches.side:
+        shown = [config.patches.draw((4 * side, 4 * side), 0, i) for i in range(batch)]
+        boxes = torch.tensor(shown, dtype=torch.float64)
     captions = [f"picture number {i} of noise" for i in range(batch)]
 
     loss = config.loss

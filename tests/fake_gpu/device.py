@@ -44,15 +44,8 @@ FLOAT64 = {
 aten = torch.ops.aten
 # They compute nothing: float64 that comes out has gone in, and its source was checked.
 MOVES = {
-    aten.slice.Tensor,
-    aten.clone.default,
-    aten.copy_.default,
-    aten._to_copy.default,
-    aten.unsqueeze.default,
-    aten.expand.default,
-    aten.view.default,
-    aten._unsafe_view.default,
-    aten.reshape.default,
+    *(aten.slice.Tensor, aten.view.default, aten.unsqueeze.default, aten.expand.default),
+    *(aten.clone.default, aten.copy_.default, aten._to_copy.default),
 }
 PUTS = {aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 ONE_TYPE = {  # kernels that take one floating type; the shape functions of fake tensors do not ask

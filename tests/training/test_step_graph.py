@@ -72,9 +72,8 @@ def steps(trainer: Trainer, number: int, first_caption: str = "a cat") -> None:
         images = torch.randint(256, (4, 3, side, side), generator=draws, dtype=torch.uint8)
         boxes = None
         if trainer.config.patches.side:
-            extent = 0.25 + 0.75 * torch.rand(4, 1, generator=draws, dtype=torch.float64)
-            corner = (1 - extent) * torch.rand(4, 2, generator=draws, dtype=torch.float64)
-            boxes = torch.cat([corner, extent], dim=1)
+            shown = [trainer.config.patches.draw((128, 128), 0, seen + i) for i in range(4)]
+            boxes = torch.tensor(shown, dtype=torch.float64)
         captions = [first_caption, "red " * (seen % 12), "a dog", f"number {seen}"]
         trainer.step(images, captions, boxes)
 

@@ -74,14 +74,14 @@ def trainer_of(config, cuda_graph):
 def steps(trainer, number):
     batch, side = trainer.config.batch, trainer.config.resolution
     for _ in range(number):
-        draws = torch.Generator().manual_seed(trainer.progress.images)
+        seen = trainer.progress.images
+        draws = torch.Generator().manual_seed(seen)
         images = torch.randint(256, (batch, 3, side, side), generator=draws, dtype=torch.uint8)
-        words = 1 + trainer.progress.images % 5
+        words = 1 + seen % 5
         boxes = None
         if trainer.config.patches.side:
-            extent = 0.25 + 0.75 * torch.rand(batch, 1, generator=draws, dtype=torch.float64)
-            corner = (1 - extent) * torch.rand(batch, 2, generator=draws, dtype=torch.float64)
-            boxes = torch.cat([corner, extent], dim=1)
+            shown = [trainer.config.patches.draw((256, 256), 0, seen + i) for i in range(batch)]
+            boxes = torch.tensor(shown, dtype=torch.float64)
         captions = [f"{'red ' * words} {i}" for i in range(batch)]
         trainer.step(images.pin_memory(), captions, boxes)
 
