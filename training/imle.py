@@ -19,8 +19,10 @@ from networks.patches import Patches
 from torch_utils.training_stats import Collector
 from training.micro_batch import MicroBatch
 
-# Pictures are compared at this side in pixels.
-_SIDE = 16
+
+def compared_side(side: int) -> int:
+    """The side in pixels at which pictures of a side are compared: a quarter of it, at most 16."""
+    return min(max(side // 4, 1), 16)
 
 
 def paired_rows(micro: MicroBatch) -> slice:
@@ -34,8 +36,9 @@ def nearest_latents(
 ) -> torch.Tensor:
     """The nearest of `count` latents for each row of `paired_rows`: [rows, *latent_shape].
 
-    Distance is the mean squared difference of pictures of 16 x 16 pixels. An implicit generator
-    draws them at this size; the pictures of another generator, drawn at `view`, are averaged down.
+    Distance is the mean squared difference of pictures of the side `compared_side`. An implicit
+    generator draws them at this size; the pictures of another generator, drawn at `view`, are
+    averaged down.
     collector: receives the mean distances of the nearest and of all latents.
     """
     rows = paired_rows(micro)
@@ -44,7 +47,8 @@ def nearest_latents(
     latents = micro.normal("z-nearest", (count, *generator.latent_shape))[rows]
     text = None if micro.text is None else micro.text[rows].repeat_interleave(count)
     codes = generator.mapping(latents.flatten(0, 1), text)
-    small = View.square(_SIDE) if generator.config.any_view else view
+    side = compared_side(micro.images.shape[-1])
+    small = View.square(side) if generator.config.any_view else view
     if micro.patches is None:
         drawn = generator.synthesis(codes, small)
     else:
@@ -52,7 +56,7 @@ def nearest_latents(
         drawn = generator.draw_patches(codes, Patches(small.width, boxes))
 
     drawn, real = (
-        functional.interpolate(images.float(), (_SIDE, _SIDE), mode="area")
+        functional.interpolate(images.float(), (side, side), mode="area")
         for images in (drawn, micro.images[rows])
     )
     distance = (drawn.unflatten(0, (-1, count)) - real[:, None]).square().mean(dim=(2, 3, 4))

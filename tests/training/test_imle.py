@@ -14,7 +14,7 @@ from networks.generators import preset
 from networks.patches import Patches
 from tests.networks.test_generator_contract import text_for
 from torch_utils.training_stats import Collector
-from training.imle import nearest_latents, paired_rows
+from training.imle import compared_side, nearest_latents, paired_rows
 from training.micro_batch import MicroBatch
 
 SIDE, COUNT = 32, 3
@@ -31,7 +31,7 @@ def micro_batch(rows=slice(0, 4), patches=None):
 def nearest_by_hand(generator, micro, row, draw):
     """The latent of `row`, found one picture at a time."""
     candidates = micro.normal("z-nearest", (COUNT, *generator.latent_shape))[row]
-    real = torch.nn.functional.avg_pool2d(micro.images[row], SIDE // 16)
+    real = torch.nn.functional.avg_pool2d(micro.images[row], SIDE // 8)
     distances = []
     for candidate in candidates:
         codes = generator.mapping(candidate[None], micro.text[row : row + 1])
@@ -46,12 +46,16 @@ def test_the_nearest_latent_is_that_of_a_search_by_hand(kind):
 
     def draw(codes):
         if kind == "stylegan2":
-            return torch.nn.functional.avg_pool2d(generator.synthesis(codes, View.square(SIDE)), 2)
-        return generator.synthesis(codes, View.square(16))
+            return torch.nn.functional.avg_pool2d(generator.synthesis(codes, View.square(SIDE)), 4)
+        return generator.synthesis(codes, View.square(8))
 
     found = nearest_latents(generator, micro, View.square(SIDE), COUNT, Collector())
     for latent, row in zip(found, (0, 2), strict=True):
         assert torch.equal(latent, nearest_by_hand(generator, micro, row, draw))
+
+
+def test_pictures_are_compared_at_a_quarter_of_their_side_at_most_at_16():
+    assert [compared_side(side) for side in (32, 64, 256)] == [8, 16, 16]
 
 
 @torch.no_grad()
@@ -61,7 +65,7 @@ def test_patches_are_compared_at_their_places():
     micro = micro_batch(patches=Patches(SIDE, boxes))
     found = nearest_latents(generator, micro, View.square(SIDE), COUNT, Collector())
     for latent, row in zip(found, (0, 2), strict=True):
-        place = Patches(16, boxes[row : row + 1])
+        place = Patches(8, boxes[row : row + 1])
         by_hand = nearest_by_hand(
             generator, micro, row, lambda codes, place=place: generator.draw_patches(codes, place)
         )
