@@ -196,7 +196,7 @@ def eidgan_openmoji32() -> TrainConfig:
         discriminator=replace(base.discriminator, resolution=32, input_px=48),
         loss=replace(base.loss, imle_latents=4),
         ema=EmaConfig(half_life_kimg=10.0, rampup=0.1),
-        kimg=80.0,
+        kimg=64.0,
         tick_kimg=1.0,
         snapshot_ticks=10,
         metrics=(),
