@@ -92,7 +92,7 @@ def test_a_demo_in_one_go_leaves_a_record(commands):
     assert not (demo.RUN / "record.json").exists()
 
 
-@pytest.mark.parametrize(("fast", "kimg"), [(True, 80), (False, 24)])
+@pytest.mark.parametrize(("fast", "kimg"), [(True, 64), (False, 24)])
 def test_the_training_is_shorter_on_a_slow_machine(commands, monkeypatch, fast, kimg):
     monkeypatch.setattr("torch_utils.precision.has_fast_bf16", lambda device: fast)
     assert CliRunner().invoke(demo.main).exit_code == 0
