@@ -43,7 +43,7 @@ PROMPTS = (
     "a black and white clock",
 )
 SIZES = ("32x32", "256x256", "1000x600")
-# The length of the training in kimg: eight to ten minutes on two cores. A CPU that is slow in bf16
+# The length of the training in kimg: about ten minutes on two cores. A CPU that is slow in bf16
 # takes three times as long for an image, so the training is shorter there.
 KIMG, KIMG_WITHOUT_BF16 = 64, 24
 METRICS = "kid_lite2,clip_s_small,clip_s_small_heldout,clip_r_small,scale_x2,tile_exact"

@@ -182,7 +182,7 @@ def eidgan_openmoji64_anyres() -> TrainConfig:
 
 
 def eidgan_openmoji32() -> TrainConfig:
-    """The demo: OpenMoji at 32 x 32, eight to ten minutes on 2 cores that are fast in bf16.
+    """The demo: OpenMoji at 32 x 32, ten minutes on 2 cores that are fast in bf16.
 
     The frozen network reads the pictures at 48 x 48. IMLE tries four latents a picture: the search
     for the nearest of eight took more than a third of a step.
