@@ -10,6 +10,7 @@ from PIL import Image
 
 import demo
 import generate
+from configs import recipe
 
 SCORES: dict[str, dict[str, object]] = {
     "kid_lite2": {"value": 0.25},
@@ -92,10 +93,10 @@ def test_a_demo_in_one_go_leaves_a_record(commands):
     assert not (demo.RUN / "record.json").exists()
 
 
-@pytest.mark.parametrize(("fast", "kimg"), [(True, 64), (False, 24)])
+@pytest.mark.parametrize(("fast", "kimg"), [(True, recipe(demo.RECIPE).kimg), (False, 24.0)])
 def test_the_training_is_shorter_on_a_slow_machine(commands, monkeypatch, fast, kimg):
     monkeypatch.setattr("torch_utils.precision.has_fast_bf16", lambda device: fast)
     assert CliRunner().invoke(demo.main).exit_code == 0
     [train] = [words for words in commands if words[0] == "train.py"]
-    assert train[train.index("--kimg") + 1] == str(kimg)
+    assert float(train[train.index("--kimg") + 1]) == kimg
     assert json.loads((demo.RUN / "record.json").read_text())["values"]["kimg"] == kimg
