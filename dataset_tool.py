@@ -338,7 +338,10 @@ def lsun(
 @main.command("encode-text")
 @click.option("--data", metavar="ZIP|DIR", required=True, help="The data set.")
 @text_option(
-    "--text-encoder", "SPEC", "small, small-heldout, hashed or open_clip:MODEL/WEIGHTS.", "small"
+    "--text-encoder",
+    "SPEC",
+    "small, small:FILE, small-heldout, hashed or open_clip:MODEL/WEIGHTS.",
+    "small",
 )
 @text_option(
     "--cache", "DIR", "Folder of the features.  [default: .cache beside the data, as in train.py]"

@@ -214,7 +214,7 @@ class StaticPage:
 
 def can_read_text(snapshot: Snapshot) -> bool:
     """Whether the text tower of the network's encoder is small enough for a web page."""
-    return snapshot.generator.reads_text and snapshot.text_encoder in SPECS
+    return snapshot.generator.reads_text and snapshot.text_encoder.partition(":")[0] in SPECS
 
 
 def _page_files(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Training of the projection heads of the embedded dual encoders.
 
-    python -m training.dual_encoder --data data/openmoji128.zip --data data/flowers64.zip
+    python -m training.dual_encoder --data data/x.zip --outdir runs/heads
 
 The loss is the symmetric InfoNCE on cached features of frozen towers. Training uses the train split
 and all captions of a picture. With several data sets, each batch comes from one of them in turn,
@@ -224,7 +224,8 @@ def evaluate(lessons: Lessons, heads: tuple[nn.Module, nn.Module]) -> dict[str, 
 @click.option(
     "--outdir",
     type=click.Path(path_type=Path),
-    help="Folder for the heads.  [default: the folder of the shipped weights]",
+    required=True,
+    help="Folder for the heads and their record, ENCODER.safetensors and ENCODER.json.",
 )
 @click.option(
     "--cache-dir",
@@ -239,7 +240,7 @@ def main(
     encoder: str,
     seed: int | None,
     steps: int,
-    outdir: Path | None,
+    outdir: Path,
     cache_dir: Path,
 ) -> None:
     """Train the projection heads of an embedded dual encoder and measure their retrieval."""
@@ -251,14 +252,13 @@ def main(
     from dnnlib.ownership import json_with, refuse_foreign
     from networks.text_encoders.small import (
         SPECS,
-        WEIGHTS_FOLDER,
+        assemble,
         heads_fault,
         heads_state,
         load_heads,
-        load_small,
     )
 
-    target = (outdir or WEIGHTS_FOLDER) / f"{encoder}.safetensors"
+    target = outdir / f"{encoder}.safetensors"
     refuse_foreign(target, heads_fault)
     refuse_foreign(target.with_suffix(".json"), is_record := json_with("encoder", "sha256"))
     config = HeadTraining(seed=SPECS[encoder].seed if seed is None else seed, steps=steps)
@@ -275,12 +275,12 @@ def main(
         "encoder": encoder,
         "command": "python -m training.dual_encoder "
         + "".join(f"--data {path} " for path in data)
-        + f"--encoder {encoder} --seed {config.seed} --steps {steps}",
+        + f"--encoder {encoder} --seed {config.seed} --steps {steps} --outdir {outdir}",
         "config": asdict(config),
         "towers": f"EfficientNet-{SPECS[encoder].image_tower} at 96 x 96, colour shares, MiniLM-L6",
         "rule": "one picture (first by id) of each concept against its first caption; percent",
         "sha256": sha256_of(target),
-        "encoder_id": load_small(encoder, heads=target).id,
+        "encoder_id": assemble(encoder, *heads).id,
         "data": [described(splits, of, heads) for splits, of in zip(sets, lessons, strict=True)],
     }
     write_json(target.with_suffix(".json"), record, ours=is_record)

@@ -2,7 +2,9 @@
 
 small                      EfficientNet-lite0, MiniLM and projection heads trained by this project.
                            It needs no download from a hub and may guide training.
-small-heldout              The same with EfficientNet-lite2 and another seed, for scoring only.
+small:FILE                 The same with heads that `training.dual_encoder` wrote to FILE.
+small-heldout              `small` with EfficientNet-lite2 and another seed, for scoring only. It
+                           takes :FILE as well.
 open_clip                  Short for open_clip:ViT-B-32-quickgelu/openai.
 open_clip:MODEL/WEIGHTS    Any open_clip model with a pretrained tag or a local checkpoint.
 hashed                     One random vector for each word; text only, without weights.
@@ -11,6 +13,7 @@ hashed                     One random vector for each word; text only, without w
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnnlib.config_codec import nearest
@@ -47,7 +50,8 @@ def load_encoder(
         return HashedEncoder(device)
     from networks.text_encoders.small import load_small, load_small_text
 
-    return load_small(name, device) if images else load_small_text(name, device)
+    heads = Path(target) if target else None
+    return load_small(name, device, heads) if images else load_small_text(name, device, heads)
 
 
 def encoder_widths(spec: str) -> tuple[int, int]:
@@ -70,14 +74,13 @@ def encoder_widths(spec: str) -> tuple[int, int]:
 
 
 def _parse(spec: str) -> tuple[str, str]:
-    """Split a spec into ("open_clip", "MODEL/WEIGHTS"), or (another name of `NAMES`, "").
+    """Split a spec into a name of `NAMES` and what follows its colon.
 
-    Raises `UserError` for an unknown spec.
+    That is MODEL/WEIGHTS for `open_clip`, where it has a default. For the embedded encoders it is a
+    file of heads, or "". Raises `UserError` for an unknown spec.
     """
     name, colon, target = spec.partition(":")
-    if name == "open_clip" and bool(target) == bool(colon):
-        return name, target or DEFAULT_OPEN_CLIP
-    if spec in NAMES:
-        return spec, ""
+    if name in NAMES and bool(target) == bool(colon) and not (name == "hashed" and target):
+        return name, target or (DEFAULT_OPEN_CLIP if name == "open_clip" else "")
     known = [*NAMES, f"open_clip:{DEFAULT_OPEN_CLIP}"]
     raise UserError(f"text encoder {spec!r} is unknown; {nearest(spec, known)}")

@@ -19,6 +19,7 @@ from torch import nn
 
 from dnnlib.errors import UserError, library_errors
 from dnnlib.files import read_json, sha256_of
+from dnnlib.ownership import json_with
 from dnnlib.weight_files import load_tensors, open_tensors
 from networks.pretrained.efficientnet import TOWER_MEAN, TOWER_STD, Variant, load_into
 from networks.pretrained.frozen import fold_batch_norm
@@ -142,40 +143,77 @@ def build_towers(name: str) -> Any:
 def load_small(
     name: str, device: torch.device | str = "cpu", heads: Path | None = None
 ) -> OpenClipEncoder:
-    """Load `small` or `small-heldout` with its shipped heads.
+    """Load `small` or `small-heldout` with the heads of a file.
 
-    heads: a safetensors file of heads to use instead. Raises `UserError` for missing weights.
+    heads: a file made by `training.dual_encoder`, with its record beside it; None = the shipped
+    heads. Raises `UserError` for missing weights, and for heads that are not those of the record.
     """
+    path = heads or _shipped_heads(name)
+    _record_of(name, path)
+    image, text = ImageHead(), text_head()
+    load_heads(path, image, text)
+    return assemble(name, image, text, device)
+
+
+def assemble(
+    name: str, image: nn.Module, text: nn.Module, device: torch.device | str = "cpu"
+) -> OpenClipEncoder:
+    """The encoder `name` with the given heads. Raises `UserError` for missing weights of towers."""
     model = build_towers(name)
-    model.visual.head, model.text.proj = ImageHead(), text_head()
-    load_heads(heads or _heads_of(name), model.visual.head, model.text.proj)
+    model.visual.head, model.text.proj = image, text
     encoder = OpenClipEncoder(model, MiniLMTokenizer(), name, device)
     # After the id was computed: the id hashes the weights before folding.
     fold_batch_norm(model.visual.trunk)
     return encoder
 
 
-def load_small_text(name: str, device: torch.device | str = "cpu") -> OpenClipTextEncoder:
+def load_small_text(
+    name: str, device: torch.device | str = "cpu", heads: Path | None = None
+) -> OpenClipTextEncoder:
     """Load `small` or `small-heldout` without the image tower: the same text features and id.
 
     The id, which is a hash of the weights of both towers, is read from the record beside the heads.
-    Raises `UserError` for missing weights, and for heads that are not those of the record.
+    heads and errors: as of `load_small`.
     """
-    path = _heads_of(name)
+    path = heads or _shipped_heads(name)
+    record = _record_of(name, path)
     text = load_minilm(text_head())
     load_heads(path, ImageHead(), text.proj)
-    record = read_json(path.with_suffix(".json"))
-    if record["sha256"] != sha256_of(path):
-        raise UserError(
-            f"{path} is not the file that {path.with_suffix('.json').name} beside it describes; "
-            "restore both from the repository"
-        )
     model = DualTowers(None, text)
     return OpenClipTextEncoder(model, MiniLMTokenizer(), name, device, record["encoder_id"])
 
 
-def _heads_of(name: str) -> Path:
+def _shipped_heads(name: str) -> Path:
     return WEIGHTS_FOLDER / f"{name}.safetensors"
+
+
+def _record_of(name: str, heads: Path) -> dict[str, Any]:
+    """The record beside a file of heads of the encoder `name`.
+
+    Raises `UserError` if a file is missing, or if the record is of other heads or another encoder.
+    """
+    path, remedy = heads.with_suffix(".json"), _remedy(name, heads)
+    if not heads.is_file():
+        raise UserError(f"{heads} does not exist; {remedy}")
+    if fault := json_with("encoder", "encoder_id", "sha256")(path):
+        raise UserError(f"{path}, the record of {heads.name}, {fault}; {remedy}")
+    record = read_json(path)
+    if record["encoder"] != name:
+        raise UserError(
+            f"{heads} has heads of the encoder {record['encoder']}, not of {name}; name it as "
+            f"{record['encoder']}:{heads}"
+        )
+    if record["sha256"] != sha256_of(heads):
+        raise UserError(f"{heads} is not the file that {path.name} beside it describes; {remedy}")
+    return record
+
+
+def _remedy(name: str, heads: Path) -> str:
+    """What brings back a file of heads of the encoder `name` and its record."""
+    if heads.parent == WEIGHTS_FOLDER:
+        return "restore both from the repository"
+    command = f"python -m training.dual_encoder --data ZIP --encoder {name} --outdir {heads.parent}"
+    return f"make both with: {command}"
 
 
 def heads_state(image: nn.Module, text: nn.Module) -> dict[str, torch.Tensor]:
@@ -204,7 +242,7 @@ def heads_fault(path: Path) -> str | None:
 def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:
     """Load both heads from a file made of `heads_state`.
 
-    Raises `UserError` if the file is missing or does not hold these heads.
+    Raises `UserError` if the file does not hold these heads.
     """
     from safetensors import SafetensorError
 
@@ -216,13 +254,9 @@ def load_heads(path: Path, image: nn.Module, text: nn.Module) -> None:
         text.load_state_dict(
             {k.removeprefix("text."): v for k, v in state.items() if k.startswith("text.")}
         )
-    except FileNotFoundError:
-        remedy = f"make it with: python -m training.dual_encoder --encoder {path.stem}"
-        raise UserError(f"{path} does not exist; {remedy}") from None
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{path} does not hold the heads of a small dual encoder ({reason}); restore it from "
-            "the repository or make it with: python -m training.dual_encoder --encoder "
-            f"{path.stem}"
+            f"{path} does not hold the heads of a small dual encoder ({reason}); "
+            f"{_remedy(path.stem, path)}"
         ) from None

@@ -8,12 +8,21 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dnnlib.errors import UserError
+from dnnlib.files import sha256_of
 from networks.interfaces import ImageTextEncoder, TextEncoder
 from networks.text_encoders import encoder_widths, load_encoder, open_clip_encoder
 from networks.text_encoders.exported_small import ExportedTextTower
-from networks.text_encoders.small import SPECS, WEIGHTS_FOLDER, ImageHead, load_heads, text_head
+from networks.text_encoders.small import (
+    SPECS,
+    WEIGHTS_FOLDER,
+    ImageHead,
+    assemble,
+    load_heads,
+    text_head,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +97,6 @@ def test_shipped_heads_find_unseen_concepts_far_above_chance(name, unseen):
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_record_beside_the_heads_names_script_seed_data_and_figures(name):
-    from dnnlib.files import sha256_of
-
     record = json.loads((WEIGHTS_FOLDER / f"{name}.json").read_text())
     assert record["sha256"] == sha256_of(WEIGHTS_FOLDER / f"{name}.safetensors")
     assert record["encoder_id"].startswith(f"{name}@")
@@ -152,12 +159,56 @@ def test_gradient_reaches_pictures_of_any_size_and_no_weight(small):
     assert not small.model.training
 
 
+@pytest.fixture
+def own_heads(tmp_path):
+    """Heads of `small` in a user's folder, with biases that differ from the shipped ones."""
+    tensors = load_file(WEIGHTS_FOLDER / "small.safetensors")
+    tensors["text.5.bias"] = tensors["text.5.bias"] + 1
+    heads = tmp_path / "small.safetensors"
+    save_file(tensors, heads)
+    image, text = ImageHead(), text_head()
+    load_heads(heads, image, text)
+    record = {
+        "encoder": "small",
+        "sha256": sha256_of(heads),
+        "encoder_id": assemble("small", image, text).id,
+    }
+    heads.with_suffix(".json").write_text(json.dumps(record))
+    return heads
+
+
+def test_an_encoder_takes_the_heads_of_a_file(own_heads, small):
+    spec = f"small:{own_heads}"
+    whole, text_only = load_encoder(spec), load_encoder(spec, images=False)
+    assert whole.id == text_only.id != small.id
+    assert encoder_widths(spec) == encoder_widths("small")
+    expected = small.encode_text(["a bird"]).sentence + 1
+    for encoder in (whole, text_only):
+        found = encoder.encode_text(["a bird"]).sentence
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)  # heads are fp16
+
+
+def test_heads_of_a_file_that_do_not_fit_are_refused(own_heads):
+    with pytest.raises(UserError, match=f"not of small-heldout; name it as small:{own_heads}"):
+        load_encoder(f"small-heldout:{own_heads}")
+    with pytest.raises(UserError, match=r"none\.safetensors does not exist; make both with"):
+        load_encoder(f"small:{own_heads.with_name('none.safetensors')}")
+    record = own_heads.with_suffix(".json")
+    whole = record.read_text()
+    record.write_text(whole.replace("sha256", "hash"))
+    with pytest.raises(UserError, match=r"small\.json, the record of small\.safetensors, is no"):
+        load_encoder(f"small:{own_heads}")
+    record.write_text(whole)
+    (own_heads.parent / "small.safetensors").write_bytes(b"changed")
+    with pytest.raises(UserError, match="is not the file that"):
+        load_encoder(f"small:{own_heads}", images=False)
+    for spec in ("small:", "hashed:x"):
+        with pytest.raises(UserError, match="is unknown"):
+            load_encoder(spec)
+
+
 def test_heads_files_that_hold_something_else(tmp_path):
     heads = ImageHead(), text_head()
-    with pytest.raises(
-        UserError, match="does not exist; make it with: python -m training.dual_encoder"
-    ):
-        load_heads(tmp_path / "small.safetensors", *heads)
     (tmp_path / "small.safetensors").write_text("hello")
     with pytest.raises(UserError, match="does not hold the heads"):
         load_heads(tmp_path / "small.safetensors", *heads)

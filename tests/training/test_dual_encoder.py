@@ -112,7 +112,7 @@ def test_variants_shrink_move_and_repeat():
 def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
     from datasets.archive import write_archive
     from datasets.openmoji import find_emojis, openmoji_info, openmoji_pictures
-    from networks.text_encoders.small import load_small
+    from networks.text_encoders import load_encoder
 
     emojis, unnamed = find_emojis(20)
     write_archive(
@@ -134,12 +134,11 @@ def test_the_command_writes_heads_that_load_and_a_record(tmp_path):
     assert "image features" in first.stderr
     assert "image features" not in second.stderr  # they come from the cache
     assert (tmp_path / "heads" / "small.safetensors").read_bytes() == weights
-    encoder = load_small("small", heads=tmp_path / "heads" / "small.safetensors")
+    encoder = load_encoder(f"small:{tmp_path / 'heads' / 'small.safetensors'}")
     assert encoder.encode_text(["an apple"]).sentence.shape == (1, 256)
 
 
 def test_the_command_names_a_missing_archive(tmp_path):
-    done = CliRunner().invoke(
-        main, ["--data", str(tmp_path / "none.zip"), "--cache-dir", str(tmp_path)]
-    )
+    folders = ["--cache-dir", str(tmp_path), "--outdir", str(tmp_path / "heads")]
+    done = CliRunner().invoke(main, ["--data", str(tmp_path / "none.zip"), *folders])
     assert done.exit_code == 1 and "none.zip" in done.stderr and "Traceback" not in done.stderr
