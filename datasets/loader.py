@@ -8,6 +8,7 @@ without a stop, with any number of workers and ranks.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.util
 import re
 import signal
 from collections.abc import Iterator, Sequence
@@ -166,6 +167,8 @@ def loader_options(
     num_workers: int, pin_memory: bool, multiprocessing_context: str | None, seed: int
 ) -> dict[str, Any]:
     """The options of PyTorch's `DataLoader` for training; the arguments of `training_batches`."""
+    if num_workers:
+        multiprocessing.util.Finalize(None, _end_workers, exitpriority=1)
     return {
         "num_workers": num_workers,
         "prefetch_factor": 2 if num_workers else None,
@@ -185,6 +188,17 @@ def _ignore_stop_signals(worker: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """Kill the workers that are left when this process ends.
+
+    After an unexpected error its traceback keeps the loader alive, so nothing has ended them.
+    Python would send them SIGTERM, which they ignore, and wait for their end without a limit.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _raise_errors(loader: DataLoader) -> Iterator[Batch]:

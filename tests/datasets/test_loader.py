@@ -1,6 +1,9 @@
 """Sampler and loader: same pictures for (seed, position), ranks, resuming, workers."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +19,19 @@ NUM_IMAGES = 23
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def archive(tmp_path_factory):
     rng = np.random.default_rng(2)
     path = tmp_path_factory.mktemp("loader") / "a.zip"
     images = rng.integers(0, 256, (NUM_IMAGES, 8, 8, 3), dtype=np.uint8)
     captions = [tuple(f"{i}/{k}" for k in range(1 + i % 4)) for i in range(NUM_IMAGES)]
     items = [Picture(images[i], str(i), captions[i], "train") for i in range(NUM_IMAGES)]
     write_archive(path, items, (8, 8), {})
-    return TextImageDataset(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(archive):
+    return TextImageDataset(archive)
 
 
 def take(batches, count):
@@ -92,6 +100,46 @@ def test_workers_read_what_no_workers_read(dataset, context, workers):
         20,
     )
     assert_equal(alone, together)
+
+
+DIES = """
+import multiprocessing, sys
+from datasets.loader import training_batches
+from datasets.text_image import TextImageDataset
+
+def read_and_die():
+    batches = training_batches(
+        TextImageDataset(sys.argv[1]), global_batch=6, seed=0, num_workers=1
+    )
+    next(batches)
+    raise RuntimeError("a bug")
+
+if __name__ == "__main__":
+    if sys.argv[2] == "child":
+        child = multiprocessing.get_context("spawn").Process(target=read_and_die)
+        child.start()
+        child.join()
+        sys.exit(child.exitcode)
+    read_and_die()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.multi_process
+@pytest.mark.parametrize("where", ["main", "child"])
+def test_a_process_that_dies_of_a_bug_does_not_wait_for_its_workers(archive, tmp_path, where):
+    """Workers ignore SIGTERM, and the traceback keeps the loader alive."""
+    script = tmp_path / "dies.py"
+    script.write_text(DIES)
+    done = subprocess.run(
+        [sys.executable, str(script), str(archive), where],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1 and "RuntimeError: a bug" in done.stderr
 
 
 def test_draws_are_pure_and_vary(dataset):
