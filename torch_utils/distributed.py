@@ -24,9 +24,15 @@ T = TypeVar("T")
 
 
 class _Hosts:
-    """The process group for Python numbers: a gloo group if tensors use NCCL, else the default."""
+    """Process groups for Python objects; None = the default group.
+
+    group: for numbers; a gloo group if tensors use NCCL.
+    patient: in which ranks wait up to a day for work that rank 0 does alone, such as downloads and
+        text features. If rank 0 dies, they fail at once.
+    """
 
     group: Any = None
+    patient: Any = None
 
 
 def rank() -> int:
@@ -62,15 +68,15 @@ def resolve_device(name: str) -> torch.device:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if not re.fullmatch(r"cpu|mps|cuda:\d+", name):
         raise UserError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:N or mps")
-    device = torch.device(name)
-    if device.type == "cuda" and device.index >= torch.cuda.device_count():
+    index = int(name.partition(":")[2] or 0)  # `torch.device` takes no large numbers
+    if name.startswith("cuda") and index >= torch.cuda.device_count():
         raise UserError(
             f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; "
             "use --device cpu, fewer processes, or check the driver with nvidia-smi"
         )
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: this machine has no Metal device; use --device cpu")
-    return device
+    return torch.device(name)
 
 
 @contextlib.contextmanager
@@ -80,6 +86,7 @@ def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator
     Outside torchrun, only `device` becomes the current CUDA device.
 
     timeout_minutes: how long a collective operation waits for other ranks before it fails.
+        `main_first` and `on_main` wait for rank 0 up to a day.
     """
     if device.type == "cuda":
         # Threads that pin memory and queries of kernel limits use the current device.
@@ -97,10 +104,11 @@ def process_group(device: torch.device, timeout_minutes: float = 30) -> Iterator
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
     _Hosts.group = dist.new_group(backend="gloo") if backend != "gloo" else None
+    _Hosts.patient = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))
     try:
         yield
     finally:
-        _Hosts.group = None
+        _Hosts.group = _Hosts.patient = None
         dist.destroy_process_group()
 
 
@@ -177,12 +185,12 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
-def from_main(value: Any) -> Any:
-    """Return the value of rank 0 on every rank."""
+def from_main(value: Any, group: Any = None) -> Any:
+    """Return the value of rank 0 on every rank. group: the process group; None = the default."""
     if world_size() == 1:
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=0)
+    dist.broadcast_object_list(values, src=0, group=group)
     return values[0]
 
 
@@ -199,7 +207,7 @@ def main_first(action: Callable[[], T]) -> T:
             results.append(action())
         except Exception as error:  # raised below on every rank
             problem = error
-    problem = from_main(problem)
+    problem = from_main(problem, _Hosts.patient)
     if problem is not None:
         raise problem
     return results[0] if results else action()
@@ -216,6 +224,6 @@ def on_main(action: Callable[[], Any]) -> None:
             action()
         except UserError as error:
             problem = str(error)
-    problem = from_main(problem)
+    problem = from_main(problem, _Hosts.patient)
     if problem is not None:
         raise UserError(problem)

@@ -1,4 +1,4 @@
-"""A process group is gone after its block."""
+"""A process group is gone after its block; devices that are not there are named."""
 
 import os
 import socket
@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from dnnlib.errors import UserError
+from torch_utils.distributed import resolve_device
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,3 +56,10 @@ def test_no_thread_of_the_group_outlives_it():
     ]
     errors = [process.communicate(timeout=120)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], errors
+
+
+@pytest.mark.parametrize("index", ["7", "99999999999999999999"])
+def test_a_gpu_that_is_not_there(index, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(UserError, match=f"--device cuda:{index}: torch sees 2 CUDA devices"):
+        resolve_device(f"cuda:{index}")

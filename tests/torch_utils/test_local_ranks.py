@@ -1,13 +1,16 @@
 """Ranks that a command starts without torchrun: their errors, and their end."""
 
+import datetime
 import os
 import signal
+import time
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from dnnlib.errors import UserError
-from torch_utils.distributed import gather_objects, process_group, rank
+from torch_utils.distributed import gather_objects, main_first, on_main, process_group, rank
 from torch_utils.local_ranks import local_ranks
 
 pytestmark = pytest.mark.multi_process
@@ -26,6 +29,20 @@ def _die_in_rank_1() -> None:
         if rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         gather_objects(None)
+
+
+def _work_alone() -> None:
+    with process_group(torch.device("cpu")):
+        backend = dist.group.WORLD._get_backend(torch.device("cpu"))
+        backend._set_default_timeout(datetime.timedelta(seconds=1))
+        on_main(lambda: time.sleep(3))
+        assert main_first(lambda: time.sleep(3) if rank() == 0 else 7) in (None, 7)
+
+
+@pytest.mark.slow
+def test_ranks_wait_longer_for_work_of_rank_0_than_for_each_other():
+    with local_ranks(2, _work_alone):
+        _work_alone()
 
 
 @pytest.mark.slow
