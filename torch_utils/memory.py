@@ -71,15 +71,18 @@ def memory_errors(remedy: str | Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error).splitlines()[0] if str(error) else ""
-        if (
-            isinstance(error, RuntimeError)
-            and not isinstance(error, torch.OutOfMemoryError)
-            and "allocate memory" not in text
-        ):
+    except Exception as error:
+        if not is_memory_error(error):
             raise
+        text = str(error).splitlines()[0] if str(error) else ""
         advice = remedy if isinstance(remedy, str) else remedy()
         raise UserError(
             f"out of memory: {advice} ({text.removeprefix('CUDA out of memory. ')[:120]})"
         ) from None
+
+
+def is_memory_error(error: Exception) -> bool:
+    """Whether Python, or PyTorch on a GPU or a CPU, could not allocate memory."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error).partition("\n")[0]

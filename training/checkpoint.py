@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,9 +21,12 @@ from dnnlib.files import atomic_path
 from dnnlib.names import numbered
 from dnnlib.ownership import in_our_folder
 from networks.snapshot_folders import snapshots_in
+from torch_utils.memory import is_memory_error
 
 FORMAT = 1
 PREFIX = "training-state-"
+# Errors of the system that say nothing about the content of a file.
+_NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 
 
 class Stateful(Protocol):
@@ -34,7 +38,8 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest readable checkpoint of a run folder and its state; None if there is none.
 
     A damaged checkpoint is reported on stdout, and the one before it is read. Raises `UserError` if
-    all checkpoints are damaged, or if the checkpoint has another format.
+    all checkpoints are damaged, if the system refuses to read one, or if it has another format. An
+    out-of-memory error is passed on.
     """
     files = checkpoints(run_dir)
     for path in files:
@@ -43,6 +48,10 @@ def read_newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             state = torch.load(path, map_location="cpu", weights_only=True)
             assert isinstance(state, dict)
         except Exception as error:  # damaged bytes can raise any exception in the unpickler
+            if is_memory_error(error):
+                raise
+            if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+                raise UserError(f"{path} cannot be read: {error.strerror}") from None
             print(
                 f"Checkpoint {path} cannot be read ({type(error).__name__}); "
                 "trying the one before it."

@@ -99,6 +99,28 @@ def test_a_damaged_newer_checkpoint_does_not_count(tmp_path, keep_latest):
     assert damaged.exists()
 
 
+@pytest.mark.parametrize(
+    "error, raised",
+    [
+        (MemoryError(), MemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError),
+        (OSError(errno.EIO, "Input/output error"), UserError),
+    ],
+)
+def test_a_checkpoint_that_was_not_read_is_not_called_damaged(tmp_path, monkeypatch, error, raised):
+    io = CheckpointIO(tmp_path, {}, keep_latest=2)
+    io.save(1000)
+    newest = io.save(2000)
+
+    def load(path, **options):
+        raise error
+
+    monkeypatch.setattr("torch.load", load)
+    with pytest.raises(raised) as caught:
+        read_newest(tmp_path)
+    assert caught.value is error or f"{newest} cannot be read: Input" in str(caught.value)
+
+
 def test_a_copy_on_the_cpu_keeps_types_and_shares_no_memory():
     layer = nn.BatchNorm2d(2)
     rest = [torch.ones(2), (1, "a")]
