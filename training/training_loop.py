@@ -6,9 +6,7 @@ A run in a folder with a checkpoint resumes from the newest one.
 from __future__ import annotations
 
 import math
-import os
 import resource
-import signal
 import sys
 import time
 import uuid
@@ -46,6 +44,7 @@ from training.evaluation import evaluate_ema
 from training.optimize import NonFiniteError
 from training.run_log import RunLog
 from training.sample_grid import SampleGrid
+from training.stop_signals import StopSignals
 from training.trainer import Trainer
 from training.transfer import start_from
 
@@ -85,7 +84,7 @@ class TrainingLoop:
         self.grid = SampleGrid(shown, config.seed, config.resolution)
         self.total_images = -(-round(config.kimg * 1000) // config.batch) * config.batch
         self.tick_images = max(round(config.tick_kimg * 1000), 1)
-        self.stop_requested = False
+        self.signals = StopSignals()
         self.saved_at = time.monotonic()
         self.log: RunLog | None = None
 
@@ -96,12 +95,11 @@ class TrainingLoop:
         """
         on_main(self._open_log)
         on_main(lambda: self._announce(resumed))
-        with _StopSignals(self), self.checkpoint:
+        with self.signals, self.checkpoint:
             if resumed is None:
                 self._save()
-            elif self.trainer.progress.snapshot_images == self.trainer.progress.images:
-                self._evaluate()  # the metrics of the snapshot that a killed process did not write
-            finished = self._steps()
+            self._evaluate()  # also of a snapshot whose metrics an ended process did not write
+            finished = self._steps() and not self._missing_metrics()
             on_main(self.checkpoint.finish)
         if is_main() and not finished:
             images = self.trainer.progress.images
@@ -132,6 +130,7 @@ class TrainingLoop:
                 self.trainer.generator,
                 self.trainer.discriminator,
                 self.trainer.ema.model,
+                *([] if self.trainer.loss.teacher is None else [self.trainer.loss.teacher.network]),
             ):
                 broadcast_from_main(network.state_dict().values())
         elif progress.dataset_hash != self.data_hash:
@@ -221,7 +220,7 @@ class TrainingLoop:
             if self.position is not None and isinstance(batch, StreamBatch):
                 self.position.passed(batch.stream, batch.cursor)
                 self.left_out += batch.left_out
-            done, stop = progress.images >= self.total_images, self._stop_agreed()
+            done, stop = progress.images >= self.total_images, self.signals.agreed()
 
             # Tick: check the gradients, write the log, save a snapshot or a checkpoint.
             if done or stop or self._crossed(self.tick_images):
@@ -237,6 +236,8 @@ class TrainingLoop:
                 on_main(self.checkpoint.check)
                 if done or self._crossed(self.tick_images * self.config.snapshot_ticks):
                     self._save()
+                    if not stop:
+                        self._evaluate()
                 elif stop or from_main(self._checkpoint_is_due()):
                     self._save_checkpoint()
                 tick_start, tick_began = progress.images, time.monotonic()
@@ -274,10 +275,6 @@ class TrainingLoop:
 
         self._with_log(reopen)
         return self._batches()
-
-    def _stop_agreed(self) -> bool:
-        """Whether any rank has received a signal to stop. A collective call."""
-        return sum_of_numbers([self.stop_requested])[0] > 0
 
     def _tick(self, images: int, seconds: float) -> None:
         """Write the record of a tick in which `images` images took `seconds`."""
@@ -356,45 +353,24 @@ class TrainingLoop:
 
         on_main(save)
         self._save_checkpoint()
-        self._evaluate()
+
+    def _missing_metrics(self) -> list[str]:
+        """The metrics of a snapshot of this number of images that the log does not hold yet."""
+        progress, names, missing = self.trainer.progress, self.config.metrics, []
+        if progress.snapshot_images == progress.images:
+            self._with_log(
+                lambda log: missing.extend(
+                    n for n in names if not log.has_metric(n, progress.images)
+                )
+            )
+        return from_main(missing)
 
     def _evaluate(self) -> None:
-        """Compute the metrics for this number of images that the log does not hold yet."""
-        images, names = self.trainer.progress.images, self.config.metrics
-        missing: list[str] = []
-        self._with_log(
-            lambda log: missing.extend(name for name in names if not log.has_metric(name, images))
-        )
-        missing = from_main(missing)
-        if missing:
+        """Compute the missing metrics, until a signal asks for the end of the run."""
+        images = self.trainer.progress.images
+        if missing := self._missing_metrics():
             on_main(self.checkpoint.finish)  # no worker is forked while a thread writes
         for metric, record in evaluate_ema(self.trainer, missing, self.cache_dir):
             self._with_log(partial(RunLog.metric, name=metric, record=record, images_seen=images))
-
-
-class _StopSignals:
-    """Makes SIGINT, SIGTERM and SIGUSR1 stop the loop after a step, with the state saved.
-
-    A second SIGINT raises KeyboardInterrupt at once.
-    """
-
-    def __init__(self, loop: TrainingLoop) -> None:
-        self.loop = loop
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            self.before[number] = signal.signal(number, self._request_stop)
-
-    def _request_stop(self, number: int, frame: object) -> None:
-        if self.loop.stop_requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.loop.stop_requested:
-            return
-        self.loop.stop_requested = True
-        if is_main():
-            os.write(2, b"Stopping after this step; the state is saved first ...\n")
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+            if self.signals.agreed():
+                break
