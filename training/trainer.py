@@ -115,7 +115,9 @@ class Trainer:
     @property
     def objects(self) -> dict:
         """{name: object} of everything whose state is saved in a checkpoint."""
-        optional = {"power_averages": self.powers} if self.config.ema.posthoc else {}
+        optional: dict = {"power_averages": self.powers} if self.config.ema.posthoc else {}
+        if self.loss.teacher is not None:  # the network of `init_from` may be trained further
+            optional["teacher"] = self.loss.teacher.network
         return {
             "progress": self.progress,
             "generator": self.generator,

@@ -55,12 +55,14 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
     A warning says so if fewer than half of G's tensors fit. Raises `UserError` if no tensor fits G,
     or if a file cannot be read.
     """
-    source = Snapshot.from_pretrained(path).generator.state_dict()
+    snapshot = Snapshot.from_pretrained(path)
+    source = snapshot.generator.state_dict()
     taken, number = _take(trainer.generator, source), len(trainer.generator.state_dict())
     if len(taken.fresh) == number:
         raise UserError(f"--init-from {path}: no tensor fits this generator")
     _take(trainer.ema.model, source)
     lines = [f"Started from {path}: {_summary('G', number, taken)}"]
+    lines += _other_encoder(path, snapshot, trainer)
     if 2 * len(taken.fresh) > number:
         lines.append("Warning: most of G starts anew; set generator.* to the sizes of that network")
     found = find_discriminator(path)
@@ -73,6 +75,23 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
     taken = _take(trainer.discriminator, _reading_places(found.tensors, trainer))
     number = len(trainer.discriminator.state_dict())
     return [*lines, f"{found.file}: {_summary('D', number, taken)}"]
+
+
+def _other_encoder(path: str, snapshot: Snapshot, trainer: Trainer) -> list[str]:
+    """A warning if a snapshot was trained with other text features than the trainer reads; else [].
+
+    Raises `UserError` if the snapshot is the teacher, which has never read such features.
+    """
+    encoder = trainer.encoder
+    if encoder is None or snapshot.encoder_id in ("", encoder.id):
+        return []
+    line = (
+        f"{path} was trained with the text encoder {snapshot.encoder_id}, but this run has "
+        f"text_encoder={trainer.config.text_encoder}, which is {encoder.id}"
+    )
+    if trainer.config.loss.teacher:
+        raise UserError(f"loss.teacher: {line}; take the encoder of the teacher")
+    return [f"Warning: {line}. G has to learn the text anew"]
 
 
 class _Taken(NamedTuple):

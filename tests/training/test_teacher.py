@@ -15,7 +15,9 @@ from networks.generators import preset
 from networks.patches import Patches
 from networks.snapshot import Snapshot
 from tests.networks.test_generator_contract import text_for
+from tests.training.steps import make_trainer
 from training.teacher import Teacher
+from training.transfer import start_from
 
 SIDE = 32  # that the teacher was trained at
 CONFIG = replace(preset("eidgan-tiny"), bandwidth=0.5)
@@ -131,3 +133,18 @@ def test_what_does_not_fit_is_refused(snapshot):
     other = replace(CONFIG, num_tokens=2).build()
     with pytest.raises(UserError, match="loss.teacher: .* same mapping network"):
         Teacher(snapshot, other, torch.device("cpu"), SIDE)
+
+
+def test_a_network_that_was_trained_with_another_text_encoder(snapshot, tmp_path):
+    """It may give its weights, with a warning, but it may not be the teacher."""
+    other = replace(Snapshot.from_pretrained(snapshot), encoder_id="hashed@other")
+    other.save_pretrained(tmp_path / "other")
+    config = replace(recipe("debug"), generator=CONFIG, init_from=str(tmp_path / "other"))
+    lines = start_from(str(tmp_path / "other"), make_trainer(config))
+    assert (
+        "Warning: " in lines[1] and "hashed@other, but this run has text_encoder=hashed" in lines[1]
+    )
+    assert not any("Warning" in line for line in start_from(str(snapshot), make_trainer(config)))
+    taught = replace(config, loss=replace(config.loss, teacher=1.0, style_mixing=0.0))
+    with pytest.raises(UserError, match="loss.teacher: .* take the encoder of the teacher"):
+        start_from(str(tmp_path / "other"), make_trainer(taught))
