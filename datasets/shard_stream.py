@@ -27,7 +27,7 @@ from datasets.packed_files import PackedError, tar_members
 from datasets.picture_files import PictureError, is_picture_name, load_rgb
 from datasets.report import Report
 from datasets.tar_shards import captions_of, samples_of
-from dnnlib.errors import UserError, reason_of
+from dnnlib.errors import UserError, library_errors, reason_of
 from dnnlib.names import is_hidden, printable
 from torch_utils.rng import generator_for, seed_for
 
@@ -148,7 +148,9 @@ class Shards:
 def _expanded(source: str) -> list[str]:
     """The shards of --data, sorted. Raises `UserError` if there is none."""
     if source.startswith(PIPE) or "{" in source:
-        urls = list(_webdataset()[0](source))
+        expand = _webdataset()[0]
+        with library_errors(lambda reason: UserError(f"--data {printable(source)}: {reason}")):
+            urls = list(expand(source))
     elif Path(source).is_dir():
         urls = [str(path) for path in Path(source).glob("*.tar")]
     else:

@@ -28,6 +28,9 @@ Probability = Annotated[float, Bound(lambda value: 0 <= value <= 1, "is a probab
 BelowOne = Annotated[float, Bound(lambda value: 0 <= value < 1, "must lie in [0, 1)")]
 NotNegativeInt = Annotated[int, Bound(lambda value: value >= 0, "must not be negative")]
 AtLeastOne = Annotated[int, at_least(1)]
+Widths = Annotated[
+    tuple[int, ...], Bound(lambda widths: min(widths, default=1) >= 1, "must be at least 1")
+]
 
 
 def check_bounds(config: object, prefix: str = "") -> None:

@@ -124,7 +124,7 @@ def _decode_union(members: tuple, value: Any, path: str) -> Any:
     kinds = {m.kind: m for m in members if hasattr(m, "kind")}
     if kinds and isinstance(value, dict):
         kind = value.get("kind")
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise UserError(f"{path}.kind: {kind!r} is unknown; {nearest(str(kind), kinds)}")
         return from_dict(kinds[kind], value, path)
     # A union of plain types: the first type that accepts the value.
@@ -191,14 +191,14 @@ def _classes(hint: Any) -> dict[str, type[DataclassInstance]]:
 
 def _field_hint(hint: Any, owner: dict, name: str) -> Any:
     """The type of field `name` of the options `owner`; `hint` is the type of `owner`."""
-    cls = _classes(hint).get(owner.get("kind", ""), hint)
+    cls = _classes(hint).get(str(owner.get("kind", "")), hint)
     return typing.get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
 
 
 def _of_kind(hint: Any, kind: Any, before: dict, path: str) -> dict:
     """The options of the class `kind`: values of `before` where it has the field, else defaults."""
     classes = _classes(hint)
-    if kind not in classes:
+    if not isinstance(kind, str) or kind not in classes:
         raise UserError(f"--set {path}: {kind!r} is unknown; {nearest(str(kind), classes)}")
     values = {"kind": kind}
     for f in dataclasses.fields(classes[kind]):

@@ -118,7 +118,7 @@ class GanLoss:
             draws = micro.uniform(purpose + "-cut", 2)
             cut = torch.where(
                 draws[:, 0] < self.config.style_mixing,
-                (draws[:, 1] * num_tokens).floor(),
+                1 + (draws[:, 1] * (num_tokens - 1)).floor(),
                 num_tokens,
             )
             after_cut = torch.arange(num_tokens, device=cut.device) >= cut[:, None]

@@ -33,6 +33,7 @@ from dnnlib.files import (
 from dnnlib.names import listing
 from dnnlib.ownership import in_our_folder, json_with, refuse_foreign
 from networks.interfaces import ImageTextEncoder, TextEncoder
+from networks.layers.minibatch_stddev import group_of
 from networks.text_encoders import encoder_widths, load_encoder
 from networks.text_encoders.cache import CachedTextEncoder
 from networks.text_encoders.limits import cut_line
@@ -77,10 +78,10 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
             "--report-to wandb: the package is not installed; pip install wandb, or leave it out"
         )
     with process_group(device), contextlib.ExitStack() as stack:
-        config.micro_batches(world_size())
+        size, _ = config.micro_batches(world_size())
         on_main(lambda: enter(run_dir, stack))
-        if left_out:
-            on_main(lambda: print(*left_out, sep="\n"))
+        if lines := [*left_out, *smaller_groups(config, size)]:
+            on_main(lambda: print(*lines, sep="\n"))
         encoder = load_encoder(config.text_encoder, device) if config.needs_encoder else None
         if (config.loss.cond or config.loss.cong) and not isinstance(encoder, ImageTextEncoder):
             raise UserError(
@@ -102,6 +103,21 @@ def run(config: TrainConfig, run_dir: Path, *, metrics_asked: bool = True) -> bo
             resumed = loop.resume()
             on_main(lambda: keep_options(config, run_dir, loop.trainer.progress.images))
             return loop.run(resumed)
+
+
+def smaller_groups(config: TrainConfig, size: int) -> list[str]:
+    """A warning if D has to compare fewer images than its config says; else [].
+
+    size: images of one forward pass of a rank (`TrainConfig.micro_batches`).
+    """
+    wanted = getattr(config.discriminator, "group_size", 1)
+    if (group := group_of(size, wanted)) == wanted:
+        return []
+    return [
+        f"Warning: D compares groups of {group} images, not of discriminator.group_size={wanted}, "
+        f"because a rank reads {size} at once. Small groups cost variety: start fewer ranks, or "
+        f"choose a --batch and a --batch-gpu that give each a multiple of {wanted}"
+    ]
 
 
 OPTIONS = "training_options.json"
@@ -164,6 +180,11 @@ def refuse_at_start(config: TrainConfig) -> None:
         raise UserError(
             "discriminator.sentence_dim: is 0, but the discriminator reads the text that the "
             "generator reads; leave it out, or train without text by --cond false"
+        )
+    if config.loss.style_mixing and getattr(config.generator, "num_tokens", 1) == 1:
+        raise UserError(
+            "loss.style_mixing: the generator has one style code, so there is none to mix; leave "
+            "it out"
         )
     if config.start_resolution and not config.start_kimg:
         raise UserError(

@@ -52,7 +52,7 @@ class LossConfig:
     teacher: NotNegative = 0.0
     path_length: NotNegative = 0.0
     path_length_interval: AtLeastOne = 4
-    path_length_decay: float = 0.01
+    path_length_decay: Probability = 0.01
     style_mixing: Probability = 0.0
 
     def __post_init__(self) -> None:

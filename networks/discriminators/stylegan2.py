@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from dnnlib.bounds import AtLeastOne, check_bounds
 from networks.discriminators.head import TextProjectionHead
 from networks.interfaces import Discriminator, TextFeatures, Verdict
 from networks.layers.conv import EqualConv2d, ResidualDown
@@ -32,9 +33,10 @@ class Stylegan2DiscriminatorConfig:
     channel_max: int = 512
     sentence_dim: int = 512
     feature_dim: int = 512
-    group_size: int = 4
+    group_size: AtLeastOne = 4
 
     def __post_init__(self) -> None:
+        check_bounds(self, "discriminator.")
         scale_widths("discriminator", self.resolution, self.channel_base, self.channel_max)
 
     def with_io(

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dnnlib.bounds import NotNegativeInt, check_bounds
+from dnnlib.bounds import AtLeastOne, NotNegativeInt, check_bounds
 from dnnlib.errors import UserError
 from networks.discriminators.head import TextProjectionHead
 from networks.interfaces import Discriminator, TextFeatures, Verdict
@@ -48,7 +48,7 @@ class WaveletDiscriminatorConfig:
     sentence_dim: int = 512
     feature_dim: int = 512
     spectral_scale: int = 16
-    group_size: int = 4
+    group_size: AtLeastOne = 4
     kernels: NotNegativeInt = 0
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from dnnlib.bounds import AtLeastOne, check_bounds
+from dnnlib.bounds import AtLeastOne, Widths, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import Convention, View
 from networks.generators.biline import BilinePixels
@@ -58,8 +58,8 @@ class CrepsConfig(StyleOptions):
     channels: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 256)
     thickness: AtLeastOne = 8
     features: AtLeastOne = 32
-    decoder_hidden: tuple[int, ...] = (64, 128, 64)
-    refinement: tuple[int, ...] = (128, 64)
+    decoder_hidden: Widths = (64, 128, 64)
+    refinement: Widths = (128, 64)
     bandwidth: float = 10.0
     place: bool = False
     summed_lines: bool = True

@@ -20,7 +20,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import nn
 
-from dnnlib.bounds import AtLeastOne, at_least, check_bounds
+from dnnlib.bounds import AtLeastOne, Positive, Widths, at_least, check_bounds
 from dnnlib.errors import UserError
 from networks.coordinates import View
 from networks.generators.biline import BilinePixels
@@ -72,12 +72,12 @@ class EidganConfig(GeneratorOptions):
     num_tokens: AtLeastOne = 8
     token_dim: AtLeastOne = 64
     mapping_layers: Annotated[int, at_least(2)] = 4
-    mapping_lr_multiplier: float = 0.01
+    mapping_lr_multiplier: Positive = 0.01
     channels: tuple[int, ...] = (704, 704, 704, 704, 704, 384, 192)
     thickness: AtLeastOne = 8
     features: AtLeastOne = 32
-    decoder_hidden: tuple[int, ...] = (64, 128, 64)
-    refinement: tuple[int, ...] = (128, 64)
+    decoder_hidden: Widths = (64, 128, 64)
+    refinement: Widths = (128, 64)
     attention_dim: AtLeastOne = 192
     num_heads: AtLeastOne = 4
     bandwidth: float = 10.0

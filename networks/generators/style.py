@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import torch
 
-from dnnlib.bounds import NotNegative
+from dnnlib.bounds import NotNegative, Positive
 from dnnlib.errors import UserError
 from networks.interfaces import Codes, Generator, TextFeatures
 from networks.layers.mapping import TokenMapping
@@ -118,7 +118,7 @@ class StyleOptions(GeneratorOptions):
     mapping_lr_multiplier: factor of the mapping network's learning rate (`TokenMapping`).
     """
 
-    mapping_lr_multiplier: float = 0.01
+    mapping_lr_multiplier: Positive = 0.01
 
 
 class StyleGenerator(Generator):

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dnnlib.bounds import AtLeastOne, check_bounds
 from networks.generators.native import NativeGenerator
 from networks.generators.style import Output, StyleGenerator, StyleOptions, to_output
 from networks.interfaces import Codes
@@ -52,13 +53,14 @@ class Stylegan2Config(StyleOptions):
 
     resolution: int = 256
     sentence_dim: int = 0
-    style_dim: int = 512
-    mapping_layers: int = 8
+    style_dim: AtLeastOne = 512
+    mapping_layers: AtLeastOne = 8
     channel_base: int = 32768
     channel_max: int = 512
     output: Output = "linear"
 
     def __post_init__(self) -> None:
+        check_bounds(self, "generator.")
         scale_widths("generator", self.resolution, self.channel_base, self.channel_max)
 
     def build(self) -> Stylegan2:

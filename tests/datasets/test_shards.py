@@ -248,3 +248,9 @@ def test_captions_of_class_labels_are_refused_for_shards(folder):
         UserError, match="--caption-template: the shards of --data .* have no class"
     ):
         open_dataset(config)
+
+
+def test_a_missing_brace_in_the_names_of_shards():
+    pytest.importorskip("webdataset")
+    with pytest.raises(UserError, match="--data cc/{0000"):
+        Shards("cc/{0000..0331.tar", True, 8)

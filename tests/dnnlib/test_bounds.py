@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,11 +16,13 @@ from dnnlib.bounds import (
     NotNegativeInt,
     Positive,
     Probability,
+    Widths,
     at_least,
     check_bounds,
 )
 from dnnlib.config_codec import override
 from dnnlib.errors import UserError
+from networks.discriminators.stylegan2 import Stylegan2DiscriminatorConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Config:
     workers: NotNegativeInt = 0
     codes: Annotated[int, at_least(2)] = 2
     share: Annotated[int | None, at_least(1)] = None
+    widths: Widths = (1,)
     free: float = -1.0
 
     def __post_init__(self):
@@ -52,11 +56,13 @@ class Config:
         ("codes", 2, 1, "must be at least 2"),
         ("share", 1, 0, "must be at least 1"),
         ("lr", 1.0, float("nan"), "must be positive"),
+        ("widths", (), (0,), "must be at least 1"),
+        ("widths", (1, 2), (8, -3), "must be at least 1"),
     ],
 )
 def test_a_value_outside_is_named_with_its_rule(field, inside, outside, rule):
     assert getattr(Config(**{field: inside}), field) == inside
-    with pytest.raises(UserError, match=f"^part.{field}: {rule}, got {outside}$"):
+    with pytest.raises(UserError, match=f"^part.{field}: {rule}, got {re.escape(str(outside))}$"):
         Config(**{field: outside})
 
 
@@ -76,3 +82,29 @@ def test_the_codec_reads_the_type_below_the_bound():
 def test_a_bad_rate_names_its_optimizer(player):
     with pytest.raises(UserError, match=f"^optimizer_{player}.lr: must be positive, got -1.0$"):
         override(recipe("debug"), [f"optimizer_{player}.lr=-1"])
+
+
+@pytest.mark.parametrize(
+    "name, assignment, message",
+    [
+        ("debug", "generator.mapping_lr_multiplier=0", "mapping_lr_multiplier: must be positive"),
+        ("creps-flowers64", "generator.mapping_lr_multiplier=0", "must be positive"),
+        ("debug", "generator.decoder_hidden=[0]", "decoder_hidden: must be at least 1"),
+        ("debug", "generator.refinement=[-3]", "refinement: must be at least 1"),
+        ("crepsclip-flowers64", "generator.refinement=[0]", "refinement: must be at least 1"),
+        ("debug", "discriminator.group_size=0", "group_size: must be at least 1"),
+        ("stylegan2clip-coco256", "generator.style_dim=0", "style_dim: must be at least 1"),
+        ("stylegan2clip-coco256", "generator.mapping_layers=0", "mapping_layers: must be at"),
+        ("debug", "loss.path_length_decay=7", "path_length_decay: is a probability"),
+        ("debug", "generator.kind=[]", r"generator.kind: \[\] is unknown"),
+        ("debug", 'generator={"kind":[]}', r"generator.kind: \[\] is unknown"),
+    ],
+)
+def test_fields_that_networks_would_stumble_over(name, assignment, message):
+    with pytest.raises(UserError, match=message):
+        override(recipe(name), [assignment])
+
+
+def test_the_group_of_the_discriminator_of_stylegan2():
+    with pytest.raises(UserError, match=r"discriminator.group_size: must be at least 1, got 0"):
+        Stylegan2DiscriminatorConfig(group_size=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +17,9 @@ from dnnlib.config_codec import from_dict, override, to_dict
 from dnnlib.errors import UserError
 from training.config import TrainConfig
 from training.evaluation import served_metrics
-from training.launch import OPTIONS, open_dataset, refuse_at_start, run
+from training.launch import OPTIONS, open_dataset, refuse_at_start, run, smaller_groups
 from training.run_log import RunLog
+from training.trainer import Trainer
 
 PATCH = ["patches.side=32", "discriminator.resolution=32"]
 
@@ -38,6 +41,11 @@ def tiny(data, **fields):
         ("eidgan-coco256", ["augment.mode=fixed"], "--set augment.p=0.5, .* --aug noaug"),
         ("debug", ["discriminator.sentence_dim=0"], "discriminator.sentence_dim: .* --cond false"),
         ("eidgan-flowers64", ["start_resolution=32"], "start_resolution: .* --set start_kimg=20"),
+        (
+            "stylegan2clip-coco256",
+            ["loss.style_mixing=0.5"],
+            "loss.style_mixing: .* one style code",
+        ),
         ("creps-flowers64", PATCH, "patches.side: .* --set generator.convention=centers"),
     ],
 )
@@ -48,6 +56,51 @@ def test_only_a_new_run_refuses_fields_that_do_not_fit(name, assignments, messag
     assert not (tmp_path / "run").exists()
     # The options of an older run are read, so it can be resumed.
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_a_group_that_a_rank_cannot_fill_is_told():
+    config = override(recipe("eidgan-openmoji64"), ["batch=31"])
+    [line] = smaller_groups(config, 31)
+    assert "groups of 1 images, not of discriminator.group_size=8" in line
+    [line] = smaller_groups(config, 4)
+    assert "groups of 4 images" in line and "a multiple of 8" in line
+    assert smaller_groups(config, 16) == []
+
+
+def test_a_signal_ends_the_metrics_and_the_next_start_computes_the_rest(
+    openmoji32, tmp_path, monkeypatch
+):
+    """The first signal comes with the last step, the second during the metrics."""
+    computed = []
+
+    def evaluate(trainer, metrics, cache_dir):
+        for metric in metrics:
+            computed.append(metric)
+            if signals and trainer.progress.images == 64:
+                signals.pop()
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield metric, {"metric": metric, "value": 1.0}
+
+    monkeypatch.setattr("training.training_loop.evaluate_ema", evaluate)
+    config, signals = tiny(openmoji32, kimg=0.064, metrics=("swd", "lattice")), [1]
+    assert not run(config, tmp_path / "run")
+    assert computed == ["swd", "lattice", "swd"]  # at 0 images, and one at 64
+    assert run(config, tmp_path / "run")
+    assert computed == ["swd", "lattice", "swd", "lattice"]
+
+    step = Trainer.step
+
+    def last_step(trainer, *batch):
+        step(trainer, *batch)
+        if trainer.progress.images == 128 and len(computed) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "step", last_step)
+    longer = replace(config, kimg=0.128)
+    assert not run(longer, tmp_path / "run")
+    assert len(computed) == 4
+    assert run(longer, tmp_path / "run")
+    assert computed[4:] == ["swd", "lattice"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
