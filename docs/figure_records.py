@@ -35,6 +35,7 @@ def shipped_record(folder: Path) -> dict[str, Any]:
 
     info: recipe, kimg, seed, training time in seconds and the like, from config.json. scores: the
     values of the model card by metric. parameters: their number. bytes: size of the weights file.
+    discriminator_bytes: the same for its discriminator; None where it has none.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder.name}: no such network in networks/shipped")
@@ -43,12 +44,14 @@ def shipped_record(folder: Path) -> dict[str, Any]:
     index = re.search(r"^model-index: (.*)$", card, re.MULTILINE)
     results = json.loads(index[1])[0]["results"] if index else []
     count = re.search(r"^\| Parameters \| ([\d,]+) \|$", card, re.MULTILINE)
+    sizes = {path.stem: path.stat().st_size for path in folder.glob("*.safetensors")}
     return {
         "info": config["info"],
         "resolution": config["resolution"],
         "scores": {one["type"]: one["value"] for result in results for one in result["metrics"]},
         "parameters": int(count[1].replace(",", "")) if count else None,
-        "bytes": (folder / "model.safetensors").stat().st_size,
+        "bytes": sizes["model"],
+        "discriminator_bytes": sizes.get("discriminator"),
     }
 
 
