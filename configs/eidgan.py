@@ -206,9 +206,10 @@ def eidgan_openmoji32() -> TrainConfig:
 
 
 def debug() -> TrainConfig:
-    """For tests and a first look: seconds on a CPU, with every part switched on but ConD and ConG.
+    """For tests and a first look: seconds on a CPU.
 
-    It computes in float32, so that numbers of different runs can be compared.
+    R1, mismatched text, path length, style mixing and ADA are on. The recipe computes in float32,
+    so that numbers of different runs can be compared.
     """
     return TrainConfig(
         recipe="debug",
