@@ -50,7 +50,7 @@ def test_a_picture_of_any_size(network, tmp_path, monkeypatch):
 
 def test_a_picture_that_is_written_in_tiles(network, tmp_path, monkeypatch):
     code = example("docs/any_scale.md", "draw_huge")
-    for old, new in (("runs/flowers64", str(network)), ("20000", "20"), ("30000", "30")):
+    for old, new in (("flowers64", str(network)), ("20000", "20"), ("30000", "30")):
         assert old in code
         code = code.replace(old, new)
     monkeypatch.chdir(tmp_path)
