@@ -6,6 +6,7 @@ the table.
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,18 +39,25 @@ Table = dict[str, dict[str, Cell]]
 def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """Records by label, of a .jsonl file or of all .jsonl files in a run folder, oldest file first.
 
-    NAME=PATH gives another label. Raises `UserError` for paths without records, and for records
-    with a value of a wrong type.
+    The label is the name of the folder, or of the file without .jsonl. NAME=PATH gives another
+    label, and paths with one NAME are one run. Raises `UserError` for paths without records, for
+    records with a value of a wrong type, and for a label that two paths have and no NAME gave.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
+    firsts: dict[str, tuple[str, bool]] = {}  # by label: the first path, and whether NAME gave it
     for text in paths:
-        label, separator, rest = text.partition("=")
-        path = Path(rest if separator else text)
+        label, path, is_named = _labelled(text)
+        first, first_is_named = firsts.setdefault(label, (text, is_named))
+        if label in runs and not (is_named and first_is_named):
+            raise UserError(
+                f"{first} and {text} would share the row {label}; tell them apart as NAME=PATH, "
+                "or give both the same NAME if they are seed blocks of one run"
+            )
         files = [path]
         if path.is_dir():
             files = sorted(path.glob("*.jsonl"), key=lambda file: (file.stat().st_mtime, file.name))
         if not path.exists():
-            raise UserError(f"{path} does not exist; give a run folder, or what calc --out wrote")
+            raise UserError(f"{text} does not exist; give a run folder, or what calc --out wrote")
         records = [
             record
             for file in files
@@ -58,8 +66,19 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         ]
         if not records:
             raise UserError(f"{path} holds no records of calc_metrics.py")
-        runs.setdefault(label if separator else path.stem, []).extend(records)
+        runs.setdefault(label, []).extend(records)
     return runs
+
+
+def _labelled(text: str) -> tuple[str, Path, bool]:
+    """(label, path, whether the user gave the label) of [NAME=]PATH.
+
+    A path that exists is not split at its "=".
+    """
+    name, separator, rest = text.partition("=")
+    if separator and not os.path.lexists(text):
+        return name, Path(rest), True
+    return os.path.basename(os.path.abspath(text)).removesuffix(".jsonl"), Path(text), False
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -174,6 +174,36 @@ def test_compare_refuses_bad_records_and_evaluations_without_a_score(tmp_path, l
     assert str(file) in error or "fid10k" in words
 
 
+def scores_in(folder, value, seed=0, name="scores.jsonl"):
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"metric": "kid_lite2", "value": value, "seed": seed}
+    (folder / name).write_text(json.dumps(record) + "\n")
+    return folder / name
+
+
+def test_compare_names_rows_by_whole_names_and_keeps_paths_with_an_equals_sign(tmp_path):
+    runs = ("lr0.001", "lr0.002", "lr=3", "a.b.jsonl")
+    for number, name in enumerate(runs[:3], start=1):
+        scores_in(tmp_path / name, number)
+    scores_in(tmp_path, 4, name=runs[3])
+    table = json.loads(
+        run("compare", *(tmp_path / name for name in runs), "--format", "json").stdout
+    )
+    means = {name: row["kid_lite2"]["mean"] for name, row in table.items()}
+    assert means == {"lr0.001": 1, "lr0.002": 2, "lr=3": 3, "a.b": 4}
+
+
+def test_compare_merges_only_what_has_one_given_name(tmp_path):
+    a, b = scores_in(tmp_path / "a", 1), scores_in(tmp_path / "b", 3, seed=1)
+    done = run("compare", f"x={a}", f"x={b}", "--format", "json")
+    assert json.loads(done.stdout)["x"]["kid_lite2"]["num_blocks"] == 2
+    for pair in ((a, b), (a, f"scores={b}"), (f"scores={a}", b)):
+        done = run("compare", *pair)
+        assert done.exit_code == 1 and done.stdout == ""
+        assert f"{pair[0]} and {pair[1]} would share the row scores" in done.stderr
+        assert "NAME=PATH" in done.stderr
+
+
 def test_a_pipe_in_a_name_stays_in_its_cell(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"metric": "kid_lite2", "value": 1}\n')
     assert "| a\\|b | 1 |" in run("compare", f"a|b={tmp_path / 'a.jsonl'}").stdout
