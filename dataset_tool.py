@@ -135,7 +135,12 @@ def folder(
 
     with _import_to(**options) as (report, write):
         raws = folder_pictures(
-            source, report, test_share, follow_links=follow_links, captions=captions
+            source,
+            report,
+            test_share,
+            follow_links=follow_links,
+            captions=captions,
+            dest=options["dest"],
         )
         refuse_captionless(source, raws, report)
         write(raws, f"folder {printable(source.resolve().name)}")

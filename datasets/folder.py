@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from datasets.columns import split_named
 from datasets.conventions import CONVENTIONS
@@ -86,6 +86,7 @@ def folder_pictures(
     *,
     follow_links: bool = False,
     captions: Captions = Captions(),
+    dest: Path | None = None,
 ) -> list[RawPicture]:
     """The pictures with captions below `folder`, sorted by path or in the order of a table.
 
@@ -93,11 +94,18 @@ def folder_pictures(
     report: counts all files that are not imported, and records the origin of captions and splits.
     test_share: share of the pictures that `split_of` puts into test, from 0 to below 1. It applies
         only if neither a captions' file nor folders named train or test give a split.
-    Raises `UserError` for a missing folder, for a folder without pictures or captions, and for
-    captions' files that cannot be read.
+    dest: where the data set goes. A folder of pictures must not lie in `folder`: the next import
+        would read it.
+    Raises `UserError` for a missing folder, for a folder without pictures or captions, for
+    captions' files that cannot be read, and for such a `dest`.
     """
     # Choose the convention of captions.
     source = SourceFolder(folder, follow_links=follow_links)
+    if dest is not None and dest.suffix.lower() != ".zip" and source.has_read(dest):
+        raise UserError(
+            f"--dest {printable(dest)} lies inside --source, so the next import would read it as "
+            "pictures; name a place outside, or a .zip file"
+        )
     source.tell_left_out(report)
     pictures = source.pictures()
     convention, files, remarks = _choose(source, captions)

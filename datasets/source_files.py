@@ -49,6 +49,7 @@ class SourceFolder:
             reason = "is a file, not a folder; unpack it first" if is_file else "no such folder"
             raise UserError(f"{option} {printable(self.path)}: {reason}")
         self.left_out: list[tuple[str, str]] = []
+        self._read = set[tuple[int, int]]()  # the folders, by `_identity`
         paths = {path.relative_to(self.path).as_posix(): path for path in self._walk()}
         self.files = {name: paths[name] for name in sorted(paths, key=lambda name: name.split("/"))}
 
@@ -63,6 +64,12 @@ class SourceFolder:
     def pictures(self) -> dict[str, Path]:
         """The files whose endings are those of pictures, in the form of `files`."""
         return dict(self._pictures)
+
+    def has_read(self, place: Path) -> bool:
+        """Whether a path, which need not exist, is a folder that was read or lies in one."""
+        real = Path(os.path.realpath(place))
+        folders = (folder for folder in (real, *real.parents) if folder.is_dir())
+        return any(_identity(folder) in self._read for folder in folders)
 
     def find(self, name: object) -> str:
         """The key of `files` for the file that a table calls `name`.
@@ -113,7 +120,7 @@ class SourceFolder:
         Linked folders are read after all others. A folder that is reached twice therefore keeps the
         name without a link, whatever order the file system lists it in.
         """
-        folders, links, seen = [self.path], list[Path](), set[tuple[int, int]]()
+        folders, links = [self.path], list[Path]()
         while folders or links:
             folder = folders.pop() if folders else links.pop(0)
             try:
@@ -123,10 +130,10 @@ class SourceFolder:
             except OSError:
                 self._leave_out(UNREADABLE_FOLDER, folder)
                 continue
-            if self.follow_links and identity in seen:
+            if self.follow_links and identity in self._read:
                 self._leave_out(READ_ALREADY, folder)
                 continue
-            seen.add(identity)
+            self._read.add(identity)
             for entry in entries:
                 path = folder / entry.name
                 if is_hidden(entry.name):

@@ -11,6 +11,7 @@ from datasets.folder import folder_pictures, split_of
 from datasets.importing import import_info, import_pictures, resize
 from datasets.report import Report
 from dnnlib.errors import UserError
+from tests.datasets.tool import run
 
 
 def ramp(width=16, height=8):
@@ -176,3 +177,26 @@ def test_a_test_share_is_dealt_by_name_and_named_splits_stay(tmp_path):
     )
     assert [s.split for s in folder_pictures(tmp_path, Report())] == ["train", "test"]
     assert [s.split for s in folder_pictures(tmp_path, Report(), 0.2)] == ["test", "test"]
+
+
+def test_a_data_set_inside_the_source_would_be_read_by_the_next_import(tmp_path):
+    source, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    (source / "deep").mkdir(parents=True)
+    elsewhere.mkdir()
+    ramp().save(source / "a.png")
+    (source / "link").symlink_to(elsewhere)
+    (tmp_path / "way").symlink_to(source)
+    line = ("folder", "--source", source, "--no-captions", "--resolution", "8x8", "--dest")
+    for dest, more in (
+        (source, ()),
+        (source / "out", ()),
+        (source / "deep" / "new" / "out", ()),
+        (tmp_path / "way" / "out", ()),
+        (elsewhere / "out", ("--follow-links",)),
+    ):
+        refused = run(*line, dest, *more)
+        assert refused.exit_code == 1 and not dest.joinpath("dataset.json").exists()
+        assert dest == source or "lies inside --source" in refused.stderr, refused.stderr
+    for dest in (elsewhere / "out", source / "out.zip"):
+        for _ in range(2):
+            assert "1 pictures of 8x8" in run(*line, dest).stdout
