@@ -23,7 +23,7 @@ from datasets.columns import (
 from datasets.conventions.base import Reading, Row
 from datasets.picture_files import is_picture_name
 from dnnlib.errors import UserError, library_errors, reason_of
-from dnnlib.names import printable
+from dnnlib.names import listing, printable
 from dnnlib.text import TextError, decode_text, parse_json, read_named_text, split_lines
 
 SPLIT_COLUMNS = ("split",)
@@ -208,6 +208,12 @@ def _from_separated(
     # A first row with a picture's name and a caption means that there is no header.
     if len(header) == 2 and is_picture_name(header[0]):
         header, rows = ["file_name", "caption"], itertools.chain([first], rows)
+    repeated = sorted({name for name in header if name and header.count(name) > 1})
+    if repeated:
+        raise UserError(
+            f"{printable(reading.source.files[file])}: several columns are named "
+            f"{listing(repeated)}; rename them, because only one of them would be read"
+        )
     for line, fields in rows:
         if len(fields) != len(header):
             reading.wrong_row(

@@ -306,6 +306,17 @@ def test_a_table_without_captions_names_the_remedies(tmp_path, table):
     )
 
 
+@pytest.mark.parametrize("name, mark", [("captions.csv", ","), ("captions.tsv", "\t")])
+def test_columns_of_one_name_are_refused(tmp_path, name, mark):
+    pictures(tmp_path, "a.png")
+    table = tmp_path / name
+    table.write_text("file_name,caption, caption,,\na.png,one,two,,\n".replace(",", mark))
+    with pytest.raises(UserError, match=rf"{name}: several columns are named caption; rename"):
+        read(tmp_path)
+    table.write_text("file_name,caption,,\na.png,one,,\n".replace(",", mark))
+    assert read(tmp_path)[0] == {"a.png": (["one"], "train")}
+
+
 def test_spaces_around_a_name(tmp_path):
     pictures(tmp_path, "a b.png", " c.png")
     fill(tmp_path, captions__csv="file,caption\na b.png ,a\n c.png, c\n")
