@@ -25,6 +25,7 @@ from dnnlib.text import read_named_text, split_lines
 OFFICIAL = "official"
 ATTNGAN = "attngan:"
 ATTNGAN_BOX_SCALE = 0.75
+_SIDES = {"0": "test", "1": "train"}  # by the number in train_test_split.txt
 WHERE = "CUB_200_2011.tgz comes from data.caltech.edu/records/65de6-vp158"
 
 
@@ -44,10 +45,11 @@ def cub_pictures(
     The order is that of images.txt. Raises `UserError` with the faulty file and line.
     """
     root = Path(root)
-    names = {key: fields[0] for key, fields in _table(root, "images.txt", 1).items()}
+    names = {key: fields[0] for key, fields in _table(root, "images.txt", "NAME").items()}
+    numbers = _table(root, "bounding_boxes.txt", "X Y WIDTH HEIGHT", _number)
     boxes = {
         key: (float(x), float(y), float(width), float(height))
-        for key, (x, y, width, height) in _table(root, "bounding_boxes.txt", 4, _number).items()
+        for key, (x, y, width, height) in numbers.items()
     }
     splits = _splits(root, split, names)
     texts = _captions(Path(captions), report, follow_links)
@@ -89,11 +91,12 @@ def _number(text: str) -> float:
 
 
 def _table(
-    root: Path, name: str, num_fields: int, kind: Callable[[str], Any] = str
+    root: Path, name: str, form: str, kind: Callable[[str], Any] = str
 ) -> dict[str, list[str]]:
-    """The fields of one of the official text files by id, in order; a line is 'id field ...'.
+    """The fields of one of the official text files by id, in order; a line is 'ID FORM'.
 
-    kind: converts a field to check it, and raises `ValueError` if the field is malformed.
+    form: a word for each field behind the id.
+    kind: converts a field to check it, and raises `ValueError` or `KeyError` if it is malformed.
     """
     path = root / name
     if not path.is_file():
@@ -105,14 +108,11 @@ def _table(
         if not fields:
             continue
         try:
-            valid = len(fields) == 1 + num_fields and [kind(field) for field in fields[1:]]
-        except ValueError:
+            valid = len(fields) == 1 + len(form.split()) and [kind(field) for field in fields[1:]]
+        except (ValueError, KeyError):
             valid = False
         if not valid:
-            raise UserError(
-                f"{path}, line {number}: expected an id and {num_fields} fields, "
-                f"got {line.strip()!r}"
-            )
+            raise UserError(f"{path}, line {number}: expected 'ID {form}', got {line.strip()!r}")
         rows[fields[0]] = fields[1:]
     return rows
 
@@ -120,8 +120,8 @@ def _table(
 def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
     """'train' or 'test' by picture id. names: file names by id."""
     if split == OFFICIAL:
-        table = _table(root, "train_test_split.txt", 1, int)
-        return {key: "train" if fields[0] == "1" else "test" for key, fields in table.items()}
+        table = _table(root, "train_test_split.txt", "0|1", _SIDES.__getitem__)
+        return {key: _SIDES[fields[0]] for key, fields in table.items()}
     if not split.startswith(ATTNGAN) or split == ATTNGAN:
         raise UserError(f"--split {split}: expected official or attngan:FILENAMES.pickle")
     path = Path(split.removeprefix(ATTNGAN))
@@ -132,7 +132,12 @@ def _splits(root: Path, split: str, names: Mapping[str, str]) -> dict[str, str]:
             f"--split {split}: no such file; birds.zip of AttnGAN holds train/filenames.pickle and "
             "test/filenames.pickle"
         )
-    side = "train" if path.parent.name == "train" else "test"
+    side = path.absolute().parent.name
+    if side not in _SIDES.values():
+        raise UserError(
+            f"{path}: lies in the folder {side!r}, which names no split; move it into a folder "
+            "train or test, as in birds.zip of AttnGAN"
+        )
     listed = {_stem(name) for name in read_string_list(path)}
     unknown = listed - {_stem(name) for name in names.values()}
     if unknown:

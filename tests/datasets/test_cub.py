@@ -95,6 +95,17 @@ def test_attngan_split(cub_root, cub_text, tmp_path, listed, side, protocol):
     assert [raw.split for raw in raws] == ["train", "test", "train", "train"]
 
 
+def test_the_folder_of_attngans_list_names_its_split(cub_root, cub_text, tmp_path, monkeypatch):
+    path = tmp_path / "lists" / "filenames.pickle"
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps(IDS[1:2]))
+    with pytest.raises(UserError, match="filenames.pickle: lies in the folder 'lists', which nam"):
+        cub_pictures(cub_root, cub_text, f"attngan:{path}", Report())
+    monkeypatch.chdir(path.parent.rename(tmp_path / "train"))
+    raws = cub_pictures(cub_root, cub_text, "attngan:filenames.pickle", Report())
+    assert [raw.split for raw in raws] == ["test", "train", "test", "test"]
+
+
 def test_defects_are_counted(cub_root, cub_text):
     (cub_root / "images" / (IDS[0] + ".jpg")).unlink()
     (cub_root / "images" / (IDS[1] + ".jpg")).write_bytes(b"no jpeg")
@@ -135,6 +146,10 @@ def test_box_crop_is_attngans():
         (
             lambda root: (root / "train_test_split.txt").write_text("1\n"),
             "train_test_split.txt, line 1",
+        ),
+        (
+            lambda root: (root / "train_test_split.txt").write_text("1 1\n2 2\n"),
+            r"train_test_split.txt, line 2: expected 'ID 0\|1', got '2 2'",
         ),
     ],
 )
