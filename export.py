@@ -11,7 +11,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
-from dnnlib.prompts import fitting_prompts, read_prompts
+from dnnlib.prompts import fitting_prompts, read_prompts, refuse_other_bytes
 from dnnlib.version import VERSION
 from networks.shipped_networks import NETWORK_HELP
 
@@ -119,6 +119,7 @@ def main(
         return
     if prompts or prompts_file or runtime:
         raise UserError("--prompts, --prompts-file and --runtime: are for --format html only")
+    refuse_other_bytes("--prompt", prompt or "")
     _export_graph(network, format_, out, prompt_length, prompt, check)
 
 

@@ -9,6 +9,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
+from dnnlib.names import printable
 from dnnlib.version import VERSION
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def main(
     click.echo(table(fits))
     height, width = target.shape[1:]
     facts = {
-        "picture": Path(picture).name,
+        "picture": printable(Path(picture).name),
         "size": f"{width}x{height}",
         "channels": channels,
         "steps": steps,
@@ -108,7 +109,7 @@ def main(
     }
     rows = [{"lines": _row(lines), "low_rank": _row(matrix)} for lines, matrix in fits]
     write_json(record, facts | {"fits": rows}, ours=json_with(*RECORD_KEYS))
-    _write_strip(strip, target, fits, Path(picture).name)
+    _write_strip(strip, target, fits, printable(Path(picture).name))
     click.echo(f"{record}\n{strip}", err=True)
 
 

@@ -10,6 +10,8 @@ import click
 from dnnlib.console import report_user_errors
 from dnnlib.device_options import device_option
 from dnnlib.errors import UserError
+from dnnlib.names import printable
+from dnnlib.prompts import refuse_other_bytes
 from dnnlib.version import VERSION
 from networks.shipped_networks import NETWORK_HELP
 
@@ -81,6 +83,7 @@ def main(
     # Check everything that the user gave.
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt: is empty; give a text such as 'a red apple', or leave it out")
+    refuse_other_bytes("--prompt", prompt or "")
     torch_device = resolve_device(device)
     use_one_thread()
     check_target(out, codes_fault)
@@ -101,7 +104,7 @@ def main(
         f"the least; PSNR {decibels:.2f} dB at {snapshot.resolution}x{snapshot.resolution}",
         err=True,
     )
-    facts = {"target": Path(target).name, "prompt": prompt or "", "steps": str(steps)}
+    facts = {"target": printable(Path(target).name), "prompt": prompt or "", "steps": str(steps)}
     facts |= {"seed": str(seed), "psnr": f"{decibels:.2f}", "resolution": str(snapshot.resolution)}
     save_codes(out, kept.codes, snapshot, facts)
     click.echo(out)

@@ -21,7 +21,7 @@ from datasets.patches import FRAME, cut
 from datasets.picture_files import PictureError, load_stored
 from datasets.stylegan import NO_CAPTIONS, LabelCaptions, open_archive
 from dnnlib.errors import UserError
-from dnnlib.names import listing
+from dnnlib.names import listing, printable
 
 
 class Record(NamedTuple):
@@ -83,7 +83,7 @@ class TextImageDataset(Dataset):
     @property
     def name(self) -> str:
         """The name of the archive's file or folder, without its ending."""
-        return self._archive.path.stem
+        return printable(self._archive.path.stem)
 
     @property
     def title(self) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.errors import UserError
+from dnnlib.names import printable
 from dnnlib.ownership import Rule, refuse_foreign
 from dnnlib.text import parse_json
 
@@ -310,7 +311,15 @@ def write_text(target: str | os.PathLike, text: str, *, ours: Rule) -> None:
 
 def write_json(target: str | os.PathLike, value: Any, *, ours: Rule) -> None:
     """Write indented JSON with a final newline atomically; `ours` is as in `atomic_path`."""
-    write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n", ours=ours)
+    write_text(target, _json(value, indent=2) + "\n", ours=ours)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON in UTF-8. Bytes of a path that are not UTF-8 become escapes, such as \\udce9,
+    of which `json.loads` makes the same path again.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_json(path: str | os.PathLike, mended: list[str] | None = None) -> Any:
@@ -330,7 +339,7 @@ def append_json_line(path: str | os.PathLike, record: dict) -> None:
 
     If a crash cut the last line of the file, the record begins on a new line after it.
     """
-    line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    line = _json(record).encode() + b"\n"
     with writing(path), open(path, "ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -372,7 +381,7 @@ def read_json_lines(
 
 def file_fact(path: str | os.PathLike) -> str:
     """The name and the hash of a file, as a record says which file was read."""
-    return f"{Path(path).name} (sha256 {sha256_of(path)})"
+    return f"{printable(Path(path).name)} (sha256 {sha256_of(path)})"
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -35,12 +35,18 @@ def read_prompts(prompts: tuple[str, ...], prompts_file: str | None) -> list[str
     if not all(texts) or not texts and prompts_file is not None:
         raise UserError(NO_PROMPT)
     for prompt in texts:
-        if not prompt.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise UserError(
-                f"--prompts {prompt!r}: is not UTF-8 text; set the terminal to UTF-8 or use "
-                "--prompts-file"
-            )
+        refuse_other_bytes("--prompts", prompt)
     return texts
+
+
+def refuse_other_bytes(option: str, prompt: str) -> None:
+    """Raise `UserError` for a prompt of this option whose bytes are not UTF-8."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{option} {prompt!r}: is not UTF-8 text; set the terminal to UTF-8"
+        ) from None
 
 
 def fitting_prompts(texts: list[str], reads_text: bool, network: str) -> list[str]:

@@ -21,6 +21,7 @@ import torch
 from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_of
+from dnnlib.names import printable
 from metrics.evaluations import PROTOCOLS_VERSION, lacking, overrides_of
 from metrics.features.detectors import DualDetector, detector_record
 from metrics.measures.base import Evaluation
@@ -250,7 +251,7 @@ def _data_fields(session: Session, evaluation: Evaluation) -> dict[str, Any]:
         ("data_large", sources.large, not native),
     ):
         if path is not None:
-            fields[name] = {"name": path.name}
+            fields[name] = {"name": printable(path.name)}
             if path.is_file():
                 fields[name]["sha256"] = sha256_of(path)
             elif is_used:

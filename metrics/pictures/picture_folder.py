@@ -49,7 +49,7 @@ class PictureFolder:
             raise UserError(
                 f"{self.path}: no pictures in it (hidden files and linked folders are left out)"
             )
-        self.name = self.path.resolve().name
+        self.name = printable(self.path.resolve().name)
         self.resolution = self._load(0).size
 
     def __len__(self) -> int:

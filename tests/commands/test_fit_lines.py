@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -73,6 +74,14 @@ def test_the_seed_decides_alone(picture):
     first = fit_lines(target, 2, steps=3, seed=1).image
     assert torch.equal(first, fit_lines(target, 2, steps=3, seed=1).image)
     assert not torch.equal(first, fit_lines(target, 2, steps=3, seed=2).image)
+
+
+def test_a_name_of_other_bytes_is_recorded(picture, tmp_path):
+    other = picture.rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    invoke("--picture", other, "--thickness", 1, "--steps", 1, "--outdir", tmp_path)
+    assert json.loads((tmp_path / "fit_lines.json").read_text())["picture"] == "caf\u00e9.png"
+    with Image.open(tmp_path / "fit_lines.png") as strip:
+        assert strip.info["fit_lines"] == "caf\u00e9.png"
 
 
 def test_bad_input_is_one_line(picture, tmp_path):

@@ -3,6 +3,8 @@
 import pytest
 from click.testing import CliRunner
 
+import export
+import project
 from dnnlib.errors import UserError
 from dnnlib.prompts import read_prompts
 from dnnlib.seeds import parse_seeds
@@ -34,6 +36,17 @@ def test_prompts(tmp_path):
         read_prompts((b"\xe4".decode("utf-8", "surrogateescape"),), None)
     with pytest.raises(UserError, match="cannot be read"):
         read_prompts((), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "command, options",
+    [(export.main, "--format torch-export --out x.pt2"), (project.main, "--target none.png")],
+)
+def test_a_prompt_of_other_bytes_is_refused_before_the_work(command, options, tmp_path):
+    prompt = b"caf\xe9".decode("utf-8", "surrogateescape")
+    line = ["--network", str(tmp_path / "none"), "--prompt", prompt, *options.split()]
+    done = CliRunner().invoke(command, line)
+    assert done.exit_code == 1 and "--prompt 'caf\\udce9': is not UTF-8 text" in done.stderr
 
 
 @pytest.mark.parametrize(

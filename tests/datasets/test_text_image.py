@@ -1,6 +1,7 @@
 """TextImageDataset: pixels, captions, splits and errors."""
 
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -35,6 +36,11 @@ def test_records(path):
         assert image.dtype == torch.uint8 and image.shape == (3, 4, 6) and image.is_contiguous()
         assert np.array_equal(image.permute(1, 2, 0).numpy(), IMAGES[i])
         assert captions == (f"c{i}",) == dataset.captions(i) and name == f"id{i}"
+
+
+def test_a_name_of_other_bytes_can_be_written(path):
+    other = path.rename(path.with_name(os.fsdecode(b"caf\xe9.zip")))
+    assert TextImageDataset(other).name == "caf\u00e9"
 
 
 def test_pictures_without_captions(tmp_path, path):

@@ -16,6 +16,7 @@ from dnnlib.files import (
     atomic_path,
     cache_folder,
     check_target,
+    file_fact,
     locked,
     make_folder,
     read_json,
@@ -210,6 +211,22 @@ def test_read_json_errors_name_the_file(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UserError, match="bad.json is not valid JSON"):
         read_json(tmp_path / "bad.json")
+
+
+def test_a_path_of_other_bytes_comes_back_from_json(tmp_path):
+    value = {"data": os.fsdecode(b"caf\xe9.zip"), "name": "caf\u00e9 \U0001f34e"}
+    write_json(tmp_path / "a.json", value, ours=never)
+    append_json_line(tmp_path / "a.jsonl", value)
+    assert read_json(tmp_path / "a.json") == value and read_json_lines(tmp_path / "a.jsonl") == [
+        value
+    ]
+    assert "caf\u00e9 \U0001f34e" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_a_file_is_named_in_utf_8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(b"")
+    assert file_fact(path).startswith("caf\u00e9.png (sha256 e3b0c442")
 
 
 @pytest.mark.parametrize(

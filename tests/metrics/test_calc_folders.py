@@ -3,6 +3,7 @@ on the same folders.
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -353,3 +354,11 @@ def test_two_folders_as_torch_fidelitys_command_scores_them(random_inception, tm
     assert ours["kid10k"]["spread"] == pytest.approx(kid[1], rel=1e-3)
     assert ours["pr10k"]["value"] == pytest.approx(theirs["precision"])
     assert ours["pr10k"]["recall"] == pytest.approx(theirs["recall"])
+
+
+def test_names_of_other_bytes_are_recorded(tmp_path):
+    folder = write_folder(tmp_path / os.fsdecode(b"caf\xe9"), 4, 0)
+    line = ("--images", folder, "--ref", folder, "--metrics", "kid_lite2", "--num-images", 4)
+    found = records_of(calc(*line, "--cache", tmp_path, "--out", tmp_path / "out.jsonl"))
+    names = [found["kid_lite2"][of]["name"] for of in ("images", "reference_file")]
+    assert names == ["caf\u00e9", "caf\u00e9"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -150,7 +151,8 @@ def test_bad_input_is_one_line(network, target, tmp_path):
     no_picture = ("--target", tmp_path / "nothing.png")  # it would be read after the check
     assert "empty is a folder" in refused(project, *line, *no_picture, "--out", tmp_path / "empty")
 
-    invoke(project, *line, "--target", target)
+    invoke(project, *line, "--target", target.rename(tmp_path / os.fsdecode(b"caf\xe9.png")))
+    assert load_codes(out, Snapshot.from_pretrained(network))[1]["target"] == "caf\u00e9.png"
     other = tmp_path / "other"
     Snapshot(preset("eidgan-tiny").build().eval(), "hashed", SIDE).save_pretrained(other)
     draw = ("--outdir", tmp_path / "pictures", "--network")
