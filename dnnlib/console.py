@@ -18,13 +18,24 @@ from typing import Any, BinaryIO, TextIO
 from dnnlib.errors import UserError
 from dnnlib.files import writing
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# A path that may not be used, or that no file can have.
+_OF_PATHS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.ELOOP,
+)
 MAX_MESSAGE = 4000  # characters of an error on the terminal: a file may hold a value of megabytes
 
 
 def report_user_errors(command: Callable) -> Callable:
     """Decorator of a command: a `UserError` becomes one line on stderr and exit code 1.
 
-    An `OSError` for a full disk or an exhausted quota is reported in the same way.
+    An `OSError` for a full disk, an exhausted quota or a path that may not be used is reported in
+    the same way.
     """
 
     @functools.wraps(command)
@@ -44,16 +55,23 @@ def report_user_errors(command: Callable) -> Callable:
             print(f"Error: {one_line(error)[:MAX_MESSAGE]}", file=sys.stderr)
             sys.exit(1)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            remedy = _remedy(error)
+            if remedy is None:
                 raise
-            print(
-                f"Error: {error.filename or 'a disk'}: {error.strerror}; "
-                "free some space and run it again",
-                file=sys.stderr,
-            )
+            place = one_line(error.filename or "a disk")[:MAX_MESSAGE]
+            print(f"Error: {place}: {error.strerror}; {remedy}", file=sys.stderr)
             sys.exit(1)
 
     return wrapped
+
+
+def _remedy(error: OSError) -> str | None:
+    """What mends a failure of a disk or of a path; None for any other failure."""
+    if error.errno in _FULL:
+        return "free some space and run it again"
+    if error.errno in _OF_PATHS and error.filename is not None:
+        return "change its name or its rights, or name another place"
+    return None
 
 
 def one_line(words: object) -> str:

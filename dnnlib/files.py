@@ -259,8 +259,8 @@ def check_target(target: str | os.PathLike, ours: Rule, *, folder: bool = False)
     moment: rights alone do not tell, such as for root on a read-only disk.
     """
     target = Path(os.path.realpath(target))
-    _refuse_other(target, ours, folder)
     with writing(target):
+        _refuse_other(target, ours, folder)
         place = target.parent
         while not place.exists():
             place = place.parent

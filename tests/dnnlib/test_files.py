@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dnnlib import files
-from dnnlib.console import format_time, tee_to
+from dnnlib.console import format_time, report_user_errors, tee_to
 from dnnlib.errors import UserError
 from dnnlib.files import (
     append_json_line,
@@ -192,6 +193,7 @@ def test_a_target_is_checked_before_the_work(tmp_path):
         (tmp_path / "file" / "a.txt", "a.txt: cannot be written"),
         (tmp_path / "folder", "is a folder, but a file belongs there"),
         (tmp_path / "file", "exists already"),
+        (tmp_path / ("n" * 300), r"cannot be written \(File name too long\)"),
     ):
         with pytest.raises(UserError, match=words):
             check_target(target, never)
@@ -227,6 +229,23 @@ def test_a_file_is_named_in_utf_8(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     path.write_bytes(b"")
     assert file_fact(path).startswith("caf\u00e9.png (sha256 e3b0c442")
+
+
+REFUSALS = ("EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ENOTDIR", "ELOOP")
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_path_that_the_system_refuses_is_one_line(name, capsys):
+    @report_user_errors
+    def command(*place):
+        raise OSError(getattr(errno, name), "No", *place)
+
+    with pytest.raises(SystemExit, match="1"):
+        command("a/b\nc")
+    remedy = "change its name or its rights, or name another place"
+    assert capsys.readouterr().err == f"Error: a/b c: No; {remedy}\n"
+    with pytest.raises(OSError):  # a socket, not a path
+        command()
 
 
 @pytest.mark.parametrize(
