@@ -229,8 +229,8 @@ class TrainConfig:
             _check(
                 isinstance(self.discriminator, FrozenFeaturesConfig)
                 and not hasattr(self.generator, "resolution"),
-                "start_resolution: needs a generator and a discriminator for any size, eidgan, "
-                "creps or cips with discriminator.kind=frozen_features",
+                "start_resolution: needs a generator and a discriminator for any size, eidgan or "
+                "creps with discriminator.kind=frozen_features",
             )
         if self.text.quantizer is not None:
             _check(
