@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import unicodedata
 from array import array
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +114,11 @@ def _thumbnail(image: torch.Tensor) -> Image.Image:
 
 def _text_lines(record: Record, font: Any) -> list[tuple[str, str]]:
     """(text, colour) of each line below a picture: the id, then the wrapped captions."""
-    lines = [(line, "grey") for line in _wrapped(record.id, font)[:1]]
+    lines = [(line, "grey") for line in islice(_wrapped(record.id, font), 1)]
     if not record.captions:
         return [*lines, ("(no captions)", "grey")]
-    texts = [(line, "black") for caption in record.captions for line in _wrapped(caption, font)]
+    wrapped = (line for caption in record.captions for line in _wrapped(caption, font))
+    texts = [(line, "black") for line in islice(wrapped, _MAX_LINES + 1)]
     if len(texts) > _MAX_LINES:
         texts = [*texts[: _MAX_LINES - 1], ("...", "grey")]
     return lines + texts
@@ -129,20 +132,28 @@ def drawable(text: str) -> str:
     )
 
 
-def _wrapped(text: str, font: Any) -> list[str]:
-    """Lines no wider than a cell, broken between words or inside a word that is too long."""
-    lines, line = [], ""
+def _wrapped(text: str, font: Any) -> Iterator[str]:
+    """Lines no wider than a cell, broken between words or inside a word that is too long.
+
+    Each line is measured when it is asked for: a caption may have thousands of letters.
+    """
+    line = ""
     for word in drawable(text).split():
         if line and font.getlength(f"{line} {word}") <= _CELL_PX:
             line = f"{line} {word}"
             continue
         if line:
-            lines.append(line)
-        while font.getlength(word) > _CELL_PX:
-            cut = next(
-                n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= _CELL_PX
-            )
-            lines.append(word[:cut])
-            word = word[cut:]
+            yield line
         line = word
-    return [*lines, line] if line else lines
+        while font.getlength(line) > _CELL_PX:
+            cut = _fitting(line, font)
+            yield line[:cut]
+            line = line[cut:]
+    if line:
+        yield line
+
+
+def _fitting(word: str, font: Any) -> int:
+    """How many of the first letters of a word fit into a cell; at least one."""
+    longer = range(2, len(word) + 1)
+    return 1 + bisect_right(longer, _CELL_PX, key=lambda n: font.getlength(word[:n]))

@@ -5,11 +5,14 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageFont
 
+from datasets import contact_sheet
 from datasets.archive import Archive
 from datasets.contact_sheet import drawable
 from datasets.statistics import Statistics, num_repeated, table_lines
+from datasets.text_image import Record
 from tests.datasets.conftest import picture
 from tests.datasets.tool import run
 
@@ -204,6 +207,35 @@ def test_show_draws_by_the_seed_and_takes_long_and_missing_captions(tmp_path):
 )
 def test_letters_that_the_font_lacks(text, drawn):
     assert drawable(text) == drawn
+
+
+class CountingFont:
+    """A font of which each letter is 7 px wide; it counts what is measured."""
+
+    measured = 0
+
+    def getlength(self, text):
+        self.measured += 1
+        return 7 * len(text)
+
+
+@pytest.mark.parametrize("text", ["x" * 2000, "x " * 1000, "long" * 99 + " word" * 400])
+def test_only_what_a_sheet_shows_of_a_long_caption_is_measured(text):
+    font = CountingFont()
+    record = Record(torch.zeros(3, 8, 8), (text, text), "y" * 2000)
+    lines = contact_sheet._text_lines(record, font)
+    assert len(lines) == 1 + 8 and lines[-1] == ("...", "grey")
+    assert lines[0] == ("y" * 32, "grey") and all(len(line) <= 32 for line, _ in lines)
+    assert font.measured < 400
+
+
+def test_a_long_word_fills_its_lines():
+    font, word = ImageFont.load_default(13), "iWmA." * 30
+    lines = list(contact_sheet._wrapped(f"a {word}", font))
+    assert lines[0] == "a" and "".join(lines[1:]) == word
+    assert all(font.getlength(line) <= 224 for line in lines)
+    pairs = zip(lines[1:], lines[2:], strict=False)
+    assert all(font.getlength(line + after[0]) > 224 for line, after in pairs)
 
 
 def test_show_leaves_other_files_alone(photos, tmp_path):
