@@ -30,8 +30,8 @@ def main(build_now: bool) -> None:
     """Print what a bug report needs: versions, GPUs, compilers, the state of the CUDA plugins,
     folders and free disk space.
 
-    Without --build, nothing is changed. The exit code is 1 if PyTorch cannot be imported or --build
-    fails.
+    Without --build, nothing is changed. The exit code is 1 if PyTorch cannot be imported or a line
+    says FAILED, as it does if --build fails.
     """
     healthy = True
     for title, lines in (
@@ -47,27 +47,34 @@ def main(build_now: bool) -> None:
 
 
 def _print(lines: Callable[[], Iterator[tuple[str, str]]]) -> bool:
-    """Print one section, with its error if it has one. Returns False after an error."""
+    """Print one section, with its error if it has one. Returns False if a line says FAILED."""
+    healthy = True
     try:
         for name, value in lines():
+            healthy &= not value.startswith("FAILED")
             click.echo(f"  {name:<18}" + value.replace("\n", "\n" + " " * 20))
     except ImportError as error:
         click.echo(f"  {'not there':<18}{error}; run make setup")
         return False
-    except RuntimeError as error:  # a BuildError, or an error of the GPU driver
+    except (RuntimeError, OSError) as error:  # a BuildError, the GPU driver's, a locked folder's
         click.echo(f"  {'FAILED':<18}{error}")
         return False
-    return True
+    return healthy
 
 
 def _first_line(*command: str) -> str:
-    """The first line that a program prints, with its path; or a note that it is missing."""
+    """The first line that a program prints, with its path; or a note that it does not run."""
     path = shutil.which(command[0])
     if path is None:
         return f"{command[0]}: not found"
-    done = subprocess.run([path, *command[1:]], capture_output=True, text=True, check=False)
-    printed = done.stdout or done.stderr
-    return f"{printed.strip().splitlines()[0]} ({path})" if printed else f"({path})"
+    try:
+        done = subprocess.run(
+            [path, *command[1:]], capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        return f"FAILED: {path}: {error.strerror}"
+    printed = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return " ".join([*printed[:1], f"({path})"])
 
 
 def _system() -> Iterator[tuple[str, str]]:
@@ -163,8 +170,11 @@ def _folders() -> Iterator[tuple[str, str]]:
         ("repository", ROOT),
         ("temporary", Path(tempfile.gettempdir())),
     ):
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        yield name, f"{folder}, {shutil.disk_usage(existing).free / 2**30:.1f} GiB free"
+        try:
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
+            yield name, f"{folder}, {shutil.disk_usage(existing).free / 2**30:.1f} GiB free"
+        except OSError as error:
+            yield name, f"FAILED: {folder}: {error.strerror}"
 
 
 if __name__ == "__main__":

@@ -64,6 +64,43 @@ def test_a_build_that_fails_is_told_and_counts(cache, monkeypatch):
     assert "GiB free" in done.output  # the report continues
 
 
+def program(path, content):
+    """A file that may be executed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("broken", ["a letter", "\x7fELF of another machine"])
+def test_compilers_that_do_not_start_are_told(cache, monkeypatch, broken):
+    compiler = program(cache / "c++", broken)
+    home = program(cache / "cuda/bin/nvcc", broken).parents[1]
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("CUDA_HOME", str(home))
+    done = run()
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.output
+    assert f"FAILED: {compiler}: Exec format error" in done.output
+    assert f"{home / 'bin/nvcc'} does not start (Exec format error); reinstall" in done.output
+    assert "GiB free" in done.output  # the report continues
+
+
+def test_a_compiler_that_prints_an_empty_line_is_named(cache, monkeypatch):
+    compiler = program(cache / "c++", "#!/bin/sh\necho\n")
+    monkeypatch.setenv("CXX", str(compiler))
+    done = run()
+    assert done.exit_code == 0 and f"({compiler})" in done.output, done.output
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(monkeypatch):
+    """Root may look into every folder, but not into one of such a name."""
+    monkeypatch.setenv("EIDGAN_CACHE", f"/tmp/{'x' * 300}")
+    done = run()
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    folders = done.output.split("folders\n")[1]
+    assert "File name too long" in folders and "repository" in folders and "GiB free" in folders
+
+
 @pytest.mark.slow
 def test_without_any_tool_it_still_speaks(tmp_path):
     """The report is complete without a compiler, ninja and git on PATH."""

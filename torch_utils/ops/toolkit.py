@@ -52,9 +52,7 @@ def cuda_home() -> Path:
     if nvcc:
         # nvcc on PATH may be a link or a script that calls the compiler. A dry run prints the
         # compiler's folder.
-        dry_run = subprocess.run(
-            [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False
-        ).stderr
+        dry_run = _run(nvcc, "--dryrun", "-x", "cu", os.devnull).stderr
         candidates += [Path(match) for match in re.findall(r"#\$ _HERE_=(.*)", dry_run)]
         candidates.append(Path(nvcc).resolve().parent)
     candidates.append(Path("/usr/local/cuda/bin"))
@@ -67,11 +65,22 @@ def cuda_home() -> Path:
     )
 
 
+def _run(nvcc: str | Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What nvcc prints. Raises `BuildError` if this machine cannot start it."""
+    try:
+        return subprocess.run(
+            [nvcc, *words], capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise BuildError(
+            f"{nvcc} does not start ({error.strerror}); reinstall the CUDA toolkit, or set "
+            "CUDA_HOME to another one"
+        ) from error
+
+
 def compiler_version(home: Path) -> tuple[int, int]:
     """(major, minor) version of nvcc in the toolkit `home`. Raises `BuildError`."""
-    text = subprocess.run(
-        [home / "bin/nvcc", "--version"], capture_output=True, text=True, check=False
-    ).stdout
+    text = _run(home / "bin/nvcc", "--version").stdout
     match = re.search(r"release (\d+)\.(\d+)", text)
     if match is None:
         raise BuildError(
@@ -85,9 +94,7 @@ def known_architectures(home: Path) -> list[int]:
 
     Raises `BuildError` if nvcc lists none.
     """
-    text = subprocess.run(
-        [home / "bin/nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=False
-    ).stdout
+    text = _run(home / "bin/nvcc", "--list-gpu-arch").stdout
     known = sorted({int(number) for number in re.findall(r"compute_(\d+)\b", text)})
     if not known:
         raise BuildError(
