@@ -27,6 +27,7 @@ from metrics.command import (
     folder_defaults,
     labels_of_data,
     local_weights,
+    named_evaluation,
     named_evaluations,
     named_sources,
     on_device,
@@ -269,8 +270,7 @@ def gen(
     `calc --images` computes the same scores from them. captions.jsonl holds the captions, and
     pictures.json the origin of each picture.
     """
-    (evaluation,) = named_evaluations(metric)[:1]
-    evaluation = evaluation.with_overrides(num=num, seed=seed, truncation=trunc)
+    evaluation = named_evaluation(metric).with_overrides(num=num, seed=seed, truncation=trunc)
     check_files(Path(data))
 
     from metrics.pictures.sources import Sources

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from dnnlib.console import report_user_errors
 from dnnlib.errors import UserError
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from networks.export_formats import Format
     from networks.exported import ExportedNetwork
     from networks.snapshot import Snapshot
+
+# Options that only one kind of --format reads.
+OF_PAGES = ("prompts", "prompts_file", "free_text", "runtime")
+OF_GRAPHS = ("prompt", "prompt_length")
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -111,16 +116,25 @@ def main(
       python export.py --network runs/demo --format onnx --out demo.onnx --prompt "a red apple"
       python export.py --network flowers64 --format html --out page --prompts "a red flower"
     """
+    check_options(format_)
     if format_ == "html":
-        if prompt is not None:
-            raise UserError("--prompt: is for the other formats; for html give --prompts")
         texts = read_prompts(prompts, prompts_file)
         _export_page(network, Path(out), texts, free_text, runtime, check)
         return
-    if prompts or prompts_file or runtime:
-        raise UserError("--prompts, --prompts-file and --runtime: are for --format html only")
     refuse_other_bytes("--prompt", prompt or "")
     _export_graph(network, format_, out, prompt_length, prompt, check)
+
+
+def check_options(format_: Format) -> None:
+    """Raises `UserError` for an option that was given and that this format ignores."""
+    context = click.get_current_context()
+    useless, reason = OF_PAGES, "is for --format html only; leave it out"
+    if format_ == "html":
+        useless, reason = OF_GRAPHS, "is for the other formats; for html give --prompts"
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is not ParameterSource.DEFAULT
+        if given and option.name in useless:
+            raise UserError(f"{'/'.join([*option.opts, *option.secondary_opts])}: {reason}")
 
 
 def _export_page(

@@ -115,15 +115,13 @@ def main(
 
 def parse_thickness(text: str) -> list[int]:
     """'1,2,4' -> [1, 2, 4], in ascending order, each once. Raises `UserError`."""
-    parts = [part.strip() for part in text.split(",")]
-    numbers = {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 5}
-    if not all(part.isascii() and part.isdigit() for part in parts) or not (
-        numbers and 1 <= min(numbers) and max(numbers) <= MAX_THICKNESS
-    ):
+    known = {str(number): number for number in range(1, MAX_THICKNESS + 1)}
+    parts = {part.strip().lstrip("0") for part in text.split(",")}
+    if not parts <= known.keys():
         raise UserError(
             f"--thickness {text}: expected whole numbers from 1 to {MAX_THICKNESS}, such as 1,2,4"
         )
-    return sorted(numbers)
+    return sorted(known[part] for part in parts)
 
 
 def read_picture(path: str, side: int) -> torch.Tensor:

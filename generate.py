@@ -154,7 +154,7 @@ def main(
     """
     texts, numbers = read_prompts(prompts, prompts_file), parse_seeds(seeds)
     sides = check_outputs(kind, grid, size, scales)
-    edits.check(texts, numbers, trunc)
+    edits.check(texts, numbers, trunc, text_noise)
     check_center(trunc)
 
     from networks.code_edits import Sampler, iterate_drawings

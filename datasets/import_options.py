@@ -13,6 +13,7 @@ import click
 
 from dnnlib.console import report_user_errors
 from dnnlib.cores import num_cores
+from dnnlib.empty_options import GivenPath
 
 if TYPE_CHECKING:
     from datasets.archive import Entry
@@ -28,7 +29,7 @@ def path_option(
     return click.option(
         flag,
         metavar=metavar,
-        type=click.Path(path_type=Path),
+        type=GivenPath(),
         required=required,
         multiple=multiple,
         help=help,

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from dnnlib.empty_options import refuse_empty_options
 from dnnlib.errors import UserError
 from dnnlib.files import writing
 
@@ -50,6 +51,7 @@ def report_user_errors(command: Callable) -> Callable:
                 # Pillow warns of large pictures and odd tags. The importers count such pictures or
                 # refuse them by name, so the warnings would only repeat that.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                refuse_empty_options()
                 return command(*args, **kwargs)
         except UserError as error:
             print(f"Error: {one_line(error)[:MAX_MESSAGE]}", file=sys.stderr)

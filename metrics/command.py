@@ -108,6 +108,14 @@ def named_evaluations(metrics: str) -> list[Evaluation]:
     return evaluations_named([name.strip() for name in metrics.split(",") if name.strip()])
 
 
+def named_evaluation(metrics: str) -> Evaluation:
+    """The row of one name. Raises `UserError` for an unknown one, and for several names."""
+    first, *others = named_evaluations(metrics)
+    if others:
+        raise UserError(f"--metrics {metrics}: only one evaluation's pictures are made; name one")
+    return first
+
+
 def seed_blocks(text: str | None) -> list[int | None]:
     """'0-2,5' -> [0, 1, 2, 5]; None -> [None], which is the seed block of the evaluation."""
     if text is None:

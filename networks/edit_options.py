@@ -85,13 +85,16 @@ class EditOptions:
     mix: int | None = None
     mix_codes: str | None = None
 
-    def check(self, texts: list[str], seeds: list[int], trunc: float) -> None:
+    def check(
+        self, texts: list[str], seeds: list[int], trunc: float, text_noise: float | None
+    ) -> None:
         """Raises `UserError` for an option that would change nothing beside another."""
         names = ("codes", "lerp", "lerp-seeds", "blend", "mix")
         values = (self.codes, self.lerp, self.lerp_seeds, self.blend, self.mix)
         given = [name for name, value in zip(names, values, strict=True) if value is not None]
         first, *others = given or [""]
         useless = {"prompts": bool(texts), "seeds": seeds != [0], "trunc": trunc != 1}
+        useless["text-noise"] = text_noise is not None
         replaced = {"codes": list(useless), "lerp": ["prompts"], "lerp-seeds": ["seeds"]}
         others += [name for name in replaced.get(first, []) if useless[name]]
         if others:

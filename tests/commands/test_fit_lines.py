@@ -85,8 +85,8 @@ def test_a_name_of_other_bytes_is_recorded(picture, tmp_path):
 
 
 def test_bad_input_is_one_line(picture, tmp_path):
-    assert parse_thickness("8, 1,2,1") == [1, 2, 8]
-    for text in ("", "0", "1,,2", "-1", "1.5", "65", "9" * 5000):
+    assert parse_thickness("8, 1,02,1") == [1, 2, 8]
+    for text in ("", "0", "1,,2", "-1", "1.5", "65", "9" * 5000, "1,10000", "1,0"):
         with pytest.raises(UserError, match="expected whole numbers from 1 to 64"):
             parse_thickness(text)
     target = read_picture(str(picture), 10)

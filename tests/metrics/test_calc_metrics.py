@@ -105,6 +105,13 @@ def test_mistakes_are_one_line(network, archive, tmp_path, change, complaint):
     assert result.stderr.startswith("Error: ") and complaint in result.stderr
 
 
+def test_gen_makes_the_pictures_of_one_evaluation(network, archive, tmp_path):
+    line = ("gen", "--network", network, "--data", archive, "--outdir", tmp_path / "made")
+    result = run(*line, "--metrics", "fid10k,kid10k", "--num", 1, "--device", "cpu")
+    assert result.exit_code == 1 and not (tmp_path / "made").exists()
+    assert "Error: --metrics fid10k,kid10k: only one evaluation's" in result.stderr
+
+
 def test_usage_errors_are_clicks_own(network):
     assert calc("--network", network).exit_code == 2
     assert calc("--network", network, "--data", "x.zip", "--batch-gpu", "0").exit_code == 2

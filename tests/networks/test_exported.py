@@ -275,9 +275,14 @@ def test_bad_input_for_a_page_is_one_line(folder, tmp_path, monkeypatch):
         line = ("--network", network, "--format", format_, "--out", tmp_path / out, *options)
         return invoke(*line, code=1).stderr
 
-    assert "for html give --prompts" in refused("--prompt", "a red apple")
-    for option in ("--prompts", "--prompts-file", "--runtime"):
-        assert "are for --format html only" in refused(option, "x", format_="torch-export")
+    for option, value in (("--prompt", "a red apple"), ("--prompt-length", 77)):
+        assert f"{option}: is for the other formats; for html give" in refused(option, value)
+    for option in (["--prompts", "x"], ["--prompts-file", "x"], ["--runtime", "x"]):
+        line = refused(*option, format_="torch-export")
+        assert f"{option[0]}: is for --format html only" in line
+    for option in ("--free-text", "--no-free-text"):
+        line = refused(option, format_="onnx")
+        assert "--free-text/--no-free-text: is for --format html only" in line
     assert "no prompt; give --prompts" in refused()
     assert "npm is not installed here" in refused("--prompts", "a red apple")
     other = tmp_path / "other.tgz"

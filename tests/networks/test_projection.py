@@ -165,7 +165,8 @@ def test_bad_input_is_one_line(network, target, tmp_path):
         (network / "model.safetensors", "is no file of codes"),
     ):
         assert words in refused(generate, *draw, network, "--codes", codes)
-    for option in (("--prompts", "a"), ("--seeds", "1"), ("--trunc", "0.5")):
+    options = (("--prompts", "a"), ("--seeds", "1"), ("--trunc", "0.5"), ("--text-noise", "5"))
+    for option in options:
         assert f"{option[0]} has no effect on --codes" in refused(
             generate, *draw, network, "--codes", out, *option
         )
