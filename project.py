@@ -17,9 +17,12 @@ from networks.shipped_networks import NETWORK_HELP
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from networks.interfaces import TextFeatures
     from networks.snapshot import Snapshot
+
+MAX_ASPECT = 8  # of the part of a target that is resized
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -124,12 +127,22 @@ def read_target(path: str, side: int) -> torch.Tensor:
     from torch_utils.tensors import from_uint8
 
     picture = load_rgb(path).picture
-    image = from_uint8(torch.from_numpy(numpy.array(picture)).permute(2, 0, 1))
     width, height = picture.size
+    image = from_uint8(torch.from_numpy(numpy.array(middle_part(picture))).permute(2, 0, 1))
     if (width, height) != (side, side):
         cropped = "" if width == height else f" and cropped to the middle {min(width, height)} px"
         click.echo(f"{path}: {width}x{height} is resized to {side}x{side}{cropped}", err=True)
     return fit_square(image[None], side)[0].clamp(-1, 1)
+
+
+def middle_part(picture: Image.Image) -> Image.Image:
+    """The middle of a picture, at most `MAX_ASPECT` times as long as wide.
+
+    A picture of 1 x 60000 pixels, brought to the frame as a whole, would take all memory.
+    """
+    width, height = (min(side, MAX_ASPECT * min(picture.size)) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _text(

@@ -18,6 +18,7 @@ from networks import projection
 from networks.codes_file import load_codes
 from networks.coordinates import View
 from networks.generators import preset
+from networks.pretrained import frozen
 from networks.snapshot import Snapshot
 from tests.networks.sizes import Pixels
 
@@ -130,6 +131,27 @@ def test_a_network_without_text_is_projected_as_well(target, tmp_path, monkeypat
     invoke(project, *line, "--steps", 1)
     invoke(generate, "--network", folder, "--codes", out, "--outdir", tmp_path / "pictures")
     assert "was trained without text" in invoke(project, *line, "--prompt", "a", code=1).stderr
+
+
+def test_a_long_strip_is_cut_before_it_is_enlarged(tmp_path, monkeypatch):
+    seen, fit_square = [], frozen.fit_square
+
+    def watched(images, size_px):
+        seen.append(images.shape[-2:])
+        return fit_square(images[..., :8, :8], size_px)
+
+    monkeypatch.setattr(frozen, "fit_square", watched)
+    for size in ((3000, 1), (1, 3000), (2, 17), (80, 10)):
+        Image.new("RGB", size, (200, 60, 30)).save(tmp_path / "strip.png")
+        assert project.read_target(str(tmp_path / "strip.png"), SIDE).shape == (3, SIDE, SIDE)
+    assert seen == [(1, 8), (8, 1), (16, 2), (10, 80)]
+
+
+def test_the_middle_of_a_strip_is_the_target(tmp_path):
+    pixels = np.zeros((2, 400, 3), np.uint8)
+    pixels[:, 199:201] = 255
+    Image.fromarray(pixels).save(tmp_path / "strip.png")
+    assert project.read_target(str(tmp_path / "strip.png"), 2).eq(1).all()
 
 
 def test_bad_input_is_one_line(network, target, tmp_path):
