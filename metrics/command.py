@@ -17,6 +17,7 @@ import click
 
 from dnnlib.device_options import device_option
 from dnnlib.errors import UserError
+from dnnlib.seeds import parse_seeds
 
 if TYPE_CHECKING:
     import torch
@@ -118,16 +119,7 @@ def named_evaluation(metrics: str) -> Evaluation:
 
 def seed_blocks(text: str | None) -> list[int | None]:
     """'0-2,5' -> [0, 1, 2, 5]; None -> [None], which is the seed block of the evaluation."""
-    if text is None:
-        return [None]
-    blocks: list[int | None] = []
-    for part in text.split(","):
-        first, separator, last = part.strip().partition("-")
-        known = first.isdecimal() and (last.isdecimal() if separator else True)
-        if not known or (separator and int(last) < int(first)):
-            raise UserError(f"--seed {text}: expected numbers and ranges such as 0-2,5")
-        blocks += range(int(first), int(last or first) + 1)
-    return blocks
+    return [None] if text is None else [*parse_seeds(text, "--seed")]
 
 
 def named_sources(

@@ -255,7 +255,8 @@ def test_larger_real_pictures(network, archive, write_pictures, tmp_path, openmo
             ["--images", "{made}", "--ref", "{real}", "--weights", "inceptoin={text}"],
             "no evaluation reads inceptoin; did you mean 'inception'",
         ),
-        (["--images", "{made}", "--ref", "{real}", "--seed", "2-1"], "expected numbers and ranges"),
+        (["--images", "{made}", "--ref", "{real}", "--seed", "2-1"], "--seed 2-1: the range 2-1"),
+        (["--images", "{made}", "--ref", "{real}", "--seed", "x"], "expected numbers and ranges"),
         (
             ["--images", "{made}", "--ref", "{real}", "--seed", "0-2"],
             "--seed, --trunc, --size and --samples choose what a network makes",

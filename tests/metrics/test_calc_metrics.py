@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 import calc_metrics
 import train
-from metrics.command import DEFAULT_METRICS, folder_defaults, named_evaluations
+from dnnlib.errors import UserError
+from metrics.command import DEFAULT_METRICS, folder_defaults, named_evaluations, seed_blocks
 from metrics.evaluations import EVALUATIONS
 from networks.snapshot import Snapshot
 from tests.commands.forked import start_ranks
@@ -103,6 +104,12 @@ def test_mistakes_are_one_line(network, archive, tmp_path, change, complaint):
     assert result.exit_code == 1
     assert result.stdout == "" and len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("Error: ") and complaint in result.stderr
+
+
+def test_the_blocks_of_a_run_have_a_limit():
+    assert seed_blocks(None) == [None] and seed_blocks("0-2, 5") == [0, 1, 2, 5]
+    with pytest.raises(UserError, match="--seed 0-1000000: at most 1000000 seeds a run"):
+        seed_blocks("0-1000000")
 
 
 def test_gen_makes_the_pictures_of_one_evaluation(network, archive, tmp_path):
