@@ -192,11 +192,12 @@ def _export_graph(
     # Refuse what cannot work before anything is computed.
     use_one_thread()
     formats.require(format_, check=check)
-    target, features = Path(out), Path(out).with_suffix(".npz")
+    target = Path(out)
     if target.suffix == ".npz":
         raise UserError(f"--out {out}: .npz is the ending of the inputs; take .onnx or .pt2")
     ours = formats.exported_fault(format_)
     check_target(target, ours)
+    features = target.with_suffix(".npz")
     snapshot = Snapshot.from_pretrained(network)
     exported = ExportedNetwork(snapshot.generator)
     if prompt is not None:

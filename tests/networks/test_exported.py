@@ -266,6 +266,13 @@ def test_onnx_is_computed_by_onnxruntime(folder, traced, tmp_path):
     )
 
 
+@pytest.mark.parametrize("out", [".", "/", ".."])
+def test_a_folder_is_no_name_for_a_graph(folder, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = ("--network", folder, "--format", "torch-export", "--no-check", "--out", out)
+    assert "name another place" in invoke(*line, code=1).stderr
+
+
 def test_bad_input_for_a_page_is_one_line(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(export_formats, "require", lambda format, check: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
