@@ -356,7 +356,8 @@ class TrainingLoop:
 
     def _missing_metrics(self) -> list[str]:
         """The metrics of a snapshot of this number of images that the log does not hold yet."""
-        progress, names, missing = self.trainer.progress, self.config.metrics, []
+        progress, names = self.trainer.progress, self.config.metrics
+        missing: list[str] = []
         if progress.snapshot_images == progress.images:
             self._with_log(
                 lambda log: missing.extend(

@@ -109,13 +109,14 @@ def test_a_teacher_keeps_what_whole_pictures_show(native, tmp_path):
     assert not second.exists()
     taught = ("--outdir", second, *words, *more, "--init-from", first)
     succeed("train.py", *taught, "--kimg", "0.032")
-    _, before = read_newest(second)
+    before = read_newest(second)
     succeed("train.py", "--outdir", first, *words, "--patch", "16", *small, "--kimg", "0.08")
     succeed("train.py", *taught, "--kimg", "0.048")
-    _, after = read_newest(second)
+    after = read_newest(second)
+    assert before is not None and after is not None
     # The teacher is the network of the start, although its run has a newer one now.
-    for name, tensor in before["teacher"].items():
-        assert torch.equal(after["teacher"][name], tensor)
+    for name, tensor in before[1]["teacher"].items():
+        assert torch.equal(after[1]["teacher"][name], tensor)
     ticks = [json.loads(line) for line in (second / "stats.jsonl").read_text().splitlines()]
     assert [tick["images"] for tick in ticks] == [16, 32, 48]
     assert all(0 < tick["Loss/teacher"] < 2 for tick in ticks)
