@@ -114,7 +114,7 @@ def smaller_groups(config: TrainConfig, size: int) -> list[str]:
     if (group := group_of(size, wanted)) == wanted:
         return []
     return [
-        f"Warning: D compares groups of {group} images, not of discriminator.group_size={wanted}, "
+        f"Warning: D compares groups of {group}, not of discriminator.group_size={wanted} images, "
         f"because a rank reads {size} at once. Small groups cost variety: start fewer ranks, or "
         f"choose a --batch and a --batch-gpu that give each a multiple of {wanted}"
     ]

@@ -61,9 +61,9 @@ def test_only_a_new_run_refuses_fields_that_do_not_fit(name, assignments, messag
 def test_a_group_that_a_rank_cannot_fill_is_told():
     config = override(recipe("eidgan-openmoji64"), ["batch=31"])
     [line] = smaller_groups(config, 31)
-    assert "groups of 1 images, not of discriminator.group_size=8" in line
+    assert "groups of 1, not of discriminator.group_size=8 images" in line
     [line] = smaller_groups(config, 4)
-    assert "groups of 4 images" in line and "a multiple of 8" in line
+    assert "groups of 4," in line and "a multiple of 8" in line
     assert smaller_groups(config, 16) == []
 
 
