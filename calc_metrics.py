@@ -308,10 +308,10 @@ def gen(
 def compare(runs: tuple[str, ...], metrics: str, style: str) -> None:
     """Print a table of runs: mean and standard deviation over the seed blocks of each evaluation.
 
-    RUN is a run folder or a file of `calc --out`; those with one NAME are one row. Of several
-    scores of one seed block, the one with the most pictures counts, and the newest of those. If
-    scores of one column were measured under different conditions, stderr and a note below the table
-    name these conditions, and no score of the column is marked as the best.
+    RUN is a run folder or a file of `calc --out`; those with one NAME are one row. The score of the
+    most pictures counts, and the newest of those, with the other seed blocks of the same network.
+    If scores of one column were measured under different conditions, stderr and a note below the
+    table name these conditions, and no score of the column is marked as the best.
     """
     from metrics.evaluations import evaluations_named
     from metrics.report import differences, latex, markdown, read_runs, tabulate

@@ -41,13 +41,15 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
 
     The label is the name of the folder, or of the file without .jsonl. NAME=PATH gives another
     label, and paths with one NAME are one run. Raises `UserError` for paths without records, for
-    records with a value of a wrong type, and for a label that two paths have and no NAME gave.
+    records with a value of a wrong type, for a label that two paths have and no NAME gave, and for
+    paths with one NAME and scores of two networks.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
-    firsts: dict[str, tuple[str, bool]] = {}  # by label: the first path, and whether NAME gave it
+    firsts: dict[str, str] = {}  # by label: the first argument
     for text in paths:
         label, path, is_named = _labelled(text)
-        first, first_is_named = firsts.setdefault(label, (text, is_named))
+        first = firsts.setdefault(label, text)
+        _, first_path, first_is_named = _labelled(first)
         if label in runs and not (is_named and first_is_named):
             raise UserError(
                 f"{first} and {text} would share the row {label}; tell them apart as NAME=PATH, "
@@ -66,7 +68,14 @@ def read_runs(paths: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         ]
         if not records:
             raise UserError(f"{path} holds no records of calc_metrics.py")
-        runs.setdefault(label, []).extend(records)
+        known = runs.setdefault(label, [])
+        newest = {found[-1].get("snapshot_sha256") for found in (known, records) if found}
+        if len(newest - {None}) > 1 or (known and path.is_dir() and first_path.is_dir()):
+            raise UserError(
+                f"{text}: holds scores of another network than the paths before it of the row "
+                f"{label}; give it another NAME"
+            )
+        known.extend(records)
     return runs
 
 
@@ -109,30 +118,62 @@ def _fault(record: dict[str, Any]) -> str | None:
 def tabulate(runs: Mapping[str, Sequence[dict[str, Any]]], metrics: Sequence[str] = ()) -> Table:
     """Cells by label and evaluation.
 
-    Of several records of one seed block, the one with the most generated pictures counts, and the
-    last of several with as many. Raises `UserError` if no run has a score of one of `metrics`, or
-    any score.
+    A cell has the score of the most generated pictures, the last of several with as many, and the
+    scores of the other seed blocks of the same network. Raises `UserError` if no run has a score of
+    one of `metrics`, or any score.
     """
-    scores = [r["metric"] for records in runs.values() for r in records if r["value"] is not None]
-    held = ", ".join(dict.fromkeys(scores)) or "no score"
-    missing = [name for name in metrics if name not in scores]
-    if missing or not scores:
-        what = f"--metrics {', '.join(missing)}: " if missing else ""
-        raise UserError(f"{what}{', '.join(runs)} hold {held}; name one of these, or run calc")
     table: Table = {}
     for label, records in runs.items():
-        blocks: dict[str, dict[Any, dict[str, Any]]] = {}
+        of_metric: dict[str, list[dict[str, Any]]] = {}
         for record in records:
-            if record["value"] is not None and (not metrics or record["metric"] in metrics):
-                by_seed = blocks.setdefault(record["metric"], {})
-                earlier = by_seed.get(record.get("seed"), record)
-                if record.get("num_generated", 0) >= earlier.get("num_generated", 0):
-                    by_seed[record.get("seed")] = record
+            if not metrics or record["metric"] in metrics:
+                of_metric.setdefault(record["metric"], []).append(record)
+        blocks = {metric: _seed_blocks(found) for metric, found in of_metric.items()}
         table[label] = {
-            metric: _cell(label, metric, list(by_seed.values()))
-            for metric, by_seed in blocks.items()
+            metric: _cell(label, metric, found) for metric, found in blocks.items() if found
         }
+    missing = [name for name in metrics if name not in columns(table)]
+    if missing or not columns(table):
+        scores = [r["metric"] for found in runs.values() for r in found if r["value"] is not None]
+        held = ", ".join(dict.fromkeys(scores)) or "no score"
+        what = f"--metrics {', '.join(missing)}: " if missing else ""
+        raise UserError(f"{what}{', '.join(runs)} hold {held}; name one of these, or run calc")
     return table
+
+
+def _seed_blocks(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of one evaluation that a cell is made of, one for each seed block.
+
+    None if the newest network has no score, because its pictures were not finite.
+    """
+    blocks: dict[tuple, dict[str, Any]] = {}
+    for record in records:
+        images = record.get("images")
+        pictures = images.get("content_hash") if isinstance(images, dict) else None
+        block = (_network(record), record.get("seed"), pictures)
+        if _count(record) >= _count(blocks.get(block, record)):
+            blocks.pop(block, None)  # the last one comes last
+            blocks[block] = record
+    newest = max(reversed(blocks.values()), key=_count)  # of equals the last
+    return [
+        record
+        for record in blocks.values()
+        if _network(record) == _network(newest) and newest["value"] is not None
+        if record["value"] is not None
+    ]
+
+
+def _count(record: dict[str, Any]) -> int:
+    return record.get("num_generated", 0)
+
+
+def _network(record: dict[str, Any]) -> tuple:
+    """The snapshot of a record, and the images that a training had seen where it made the record.
+
+    Both are None for a folder of pictures of an unknown network.
+    """
+    images = record.get("images")
+    return record.get("snapshot_sha256"), images if isinstance(images, int) else None
 
 
 def differences(table: Table) -> dict[tuple[str, str], str]:
@@ -253,6 +294,7 @@ _RESULTS = frozenset(
         "ms_ssim",
         "lpips",
         "lpips_note",
+        "lpips_weights_sha256",
         "chance",
         "whole",
         "window",

@@ -188,9 +188,9 @@ def test_compare_refuses_bad_records_and_evaluations_without_a_score(tmp_path, l
     assert str(file) in error or "fid10k" in words
 
 
-def scores_in(folder, value, seed=0, name="scores.jsonl"):
+def scores_in(folder, value, seed=0, name="scores.jsonl", **fields):
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"metric": "kid_lite2", "value": value, "seed": seed}
+    record = {"metric": "kid_lite2", "value": value, "seed": seed, **fields}
     (folder / name).write_text(json.dumps(record) + "\n")
     return folder / name
 
@@ -216,6 +216,15 @@ def test_compare_merges_only_what_has_one_given_name(tmp_path):
         assert done.exit_code == 1 and done.stdout == ""
         assert f"{pair[0]} and {pair[1]} would share the row scores" in done.stderr
         assert "NAME=PATH" in done.stderr
+
+
+def test_two_networks_are_no_seed_blocks_of_one_run(tmp_path):
+    a = scores_in(tmp_path / "a", 1, snapshot_sha256="1")
+    b = scores_in(tmp_path / "b", 3, seed=1, snapshot_sha256="2")
+    for pair in ((a, b), (a.parent, b.parent)):
+        done = run("compare", *(f"x={path}" for path in pair))
+        assert done.exit_code == 1 and "another network" in done.stderr
+        assert f"x={pair[1]}: " in done.stderr and "give it another NAME" in done.stderr
 
 
 def test_a_pipe_in_a_name_stays_in_its_cell(tmp_path):
