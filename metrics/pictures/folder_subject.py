@@ -19,7 +19,8 @@ from metrics.pictures.subject import Choose, Views
 from networks.interfaces import ImageTextEncoder
 from torch_utils.rng import generator_for
 
-_OF_NETWORK = ("snapshot_sha256", "text_noise")  # fields of `gen` about the network
+_OF_NETWORK = ("snapshot_sha256", "text_noise", "samples")  # fields of `gen` about the network
+_OF_PROMPTS = ("split", "captions", "seeds_per_prompt")  # fields of `Pictures` about the prompts
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,20 @@ class FolderSubject:
         return order[:wanted].tolist()
 
     def drawn(self, pictures: Pictures) -> dict[str, Any]:
-        """How many of the files were scored. The seed is None if all of them were."""
+        """How many of the files were scored. The seed is None if all of them were.
+
+        `made_for` says which prompts `gen` took, where the evaluation asks for others.
+        """
         wanted, total = pictures.num_images, len(self.folder)
         seed = pictures.seed if wanted < total else None
-        return {"drawn": {"pictures": wanted, "of": total, "seed": seed}}
+        fields: dict[str, Any] = {"drawn": {"pictures": wanted, "of": total, "seed": seed}}
+        known = self.folder.made_with
+        other = {
+            name: known[name]
+            for name in _OF_PROMPTS
+            if name in known and known[name] != getattr(pictures, name)
+        }
+        return fields | ({"made_for": other} if other else {})
 
     def image_set(self, pictures: Pictures, dataset: TextImageDataset | None) -> ImageSet:
         """The scored files with the items of the data set whose captions made them.

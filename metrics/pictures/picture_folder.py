@@ -110,9 +110,9 @@ class PictureFolder:
 
     @functools.cached_property
     def made_with(self) -> dict[str, Any]:
-        """Seed and truncation with which `gen` made the pictures; {} if they are not known."""
+        """The fields of `Pictures` with which `gen` made them; {} if they are not known."""
         pictures = self.origin.get("protocol", {}).get("pictures", {})
-        return {name: pictures[name] for name in ("seed", "truncation") if name in pictures}
+        return pictures if isinstance(pictures, dict) else {}
 
     @property
     def _items(self) -> dict[str, str]:

@@ -68,7 +68,7 @@ class Subject(Interface):
         """
 
     def drawn(self, pictures: Pictures) -> dict[str, Any]:
-        """The fields of a record that say which of the finished pictures were scored."""
+        """Fields of a record: which of the finished pictures were scored, and their prompts."""
 
     def batches(
         self, pictures: Pictures, choose: Choose, share: range, compute: Compute, large: int

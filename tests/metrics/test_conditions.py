@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dnnlib.errors import UserError
+from metrics.evaluations import EVALUATIONS
 from metrics.pictures.folder_subject import FolderSubject
 from metrics.pictures.picture_folder import PictureFolder
 from metrics.pictures.sights import real_sight
@@ -72,11 +74,40 @@ def test_a_draw_is_seeded_and_begins_the_larger_one(sorted_pictures):
 
 def test_a_folder_of_gen_keeps_what_gen_says_of_the_network(sorted_pictures, tmp_path):
     folder = shutil.copytree(sorted_pictures, tmp_path / "made")
-    network = {"snapshot_sha256": "f" * 64, "text_noise": 0.5}
+    network = {"snapshot_sha256": "f" * 64, "text_noise": 0.5, "samples": 2}
     origin = {"items": {}, "protocol": {}, **network}
     (folder / "pictures.json").write_text(json.dumps(origin))
     identity = FolderSubject(PictureFolder(folder)).identity()
     assert {name: identity.get(name) for name in network} == network
+
+
+@pytest.mark.parametrize(
+    ("made_for", "scored_as", "fields"),
+    [
+        ("kid_full_lite2", "clip_s_small_heldout", {"split"}),
+        ("ppd", "kid_lite2", {"captions", "seeds_per_prompt"}),
+        ("ppd", "ppd", set()),
+    ],
+)
+def test_prompts_of_gen_that_an_evaluation_does_not_ask_for_are_told(
+    sorted_pictures, tmp_path, made_for, scored_as, fields
+):
+    folder = shutil.copytree(sorted_pictures, tmp_path / "made")
+    protocol = EVALUATIONS[made_for].record()
+    (folder / "pictures.json").write_text(json.dumps({"items": {}, "protocol": protocol}))
+    asked = replace(EVALUATIONS[scored_as].pictures, num_images=20)
+    found = FolderSubject(PictureFolder(folder)).drawn(asked)
+    told = {name: protocol["pictures"][name] for name in fields}
+    assert found.get("made_for", {}) == told and ("made_for" in found) == bool(fields)
+    table = tabulate(
+        {
+            label: [{"metric": scored_as, "value": 1.0, "num_generated": 20, **of}]
+            for label, of in (("network", {}), ("folder", found))
+        }
+    )
+    notes = "".join(differences(table).values())
+    assert all(f"made_for.{name} ({value}, None)" in notes for name, value in told.items())
+    assert bool(notes) == bool(fields)
 
 
 def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures):
