@@ -88,8 +88,12 @@ def real_sight(
 def _windows(
     pictures: RealPictures, tag: str, side: int, num_patches: int, option: str
 ) -> RealSight:
-    """Windows over all pictures in turn; the last, incomplete turn goes over a seeded draw."""
+    """Windows over all pictures in turn; the last, incomplete turn goes over a seeded draw.
+
+    They lie in the frame, the largest square in the middle of a picture, as generated ones do.
+    """
     large = min(pictures.resolution)
+    beside, above = ((length - large) // 2 for length in pictures.resolution)
     if large < 2 * side:
         raise UserError(
             f"{option}: its pictures have {large} px a side, windows of {side} px need at least "
@@ -100,12 +104,15 @@ def _windows(
 
     def window(index: int) -> torch.Tensor:
         top, left = window_corner("real", index, side, large)
+        top, left = top + above, left + beside
         place = index % len(pictures)
         item = order[place] if index >= num_patches - rest else place
         return pictures[item].image[:, top : top + side, left : left + side]
 
     drawn = ", rest drawn" if rest else ""
-    return RealSight(num_patches, f"{tag}, {num_patches} of {side}{drawn}", window)
+    # Names in the cache: entries of square pictures, which never changed, stay valid.
+    frame = f", frame at {beside}+{above}" if beside or above else ""
+    return RealSight(num_patches, f"{tag}, {num_patches} of {side}{drawn}{frame}", window)
 
 
 def real_side(sight: Sight, side: int) -> int:

@@ -15,7 +15,7 @@ from dnnlib.errors import UserError
 from metrics.evaluations import EVALUATIONS
 from metrics.pictures.folder_subject import FolderSubject
 from metrics.pictures.picture_folder import PictureFolder
-from metrics.pictures.sights import real_sight
+from metrics.pictures.sights import real_sight, window_corner
 from metrics.pictures.specifications import Pictures, Reference
 from metrics.report import differences, latex, markdown, read_runs, tabulate
 from tests.metrics.calc import calc, records_of, run
@@ -131,6 +131,19 @@ def test_windows_of_a_part_of_the_real_pictures_are_a_fair_draw(sorted_pictures)
     assert 2 < sum(index < 10 for index in seen[:12]) < 10 and len(set(seen[:12])) == 12
     assert seen[12:32] == list(range(20)) == seen[32:52]
     assert seen[52:] == seen[:12]
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 24), (24, 49), (24, 24)])
+def test_windows_are_of_the_square_in_the_middle(tmp_path, width, height):
+    rows, columns = np.mgrid[:height, :width].astype(np.uint8)
+    Image.fromarray(np.stack([rows, columns, rows], axis=2)).save(tmp_path / "0.png")
+    sight = real_sight(PictureFolder(tmp_path), Reference(sight="patch"), 8, 400, "--data-large")
+    corners = np.array([sight.read(index)[:2, 0, 0].numpy() for index in range(400)])
+    middle = np.array([(height - 24) // 2, (width - 24) // 2])
+    assert (corners.min(0) == middle).all() and (corners.max(0) == middle + 24 - 8).all()
+    expected = [window_corner("real", index, 8, 24) for index in range(400)]
+    assert (corners == np.array(expected) + middle).all()
+    assert ("frame" in sight.tag) == (width != height)
 
 
 @pytest.fixture(scope="module")
