@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 PERCENTILE = 1
+ROUNDING = 1e-5  # distances of copies, over the extent of the features, are smaller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,11 @@ class NearestTrain(Measure):
             nearest(train, vectors, session.device) for vectors in (test, generated)
         )
         limit = threshold(of_test)
-        if not np.median(of_test.distance):
+        if limit <= ROUNDING * extent(train):
             raise UserError(
-                "half of the test pictures or more are training pictures too; this evaluation "
-                "needs splits without copies, which dataset_tool.py makes"
+                f"{PERCENTILE} % of the test pictures or more are training pictures too, so the "
+                "threshold is 0 up to rounding; this evaluation needs splits without copies: "
+                "build --data anew without pictures that are in both"
             )
         if session.nearest_sheet:
             _draw_sheet(session, evaluation, of_generated, float(np.median(of_test.distance)))
@@ -105,6 +107,11 @@ def nearest(train: np.ndarray, vectors: np.ndarray, device: torch.device | str =
 def threshold(of_test: Nearest) -> float:
     """The first percentile of the distances of the test pictures, interpolated linearly."""
     return float(np.percentile(of_test.distance, PERCENTILE))
+
+
+def extent(train: np.ndarray) -> float:
+    """The root mean square distance of vectors [M, d] to their mean."""
+    return float(np.sqrt(train.var(0, dtype=np.float64).sum()))
 
 
 def _draw_sheet(session: Session, evaluation: Evaluation, neighbours: Nearest, unit: float) -> None:

@@ -13,7 +13,7 @@ from datasets.text_image import TextImageDataset
 from dnnlib.errors import UserError
 from metrics.arithmetic import pairwise
 from metrics.measures.base import Evaluation
-from metrics.measures.nearest_train import NearestTrain, nearest, threshold
+from metrics.measures.nearest_train import ROUNDING, NearestTrain, extent, nearest, threshold
 from metrics.pictures.folder_subject import FolderSubject
 from metrics.pictures.nearest_sheet import asked_sheet
 from metrics.pictures.picture_folder import PictureFolder
@@ -35,6 +35,15 @@ def test_nearest_equals_scipys_distances(monkeypatch):
     assert nearest(train, train[::-1]).index.tolist() == list(range(50))[::-1]
     assert nearest(train, train).distance == pytest.approx(0, abs=1e-6)
     assert threshold(found) == pytest.approx(np.quantile(expected.min(1), 0.01))
+
+
+def test_distances_of_copies_are_below_what_counts_as_rounding():
+    train = np.random.default_rng(0).standard_normal((50, 1000)).astype(np.float32) + 100
+    again = train + 1e-6 * np.random.default_rng(1).standard_normal(train.shape)
+    limit = ROUNDING * extent(train)
+    assert extent(train) == pytest.approx(np.sqrt(1000), rel=0.05)
+    assert max(nearest(train, copies).distance.max() for copies in (train, again)) < limit
+    assert nearest(train[:25], train[25:]).distance.min() > 1e4 * limit
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +76,14 @@ def test_planted_copies_are_counted(archive, copied):
         list(evaluate(subject, Sources(reference=copied), [TOY], num=8))
 
 
-def test_splits_that_share_pictures_are_refused(copied, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
-    both = [(0, "train"), (1, "train"), (2, "train"), (0, "test"), (1, "test"), (3, "test")]
-    items = [Picture(pixels[i], f"{side}{i}", ("a picture",), side) for i, side in both]
+@pytest.mark.parametrize("num_copies", [2, 8])
+def test_splits_that_share_pictures_are_refused(copied, tmp_path, num_copies):
+    pixels = np.random.default_rng(0).integers(0, 256, (98, 16, 16, 3)).astype(np.uint8)
+    sides = [(i, "train") for i in range(8)]
+    sides += [(i, "test") for i in [*range(num_copies), *range(8, 98)]]
+    items = [Picture(pixels[i], f"{side}{i}", ("a picture",), side) for i, side in sides]
     write_archive(tmp_path / "x.zip", iter(items), (16, 16), {"source": "noise"})
-    with pytest.raises(UserError, match="half of the test pictures or more are training pictures"):
+    with pytest.raises(UserError, match="1 % of the test pictures or more are training pictures"):
         list(evaluate(FolderSubject(PictureFolder(copied)), tmp_path / "x.zip", [TOY], num=8))
 
 
