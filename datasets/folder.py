@@ -245,20 +245,26 @@ def _listed(convention: Convention, reading: Reading) -> list[_Listed]:
 def _find(source: SourceFolder, row: Row, bases: dict[str, list[str]] | None) -> str:
     """The file that a row means. Raises `MissingFile` with the reason if there is none.
 
-    bases: files by name without folders, for conventions that allow any folder; else None.
+    bases: files by name without folders, for conventions that allow any folder; else None. Where
+        the row's folder has pictures, only they are guessed: if `test` lacks 1.jpg, its captions
+        do not describe the 1.jpg of `train`.
     """
     # Look below the row's folder, then below the source; last without spaces at the ends.
-    paths = [os.path.normpath(os.path.join(row.folder, row.name)) if row.folder else row.name]
-    if bases is not None:
-        paths.append(row.name)
+    own = os.path.normpath(os.path.join(row.folder, row.name)) if row.folder else row.name
+    guessed = f"{row.folder}/" if row.folder and source.holds_pictures(row.folder) else ""
+    paths = [own] if bases is None else [own, row.name]
     reasons = []
     for path in dict.fromkeys([*paths, *(path.strip() for path in paths)]):
         try:
-            return source.find(path)
+            file = source.find(path)
         except MissingFile as error:
             reasons.append(error)
+        else:
+            if path in (own, own.strip()) or file.startswith(guessed):
+                return file
     # Look for a file of this name in any folder.
     same = bases.get(same_name_key(row.name.strip()), []) if bases else []
+    same = [name for name in same if name.startswith(guessed)]
     if len(same) > 1:
         raise MissingFile(f"several folders have a file of that name: {', '.join(same[:3])}")
     if not same:

@@ -65,6 +65,10 @@ class SourceFolder:
         """The files whose endings are those of pictures, in the form of `files`."""
         return dict(self._pictures)
 
+    def holds_pictures(self, folder: str) -> bool:
+        """Whether a folder below the source, or the source itself for '', has pictures in it."""
+        return folder in self._picture_folders
+
     def has_read(self, place: Path) -> bool:
         """Whether a path, which need not exist, is a folder that was read or lies in one."""
         real = Path(os.path.realpath(place))
@@ -105,6 +109,12 @@ class SourceFolder:
     @functools.cached_property
     def _pictures(self) -> dict[str, Path]:
         return {name: path for name, path in self.files.items() if is_picture_name(name)}
+
+    @functools.cached_property
+    def _picture_folders(self) -> set[str]:
+        folders = {PurePosixPath(folder) for folder in {os.path.dirname(n) for n in self._pictures}}
+        above = {str(place) for folder in folders for place in (folder, *folder.parents)}
+        return {"" if place == "." else place for place in above}
 
     @functools.cached_property
     def _by_key(self) -> dict[str, list[str]]:

@@ -75,7 +75,7 @@ class Convention:
     looks: returns the files of a source that hold such captions; empty if there are none.
     reads: yields the rows, in order.
     anywhere: whether a picture's name may also be relative to the source, and a name without a
-        folder may mean a file in any folder.
+        folder may mean a file in any folder. A row whose folder has pictures means one of them.
     once: whether a second row for the same picture is an error.
     """
 

@@ -268,21 +268,41 @@ def test_an_open_quotation_mark_is_counted_and_not_a_long_caption(tmp_path):
 
 
 def test_names_may_be_relative_to_the_table_or_to_the_source(tmp_path):
-    pictures(tmp_path, "images/a.png", "images/b.png", "texts/c.png")
+    pictures(tmp_path, "images/a.png", "images/b.png", "images/c.png", "more/d.png", "more/e.png")
     fill(
         tmp_path,
         **{
             "texts/captions__csv": "file,caption\n../images/a.png,a\nimages/b.png,b\n"
-            "c.png,c\n../../x.png,x\n"
+            "c.png,c\n../../x.png,x\n",
+            "more/captions__csv": "file,caption\nd.png,d\nmore/e.png,e\n../images/a.png,f\n",
         },
     )
     found, report = read(tmp_path)
     assert found == {
-        "images/a.png": (["a"], "train"),
+        "images/a.png": (["f", "a"], "train"),
         "images/b.png": (["b"], "train"),
-        "texts/c.png": (["c"], "train"),
+        "images/c.png": (["c"], "train"),
+        "more/d.png": (["d"], "train"),
+        "more/e.png": (["e"], "train"),
     }
     assert [one["reason"] for one in report.skipped] == ["must be a path below the source folder"]
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.tsv"])
+def test_a_picture_missing_beside_its_table_is_not_taken_elsewhere(tmp_path, name):
+    pictures(tmp_path, "1.png", "train/1.png", "train/3.png", "test/2.png", "test/deep/4.png")
+    rows = ["file,caption", "1.png,a dog", "2.png,a pig", "train/3.png,a cow", "4.png,a cat"]
+    table = "\n".join(rows).replace(",", "," if name.endswith("csv") else "\t")
+    fill(tmp_path, **{f"test/{name}": table})
+    found, report = read(tmp_path)
+    assert {file: texts for file, (texts, _) in found.items()} == {
+        "test/2.png": ["a pig"],
+        "test/deep/4.png": ["a cat"],
+    }
+    assert report.skipped == [
+        {"file": "test/1.png", "reason": "no such file"},
+        {"file": "test/train/3.png", "reason": "no such file"},
+    ]
 
 
 def test_a_name_alone_must_be_unique(tmp_path):
