@@ -2,12 +2,13 @@
 
 Both were published as token files with a line `NAME.jpg#0<TAB>caption` for each caption. Copies in
 wide use have tables instead: captions.txt (columns `image,caption`) and results.csv (columns
-`image_name| comment_number| comment`). These files do not name the folder of the pictures, so
-pictures are found by their file names alone.
+`image_name| comment_number| comment`). The published files do not name the folder of the pictures,
+so pictures may be found by their file names alone.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -60,21 +61,25 @@ def _looks_30k(source: SourceFolder) -> list[str]:
 def _reads(reading: Reading) -> Iterator[Row]:
     """The rows of all files that have the first file's name, for example one file in each split.
 
-    A caption that an earlier file has for the same picture is left out.
+    A caption that an earlier file has for the same picture is left out. Files whose folders have
+    pictures of their own speak of different ones.
     """
     files = [file for file in reading.files if _base(file) == _base(reading.files[0])]
     for file in reading.files:
         remark = "" if file in files else " is left, it has another form"
         reading.tell(printable(file) + remark)
     splits = _splits(reading)
-    earlier: set[tuple[str, object]] = set()  # (picture, caption) of the files before this one
+    # (folder if it has pictures, picture, caption) of the files before this one
+    earlier: set[tuple[str, str, object]] = set()
     for file in files:
-        current: set[tuple[str, object]] = set()
+        current: set[tuple[str, str, object]] = set()
+        folder = os.path.dirname(file)
+        own = folder if reading.source.holds_pictures(folder) else ""
         for row in _rows(reading, file):
-            name = PurePosixPath(row.name).name
-            texts = [text for text in row.texts if (name, text) not in earlier]
-            current.update((name, text) for text in texts)
-            yield Row(name, texts, splits.get(name), row.place)
+            texts = [text for text in row.texts if (own, row.name, text) not in earlier]
+            current.update((own, row.name, text) for text in texts)
+            split = splits.get(PurePosixPath(row.name).name)
+            yield Row(row.name, texts, split, row.place, folder=folder)
         earlier |= current
 
 

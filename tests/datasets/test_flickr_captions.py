@@ -29,7 +29,7 @@ def test_token_files(tmp_path, name, table):
     assert report.skipped == [
         {"file": f"{where}, line 4", "reason": wrong},
         {"file": f"{where}, line 5", "reason": wrong},
-        {"file": "gone.jpg.1", "reason": "no such file"},
+        {"file": "Flickr8k_text/gone.jpg.1", "reason": "no such file"},
     ]
     assert report.counts["text file without picture"] == 1
 
@@ -62,16 +62,46 @@ def test_flickr_files_of_one_name_are_read_together(tmp_path):
         tmp_path,
         **{
             "train/captions__txt": "image,caption\n1.jpg,one\n1.jpg,one\n2.jpg,two\n",
-            "val/captions__txt": "image,caption\n1.jpg,one\n2.jpg,deux\n3.jpg,three\n",
+            "val/captions__txt": "image,caption\n1.jpg,other\n2.jpg,two\n3.jpg,three\n",
         },
     )
+    (tmp_path / "train/2.jpg").rename(tmp_path / "val/2.jpg")
     found, report = read(tmp_path)
     assert found == {
         "train/1.jpg": (["one", "one"], "train"),
-        "train/2.jpg": (["two", "deux"], "train"),
+        "val/2.jpg": (["two"], "test"),
         "val/3.jpg": (["three"], "test"),
     }
     assert "train/captions.txt; val/captions.txt" in report.captions_from
+    # Each file names one picture that only the other folder has.
+    assert report.skipped == [
+        {"file": "train/2.jpg", "reason": "no such file"},
+        {"file": "val/1.jpg", "reason": "no such file"},
+    ]
+
+
+def test_flickr_files_in_folders_of_texts_share_the_pictures(tmp_path):
+    pictures(tmp_path, "i/1.jpg", "i/2.jpg")
+    first, second = "1.jpg#0\tOne\n", "1.jpg#0\tOne\n1.jpg#1\tUne\n2.jpg#0\tOne\n"
+    fill(tmp_path, **{"a/Flickr8k__token__txt": first, "b/Flickr8k__token__txt": second})
+    assert read(tmp_path)[0] == {
+        "i/1.jpg": (["One", "Une"], "train"),
+        "i/2.jpg": (["One"], "train"),
+    }
+
+
+@pytest.mark.parametrize(
+    "header, row", [("image,caption\n", "{0},this is {0}\n"), ("", "{0}#0\tthis is {0}\n")]
+)
+def test_flickr_names_with_folders(tmp_path, header, row):
+    pictures(tmp_path, "cats/1.jpg", "cats/2.jpg", "dogs/2.jpg")
+    names = ("cats/1.jpg", "dogs/1.jpg", "cats/2.jpg", "dogs/2.jpg")
+    fill(tmp_path, captions__txt=header + "".join(map(row.format, names)))
+    found, report = read(tmp_path)
+    assert {name: texts for name, (texts, _) in found.items()} == {
+        name: [f"this is {name}"] for name in names if name != "dogs/1.jpg"
+    }
+    assert report.skipped == [{"file": "dogs/1.jpg", "reason": "no such file"}]
 
 
 def test_flickr_files_in_another_form_are_left(tmp_path):
