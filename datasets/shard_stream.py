@@ -26,7 +26,7 @@ import torch
 from datasets.packed_files import PackedError, tar_members
 from datasets.picture_files import PictureError, is_picture_name, load_rgb
 from datasets.report import Report
-from datasets.tar_shards import captions_of, samples_of
+from datasets.tar_shards import captions_of, picture_of, samples_of
 from dnnlib.errors import UserError, library_errors, reason_of
 from dnnlib.names import is_hidden, printable
 from torch_utils.rng import generator_for, seed_for
@@ -128,7 +128,7 @@ class Shards:
 
     def _sample(self, url: str, key: str, members: dict[str, bytes]) -> Sample | str:
         """The sample of a key, or the reason why it cannot be used."""
-        data = next((d for end, d in members.items() if is_picture_name(f"x.{end}")), None)
+        data = picture_of(members)
         if data is None:
             return f"{key}: no picture"
         captions = captions_of(members, key, Report()) if self.captioned else ()

@@ -1,8 +1,9 @@
 """Import WebDataset shards, as img2dataset writes them.
 
 A shard is a tar file. The members of one sample have the same name up to the first dot: a picture
-NAME.jpg, or in another format, with a caption in NAME.txt or under `caption` in NAME.json. Shards
-are read once, in the order of their names, and not extracted to disk.
+NAME.jpg, or in another format, with a caption in NAME.txt or under `caption` in NAME.json. A member
+such as NAME.depth.png is the picture only if there is no NAME.jpg or the like. Shards are read
+once, in the order of their names, and not extracted to disk.
 """
 
 from __future__ import annotations
@@ -99,9 +100,7 @@ def _sample(
 ) -> RawPicture | None:
     """The picture of a sample; None and a defect if it is not usable. seen: ids so far."""
     name = f"{shard.name}/{key}"
-    picture = next(
-        (data for ending, data in members.items() if is_picture_name(f"x.{ending}")), None
-    )
+    picture = picture_of(members)
     captions = captions_of(members, name, report)
     if picture is None:
         kind = "captions without picture"
@@ -116,6 +115,13 @@ def _sample(
         return None
     seen.add(identity)
     return RawPicture(identity, name, picture, captions, split)
+
+
+def picture_of(members: dict[str, bytes]) -> bytes | None:
+    """The picture of a sample: NAME.jpg rather than NAME.depth.png; None if it has none."""
+    endings = (ending for ending in members if is_picture_name(f"x.{ending}"))
+    ending = min(endings, key=lambda ending: "." in ending, default=None)
+    return None if ending is None else members[ending]
 
 
 def captions_of(members: dict[str, bytes], name: str, report: Report) -> tuple[str, ...]:

@@ -72,6 +72,17 @@ def test_a_stream_reads_whole_shards_and_continues_after_any_cursor(folder):
     assert numbers(shards.stream(Cursor(), 1, "b"), 50)[0] != order
 
 
+def test_a_depth_map_is_not_trained_on(tmp_path):
+    tarred(
+        tmp_path / "0.tar",
+        ("0.depth.png", picture(0)),
+        ("0.png", picture(200)),
+        ("0.txt", b"a red square"),
+    )
+    _, sample = next(Shards(str(tmp_path), True, 8).stream(Cursor()))
+    assert sample.image[:, 0, 0].tolist() == [200, 0, 55]
+
+
 def batches(dataset, position, start_images=0, **options):
     return shard_batches(
         dataset, position, global_batch=4, seed=3, mirror=True, start_images=start_images, **options

@@ -98,6 +98,15 @@ def test_patterns(shards):
         find_shards(str(shards / "x*.tar"))
 
 
+def test_a_depth_map_is_not_the_picture(tmp_path):
+    maps = [("a.depth.png", jpeg("black")), ("a.jpg", jpeg("red")), ("a.mask.png", jpeg("white"))]
+    only = [("b.0.jpg", jpeg("blue")), ("b.1.jpg", jpeg("green"))]
+    texts = [("a.txt", "a red square"), ("b.txt", "a blue square")]
+    shard = write_shard(tmp_path / "0.tar", [*maps, texts[0], *only, texts[1]])
+    raws = list(shard_pictures([shard], "train", Report()))
+    assert [(raw.id, raw.data) for raw in raws] == [("a", maps[1][1]), ("b", only[0][1])]
+
+
 def test_a_member_without_a_name_is_left_out(tmp_path):
     shard = write_shard(
         tmp_path / "0.tar", [(".", b"x"), ("a.jpg", jpeg("red")), ("a.txt", "a red square")]
