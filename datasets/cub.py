@@ -179,7 +179,7 @@ def _from_json(path: Path, report: Report) -> dict[str, tuple[str, ...]]:
     """Cleaned captions by 'CLASS/NAME' from a JSON file.
 
     The file holds {"CLASS/NAME.jpg": [...]}, or [{"file": ..., "captions": [...]}, ...], or COCO's
-    `images` and `annotations`.
+    `images` and `annotations`. Several records of one picture add up.
     """
     mended: list[str] = []
     content = read_json(path, mended)
@@ -194,20 +194,22 @@ def _from_json(path: Path, report: Report) -> dict[str, tuple[str, ...]]:
             )
             for item in content
         ]
-        content = {name: texts for name, texts in pairs if isinstance(name, str)}
-    if not isinstance(content, dict) or not content:
+        entries = [(name, texts) for name, texts in pairs if isinstance(name, str)]
+    else:
+        entries = list(content.items()) if isinstance(content, dict) else []
+    if not entries:
         raise UserError(
             f'{path}: expected {{"CLASS/NAME.jpg": ["...", ...]}} or '
             '[{"file": ..., "captions": [...]}]'
         )
     texts: dict[str, tuple[str, ...]] = {}
-    for name, captions in content.items():
+    for name, captions in entries:
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(name, str) or "/" not in name or not isinstance(captions, list):
             raise UserError(
                 f"{path}: entry {name!r} needs a name CLASS/NAME and a list of captions"
             )
-        texts[_stem(name)] = report.clean(
+        texts[_stem(name)] = texts.get(_stem(name), ()) + report.clean(
             c.get("raw") if isinstance(c, dict) else c for c in captions
         )
     return texts

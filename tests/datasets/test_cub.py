@@ -62,7 +62,7 @@ def test_text_c10_and_its_other_files(cub_root, cub_text):
     }
 
 
-@pytest.mark.parametrize("form", ["by name", "records", "coco"])
+@pytest.mark.parametrize("form", ["by name", "records", "one each", "coco"])
 def test_captions_in_json(cub_root, tmp_path, form):
     names = {f"{key}.jpg": [f" one {n}\n", f"two {n}"] for n, key in enumerate(IDS)}
     content = (
@@ -70,6 +70,8 @@ def test_captions_in_json(cub_root, tmp_path, form):
         if form == "by name"
         else [{"file_name": key, "captions": texts} for key, texts in names.items()]
     )
+    if form == "one each":
+        content = [{"file": key, "caption": t} for key, texts in names.items() for t in texts]
     if form == "coco":
         content = {
             "images": [{"id": n, "file_name": key} for n, key in enumerate(names)],
