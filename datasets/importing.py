@@ -7,6 +7,8 @@ Threads are enough, because Pillow releases the interpreter's lock while it deco
 
 from __future__ import annotations
 
+import itertools
+import math
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,7 +99,10 @@ def import_pictures(
         except PictureError as error:
             return raw, error
 
-    for raw, made in _ordered_map(work, raws, num_threads):
+    def missing() -> float:
+        return math.inf if max_images is None else max_images - len(splits)
+
+    for raw, made in _ordered_map(work, raws, num_threads, missing):
         if isinstance(made, PictureError):
             report.defect("damaged picture", raw.name, made.reason)
             continue
@@ -248,16 +253,23 @@ def _make(
     return _Made(image, pixel_digest(image), source_size, loaded.grey, loaded.met)
 
 
-def _ordered_map(work: Callable[[T], S], items: Iterable[T], num_threads: int) -> Iterator[S]:
-    """`map(work, items)` in threads and in order, at most `_AHEAD` items a thread ahead."""
+def _ordered_map(
+    work: Callable[[T], S], items: Iterable[T], num_threads: int, missing: Callable[[], float]
+) -> Iterator[S]:
+    """`map(work, items)` in threads and in order, at most `_AHEAD` items a thread ahead.
+
+    missing: the number of results that the caller still wants. No item beyond them is drawn, since
+        drawing counts the defects before it, and they must not depend on the number of threads.
+    """
+    source, most = iter(items), _AHEAD * max(1, num_threads)
     pending: deque[Future] = deque()
     pool = ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="import")
     try:
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) >= _AHEAD * max(1, num_threads):
-                yield pending.popleft().result()
-        while pending:
+        while True:
+            for item in itertools.islice(source, int(min(most, missing())) - len(pending)):
+                pending.append(pool.submit(work, item))
+            if not pending:
+                return
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

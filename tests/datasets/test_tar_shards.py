@@ -98,6 +98,24 @@ def test_patterns(shards):
         find_shards(str(shards / "x*.tar"))
 
 
+def test_max_images_reports_the_same_for_any_number_of_threads(tmp_path):
+    members = []
+    for number in range(60):
+        picture = b"no jpeg" if number % 7 == 1 else jpeg("red")
+        members += [(f"{number:02d}.jpg", picture), (f"{number:02d}.txt", "red")]
+        members += [(f"{number:02d}x.jpg", jpeg("red"))]  # without captions
+    shard = write_shard(tmp_path / "0.tar", members)
+    found = []
+    for num_threads in (1, 2, 8):
+        report = Report()
+        raws = shard_pictures([shard], "train", report)
+        made = import_pictures(raws, (8, 8), report, max_images=10, num_threads=num_threads)
+        found.append(([one.id for one in made], report.counts))
+    ids = [f"{number:02d}" for number in (0, 2, 3, 4, 5, 6, 7, 9, 10, 11)]
+    counts = {"picture without captions": 11, "damaged picture": 2}
+    assert found == [(ids, counts)] * 3
+
+
 def test_a_depth_map_is_not_the_picture(tmp_path):
     maps = [("a.depth.png", jpeg("black")), ("a.jpg", jpeg("red")), ("a.mask.png", jpeg("white"))]
     only = [("b.0.jpg", jpeg("blue")), ("b.1.jpg", jpeg("green"))]
