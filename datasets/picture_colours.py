@@ -40,7 +40,9 @@ def colours_and_alpha(picture: Image.Image, data: bytes) -> tuple[Image.Image, I
     if picture.has_transparency_data:
         _scale_transparent_colour(picture, data)
         layer = picture.convert("RGBA")
-        return layer.convert("RGB"), layer.getchannel("A")
+        # Greys stay greys, because a grey colour profile fits no other mode.
+        grey = picture.mode in GREY_MODES
+        return layer.getchannel("R") if grey else layer.convert("RGB"), layer.getchannel("A")
     return (picture.convert("L") if picture.mode in ("1", "L") else picture.convert("RGB")), None
 
 

@@ -77,6 +77,22 @@ def with_tag(profile: bytes, first: bytes, second: bytes) -> bytes:
     return bytes(changed)
 
 
+def grey_profile(gamma: float) -> bytes:
+    """The least colour profile (ICC, version 2) of grey pictures with a power as tone curve."""
+    white = struct.pack(">3i", 63190, 65536, 54061)  # D50 in 1 / 65536
+    tags = {
+        b"wtpt": b"XYZ \0\0\0\0" + white,
+        b"kTRC": b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(gamma * 256), 0),
+    }
+    start, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, data in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(data))
+        body += data
+    kind = struct.pack(">I", 0x02100000) + b"mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28)
+    length = struct.pack(">I4x", start + len(body))
+    return (length + kind + white).ljust(128, b"\0") + table + body
+
+
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SWAPPED = with_tag(SRGB, b"rXYZ", b"gXYZ")  # red means green
 # Orientation 6, and a text instead of a fraction for XResolution, as some phones write it.

@@ -22,6 +22,7 @@ from tests.datasets.picture_bytes import (
     BOMB,
     SRGB,
     SWAPPED,
+    grey_profile,
     grey_tiff,
     png,
     png_chunk,
@@ -247,6 +248,19 @@ def test_profiles_and_transparency_greys_and_palettes():
     # an RGB profile in a grey picture
     grey = load_rgb(saved(Image.new("L", (1, 1), 100), "PNG", icc_profile=SWAPPED), "x")
     assert grey.met == (CONVERTED,) and grey.grey and abs(pixels(grey.picture) - 100).max() <= 1
+
+
+@pytest.mark.parametrize("mode, options", [("L", {}), ("L", {"transparency": 3}), ("LA", {})])
+def test_grey_profiles_and_transparency(mode, options):
+    linear = grey_profile(1.0)
+    picture = Image.new("L", (2, 1), 100)
+    if mode == "LA":
+        picture.putalpha(255)
+    loaded = load_rgb(saved(picture, "PNG", icc_profile=linear, **options), "x")
+    assert loaded.met == (CONVERTED,) and loaded.grey
+    # sRGB's curve of the linear value 100 / 255
+    right = 255 * (1.055 * (100 / 255) ** (1 / 2.4) - 0.055)
+    assert abs(pixels(loaded.picture) - right).max() <= 1
 
 
 @pytest.mark.parametrize("profile", [b"nonsense", SRGB[:200], SRGB[:60] + b"\0" * 500])
