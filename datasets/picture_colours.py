@@ -19,6 +19,8 @@ CONVERTED = "colour profile converted to sRGB"
 IGNORED = "colour profile ignored"
 UNFIT = "colour profile that is damaged or of another kind of picture, ignored"
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+# Formats whose pixels of 32 bits may leave the fourth byte at zero, without a meaning.
+_SPARE_BYTE = frozenset({"TGA", "BMP", "DIB"})
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _WHITE_IS_ZERO = 0
 
@@ -42,7 +44,10 @@ def colours_and_alpha(picture: Image.Image, data: bytes) -> tuple[Image.Image, I
         layer = picture.convert("RGBA")
         # Greys stay greys, because a grey colour profile fits no other mode.
         grey = picture.mode in GREY_MODES
-        return layer.getchannel("R") if grey else layer.convert("RGB"), layer.getchannel("A")
+        colours = layer.getchannel("R") if grey else layer.convert("RGB")
+        alpha = layer.getchannel("A")
+        unused = picture.format in _SPARE_BYTE and alpha.getextrema() == (0, 0)
+        return colours, None if unused else alpha
     return (picture.convert("L") if picture.mode in ("1", "L") else picture.convert("RGB")), None
 
 

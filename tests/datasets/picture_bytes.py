@@ -65,6 +65,16 @@ def grey_tiff(values, photometric, depth, extra=()):
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + fields + struct.pack("<I", 0) + data
 
 
+def bitmap_with_alpha(picture: Image.Image, kind: str) -> bytes:
+    """A BMP, or a DIB, which has no header of a file, of a picture in mode RGBA."""
+    data, size = picture.tobytes("raw", "BGRA", 0, -1), 124
+    header = struct.pack("<IiiHHII16x", size, *picture.size, 1, 32, 3, len(data))
+    header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # the bits of the channels
+    start = 14 + size
+    file = struct.pack("<2sI4xI", b"BM", start + len(data), start) if kind == "BMP" else b""
+    return file + header.ljust(size, b"\0") + data
+
+
 def with_tag(profile: bytes, first: bytes, second: bytes) -> bytes:
     """A colour profile with two tags exchanged, such as the primaries of red and green."""
     places = {

@@ -22,6 +22,7 @@ from tests.datasets.picture_bytes import (
     BOMB,
     SRGB,
     SWAPPED,
+    bitmap_with_alpha,
     grey_profile,
     grey_tiff,
     png,
@@ -85,6 +86,18 @@ def test_alpha_is_laid_over_white(tmp_path):
     assert pixels(rgb(tmp_path / "a.png")).tolist() == [[[255, 255, 255], [200, 0, 0]]]
     Image.new("LA", (1, 1), (0, 128)).save(tmp_path / "b.png")
     assert abs(pixels(rgb(tmp_path / "b.png")) - 127).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["TGA", "BMP", "DIB"])
+def test_an_unused_fourth_byte_is_no_transparency(kind):
+    def read(*alphas):
+        picture = Image.new("RGBA", (2, 1), (200, 30, 60))
+        picture.putalpha(Image.frombytes("L", (2, 1), bytes(alphas)))
+        data = saved(picture, kind) if kind == "TGA" else bitmap_with_alpha(picture, kind)
+        return pixels(rgb(data)).tolist()
+
+    assert read(0, 0) == [[[200, 30, 60], [200, 30, 60]]]
+    assert read(0, 255) == [[[255, 255, 255], [200, 30, 60]]]
 
 
 def test_palette_with_and_without_transparency(tmp_path):
