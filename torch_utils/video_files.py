@@ -8,6 +8,8 @@ the end. No frame is ever resized.
 from __future__ import annotations
 
 import json
+import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +27,7 @@ FACTS = "frames.json"
 MIN_FPS, MAX_FPS = 0.1, 240.0
 CRF, WEBP_QUALITY = 16, 90  # of H.264: visually lossless
 MAX_WEBP_PX, MAX_MP4_PX = 16383, 16384
+MAX_COMMENT_BYTES = 1 << 20
 
 Frames = Iterable[torch.Tensor]  # uint8 [3, H, W] each
 
@@ -200,5 +203,14 @@ def _mp4_comment(path: Path) -> str:
 
 
 def _webp_comment(path: Path) -> str:
-    with Image.open(path, formats=["WEBP"]) as picture:
-        return picture.info.get("xmp", b"").decode("utf-8", "replace")
+    """The XMP chunk. Pillow would refuse large frames, and take memory for them before."""
+    with open(path, "rb") as file:
+        riff, _, form = struct.unpack("<4sI4s", file.read(12))
+        if (riff, form) != (b"RIFF", b"WEBP"):
+            return ""
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"XMP ":
+                return file.read(min(size, MAX_COMMENT_BYTES)).decode("utf-8", "replace")
+            file.seek(size + size % 2, os.SEEK_CUR)  # chunks begin at even places
+    return ""

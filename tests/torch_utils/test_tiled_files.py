@@ -6,15 +6,17 @@ import os
 import resource
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
+import zlib
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from dnnlib.errors import UserError
 from tests.torch_utils.tiles import FACTS, TILING, WRITERS, draw, everything, picture
 from torch_utils.deep_zoom import halved, levels
+from torch_utils.tiled_files import png_fault
 from torch_utils.tiling import Tiling
 
 KINDS = ("png", "tiff", "dzi")
@@ -42,6 +44,21 @@ def test_a_png_is_read_by_pillow_with_its_facts(tmp_path):
         assert np.array_equal(np.asarray(image), picture())
         assert {name: image.info[name] for name in FACTS} == FACTS
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("keys", [("snapshot", "seed"), ("snapshot",)])
+def test_a_png_is_ours_by_its_text_alone_whatever_its_size(keys, tmp_path):
+    """Image.open refuses a file of this size."""
+    texts = PngImagePlugin.PngInfo()
+    for key in keys:
+        texts.add_itxt(key, "0")
+    with open(tmp_path / "a.png", "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        size = (16384).to_bytes(4, "big")
+        chunks = [(b"IHDR", size + size + bytes([8, 2, 0, 0, 0])), *texts.chunks]
+        for name, data, *_ in [*chunks, (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]:
+            PngImagePlugin.putchunk(file, name, data)
+    assert (png_fault(tmp_path / "a.png") is None) == (len(keys) == 2)
 
 
 def test_a_tiff_is_a_tiled_bigtiff_that_two_libraries_read(tmp_path):

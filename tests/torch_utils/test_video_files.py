@@ -1,5 +1,6 @@
 """Videos: what the files hold, that frames are pulled one by one, and what is refused."""
 
+import struct
 import sys
 import weakref
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from dnnlib.errors import UserError
-from torch_utils.video_files import check_video, write_video
+from torch_utils.video_files import check_video, rule_of, write_video
 
 FACTS = {"kind": "zoom", "prompt": "an apple \u00e4"}
 COUNT = 11
@@ -103,6 +104,24 @@ def test_only_a_video_of_ours_is_replaced(name, tmp_path):
         with pytest.raises(UserError, match="so it is left as it is"):
             call()
     assert mine.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("comment, ours", [(b"EIDGAN {}", True), (b"mine", False)])
+def test_a_webp_is_ours_by_its_comment_alone_whatever_its_size(comment, ours, tmp_path):
+    """Image.open refuses a file of this size."""
+    side = (16383 - 1).to_bytes(3, "little")
+    chunks = b""
+    for name, data in (
+        (b"VP8X", bytes([4, 0, 0, 0]) + side + side),
+        (b"odd ", b"x"),
+        (b"XMP ", comment),
+    ):
+        chunks += name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+    data = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+    for length in range(0, len(data) + 1):
+        (tmp_path / "v.webp").write_bytes(data[:length])
+        fault = rule_of(tmp_path / "v.webp")(tmp_path / "v.webp")
+    assert (fault is None) == ours
 
 
 @pytest.mark.parametrize("name", NAMES)
