@@ -239,13 +239,14 @@ def _inputs(
     """The inputs of the graph for one prompt, seed 0 and the trained frame."""
     from networks.coordinates import View
     from networks.export_formats import fixed_length
-    from torch_utils.rng import normal_per_seed
+    from networks.sampling import draw_inputs
 
     encoder = snapshot.load_encoder()
     if encoder is None:
         raise UserError(f"--prompt: {network} was trained without text; leave the prompt out")
-    text = fixed_length(encoder.encode_text([prompt]), prompt_length)
-    z = normal_per_seed([0], snapshot.generator.latent_shape)
+    z, text = draw_inputs(snapshot.generator, encoder, [prompt], [0])
+    assert text is not None
+    text = fixed_length(text, prompt_length)
     return exported.inputs(z, text, View.square(snapshot.resolution))
 
 

@@ -77,12 +77,7 @@ def test_a_graph_that_onnxruntime_computes(tmp_path, monkeypatch):
 
     snapshot = Snapshot.from_pretrained("flowers64")
     shown = iterate_images(
-        snapshot.generator,
-        snapshot.load_encoder(),
-        ["a flower"],
-        [0],
-        View.square(64),
-        text_noise=0.0,
+        snapshot.generator, snapshot.load_encoder(), ["a flower"], [0], View.square(64)
     )
     [sample] = shown
     expected = sample.image.numpy()
