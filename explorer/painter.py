@@ -89,7 +89,7 @@ class Painter:
     def __init__(self, device: torch.device, lines_mib: int = 256, tiles_mib: int = 128) -> None:
         self.device = device
         self.strips = Strips(lines_mib * MIB)
-        self.tiles: ByteCache[bytes] = ByteCache(tiles_mib * MIB, len)
+        self.tiles: ByteCache[bytes] = ByteCache(tiles_mib * MIB, _bytes_of_file)
         self._codes: ByteCache[Codes] = ByteCache(16 * MIB, _bytes_of_codes)
         self._networks: OrderedDict[str, Network] = OrderedDict()
         self._encoders: dict[str, RememberedTexts] = {}
@@ -259,6 +259,10 @@ def _stamp(path: str) -> int | None:
 
 def _bytes_of_text(text: TextFeatures) -> int:
     return 4 * (text.sentence.numel() + text.words.numel()) + 1000
+
+
+def _bytes_of_file(data: bytes) -> int:
+    return len(data) + 1000  # a key and its entry in the cache take more than a tiny picture
 
 
 def _bytes_of_codes(codes: Codes) -> int:

@@ -65,9 +65,11 @@ def requested_part(window: str, size: str, most_px: int) -> tuple[int, int]:
 
     most_px: pixels of the whole picture. Raises `UserError`.
     """
-    box = parse_window(window[:200])
+    if len(window) > 200:
+        raise UserError(f"window {window[:40]}...: has more than 200 characters; give fewer digits")
+    box = parse_window(window)
     if max(map(abs, box)) > FARTHEST:
-        raise UserError(f"window {window[:200]}: reaches more than {FARTHEST} frames away")
+        raise UserError(f"window {window}: reaches more than {FARTHEST} frames away")
     width, height = parse_size(size[:20])
     if width * height > most_px:
         raise UserError(

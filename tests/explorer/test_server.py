@@ -57,6 +57,18 @@ def test_a_picture_and_its_tiles(client, explorer, state):
         assert image.size == (64, 32)
 
 
+def test_tiny_previews_do_not_outgrow_the_cache(client, explorer, state, monkeypatch):
+    """A key and its entry take more memory than the file of a picture of one pixel."""
+    monkeypatch.setattr(explorer.painter.tiles, "max_bytes", 5000)
+    picture = registered(client, state)
+    address = f"/preview/{picture}.png?size=1x1&window=0,0,1,"
+    for side in range(1, 7):
+        assert client.get(f"{address}{side}").status_code == 200
+    assert len(explorer.painter.tiles) < 5
+    long = client.get(f"{address}1.{'0' * 200}e9")  # far away, but not in its first 200 characters
+    assert "has more than 200 characters" in refused(long, 400)
+
+
 def test_the_page_and_its_files(client):
     page = client.get("/")
     assert "EIDGAN explorer" in page.text
