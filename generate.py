@@ -101,7 +101,8 @@ class WithSubcommands(click.Command):
     default="png",
     show_default=True,
     help="tiff: a tiled BigTIFF; dzi: a Deep Zoom pyramid. These, and PNG above 2^24 pixels, are "
-    "written in tiles; after an interruption the same command goes on at the next tile.",
+    "written in tiles. After an interruption the same command goes on at the next tile, and leaves "
+    "finished pictures as they are.",
 )
 @click.option(
     "--compare-scales",
@@ -312,12 +313,15 @@ def _write_streamed(
     kind: Format,
     tile: int | None,
 ) -> None:
-    from networks.huge_pictures import check_target, draw_huge
+    from networks.huge_pictures import check_target, draw_huge, is_finished
 
     for place in places:
         check_target(place, kind)
     for place, facts, (generator, codes) in drawn:
-        draw_huge(generator, codes, view, place, kind, facts, tile_px=tile)
+        if is_finished(place, kind, facts):
+            click.echo(f"{place} is finished; delete it to draw it again", err=True)
+        else:
+            draw_huge(generator, codes, view, place, kind, facts, tile_px=tile)
         click.echo(place)
 
 

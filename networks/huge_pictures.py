@@ -23,9 +23,23 @@ from networks.coordinates import MAX_PICTURE_PX, MAX_SIDE_PX, View
 from networks.interfaces import Codes, Generator
 from networks.picture_facts import refuse_overflow
 from networks.sampling import TILE_PX, tile_shape
-from torch_utils.deep_zoom import DeepZoomWriter, descriptor_fault, files_fault, folder_of
+from torch_utils.deep_zoom import (
+    DeepZoomWriter,
+    descriptor_fault,
+    files_fault,
+    folder_of,
+    pyramid_facts,
+)
+from torch_utils.pictures import png_text
 from torch_utils.tensors import to_uint8
-from torch_utils.tiled_files import PngWriter, TiffWriter, TileWriter, png_fault, tiff_fault
+from torch_utils.tiled_files import (
+    PngWriter,
+    TiffWriter,
+    TileWriter,
+    png_fault,
+    tiff_facts,
+    tiff_fault,
+)
 from torch_utils.tiling import Block, Tile, Tiling
 
 Format = Literal["png", "tiff", "dzi"]
@@ -35,6 +49,7 @@ WRITERS: dict[str, Callable[[Work, Path, Tiling, Mapping[str, str]], TileWriter]
     "dzi": DeepZoomWriter,
 }
 RULES = {"png": png_fault, "tiff": tiff_fault, "dzi": descriptor_fault}
+STORED = {"png": png_text, "tiff": tiff_facts, "dzi": pyramid_facts}
 MAX_TILED_SIDE_PX = 1 << 20  # float32 tells 2^24 positions of the frame apart: 16 a pixel here
 PART = ".part"
 MAX_WHOLE_PX = 1 << 24  # of a PNG that is drawn in one piece; its float32 pixels take 200 MB
@@ -70,6 +85,11 @@ def check_target(target: Path, kind: Format) -> None:
 def working_folder(target: Path) -> Path:
     """Where the parts of an unfinished picture lie: beside it."""
     return target.with_name(target.name + PART)
+
+
+def is_finished(target: Path, kind: Format, facts: Mapping[str, str]) -> bool:
+    """Whether `draw_huge` with these facts, or a picture in one piece, came to its end there."""
+    return not working_folder(target).exists() and STORED[kind](target) == facts
 
 
 def part_of(view: View, rows: slice, columns: slice) -> View:

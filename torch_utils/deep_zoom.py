@@ -24,6 +24,7 @@ from torch_utils.tiled_files import move_into_place
 from torch_utils.tiling import Tile, Tiling
 
 FACTS = "facts.json"
+_SIZES = ("width", "height", "tile")  # what it holds beside the facts of the picture
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<!-- EIDGAN -->\n'
 descriptor_fault = starting_with(_HEAD)  # the rule of ownership for NAME.dzi
 
@@ -56,7 +57,7 @@ def folder_of(target: Path) -> Path:
 
 
 def _tile_names(folder: Path) -> Iterable[str]:
-    if json_with("width", "height", "tile")(folder / FACTS):
+    if json_with(*_SIZES)(folder / FACTS):
         raise UserError(f"no {FACTS} of a Deep Zoom pyramid of this program")
     facts = read_json(folder / FACTS)
     yield FACTS
@@ -66,6 +67,14 @@ def _tile_names(folder: Path) -> Iterable[str]:
 
 
 files_fault = whole_folder(_tile_names)  # the rule of ownership for NAME_files
+
+
+def pyramid_facts(target: Path) -> dict[str, str]:
+    """The facts of a finished pyramid of `DeepZoomWriter`; empty for anything else."""
+    if not target.exists() or files_fault(folder_of(target)):
+        return {}
+    stored = read_json(folder_of(target) / FACTS)
+    return {name: value for name, value in stored.items() if name not in _SIZES}
 
 
 class DeepZoomWriter:

@@ -44,19 +44,24 @@ def save_png(
         temporary.write_bytes(data)
 
 
+def png_text(path: Path) -> dict[str, str]:
+    """{key: value} of the text chunks before the pixels; empty for any other file."""
+    from PIL.PngImagePlugin import PngImageFile
+
+    try:
+        # Not Image.open, which refuses more than 179 million pixels; none is decoded here.
+        with library_errors(UserError), PngImageFile(path) as picture:
+            found = picture.info.items()
+            return {str(key): value for key, value in found if isinstance(value, str)}
+    except UserError:  # not a PNG file
+        return {}
+
+
 def png_with(*keys: str) -> Rule:
     """Rule of `dnnlib.ownership` for pictures that `save_png` wrote with text of all these keys."""
 
     def rule(path: Path) -> str | None:
-        from PIL.PngImagePlugin import PngImageFile
-
-        try:
-            # Not Image.open, which refuses more than 179 million pixels; none is decoded here.
-            with library_errors(UserError), PngImageFile(path) as picture:
-                text_keys = set(picture.info)
-        except UserError:  # not a PNG file
-            text_keys = set()
-        if set(keys) <= text_keys:
+        if set(keys) <= set(png_text(path)):
             return None
         return f"is no picture that this program made (no PNG text {' and '.join(keys)})"
 

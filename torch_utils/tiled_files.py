@@ -143,6 +143,17 @@ def tiff_fault(path: Path) -> str | None:
     return None if ours else f"is no TIFF file that this program made (no Software {SOFTWARE})"
 
 
+def tiff_facts(path: Path) -> dict[str, str]:
+    """The facts of a file of `TiffWriter`; empty for any other file."""
+    from tifffile import TiffFile
+
+    try:
+        with library_errors(UserError), TiffFile(path) as tiff:
+            return dict(json.loads(tiff.pages.first.description))
+    except UserError:  # another kind of file
+        return {}
+
+
 png_fault = png_with("snapshot", "seed")  # the rule of ownership for pictures of generate.py
 
 

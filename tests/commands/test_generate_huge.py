@@ -52,6 +52,7 @@ def test_all_formats_hold_the_same_pixels(network, tmp_path, monkeypatch):
     tiles = [np.asarray(Image.open(folder / f"{column}_0.png")) for column in (0, 1)]
     assert np.array_equal(np.concatenate(tiles, axis=1), whole)
     monkeypatch.setattr(huge_pictures, "MAX_WHOLE_PX", 1000)
+    (tmp_path / f"{NAME}.png").unlink()
     assert draw(network, tmp_path, *size).exit_code == 0  # in tiles now
     with Image.open(tmp_path / f"{NAME}.png") as image:
         assert np.array_equal(np.asarray(image), whole) and image.info == facts
@@ -61,6 +62,24 @@ def test_all_formats_hold_the_same_pixels(network, tmp_path, monkeypatch):
         f"{NAME}.dzi",
         f"{NAME}_files",
     }
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "dzi"])
+def test_a_repeated_command_draws_only_what_is_not_finished(kind, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(huge_pictures, "MAX_WHOLE_PX", 100)
+    names = [f"{n}-a-cat-seed000{n}.{kind}" for n in (0, 1)]
+    more = ("--format", kind, "--size", "20x20", "--seeds")
+    assert draw(network, tmp_path, *more, "0-1").exit_code == 0
+    (tmp_path / names[1]).unlink()
+    done = draw(network, tmp_path, *more, "0-1")
+    assert done.stdout.split() == [str(tmp_path / name) for name in names]
+    assert f"{names[0]} is finished; delete it to draw it again" in done.stderr
+    assert f"{names[0]}, tiles" not in done.stderr and f"{names[1]}, tiles" in done.stderr
+    done = draw(network, tmp_path, *more, "0-1", "--trunc", "0.5")
+    assert done.exit_code == 0 and "is finished" not in done.stderr
+    huge_pictures.working_folder(tmp_path / names[0]).mkdir()  # of a run that was killed
+    done = draw(network, tmp_path, *more, "0-1", "--trunc", "0.5")
+    assert f"{names[0]}, tiles" in done.stderr and f"{names[1]} is finished" in done.stderr
 
 
 @pytest.mark.slow
