@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import socket
 import threading
 import time
 from unittest import mock
 
+import h11
 import pytest
 from uvicorn.server import ServerState
 
@@ -20,6 +19,7 @@ from explorer.serving import Server, listening, settings
 SIDE = 1024
 SIDE_BYTES = 3 * SIDE**2
 FILE_BYTES = 24 << 20  # more than the kernel buffers for a client of this machine
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE_S = 3.0  # longer than a busy machine lets a client wait that reads
 
 
@@ -109,23 +109,87 @@ def test_a_client_that_reads_slowly_is_not_cut_off(port, explorer, state):
     until(lambda: explorer.in_flight.num_bytes == 0)
 
 
-def test_what_is_read_ends_the_wait_for_a_client(explorer):
-    loop, transport = mock.Mock(), mock.Mock()
+class Timers:
+    """The part of an event loop that starts timers and tasks. Nothing runs, and no time passes."""
+
+    def __init__(self):
+        self.started = []
+
+    def call_later(self, seconds, callback):
+        timer = mock.Mock()
+        self.started.append((seconds, callback, timer))
+        return timer
+
+    def running(self, callback):
+        """The seconds of the timers that will call this, in the order of their start."""
+        return [
+            seconds
+            for seconds, called, timer in self.started
+            if called == callback and not timer.cancel.called
+        ]
+
+    def create_task(self, task, **_):
+        task.close()
+        return mock.Mock()
+
+
+def connected(explorer):
+    """A connection that was just made: the protocol, its loop and its transport."""
     config = settings(explorer, None, 8000)
     config.load()
-    with contextlib.closing(asyncio.new_event_loop()) as real:
-        protocol = PatientProtocol(config, ServerState(), {}, real)
-    protocol.loop = loop
+    loop, transport = Timers(), mock.Mock()
+    transport.is_closing.return_value = False
+    protocol = PatientProtocol(config, ServerState(), {}, loop)
     protocol.connection_made(transport)
+    return protocol, loop, transport
+
+
+def test_what_is_read_ends_the_wait_for_a_client(explorer):
+    protocol, loop, transport = connected(explorer)
     transport.set_write_buffer_limits.assert_called_once_with(0)
+    protocol.data_received(REQUEST)
     for _ in range(3):
         protocol.pause_writing()
-        loop.call_later.assert_called_with(PatientProtocol.patience_s, transport.abort)
+        assert loop.running(transport.abort) == [PatientProtocol.patience_s]
         protocol.resume_writing()
-    assert loop.call_later.return_value.cancel.call_count == loop.call_later.call_count == 3
+        assert loop.running(transport.abort) == []
     protocol.pause_writing()
     protocol.connection_lost(None)
-    assert loop.call_later.return_value.cancel.call_count == loop.call_later.call_count == 4
+    assert loop.running(transport.abort) == []
+
+
+def test_a_request_has_to_arrive_within_some_seconds(explorer):
+    protocol, loop, transport = connected(explorer)
+    wait = [PatientProtocol.request_s]
+    assert loop.running(transport.abort) == wait
+    for part in (REQUEST[:20], REQUEST[20:-2]):  # the head is not whole
+        protocol.data_received(part)
+        assert loop.running(transport.abort) == wait
+    assert len(loop.started) == 1  # so a byte now and then does not help
+    protocol.data_received(REQUEST[-2:])
+    assert loop.running(transport.abort) == []
+
+    protocol.conn.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+    protocol.conn.send(h11.EndOfMessage())
+    protocol.on_response_complete()
+    assert loop.running(transport.abort) == []  # uvicorn's own timer is for idle connections
+    assert loop.running(protocol.timeout_keep_alive_handler) == [10]
+    protocol.data_received(b"POST")
+    assert loop.running(protocol.timeout_keep_alive_handler) == []
+    assert loop.running(transport.abort) == wait
+    protocol.data_received(b" / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1")
+    assert loop.running(transport.abort) == wait
+    protocol.data_received(b"2")
+    assert loop.running(transport.abort) == []
+
+
+def test_a_lost_connection_leaves_no_timer(explorer):
+    for parts in ([], [REQUEST[:8]], [REQUEST[:8], REQUEST[8:]]):
+        protocol, loop, transport = connected(explorer)
+        for part in parts:
+            protocol.data_received(part)
+        protocol.connection_lost(None)
+        assert loop.running(transport.abort) == []
 
 
 def test_a_client_that_leaves_while_its_download_is_drawn(port, explorer, state, monkeypatch):
