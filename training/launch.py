@@ -183,8 +183,8 @@ def refuse_at_start(config: TrainConfig) -> None:
         )
     if config.loss.style_mixing and getattr(config.generator, "num_tokens", 1) == 1:
         raise UserError(
-            "loss.style_mixing: the generator has one style code, so there is none to mix; leave "
-            "it out"
+            "loss.style_mixing: the generator has one style code, so there is none to mix; add "
+            "--set loss.style_mixing=0"
         )
     if config.start_resolution and not config.start_kimg:
         raise UserError(

@@ -43,7 +43,10 @@ def edited(network, tmp_path):
         (lambda c: c["generator"].update(featurez=8), "config.json: generator.featurez: no such"),
         (lambda c: c["generator"].update(features=1 << 40), "'generator.features': 1099511627776"),
         (lambda c: c["generator"].update(channels=[16] * 9999), "'generator.channels': .* is more"),
-        (lambda c: c["generator"].update(decoder_hidden=[-4]), "no network can be built"),
+        (
+            lambda c: c["generator"].update(decoder_hidden=[-4]),
+            "decoder_hidden: must be at least 1",
+        ),
         (lambda c: c["generator"].update(features=60_000), "config.json asks for"),
         (lambda c: c["info"].update(x="x" * MAX_CONFIG_BYTES), "this is not a snapshot's config"),
     ],

@@ -209,6 +209,7 @@ def test_scores_and_transfer_take_it_too(hub, network):
     trainer = SimpleNamespace(
         generator=preset("eidgan-tiny").build(),
         ema=SimpleNamespace(model=preset("eidgan-tiny").build()),
+        encoder=None,
     )
     first, second = start_from("alice/icons", trainer)
     assert ", 0 new" in first and second.startswith("D starts fresh: alice/icons holds no")

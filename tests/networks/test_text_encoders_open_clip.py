@@ -239,7 +239,7 @@ def test_a_name_without_its_quickgelu_twin_warns_or_refuses(files, tmp_path, cap
         ("open_clip:ViT-B-32", "weights are missing"),
         ("open_clip:", "unknown"),
         ("smal", "did you mean 'small'"),
-        ("small:x", "unknown"),
+        ("smal:x", "unknown"),
     ],
 )
 def test_a_wrong_spec_is_named_with_its_nearest(spec, message):
