@@ -144,7 +144,7 @@ def tabulate(runs: Mapping[str, Sequence[dict[str, Any]]], metrics: Sequence[str
 def _seed_blocks(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records of one evaluation that a cell is made of, one for each seed block.
 
-    None if the newest network has no score, because its pictures were not finite.
+    The list is empty if the newest network has no score, because its pictures were not finite.
     """
     blocks: dict[tuple, dict[str, Any]] = {}
     for record in records:

@@ -52,8 +52,9 @@ def start_from(path: str, trainer: Trainer) -> list[str]:
     (`networks.patches`) takes the text layers of one that does not. The weights for places start at
     0, so it judges as before (exactly so on frozen features).
 
-    A warning says so if fewer than half of G's tensors fit. Raises `UserError` if no tensor fits G,
-    or if a file cannot be read.
+    A warning says so if fewer than half of G's tensors fit, or if the snapshot was trained with
+    another text encoder. Raises `UserError` if no tensor fits G, if a file cannot be read, or if
+    the snapshot is a teacher with another text encoder.
     """
     snapshot = Snapshot.from_pretrained(path)
     source = snapshot.generator.state_dict()
